@@ -1,0 +1,156 @@
+"""Trees of numbers, words and tensors in one safetensors file, and back: data only.
+
+A tree is a nest of dicts, lists and tuples over None, bool, int, float, str, numpy arrays, torch
+tensors and frozen dataclasses of a closed list. Tensors become the tensors of the file, the rest
+is JSON in its header. Nothing is pickled, and nothing is imported or called by a name that a file
+holds, so that a file from a stranger can do no more than be refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+FORMAT = 1
+_HEADER = "gandetect"
+
+
+class ArchiveError(ValueError):
+    """A file that is not, or no longer, what `write_archive` wrote."""
+
+
+def write_archive(
+    path: str | os.PathLike[str], tree: dict[str, Any], classes: Sequence[type] = ()
+) -> None:
+    """Write a tree to a file, whole or not at all.
+
+    The file is written beside its place, flushed to the disk and then renamed, so that a full
+    disk or a lost process leaves an older file of that name as it was.
+
+    Parameters
+    ----------
+    path : str or path
+    tree : dict
+    classes : sequence of type
+        The dataclasses that may stand in the tree.
+
+    Raises
+    ------
+    TypeError
+        If the tree holds something that is not data, with the way to it.
+    OSError
+        If the file cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    document = {"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))}
+    content = to_bytes(tensors, metadata={_HEADER: json.dumps(document)})
+    path = Path(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> dict[str, Any]:
+    """Read back what `write_archive` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ArchiveError
+        If the file is damaged, of another kind, or of a newer format.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        document = json.loads(metadata[_HEADER])
+        found = document["format"]
+        if found != FORMAT:
+            raise ArchiveError(
+                f"{str(path)!r} has format {found!r}, this version of gandetect reads {FORMAT}."
+            )
+        tree = _decode(document["tree"], tensors, {c.__name__: c for c in classes})
+    except ArchiveError:
+        raise
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ArchiveError(
+            f"{str(path)!r} is damaged or was not written by gandetect ({error})."
+        ) from error
+    if not isinstance(tree, dict):
+        raise ArchiveError(f"{str(path)!r} does not hold what gandetect writes.")
+    return tree
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[type, ...]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind == "U":
+        return {"strings": value.tolist()}
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        if not all(isinstance(entry, str) for entry in value.ravel()):
+            raise TypeError(f"{path!r} is an array of objects, which is not data.")
+        return {"names": value.tolist()}
+    if isinstance(value, np.ndarray):
+        tensors[path] = torch.from_numpy(np.array(value, order="C"))
+        return {"array": path}
+    if isinstance(value, Tensor):
+        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": path}
+    if isinstance(value, dict):
+        # Pairs, since the keys of an optimizer's state are numbers.
+        return {
+            "pairs": [[k, _encode(v, f"{path}/{k}", tensors, classes)] for k, v in value.items()]
+        }
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_encode(v, f"{path}/{i}", tensors, classes) for i, v in enumerate(value)]}
+    if isinstance(value, classes):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}  # type: ignore[arg-type]  # classes are dataclasses
+        return {"object": type(value).__name__, "fields": _encode(fields, path, tensors, classes)}
+    raise TypeError(
+        f"{path.lstrip('/')!r} is a {type(value).__name__}, which cannot be saved as data. "
+        "Pickle the detector instead, if whoever reads it can trust it."
+    )
+
+
+def _decode(value: Any, tensors: dict[str, Tensor], classes: dict[str, type]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "strings" in value:
+        return np.array(value["strings"], dtype=str)
+    if "names" in value:
+        return np.array(value["names"], dtype=object)
+    if "array" in value:
+        return tensors[value["array"]].numpy()
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "pairs" in value:
+        return {k: _decode(v, tensors, classes) for k, v in value["pairs"]}
+    if "list" in value:
+        return [_decode(v, tensors, classes) for v in value["list"]]
+    if "tuple" in value:
+        return tuple(_decode(v, tensors, classes) for v in value["tuple"])
+    return classes[value["object"]](**_decode(value["fields"], tensors, classes))

@@ -1,0 +1,347 @@
+"""From what the user has (arrays, memory maps, folders, torch Datasets) to batches.
+
+Everything that can be fitted becomes a `Source`: a length, the shape of one sample and a way to
+read some of them. Images have their channels first here, and nowhere else before.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
+# Numbers read at once when a source is walked through: 16 MiB as float32.
+_VALUES_A_BLOCK = 4_194_304
+# Scaled training data up to this many bytes stay in memory as one tensor.
+_RESIDENT_BYTES = 2**28
+
+
+class Source(Protocol):
+    """Samples that can be read some at a time.
+
+    Attributes
+    ----------
+    input_shape : tuple of int
+        Of one sample, as the user has it.
+    sample_shape : tuple of int
+        Of one sample, as the networks see it: (d,) or (C, H, W).
+    is_flat : bool
+        Whether the samples are images that came as flat rows.
+    is_lazy : bool
+        Whether reading may give other values the next time, as a Dataset that augments does.
+    """
+
+    input_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...]
+    is_flat: bool
+    is_lazy: bool
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """The samples at `index`, (n, *sample_shape), numeric and finite."""
+
+
+class ArraySource:
+    """An array in memory, or a memory map of which no page is kept.
+
+    Both train alike: what decides whether the samples stay in memory is their size alone.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, ...)
+    sample_shape : tuple of int
+        (d,) for rows, (C, H, W) for images.
+    channel_axis : int or None
+        Of one image: the axis of X that holds the channels, counted without the samples' axis.
+    image_shape : tuple of int or None
+        The shape of one image as the user gave it, where X holds flat rows.
+    """
+
+    is_lazy = False
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        sample_shape: tuple[int, ...],
+        channel_axis: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.X = X
+        self.sample_shape = sample_shape
+        self.channel_axis = channel_axis
+        self.image_shape = image_shape
+        self.input_shape = image_shape or X.shape[1:]
+        self.is_flat = image_shape is not None
+        self._is_mapped = isinstance(X, np.memmap)
+        self._mapping = _mapping_of(X) if self._is_mapped else None
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """Copy the samples; a memory map's pages are given back to the system at once."""
+        x = np.array(self.X[index]) if self._is_mapped else self.X[index]
+        if self._mapping is not None:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+        if self._is_mapped:
+            check_finite(x)
+        return channels_first(x, self.sample_shape, self.channel_axis, self.image_shape)
+
+
+class DatasetSource:
+    """A torch Dataset, or anything with a length and samples by index; reads one by one.
+
+    An item is a sample, or a tuple whose first entry is the sample (labels are not looked at).
+    """
+
+    is_lazy = True
+    is_flat = False
+
+    def __init__(self, dataset: Any, channel_axis: int | None) -> None:
+        if len(dataset) == 0:
+            raise ValueError("The dataset is empty: at least 1 sample is required.")
+        self.dataset = dataset
+        first = self._item(0)
+        self.channel_axis = channel_axis
+        self.input_shape = first.shape
+        self.sample_shape = sample_shape_of(first.shape, channel_axis)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """Read and stack the samples."""
+        if isinstance(index, slice):
+            index = np.arange(len(self))[index]
+        items = [self._item(int(i)) for i in index]
+        for i, item in zip(index, items, strict=True):
+            if item.shape != self.input_shape:
+                raise ValueError(
+                    f"Sample {i} of the dataset has shape {item.shape}, the first has "
+                    f"{self.input_shape}: all must have one shape."
+                )
+        x = np.stack(items)
+        check_finite(x)
+        return channels_first(x, self.sample_shape, self.channel_axis)
+
+    def _item(self, i: int) -> np.ndarray:
+        item = self.dataset[i]
+        item = np.asarray(item[0] if isinstance(item, tuple | list) else item)
+        if item.dtype.kind not in "biuf":
+            raise TypeError(
+                f"Samples of the dataset must be numeric, but sample {i} has dtype {item.dtype}."
+            )
+        return item
+
+
+class ImageFolder(Dataset):
+    """The images of a folder and the folders below it, read one at a time.
+
+    Parameters
+    ----------
+    root : str or path
+        Every file below it whose name ends like an image's is one, in the order of their paths.
+    image_size : tuple of int or None, default=None
+        (height, width) to resize to; needed where the images have different sizes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    ImportError
+        If pillow is missing: it comes with ``pip install "gandetect[images]"``.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str], image_size: tuple[int, int] | None = None
+    ) -> None:
+        self.root = Path(root)
+        self.image_size = image_size
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"There is no folder {str(self.root)!r}.")
+        self.paths = sorted(
+            path for path in self.root.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES
+        )
+        if not self.paths:
+            raise FileNotFoundError(
+                f"There is no image below {str(self.root)!r} (looked for "
+                f"{', '.join(sorted(_IMAGE_SUFFIXES))})."
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """The i-th image, uint8, (H, W) if it is gray and (H, W, 3) otherwise."""
+        return read_image(self.paths[i], self.image_size)
+
+
+def read_image(
+    path: str | os.PathLike[str], image_size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Read one image file as uint8, gray (H, W) or RGB (H, W, 3), resized to (height, width)."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise ImportError(
+            'Reading image files needs pillow: pip install "gandetect[images]".'
+        ) from error
+    try:
+        with Image.open(path) as file:
+            image = file.convert("L" if file.mode in ("1", "L", "I", "I;16", "LA") else "RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise ValueError(f"{str(path)!r} is not an image that can be read: {error}") from error
+    if image_size is not None and image.size != (image_size[1], image_size[0]):
+        image = image.resize((image_size[1], image_size[0]), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
+    """(d,) or (C, H, W) for one sample of the user's `shape`.
+
+    Raises
+    ------
+    ValueError
+        If a sample has more than three axes, or three and no channel axis.
+    """
+    if len(shape) == 1:
+        return tuple(shape)
+    if len(shape) == 2:
+        return (1, *shape)
+    if len(shape) != 3:
+        raise ValueError(
+            f"A sample must be a row (d,) or an image (H, W) or (H, W, C), got shape {shape}."
+        )
+    if channel_axis is None:
+        raise ValueError(
+            f"The images have shape {shape}, which is three axes: say with channel_axis=-1 or "
+            "channel_axis=0 which one holds the channels."
+        )
+    return (shape[0], *shape[1:]) if channel_axis in (0, -3) else (shape[2], *shape[:2])
+
+
+def channels_first(
+    x: np.ndarray,
+    sample_shape: tuple[int, ...],
+    channel_axis: int | None,
+    image_shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """Samples (n, ...) in the user's layout to (n, *sample_shape)."""
+    if image_shape is not None:
+        x = x.reshape(len(x), *image_shape)
+    if x.ndim == 4 and channel_axis in (-1, 2):
+        return np.moveaxis(x, -1, 1)
+    return x.reshape(len(x), *sample_shape)
+
+
+def channels_restored(x: np.ndarray, input_shape: tuple[int, ...], channel_axis: int | None) -> Any:
+    """Samples (n, C, H, W) or (n, d) back to the user's layout (n, *input_shape)."""
+    if len(input_shape) == 3 and channel_axis in (-1, 2):
+        return np.moveaxis(x, 1, -1)
+    return x.reshape(len(x), *input_shape)
+
+
+def check_finite(x: np.ndarray) -> None:
+    """Raise ValueError if a sample that was read lazily holds NaN or infinity."""
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise ValueError(
+            "Input contains NaN or infinity: remove or impute those samples (for instance with "
+            "sklearn.impute.SimpleImputer)."
+        )
+
+
+def blocks(source: Source) -> Iterator[np.ndarray]:
+    """Walk through a source once, some megabytes at a time."""
+    n_rows = max(1, _VALUES_A_BLOCK // int(np.prod(source.sample_shape)))
+    for start in range(0, len(source), n_rows):
+        yield source.read(slice(start, start + n_rows))
+
+
+class TrainingData:
+    """Training samples as shuffled, scaled batches on the device.
+
+    Data that fit are scaled once and stay on the device as one tensor, of which each member takes
+    its own random slices. Lazy data are read batch by batch, in one order for all members, so
+    that nothing is read more than once an epoch.
+
+    Parameters
+    ----------
+    source : Source
+    rows : ndarray of int
+        The samples to train on; the others were held out.
+    scaler : callable
+    n_members, batch_size : int
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rows: np.ndarray,
+        scaler: Any,
+        n_members: int,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.source, self.rows, self.scaler = source, rows, scaler
+        self.n_members, self.device = n_members, device
+        # Batches of nearly equal size, none of one sample: batch statistics need two.
+        self.n_batches = max(1, min(round(len(rows) / batch_size), len(rows) // 2))
+        n_bytes = 4 * len(rows) * int(np.prod(source.sample_shape))
+        self.resident: Tensor | None = None
+        if not source.is_lazy and n_bytes <= _RESIDENT_BYTES:
+            self.resident = scaler(source.read(rows)).to(device)
+
+    def epoch(self) -> Iterator[Tensor]:
+        """The batches (K, B, ...) of one epoch, in an order drawn from torch's generator."""
+        n = len(self.rows)
+        if self.resident is not None:
+            order = torch.rand(self.n_members, n).argsort(dim=1).to(self.device)
+            for part in order.tensor_split(self.n_batches, dim=1):
+                yield self.resident[part]
+        else:
+            shuffled = self.rows[torch.randperm(n).numpy()]
+            for part in np.array_split(shuffled, self.n_batches):
+                # Sorted within the batch: neighbours on disk are read together.
+                x = self.scaler(self.source.read(np.sort(part))).to(self.device)
+                yield x.expand(self.n_members, *x.shape)
+
+
+def scoring_blocks(
+    source: Source, rows: np.ndarray | None, scaler: Any, size: int, device: torch.device
+) -> Iterator[tuple[Tensor, int]]:
+    """Scaled blocks of exactly `size` samples, and how many of each are real.
+
+    A matrix product may round differently for another batch size, so every block that is scored
+    has one size: a sample scores the same bits alone, in a batch and in any order. The last block
+    is filled up by repeating its first sample.
+    """
+    n = len(source) if rows is None else len(rows)
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        x = scaler(source.read(part if rows is None else rows[part]))
+        n_real = len(x)
+        if n_real < size:
+            x = torch.cat([x, x[:1].expand(size - n_real, *x.shape[1:])])
+        yield x.to(device), n_real
+
+
+def _mapping_of(X: np.memmap) -> mmap.mmap | None:
+    """The mapping behind a memory map whose pages can be dropped without losing a change.
+
+    A copy-on-write map (mode "c") keeps the user's changes in those pages: it is left alone.
+    """
+    base: Any = X
+    while isinstance(base, np.ndarray):
+        base = base.base
+    droppable = isinstance(base, mmap.mmap) and X.mode in ("r", "r+", "w+")
+    return base if droppable and hasattr(mmap, "MADV_DONTNEED") else None

@@ -1,0 +1,52 @@
+"""Readers for data sets as they are published, and the splits that make them one-class problems.
+
+Every reader looks in a `data_dir`, or in the folder that the environment variable
+``GANDETECT_DATA`` names, and returns a `sklearn.utils.Bunch` with ``data`` and ``target``. A file
+that is missing is a `FileNotFoundError` that says what to put where, a damaged one a
+`DataFileError`.
+"""
+
+from collections.abc import Callable
+
+from sklearn.utils import Bunch
+
+from gandetect.datasets.adbench import list_adbench, load_adbench
+from gandetect.datasets.cifar10 import load_cifar10
+from gandetect.datasets.files import DataFileError, resolve_data_dir
+from gandetect.datasets.folder import ImageFiles, ImageFolder
+from gandetect.datasets.idx import read_idx
+from gandetect.datasets.kddcup99 import load_kddcup99
+from gandetect.datasets.mnist import load_fashion_mnist, load_mnist
+from gandetect.datasets.mvtec import load_mvtec
+from gandetect.datasets.splits import one_class_rows_split, one_class_split
+from gandetect.datasets.textures import iter_textures
+
+# The data sets that the command line lists. "adbench" and "mvtec" are families: their loaders
+# need the name of a member.
+DATASETS: dict[str, Callable[..., Bunch]] = {
+    "adbench": load_adbench,
+    "cifar10": load_cifar10,
+    "fashion_mnist": load_fashion_mnist,
+    "kddcup99": load_kddcup99,
+    "mnist": load_mnist,
+    "mvtec": load_mvtec,
+}
+
+__all__ = [
+    "DATASETS",
+    "DataFileError",
+    "ImageFiles",
+    "ImageFolder",
+    "iter_textures",
+    "list_adbench",
+    "load_adbench",
+    "load_cifar10",
+    "load_fashion_mnist",
+    "load_kddcup99",
+    "load_mnist",
+    "load_mvtec",
+    "one_class_rows_split",
+    "one_class_split",
+    "read_idx",
+    "resolve_data_dir",
+]

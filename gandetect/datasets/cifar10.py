@@ -1,0 +1,293 @@
+"""CIFAR-10: the published Python batches, or a folder of PNG images a class."""
+
+import os
+import pickle
+import tarfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from gandetect.datasets.download import RemoteFile
+from gandetect.datasets.download import download as download_file
+from gandetect.datasets.files import (
+    DAMAGED_STREAM_ERRORS,
+    DataFileError,
+    check_option,
+    find_file,
+    resolve_data_dir,
+)
+from gandetect.datasets.folder import ImageFiles, image_paths
+
+CIFAR10_ARCHIVE = RemoteFile(
+    "cifar-10-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    "md5:c58f30108f718f92721af3b95e74349a",
+)
+CIFAR10_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
+
+_BATCH_FOLDER = "cifar-10-batches-py"
+_BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+# What the batch_label inside a batch begins with.
+_BATCH_LABELS = {"train": b"training", "test": b"testing"}
+_PNG_FOLDERS = ("cifar10", "cifar-10", "CIFAR-10", ".")
+_IMAGE_SHAPE = (32, 32, 3)
+
+
+def load_cifar10(
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    split: str = "all",
+    download: bool = False,
+) -> Bunch:
+    """Load CIFAR-10: 60,000 colour pictures of 32 by 32 pixels in ten classes.
+
+    Parameters
+    ----------
+    data_dir : path-like or None, default=None
+        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are,
+        in this order, the unpacked Python batches in ``cifar-10-batches-py/``; the published
+        ``cifar-10-python.tar.gz``, which is not unpacked; and images in
+        ``cifar10/train/<class>/*.png`` and ``cifar10/test/<class>/*.png`` (also ``cifar-10/``,
+        ``CIFAR-10/`` or the folder itself; needs ``pip install "gandetect[images]"``).
+    split : {"all", "train", "test"}, default="all"
+        The published part; "all" is the 50,000 training images, then the 10,000 test images.
+    download : bool, default=False
+        Fetch ``cifar-10-python.tar.gz``, 170 MB, if nothing is found.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        ``data``, uint8 array of shape (n_samples, 32, 32, 3); ``target``, int64 array of shape
+        (n_samples,), 0 to 9; ``target_names``, the ten names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the files are not there; the message says what to put where.
+    DataFileError
+        If a file is damaged, cut off, not what its name says, or a pickle that asks for anything
+        but an array of bytes.
+    ConnectionError
+        If `download` is set and the network does not answer.
+    ValueError
+        If no data folder is known, or `split` is unknown.
+
+    Notes
+    -----
+    The Python batches are pickles, which can run any code when they are read in the usual way.
+    Here a pickle gets nothing but stand-ins that note what numpy would have been asked to build;
+    a file that names anything else is refused.
+
+    References
+    ----------
+    A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report,
+    University of Toronto, 2009.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from gandetect.datasets import load_cifar10
+    >>> batch = {b"data": np.zeros((2, 3072), dtype=np.uint8), b"labels": [3, 8]}
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "cifar-10-batches-py" / "test_batch"
+    ...     path.parent.mkdir()
+    ...     _ = path.write_bytes(pickle.dumps(batch, protocol=2))
+    ...     cifar10 = load_cifar10(folder, split="test")
+    >>> cifar10.data.shape, [cifar10.target_names[label] for label in cifar10.target]
+    ((2, 32, 32, 3), ['cat', 'ship'])
+    """
+    check_option("split", split, ("all", "train", "test"))
+    folder = resolve_data_dir(data_dir)
+    splits = ("train", "test") if split == "all" else (split,)
+    parts = list(_read_parts(folder, splits, download))
+    return Bunch(
+        data=np.concatenate([images for images, _ in parts]),
+        target=np.concatenate([labels for _, labels in parts]),
+        target_names=list(CIFAR10_CLASSES),
+    )
+
+
+def _read_parts(
+    folder: Path, splits: tuple[str, ...], download: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield images and labels from whichever of the published forms is there."""
+    if (folder / _BATCH_FOLDER).is_dir():
+        return _read_batch_folder(folder / _BATCH_FOLDER, splits)
+    archive = find_file(folder, [CIFAR10_ARCHIVE.name], (".", "cifar10", "cifar-10"))
+    if archive is not None:
+        return _read_archive(archive, splits)
+    for name in _PNG_FOLDERS:
+        if any((folder / name / part / CIFAR10_CLASSES[0]).is_dir() for part in splits):
+            return _read_png_folders(folder / name, splits)
+    if download:
+        return _read_archive(download_file(CIFAR10_ARCHIVE, folder), splits)
+    raise FileNotFoundError(
+        f"CIFAR-10 is not in {folder}. Put {CIFAR10_ARCHIVE.name} there (or unpack it there, "
+        f"which makes {_BATCH_FOLDER}/), or the images as cifar10/train/<class>/*.png and "
+        "cifar10/test/<class>/*.png, or pass download=True to fetch the archive"
+    )
+
+
+def _read_batch_folder(
+    folder: Path, splits: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for part in splits:
+        for name in _BATCHES[part]:
+            path = folder / name
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} is missing; unpack {CIFAR10_ARCHIVE.name} into {folder.parent}"
+                )
+            yield _read_batch(path.read_bytes(), str(path), part)
+
+
+def _read_archive(
+    archive: Path, splits: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    names = [name for part in splits for name in _BATCHES[part]]
+    contents = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if name in names and (file := tar.extractfile(member)) is not None:
+                    contents[name] = file.read()
+    except (tarfile.TarError, KeyError, *DAMAGED_STREAM_ERRORS) as error:
+        raise DataFileError(
+            f"{archive} is damaged or cut off ({error}); delete it and fetch it again"
+        ) from error
+    for part in splits:
+        for name in _BATCHES[part]:
+            if name not in contents:
+                raise DataFileError(f"{archive} holds no file {_BATCH_FOLDER}/{name}")
+            yield _read_batch(contents[name], f"{archive}, {name}", part)
+
+
+def _read_batch(content: bytes, source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (n, 32, 32, 3) and labels of one batch, tested to be what it says."""
+    batch = _unpickle(content, source)
+    if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
+        raise DataFileError(f"{source} is not a CIFAR-10 batch: it lacks 'data' and 'labels'")
+    batch_label = batch.get(b"batch_label")
+    if isinstance(batch_label, bytes) and not batch_label.startswith(_BATCH_LABELS[part]):
+        raise DataFileError(
+            f"{source} calls itself {batch_label.decode('latin1')!r}, so it is not of the {part} "
+            "part; was it renamed?"
+        )
+    if not isinstance(batch[b"data"], _PickledArray):
+        raise DataFileError(f"{source}: 'data' is not an array")
+    rows = batch[b"data"].to_bytes_array(source)
+    labels = batch[b"labels"]
+    is_label_list = isinstance(labels, list) and all(
+        type(label) is int and 0 <= label < len(CIFAR10_CLASSES) for label in labels
+    )
+    if rows.ndim != 2 or rows.shape[1] != 3072 or not is_label_list or len(labels) != len(rows):
+        raise DataFileError(
+            f"{source}: expected rows of 3072 bytes with a label of 0 to 9 for each, got an array "
+            f"of shape {rows.shape}"
+        )
+    # A row is the red plane, then the green, then the blue.
+    images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), np.array(labels, dtype=np.int64)
+
+
+class _PickledArray:
+    """What numpy was to build from a pickle, noted but not built."""
+
+    __slots__ = ("state",)
+
+    def __init__(self, *arguments: object) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def to_bytes_array(self, source: str) -> np.ndarray:
+        """Build the array from the noted (version, shape, type, is_fortran, bytes)."""
+        try:
+            _, shape, dtype, is_fortran, content = self.state
+            if dtype.code not in ("u1", b"u1"):
+                raise ValueError(f"its type is {dtype.code!r}, not bytes")
+            values = np.frombuffer(content, dtype=np.uint8)
+            return values.reshape(shape, order="F" if is_fortran else "C")
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataFileError(f"{source}: 'data' is no array of bytes: {error}") from error
+
+
+class _PickledDtype:
+    """The type of an array in a pickle, noted but not built."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: object, *arguments: object) -> None:
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        # Byte order and alignment, which mean nothing for single bytes.
+        pass
+
+
+# numpy renamed its package; Python 3 writes bytes as text to encode. str.encode takes text and
+# gives bytes, and, being built in, can not be altered by the pickle.
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy", "ndarray"): None,
+    ("numpy", "dtype"): _PickledDtype,
+    ("_codecs", "encode"): str.encode,
+}
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """An unpickler that can reach the stand-ins and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+
+def _unpickle(content: bytes, source: str) -> Any:
+    try:
+        # Written by Python 2: "bytes" leaves its strings as they are.
+        return _BatchUnpickler(BytesIO(content), encoding="bytes").load()
+    # The opcodes of a damaged pickle can end in nearly any error.
+    except Exception as error:
+        raise DataFileError(
+            f"{source} is not a CIFAR-10 batch that can be read safely: {error}"
+        ) from error
+
+
+def _read_png_folders(
+    root: Path, splits: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for part in splits:
+        for label, name in enumerate(CIFAR10_CLASSES):
+            folder = root / part / name
+            if not folder.is_dir():
+                raise FileNotFoundError(f"{folder} is missing; expected a folder for each class")
+            images = ImageFiles(image_paths(folder), channels=3)
+            if images.image_shape != _IMAGE_SHAPE:
+                raise DataFileError(
+                    f"{images.paths[0]} has the shape {images.image_shape}, expected {_IMAGE_SHAPE}"
+                )
+            yield images.stack(), np.full(len(images), label, dtype=np.int64)

@@ -1,0 +1,125 @@
+"""Fetch a published file, with its checksum tested and its progress shown."""
+
+import hashlib
+import sys
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError
+
+from gandetect.datasets.files import DataFileError
+
+_CHUNK_BYTES = 1 << 16
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A published file.
+
+    Parameters
+    ----------
+    name : str
+        The name it gets on disk.
+    url : str
+        Where it is published.
+    checksum : str
+        ``"md5:<hex digits>"`` or ``"sha256:<hex digits>"``, as the publisher states it.
+    """
+
+    name: str
+    url: str
+    checksum: str
+
+
+def download(remote: RemoteFile, folder: Path) -> Path:
+    """Fetch `remote` into `folder`, unless a file of that name is there.
+
+    The file appears under its name only when it is complete and its checksum is right. Progress
+    goes to standard error.
+
+    Parameters
+    ----------
+    remote : RemoteFile
+        What to fetch.
+    folder : pathlib.Path
+        Where to put it; made if needed.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    ConnectionError
+        If the file can not be fetched; the message says where to put a copy by hand.
+    DataFileError
+        If what came has another checksum; nothing is kept.
+    """
+    target = folder / remote.name
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    # A folder of its own for each process: two that download at once do not mix their bytes.
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as unfinished:
+        part = Path(unfinished) / remote.name
+        digest = _fetch(remote, part, target)
+        if digest != remote.checksum:
+            raise DataFileError(
+                f"what {remote.url} sent has the checksum {digest}, expected {remote.checksum}; "
+                f"nothing was kept. Try again, or put a good copy at {target}"
+            )
+        part.replace(target)
+    return target
+
+
+def _fetch(remote: RemoteFile, part: Path, target: Path) -> str:
+    """Write what the address sends to `part`; return its checksum."""
+    try:
+        with (
+            urllib.request.urlopen(remote.url, timeout=_TIMEOUT_SECONDS) as response,
+            part.open("wb") as file,
+        ):
+            n_total = int(response.headers.get("Content-Length", 0))
+            return _copy(response, file, remote, n_total)
+    # URLError, timeouts and refused connections are OSErrors; a broken answer is not.
+    except (OSError, HTTPException) as error:
+        if isinstance(error, HTTPError):
+            # It is an answer too, with an open connection.
+            error.close()
+        raise ConnectionError(
+            f"{remote.url} could not be downloaded ({error}). Where there is no network, fetch "
+            f"that file elsewhere and put it at {target}"
+        ) from error
+
+
+def _copy(source: BinaryIO, file: BinaryIO, remote: RemoteFile, n_total: int) -> str:
+    """Copy all bytes, showing how far it is; return their checksum."""
+    algorithm = remote.checksum.partition(":")[0]
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    n_bytes = 0
+    last_shown = ""
+    while chunk := source.read(_CHUNK_BYTES):
+        file.write(chunk)
+        digest.update(chunk)
+        n_bytes += len(chunk)
+        shown = _progress(remote.name, n_bytes, n_total)
+        if shown != last_shown and sys.stderr.isatty():
+            print(f"\r{shown}", end="", file=sys.stderr, flush=True)
+        last_shown = shown
+    # A log file gets this one line, a terminal the end of the line that moved.
+    print(f"\r{last_shown}" if sys.stderr.isatty() else last_shown, file=sys.stderr)
+    return f"{algorithm}:{digest.hexdigest()}"
+
+
+def _progress(name: str, n_bytes: int, n_total: int) -> str:
+    """Say how much has come, in whole percent where the size is known."""
+    if not n_total:
+        return f"{name}: {n_bytes / 1e6:.0f} MB"
+    share = min(1.0, n_bytes / n_total)
+    bar = "#" * round(30 * share)
+    return f"{name}: [{bar:<30}] {share:4.0%} of {n_total / 1e6:.1f} MB"

@@ -1,0 +1,265 @@
+"""Training and test sets of anomaly detection, made from data sets of classes and of rows."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils import check_consistent_length
+
+from gandetect.datasets.folder import ImageFiles
+
+_MIN_TEST_ANOMALIES = 20
+
+
+def one_class_split(
+    X: Any,
+    y: ArrayLike,
+    *,
+    anomalous_class: Any = None,
+    normal_class: Any = None,
+    n_train: int | None = None,
+    n_test_normal: int | None = None,
+    n_test_anomalous: int | None = None,
+    outlier_fraction: float | None = None,
+    random_state: int | np.random.Generator | None = None,
+) -> tuple[Any, Any, np.ndarray]:
+    """Split a data set of classes into normal training samples and a test set with anomalies.
+
+    The two protocols of the literature: "one anomalous", where one class is the anomaly and all
+    others are normal (GANomaly, EGBAD), and "one normal", where all other classes are anomalies
+    (ALOCC, ALAD).
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...)
+        Rows or images: an array, a data frame, a sparse matrix or an `ImageFolder`, of which the
+        parts are of the same kind and still read lazily.
+    y : array-like of shape (n_samples,)
+        The class of each sample.
+    anomalous_class : class or list of classes, default=None
+        The class that is the anomaly, for "one anomalous".
+    normal_class : class or list of classes, default=None
+        The only normal class, for "one normal". Give one of the two.
+    n_train : int or None, default=None
+        Training samples, all normal. None takes 80 % of the normal samples, as the papers do, or
+        what `n_test_normal` leaves if that is less.
+    n_test_normal : int or None, default=None
+        Normal test samples. None takes all that are left.
+    n_test_anomalous : int or None, default=None
+        Anomalous test samples. None takes all.
+    outlier_fraction : float in (0, 1) or None, default=None
+        The share of anomalies in the test set. With one of the test counts it decides the other;
+        with none, the test set is the largest that has this share. None leaves the share as the
+        counts make it.
+    random_state : int, numpy.random.Generator or None, default=None
+        The seed of the drawing; an integer gives the same split each time.
+
+    Returns
+    -------
+    X_train : array of shape (n_train, ...)
+        Normal samples in random order.
+    X_test : array of shape (n_test_normal + n_test_anomalous, ...)
+        Normal and anomalous samples in random order, none of them in `X_train`.
+    y_test : ndarray of int64 of shape (n_test_normal + n_test_anomalous,)
+        1 for an anomaly, 0 for a normal sample.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one of `anomalous_class` and `normal_class` is given, a class is not in
+        `y`, more samples are asked for than there are, `outlier_fraction` is out of range or comes
+        with both test counts, or `X` and `y` differ in length.
+
+    See Also
+    --------
+    one_class_rows_split : The protocol of tabular data sets.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from gandetect.datasets import one_class_split
+    >>> digits = load_digits()
+    >>> X_train, X_test, y_test = one_class_split(
+    ...     digits.images, digits.target, anomalous_class=3, n_train=1000, random_state=0
+    ... )
+    >>> X_train.shape, X_test.shape, int(y_test.sum())
+    ((1000, 8, 8), (797, 8, 8), 183)
+    """
+    check_consistent_length(X, y)
+    is_anomaly = _is_anomaly(np.asarray(y), anomalous_class, normal_class)
+    n_normal, n_anomalous = np.bincount(is_anomaly, minlength=2).tolist()
+    if n_train is None:
+        n_train = min(n_normal * 4 // 5, n_normal - (n_test_normal or 0))
+    _check_count("n_train", n_train, 1, n_normal)
+    n_left = n_normal - n_train
+    if outlier_fraction is not None:
+        n_test_normal, n_test_anomalous = _counts_of_fraction(
+            outlier_fraction, n_left, n_anomalous, n_test_normal, n_test_anomalous
+        )
+    n_test_normal = n_left if n_test_normal is None else n_test_normal
+    n_test_anomalous = n_anomalous if n_test_anomalous is None else n_test_anomalous
+    _check_count("n_test_normal", n_test_normal, 0, n_left)
+    _check_count("n_test_anomalous", n_test_anomalous, 0, n_anomalous)
+    return _split(X, is_anomaly, n_train, n_test_normal, n_test_anomalous, random_state)
+
+
+def one_class_rows_split(
+    X: Any,
+    y: ArrayLike,
+    random_state: int | np.random.Generator | None = None,
+    max_train: int | None = 2000,
+    max_test: int | None = 2000,
+    outlier_fraction: float | None = None,
+) -> tuple[Any, Any, np.ndarray]:
+    """Split labelled rows by the one-class protocol of tabular data sets.
+
+    Training takes half of the normal rows, the test the other half and every anomaly.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_features)
+        The rows.
+    y : array-like of shape (n_samples,)
+        1 for an anomaly, 0 for a normal row.
+    random_state : int, numpy.random.Generator or None, default=None
+        The seed of the permutation; an integer gives the same split each time.
+    max_train : int or None, default=2000
+        At most this many training rows, so that large sets do not take the whole time of a
+        benchmark. None takes all.
+    max_test : int or None, default=2000
+        At most this many test rows. The share of anomalies stays as it is, but at least 20
+        anomalies are kept (all, if there are fewer): a measure over two anomalies is noise. None
+        takes all.
+    outlier_fraction : float in (0, 1) or None, default=None
+        The share of anomalies in the test set, before `max_test` cuts it; None leaves it. 0.2 on
+        KDD Cup 1999 is EGBAD's protocol.
+
+    Returns
+    -------
+    X_train : array of shape (n_train, n_features)
+        Normal rows in random order.
+    X_test : array of shape (n_test, n_features)
+        Normal and anomalous rows in random order, none of them in `X_train`.
+    y_test : ndarray of int64 of shape (n_test,)
+        1 for an anomaly, 0 for a normal row.
+
+    Raises
+    ------
+    ValueError
+        If `y` has other values than 0 and 1 or lacks either, has fewer than two normal rows,
+        differs from `X` in length, or a parameter is out of range.
+
+    See Also
+    --------
+    one_class_split : The protocols of data sets with classes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from gandetect.datasets import one_class_rows_split
+    >>> X, y = load_breast_cancer(return_X_y=True)  # 357 benign rows are 1 here
+    >>> X_train, X_test, y_test = one_class_rows_split(X, 1 - y, random_state=0)
+    >>> X_train.shape, X_test.shape, int(y_test.sum())
+    ((178, 30), (391, 30), 212)
+    """
+    check_consistent_length(X, y)
+    is_anomaly = _is_anomaly_of_binary(np.asarray(y))
+    n_normal, n_test_anomalous = np.bincount(is_anomaly, minlength=2).tolist()
+    n_train = n_normal // 2
+    n_test_normal = n_normal - n_train
+    if outlier_fraction is not None:
+        n_test_normal, n_test_anomalous = _counts_of_fraction(
+            outlier_fraction, n_test_normal, n_test_anomalous
+        )
+    if max_train is not None:
+        _check_count("max_train", max_train, 1)
+        n_train = min(n_train, max_train)
+    if max_test is not None:
+        _check_count("max_test", max_test, 2)
+        n_test_normal, n_test_anomalous = _cut_test(n_test_normal, n_test_anomalous, max_test)
+    return _split(X, is_anomaly, n_train, n_test_normal, n_test_anomalous, random_state)
+
+
+def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.ndarray:
+    if (anomalous_class is None) == (normal_class is None):
+        raise ValueError("give one of anomalous_class and normal_class")
+    chosen = np.atleast_1d(normal_class if anomalous_class is None else anomalous_class)
+    classes = np.unique(y)
+    if not np.isin(chosen, classes).all():
+        raise ValueError(f"class {chosen.tolist()} is not in y, which has {classes.tolist()}")
+    is_chosen: np.ndarray = np.isin(y, chosen)
+    if is_chosen.all():
+        raise ValueError(f"y has no other class than {chosen.tolist()}")
+    return ~is_chosen if anomalous_class is None else is_chosen
+
+
+def _is_anomaly_of_binary(y: np.ndarray) -> np.ndarray:
+    values = np.unique(y).tolist()
+    if values != [0, 1]:
+        raise ValueError(f"y must hold 0 (normal) and 1 (anomaly), both of them, got {values[:10]}")
+    if np.sum(y == 0) < 2:
+        raise ValueError("y has one normal row; at least two are needed, to train and to test")
+    return y == 1
+
+
+def _counts_of_fraction(
+    outlier_fraction: float,
+    n_normal: int,
+    n_anomalous: int,
+    n_test_normal: int | None = None,
+    n_test_anomalous: int | None = None,
+) -> tuple[int, int]:
+    """Return how many normal and anomalous test samples make this share of anomalies."""
+    if not 0 < outlier_fraction < 1:
+        raise ValueError(f"outlier_fraction must be between 0 and 1, got {outlier_fraction!r}")
+    if n_test_normal is not None and n_test_anomalous is not None:
+        raise ValueError("outlier_fraction goes with one of the two test counts, not with both")
+    odds = outlier_fraction / (1 - outlier_fraction)
+    if n_test_anomalous is not None:
+        return round(n_test_anomalous / odds), n_test_anomalous
+    if n_test_normal is not None:
+        return n_test_normal, round(n_test_normal * odds)
+    n_test_normal = min(n_normal, round(n_anomalous / odds))
+    return n_test_normal, min(n_anomalous, round(n_test_normal * odds))
+
+
+def _cut_test(n_normal: int, n_anomalous: int, max_test: int) -> tuple[int, int]:
+    """Cut a test set to `max_test` at its share of anomalies, but keep enough anomalies."""
+    n_test = n_normal + n_anomalous
+    if n_test <= max_test:
+        return n_normal, n_anomalous
+    n_kept = max(round(max_test * n_anomalous / n_test), min(_MIN_TEST_ANOMALIES, n_anomalous))
+    n_kept = min(n_kept, max_test - 1)
+    return max_test - n_kept, n_kept
+
+
+def _check_count(name: str, count: int, low: int, high: int | None = None) -> None:
+    if count < low or (high is not None and count > high):
+        limit = f"at least {low}" if high is None else f"from {low} to {high}, as many as there are"
+        raise ValueError(f"{name} must be {limit}, got {count}")
+
+
+def _split(
+    X: Any,
+    is_anomaly: np.ndarray,
+    n_train: int,
+    n_test_normal: int,
+    n_test_anomalous: int,
+    random_state: int | np.random.Generator | None,
+) -> tuple[Any, Any, np.ndarray]:
+    """Draw the samples of each kind; the test set is shuffled, so that its order tells nothing."""
+    rng = np.random.default_rng(random_state)
+    normal = rng.permutation(np.flatnonzero(~is_anomaly))
+    anomalous = rng.permutation(np.flatnonzero(is_anomaly))
+    normal_test = normal[n_train : n_train + n_test_normal]
+    test = rng.permutation(np.concatenate([normal_test, anomalous[:n_test_anomalous]]))
+    return _take(X, normal[:n_train]), _take(X, test), is_anomaly[test].astype(np.int64)
+
+
+def _take(X: Any, rows: np.ndarray) -> Any:
+    if isinstance(X, ImageFiles):
+        return ImageFiles([X.paths[row] for row in rows], X.image_size, X.channels)
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]

@@ -1,0 +1,139 @@
+"""Networks for rows: multilayer perceptrons, all members at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gandetect.networks.members import MemberBatchNorm, MemberLinear, add_spectral_norm
+
+OUTPUT_ACTIVATIONS = {"linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+_LEAK = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP:
+    """Multilayer perceptrons for rows, mirrored in encoder and decoder.
+
+    Parameters
+    ----------
+    hidden_dims : tuple of int or None, default=None
+        Widths of the hidden layers of an encoder, from the row to the code; a decoder has them in
+        reverse and a discriminator as they are, its last one being the feature layer. None takes
+        (64, 32), the widths of EGBAD's tabular encoder, which the benchmark confirmed.
+    normalization : {None, "batch", "layer"}, default=None
+        After each hidden layer but the first. The default is none: rows come standardised, and
+        batch statistics couple the rows of a batch.
+    dropout : float in [0, 1), default=0.0
+        After each hidden layer of a discriminator, in training only.
+    spectral_norm : bool, default=False
+        Spectral normalisation of the discriminator's layers.
+    output_activation : {"auto", "linear", "sigmoid", "tanh"}, default="auto"
+        Of the decoder. "auto" is the one that covers the range that the detector's `scaling`
+        maps to.
+
+    Examples
+    --------
+    >>> from gandetect import GANomalyDetector
+    >>> from gandetect.networks import MLP
+    >>> detector = GANomalyDetector(architecture=MLP(hidden_dims=(128, 64)))
+    """
+
+    hidden_dims: tuple[int, ...] | None = None
+    normalization: str | None = None
+    dropout: float = 0.0
+    spectral_norm: bool = False
+    output_activation: str = "auto"
+
+    def bind(
+        self, input_shape: tuple[int, ...], n_members: int, output_activation: str
+    ) -> BoundMLP:
+        """The makers of networks for rows of this shape."""
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"MLP is an architecture for rows, but X holds samples of shape {input_shape}: "
+                "use ConvNet, or flatten the images."
+            )
+        return BoundMLP(self, input_shape[0], n_members, output_activation)
+
+
+class BoundMLP:
+    """An `MLP` that knows the width of the rows: it makes the networks that a method asks for."""
+
+    def __init__(
+        self, architecture: MLP, n_features: int, n_members: int, output_activation: str
+    ) -> None:
+        self.architecture = architecture
+        self.n_features = n_features
+        self.n_members = n_members
+        self.output_activation = output_activation
+        self.hidden_dims = architecture.hidden_dims or (64, 32)
+
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> nn.Module:
+        """(K, B, d), `n_inputs` of them, to codes (K, B, out_dim)."""
+        dims = (n_inputs * self.n_features, *self.hidden_dims)
+        return _Joined(self._hidden(dims), MemberLinear(self.n_members, dims[-1], out_dim))
+
+    def decoder(self, in_dim: int) -> nn.Module:
+        """Codes (K, B, in_dim) to rows (K, B, d)."""
+        dims = (in_dim, *reversed(self.hidden_dims))
+        return nn.Sequential(
+            self._hidden(dims),
+            MemberLinear(self.n_members, dims[-1], self.n_features),
+            OUTPUT_ACTIVATIONS[self.output_activation](),
+        )
+
+    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> nn.Module:
+        """Rows (K, B, d), `n_inputs` of them, and a code of `code_dim` to logits and features."""
+        dims = (n_inputs * self.n_features + code_dim, *self.hidden_dims)
+        network = _Discriminator(
+            self._hidden(dims, self.architecture.dropout),
+            MemberLinear(self.n_members, dims[-1], 1),
+        )
+        if self.architecture.spectral_norm:
+            add_spectral_norm(network, self.n_members)
+        return network
+
+    def segmenter(self, n_inputs: int = 1) -> nn.Module:
+        """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d)."""
+        return self.encoder(self.n_features, n_inputs)
+
+    def _hidden(self, dims: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for i, (n_in, n_out) in enumerate(zip(dims, dims[1:], strict=False)):
+            layers.append(MemberLinear(self.n_members, n_in, n_out))
+            if i > 0:
+                layers.extend(self._normalization(n_out))
+            layers.append(nn.LeakyReLU(_LEAK, inplace=True))
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        return nn.Sequential(*layers)
+
+    def _normalization(self, width: int) -> list[nn.Module]:
+        kind = self.architecture.normalization
+        if kind is None:
+            return []
+        if kind == "batch":
+            return [MemberBatchNorm(self.n_members, width)]
+        return [nn.LayerNorm(width, elementwise_affine=False)]
+
+
+class _Joined(nn.Sequential):
+    """A stack of layers that takes one or several tensors, joined along the features."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return super().forward(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1))
+
+
+class _Discriminator(nn.Module):
+    def __init__(self, features: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (K, B) and features (K, B, width)."""
+        features = self.features(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1))
+        return self.head(features).squeeze(-1), features

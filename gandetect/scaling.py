@@ -1,0 +1,172 @@
+"""The scaler that is fitted with a detector and goes wherever the detector goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SCALINGS = ("auto", "standard", "robust", "unit", "symmetric", "none")
+
+# The decoder's output activation that covers the range each scaling maps to.
+MATCHING_ACTIVATION = {
+    "standard": "linear",
+    "robust": "linear",
+    "unit": "sigmoid",
+    "symmetric": "tanh",
+    "none": "linear",
+}
+
+# Standardised values beyond this many spreads grow only by their logarithm: one wild value must
+# not drown a row's other columns, yet a wilder one must still score higher.
+_KNEE = 5.0
+# Rows from which medians and quartiles are taken when there are more.
+_MAX_QUANTILE_ROWS = 20_000
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """An invertible map from the user's units to what the networks see.
+
+    Parameters
+    ----------
+    kind : {"standard", "robust", "unit", "symmetric", "none"}
+        "standard" subtracts the mean and divides by the standard deviation of each column,
+        "robust" does so with the median and the interquartile range; both compress what lies
+        beyond 5 spreads to its logarithm. "unit" maps the range of the training data to [0, 1]
+        and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
+        holds. "none" changes nothing.
+    center, spread : ndarray of float64
+        One a column for rows, one in all for images.
+
+    Notes
+    -----
+    The arithmetic is in float64, so that a column around 1e9 with a spread of 1 keeps its digits;
+    only the result is float32.
+    """
+
+    kind: str
+    center: np.ndarray
+    spread: np.ndarray
+
+    @classmethod
+    def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Scaler:
+        """Fit to data that come in blocks of samples, each (n, ...), all read once.
+
+        Parameters
+        ----------
+        kind : str
+            One of `SCALINGS`; "auto" is "standard" for rows and "symmetric" for images.
+        blocks : iterable of ndarray
+        is_image : bool
+            Images share one center and spread, rows have one a column.
+        """
+        if kind == "auto":
+            kind = "symmetric" if is_image else "standard"
+        if kind == "none":
+            for _ in blocks:  # the pass that also looks for values that are not finite
+                pass
+            return cls(kind, np.zeros(1), np.ones(1))
+        if kind == "robust":
+            center, spread = _quartiles(blocks, is_image)
+        else:
+            moments = _Moments(is_image)
+            for block in blocks:
+                moments.add(block)
+            if kind == "standard":
+                center, spread = moments.mean, moments.standard_deviation()
+            else:
+                center, spread = moments.range()
+                if kind == "symmetric":
+                    center, spread = center + spread / 2, spread / 2
+        # A constant column has no spread of its own: it is left in the user's units.
+        negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
+        return cls(kind, center, np.where(negligible, 1.0, spread))
+
+    def __call__(self, x: np.ndarray) -> Tensor:
+        """Scale samples (n, ...) of any numeric dtype to a float32 tensor."""
+        if self.kind == "none":
+            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        scaled = (x.astype(np.float64) - self._shaped(self.center, x.ndim)) / self._shaped(
+            self.spread, x.ndim
+        )
+        if self.kind in ("standard", "robust"):
+            size = np.abs(scaled)
+            beyond = size > _KNEE
+            if beyond.any():
+                compressed = _KNEE + np.log1p(size[beyond] - _KNEE)
+                scaled[beyond] = np.copysign(compressed, scaled[beyond])
+        return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Back to the user's units: (..., *sample shape) on any device, differentiable."""
+        if self.kind == "none":
+            return x
+        if self.kind in ("standard", "robust"):
+            size = x.abs()
+            stretched = _KNEE + torch.expm1((size - _KNEE).clamp(0, 80))
+            x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
+        center, spread = self._as_tensors(x)
+        return x * spread + center
+
+    def _as_tensors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (
+            torch.as_tensor(self.center, dtype=x.dtype, device=x.device),
+            torch.as_tensor(self.spread, dtype=x.dtype, device=x.device),
+        )
+
+    @staticmethod
+    def _shaped(values: np.ndarray, n_dimensions: int) -> np.ndarray:
+        return values if n_dimensions == 2 else values.reshape(-1, *[1] * (n_dimensions - 1))
+
+
+class _Moments:
+    """Mean, spread and range of blocks, by Chan's pairwise update, which loses no digits."""
+
+    def __init__(self, is_image: bool) -> None:
+        self.axis = None if is_image else 0
+        self.n = 0
+        self.mean = np.zeros(1)
+        self.squares = np.zeros(1)
+        self.low = np.full(1, np.inf)
+        self.high = np.full(1, -np.inf)
+
+    def add(self, block: np.ndarray) -> None:
+        values = block.astype(np.float64)
+        n = values.size if self.axis is None else len(values)
+        mean = np.atleast_1d(values.mean(axis=self.axis))
+        squares = np.atleast_1d(((values - mean) ** 2).sum(axis=self.axis))
+        shift = mean - self.mean
+        total = self.n + n
+        self.squares = self.squares + squares + shift**2 * (self.n * n / total)
+        self.mean = self.mean + shift * (n / total)
+        self.n = total
+        full_range = block.dtype == np.uint8 and self.axis is None
+        low, high = (0.0, 255.0) if full_range else (values.min(self.axis), values.max(self.axis))
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def standard_deviation(self) -> np.ndarray:
+        return np.sqrt(self.squares / self.n)
+
+    def range(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.low, self.high - self.low
+
+
+def _quartiles(blocks: Iterable[np.ndarray], is_image: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Median and normal-consistent interquartile range of the first rows."""
+    kept: list[np.ndarray] = []
+    n_kept = 0
+    for block in blocks:
+        if n_kept < _MAX_QUANTILE_ROWS:
+            kept.append(np.array(block, dtype=np.float64))
+            n_kept += len(block)
+    values = np.concatenate(kept)
+    quartiles = np.percentile(values, [25, 50, 75], axis=None if is_image else 0)
+    low, median, high = (np.atleast_1d(q) for q in quartiles)
+    spread = (high - low) / 1.349
+    # A column that is constant over its middle half still has a standard deviation.
+    deviation = np.atleast_1d(values.std(axis=None if is_image else 0))
+    return median, np.where(spread > 0, spread, deviation)

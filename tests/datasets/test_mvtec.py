@@ -1,0 +1,248 @@
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gandetect.datasets import DataFileError, ImageFiles, load_mvtec, mvtec
+
+SIZE = (6, 4)  # width, height
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A category with two training images, and a normal one and two defects to test."""
+    folder = tmp_path / "nut"
+    for name, value in (
+        ("train/good/000", 1),
+        ("train/good/001", 2),
+        ("test/good/000", 3),
+        ("test/crack/000", 4),
+        ("test/scratch/000", 5),
+    ):
+        _save(folder / f"{name}.png", value)
+    _save_mask(folder, "crack", [(1, 2)])
+    _save_mask(folder, "scratch", [(0, 0), (3, 5)])
+    return tmp_path
+
+
+def _save(path, value, size=SIZE, mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value).save(path)
+
+
+def _save_mask(folder, defect, pixels, size=SIZE):
+    mask = np.zeros(size[::-1], dtype=np.uint8)
+    mask[tuple(zip(*pixels, strict=True))] = 255
+    path = folder / "ground_truth" / defect / "000_mask.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask).save(path)
+
+
+def test_train(root):
+    train = load_mvtec(root, "nut")
+    assert train.images.shape == (2, 4, 6)
+    assert train.images.dtype == np.uint8
+    assert train.images[:, 0, 0].tolist() == [1, 2]
+    assert train.labels.tolist() == [0, 0]
+    assert train.masks.shape == (2, 4, 6)
+    assert train.masks.dtype == bool
+    assert not train.masks.any()
+    assert [path.name for path in train.paths] == ["000.png", "001.png"]
+    assert train.groups is None
+
+
+def test_test(root):
+    test = load_mvtec(root, "nut", "test")
+    assert test.images[:, 0, 0].tolist() == [4, 3, 5]
+    assert test.labels.tolist() == [1, 0, 1]
+    assert test.labels.dtype == np.int64
+    assert test.defects.tolist() == ["crack", "good", "scratch"]
+    assert [np.argwhere(mask).tolist() for mask in test.masks] == [
+        [[1, 2]],
+        [],
+        [[0, 0], [3, 5]],
+    ]
+    assert [path.parent.name for path in test.paths] == test.defects.tolist()
+
+
+def test_the_names_of_scikit_learn(root):
+    test = load_mvtec(root, "nut", "test")
+    assert test.data is test.images
+    assert test.target is test.labels
+
+
+def test_root_may_be_the_folder_above(root, monkeypatch):
+    (root / "data").mkdir()
+    (root / "nut").rename(root / "data" / "nut")
+    (root / "data").rename(root / "mvtec")
+    assert load_mvtec(root, "nut").images.shape == (2, 4, 6)
+    monkeypatch.setenv("GANDETECT_DATA", str(root))
+    assert load_mvtec(None, "nut").images.shape == (2, 4, 6)
+
+
+def test_colour_and_channels(root):
+    for name in ("000", "001"):
+        _save(root / "nut" / "train" / "good" / f"{name}.png", (10, 20, 30), mode="RGB")
+    colour = load_mvtec(root, "nut")
+    assert colour.images.shape == (2, 4, 6, 3)
+    assert colour.images[0, 0, 0].tolist() == [10, 20, 30]
+    assert load_mvtec(root, "nut", channels=1).images.shape == (2, 4, 6)
+    assert load_mvtec(root, "nut", "test", channels=3).images.shape == (3, 4, 6, 3)
+
+
+def test_image_size_applies_to_images_and_masks(root):
+    test = load_mvtec(root, "nut", "test", image_size=(2, 3))
+    assert test.images.shape == (3, 2, 3)
+    assert test.images[:, 0, 0].tolist() == [4, 3, 5]
+    # Blocks of 2 by 2 pixels: (1, 2) falls into (0, 1), (0, 0) and (3, 5) into the corners.
+    assert [np.argwhere(mask).tolist() for mask in test.masks] == [
+        [[0, 1]],
+        [],
+        [[0, 0], [1, 2]],
+    ]
+
+
+def test_masks_grow_by_repeating_pixels(root):
+    test = load_mvtec(root, "nut", "test", image_size=(8, 12))
+    assert test.masks.sum(axis=(1, 2)).tolist() == [4, 0, 8]
+    assert test.masks[0, 2:4, 4:6].all()
+
+
+@pytest.mark.parametrize(("place", "expected"), [(0, [0]), (1, [0]), (2, [0, 1]), (4, [1])])
+def test_a_defect_on_a_border_marks_both_sides(root, place, expected):
+    """Of five columns to two, the middle one is half in either."""
+    folder = root / "nut"
+    for name in ("crack", "good", "scratch"):
+        _save(folder / "test" / name / "000.png", 0, (5, 5))
+        _save_mask(folder, name, [(place, place)], (5, 5))
+    mask = load_mvtec(root, "nut", "test", image_size=2).masks[0]
+    assert mask.any(axis=0).nonzero()[0].tolist() == expected
+    assert mask.any(axis=1).nonzero()[0].tolist() == expected
+
+
+@pytest.mark.parametrize("new", [1, 2, 6, 10, 40, 97])
+def test_no_defect_is_lost_however_small(new):
+    for old in (1, 13, 17, 19, 64, 100):
+        for place in range(old):
+            mask = np.zeros((old, 1), dtype=bool)
+            mask[place] = True
+            resized = mvtec._resize_mask(mask, (new, 3))
+            assert resized.shape == (new, 3)
+            rows = resized.any(axis=1).nonzero()[0]
+            # The old pixel reaches from place / old to (place + 1) / old of the height.
+            assert rows[0] == place * new // old
+            assert rows[-1] == math.ceil((place + 1) * new / old) - 1
+            assert len(rows) == rows[-1] - rows[0] + 1
+            assert (resized == resized[:, :1]).all()
+
+
+def test_lazy_sequences_equal_the_arrays(root):
+    arrays = load_mvtec(root, "nut", "test", image_size=3)
+    lazy = load_mvtec(root, "nut", "test", image_size=3, lazy=True)
+    assert isinstance(lazy.images, ImageFiles)
+    assert len(lazy.images) == len(lazy.masks) == 3
+    np.testing.assert_array_equal(np.stack(list(lazy.images)), arrays.images)
+    np.testing.assert_array_equal(np.stack(list(lazy.masks)), arrays.masks)
+    np.testing.assert_array_equal(lazy.labels, arrays.labels)
+
+
+def test_lazy_masks_keep_the_size_of_their_image(root):
+    lazy = load_mvtec(root, "nut", "test", lazy=True)
+    assert [mask.shape for mask in lazy.masks] == [(4, 6)] * 3
+    assert lazy.masks[-1].sum() == 2
+    with pytest.raises(IndexError):
+        lazy.masks[3]
+
+
+def test_lazy_reads_nothing_until_asked(root):
+    (root / "nut" / "train" / "good" / "001.png").write_bytes(b"no image")
+    train = load_mvtec(root, "nut", lazy=True)
+    assert train.images[0].shape == (4, 6)
+    with pytest.raises(DataFileError, match=r"001\.png can not be read as an image"):
+        train.images[1]
+
+
+def test_lazy_masks_of_an_unreadable_image(root):
+    (root / "nut" / "test" / "good" / "000.png").write_bytes(b"no image")
+    lazy = load_mvtec(root, "nut", "test", lazy=True)
+    with pytest.raises(DataFileError, match=r"000\.png can not be read as an image"):
+        lazy.masks[1]
+
+
+def test_groups(root):
+    (root / "nut" / "groups.csv").write_text("name,group,split\n001,a,train\n000,b,train\n")
+    assert load_mvtec(root, "nut").groups.tolist() == ["b", "a"]
+    (root / "nut" / "groups.csv").write_text("name,group\n001,a\n")
+    assert load_mvtec(root, "nut").groups.tolist() == ["", "a"]
+
+
+def test_groups_without_the_columns(root):
+    (root / "nut" / "groups.csv").write_text("000,b\n")
+    with pytest.raises(DataFileError, match="columns name and group"):
+        load_mvtec(root, "nut")
+
+
+def test_sizes_that_differ_ask_for_image_size(root):
+    _save(root / "nut" / "train" / "good" / "001.png", 0, (5, 5))
+    with pytest.raises(ValueError, match=r"\(5, 5\).*Pass image_size"):
+        load_mvtec(root, "nut")
+    assert load_mvtec(root, "nut", image_size=4).images.shape == (2, 4, 4)
+
+
+@pytest.mark.parametrize("image_size", [None, 4])
+def test_a_mask_of_another_size(root, image_size):
+    _save_mask(root / "nut", "crack", [(1, 2)], (4, 6))
+    with pytest.raises(DataFileError, match=r"has the size \(6, 4\), its image .* \(4, 6\)"):
+        load_mvtec(root, "nut", "test", image_size)
+
+
+def test_a_missing_mask(root):
+    (root / "nut" / "ground_truth" / "crack" / "000_mask.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no mask .*000_mask\.png"):
+        load_mvtec(root, "nut", "test")
+
+
+@pytest.mark.parametrize("name", ["test/crack/000.png", "ground_truth/crack/000_mask.png"])
+def test_an_unreadable_image_or_mask(root, name):
+    (root / "nut" / name).write_bytes(b"\x89PNG\r\n\x1a\n cut off")
+    with pytest.raises(DataFileError, match="can not be read as an image"):
+        load_mvtec(root, "nut", "test")
+
+
+def test_an_unknown_category_lists_the_known(root):
+    with pytest.raises(FileNotFoundError, match="no category 'bolt', only nut"):
+        load_mvtec(root, "bolt")
+
+
+def test_the_category_itself_as_root(root):
+    with pytest.raises(FileNotFoundError, match="pass the folder above it"):
+        load_mvtec(root / "nut", "nut")
+
+
+def test_no_root(root):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*expected <root>/<category>"):
+        load_mvtec(root / "nowhere", "nut")
+
+
+def test_no_folders_of_images(root):
+    (root / "bolt" / "train").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="has no folder of images"):
+        load_mvtec(root, "bolt")
+
+
+def test_an_empty_folder_of_images(root):
+    (root / "nut" / "test" / "dent").mkdir()
+    with pytest.raises(FileNotFoundError, match="dent has no image"):
+        load_mvtec(root, "nut", "test")
+
+
+def test_defects_among_the_training_images(root):
+    _save(root / "nut" / "train" / "crack" / "000.png", 0)
+    with pytest.raises(DataFileError, match="training images are normal; it has crack, good"):
+        load_mvtec(root, "nut")
+
+
+def test_unknown_split(root):
+    with pytest.raises(ValueError, match="train, test, got 'all'"):
+        load_mvtec(root, "nut", "all")
