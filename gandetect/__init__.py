@@ -1,8 +1,22 @@
 """Adversarial anomaly detection behind scikit-learn's interface."""
 
+from gandetect.archive import ArchiveError
+from gandetect.base import BaseDetector
 from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
 from gandetect.detectors import GANomalyDetector
+from gandetect.loading import load
+from gandetect.networks import MLP, ConvNet
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["Checkpoint", "EarlyStopping", "ExponentialMovingAverage", "GANomalyDetector"]
+__all__ = [
+    "MLP",
+    "ArchiveError",
+    "BaseDetector",
+    "Checkpoint",
+    "ConvNet",
+    "EarlyStopping",
+    "ExponentialMovingAverage",
+    "GANomalyDetector",
+    "load",
+]

@@ -59,6 +59,7 @@ def write_archive(
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
+            _give_usual_mode(name)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -102,6 +103,13 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     return tree
 
 
+def _give_usual_mode(path: str) -> None:
+    """Let others read the file as the user's umask says; a temporary file is private at first."""
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(path, 0o666 & ~umask)
+
+
 def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[type, ...]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -111,14 +119,13 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
         return {"strings": value.tolist()}
     if isinstance(value, np.ndarray) and value.dtype == object:
         if not all(isinstance(entry, str) for entry in value.ravel()):
-            raise TypeError(f"{path!r} is an array of objects, which is not data.")
+            raise TypeError(f"{path.lstrip('/')!r} is an array of objects, which is not data.")
         return {"names": value.tolist()}
     if isinstance(value, np.ndarray):
-        tensors[path] = torch.from_numpy(np.array(value, order="C"))
-        return {"array": path}
+        return {"array": _kept(torch.from_numpy(np.array(value, order="C")), tensors)}
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": path}
+        value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": _kept(value, tensors)}
     if isinstance(value, dict):
         # Pairs, since the keys of an optimizer's state are numbers.
         return {
@@ -134,6 +141,13 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
         f"{path.lstrip('/')!r} is a {type(value).__name__}, which cannot be saved as data. "
         "Pickle the detector instead, if whoever reads it can trust it."
     )
+
+
+def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
+    """Keep a tensor under a number of its own, since ways through a tree may read alike."""
+    name = str(len(tensors))
+    tensors[name] = tensor
+    return name
 
 
 def _decode(value: Any, tensors: dict[str, Tensor], classes: dict[str, type]) -> Any:

@@ -7,58 +7,38 @@ what it adds to the parameters; everything public is here.
 from __future__ import annotations
 
 import copy
-import math
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    OutlierMixin,
-    TransformerMixin,
-)
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gandetect import archive
 from gandetect.callbacks import EpochTasks
-from gandetect.data import Source, TrainingData, blocks, channels_restored, scoring_blocks
-from gandetect.device import RandomState, draw_seed, isolated_seed, resolve_device
-from gandetect.networks import ARCHITECTURES, Architecture, default_architecture
-from gandetect.parameters import SHARED_PARAMETERS, ScoreParameter, check_parameters, check_score
+from gandetect.data import Source, TrainingData, blocks, channels_restored
+from gandetect.device import draw_seed, isolated_seed, resolve_device
+from gandetect.inference import InferenceMixin, thinned
+from gandetect.networks import default_architecture
+from gandetect.parameters import check_parameters, check_score
+from gandetect.persistence import PersistenceMixin
 from gandetect.reading import read
 from gandetect.scaling import MATCHING_ACTIVATION, Scaler
-from gandetect.scoring import Calibration, mix
+from gandetect.scoring import Calibration, Part, value_of
 from gandetect.thresholds import threshold_at_percentile
 from gandetect.training import TrainingRun, train
 
 # Rows on which parts are standardised and the first threshold is set, when there are more: enough
 # for any quantile, and the memory stays flat.
 _MAX_CALIBRATION_ROWS = 50_000
-SAVED_CLASSES = (Scaler, Calibration, *ARCHITECTURES)
-_LEARNED = (
-    "scaler_",
-    "calibration_",
-    "history_",
-    "input_shape_",
-    "sample_shape_",
-    "n_features_in_",
-    "feature_names_in_",
-    "n_iter_",
-    "stop_reason_",
-    "threshold_",
-    "threshold_score_",
-)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -67,7 +47,8 @@ class BaseDetector(
     ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
     TransformerMixin,
-    BaseEstimator,
+    PersistenceMixin,
+    InferenceMixin,
     ABC,
 ):
     """Base of all detectors: subclass it, fill four hooks, and everything public is there.
@@ -83,33 +64,6 @@ class BaseDetector(
     --------
     GANomalyDetector : The shortest complete example of the hooks.
     """
-
-    latent_dim: int | str = "auto"
-    architecture: Architecture | None = None
-    n_estimators: int | str = "auto"
-    epochs: int | str = "auto"
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    contamination: float = 0.1
-    image_shape: tuple[int, ...] | None = None
-    channel_axis: int | None = -1
-    scaling: str = "auto"
-    score: str | Mapping[str, float] | None = ScoreParameter()  # type: ignore[assignment]  # reads None on the class
-    validation_fraction: float = 0.0
-    warm_start: bool = False
-    device: str = "auto"
-    random_state: RandomState = None
-    verbose: int = 0
-
-    # The names of the parts that `_score_parts` returns, and their weights in the default score.
-    part_weights: ClassVar[dict[str, float]]
-    # Updates that epochs="auto" stands for, of rows and of images.
-    auto_updates: ClassVar[tuple[int, int]] = (1000, 1000)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace("{shared_parameters}", SHARED_PARAMETERS)
 
     # What a method states. `x` is a scaled batch (K, B, ...) on the device, K the members.
 
@@ -128,11 +82,14 @@ class BaseDetector(
         """Update the networks once; return the losses, (K, B) each."""
 
     @abstractmethod
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Tensor]:
-        """Parts of the score, (K, B) each, larger for worse, without random numbers."""
+    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
+        """Parts of the score, (K, B) each, larger for worse, without random numbers.
+
+        A part that few scores want may be a function without arguments that computes it.
+        """
 
     @abstractmethod
-    def _paper_score(self, parts: dict[str, Tensor]) -> Tensor:
+    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
         """The published score, (K, B), from the parts."""
 
     @abstractmethod
@@ -148,7 +105,13 @@ class BaseDetector(
         difference = (x - self._reconstruct(nets, x)).abs()
         return difference.mean(dim=2) if difference.ndim == 5 else difference
 
-    def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Tensor]:
+    def _check_own_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter of the method that cannot be used."""
+
+    def _should_stop(self, record: dict[str, float]) -> str | None:
+        """After an epoch, with its record of the history: the reason to stop, or None."""
+
+    def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Part]:
         """Losses on rows kept from training, (K, B) each."""
         return self._score_parts(nets, x)
 
@@ -187,8 +150,11 @@ class BaseDetector(
         check_parameters(self)
         device = resolve_device(self.device)
         with self._all_or_nothing(), isolated_seed(draw_seed(self.random_state), device):
-            source = read(self, X, reset=True)
-            self._fit(source, X, y, device)
+            go_on = self.warm_start and hasattr(self, "networks_")
+            source = read(self, X, reset=not go_on)
+            if go_on:
+                self._check_same_networks()
+            self._fit(source, X, y, device, go_on)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -224,7 +190,9 @@ class BaseDetector(
         """
         check_is_fitted(self)
         check_score(self)
-        return self._score(read(self, X))
+        source = read(self, X)
+        parts_of = self._parts_function(getattr(self, "neighbours_", None))
+        return self._apply(self._score_function(parts_of, self.calibration_), source)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``: negative for outliers.
@@ -304,11 +272,7 @@ class BaseDetector(
         ndarray of shape (n_samples, n_estimators * latent_dim)
         """
         check_is_fitted(self)
-
-        def codes(nets: Any, x: Tensor) -> Tensor:
-            return self._encode(nets, x).transpose(0, 1).flatten(1)
-
-        return self._apply(codes, read(self, X))
+        return self._codes(read(self, X)).flatten(1).numpy()
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """What the networks make of X, in X's units: the mean over the members.
@@ -352,75 +316,25 @@ class BaseDetector(
 
         return self._apply(maps, read(self, X))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the fitted detector as data only: JSON and tensors in one safetensors file.
-
-        Parameters
-        ----------
-        path : str or path
-            The file is replaced as a whole, or not at all. Read it with `gandetect.load`.
-
-        Raises
-        ------
-        TypeError
-            If a parameter is not data, such as a network or a function of your own.
-        """
-        check_is_fitted(self)
-        parameters = self.get_params(deep=False)
-        if not isinstance(self.random_state, int | None):
-            parameters["random_state"] = None  # a generator's state is no part of what was learned
-        learned = {name: getattr(self, name) for name in _LEARNED if hasattr(self, name)}
-        tree = {
-            "detector": type(self).__name__,
-            "parameters": parameters,
-            "learned": learned,
-            "networks": dict(self.networks_.state_dict()),
-        }
-        archive.write_archive(path, tree, SAVED_CLASSES)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Load a detector of this class that `save` wrote; its scores are the same bits.
-
-        Parameters
-        ----------
-        path : str or path
-
-        Returns
-        -------
-        detector
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ArchiveError
-            If the file is damaged or holds something else.
-        """
-        tree = archive.read_archive(path, SAVED_CLASSES)
-        if tree.get("detector") != cls.__name__:
-            raise archive.ArchiveError(
-                f"{str(path)!r} holds a {tree.get('detector')}, not a {cls.__name__}: use "
-                "gandetect.load."
-            )
-        return cls.from_tree(tree)
-
     # Inside.
 
-    def _fit(self, source: Source, X: Any, y: Any, device: torch.device) -> None:
+    def _fit(self, source: Source, X: Any, y: Any, device: torch.device, go_on: bool) -> None:
         rows, held = self._hold_out(len(source))
-        go_on = self.warm_start and hasattr(self, "networks_")
         if go_on:
             self.networks_ = copy.deepcopy(self.networks_)  # a fit that fails must not move them
         else:
-            is_image = len(self.sample_shape_) > 1
+            self.__dict__.pop("neighbours_", None)
+            self.n_members_, self.latent_dim_ = self._n_members(), self._latent_dim()
+            self.architecture_ = self.architecture or default_architecture(self.sample_shape_)
+            is_image = self._is_fitted_to_images()
             self.scaler_ = Scaler.fitted(self.scaling, blocks(source), is_image)
             self.networks_ = self._make_networks()
         nets = self.networks_.to(device)
-        data = TrainingData(source, rows, self.scaler_, self._n_members(), self.batch_size, device)
+        data = TrainingData(source, rows, self.scaler_, self.n_members_, self.batch_size, device)
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
-        self._run = TrainingRun(nets, self._build_optimizers(nets), n_epochs, history)
+        optimizers = self._build_optimizers(nets)
+        self._run = TrainingRun(nets, optimizers, n_epochs, len(source), history, len(history))
         try:
             fit_task = self._init_callback_context(max_subtasks=n_epochs)
             fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -433,12 +347,29 @@ class BaseDetector(
                     data,
                     partial(self._validate, source, held),
                     tasks,
+                    partial(self._is_sound, device),
                 )
             fit_task.call_on_fit_task_end(estimator=self, X=X, y=y)
             nets.eval()
-            vars(self).update(self._learned(source, rows, held))
+            self.__dict__.update(self._learned(source, rows, held))
         finally:
             del self._run
+
+    def _check_same_networks(self) -> None:
+        """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
+        asked: dict[str, Any] = {
+            "n_estimators": self._n_members(),
+            "latent_dim": self._latent_dim(),
+        }
+        learned: dict[str, Any] = {"n_estimators": self.n_members_, "latent_dim": self.latent_dim_}
+        if self.architecture is not None:
+            asked["architecture"], learned["architecture"] = self.architecture, self.architecture_
+        for name, value in asked.items():
+            if value != learned[name]:
+                raise ValueError(
+                    f"warm_start=True goes on from networks with {name}={learned[name]!r}, but "
+                    f"{name} is now {value!r}: set it back, or fit with warm_start=False."
+                )
 
     def _hold_out(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """The samples to train on and those kept for validation, in the order of X."""
@@ -452,110 +383,44 @@ class BaseDetector(
         return np.sort(order[n_held:]), np.sort(order[:n_held])
 
     def _learned(self, source: Source, rows: np.ndarray, held: np.ndarray) -> dict[str, Any]:
-        """What is learned when the networks are: calibration, threshold and history."""
-        rows, held = (_thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
-        calibration = Calibration.of(self._parts(source, rows))
-        scores = self._score(source, held if len(held) else rows, calibration)
-        return {
-            "calibration_": calibration,
-            "threshold_": threshold_at_percentile(scores, 100 * self.contamination),
+        """What is learned when the networks are: references, calibration, threshold, history."""
+        rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
+        learned: dict[str, Any] = {
             "threshold_score_": self.chosen_score,
             "history_": self._run.history,
             "n_iter_": len(self._run.history),
             "stop_reason_": self._run.stop_reason,
         }
+        neighbours = None
+        if self._weights().get("neighbours"):
+            neighbours = learned["neighbours_"] = self._neighbours(source, rows)
+        parts_of = self._parts_function(neighbours)
+        calibration = learned["calibration_"] = Calibration.of(self._parts(parts_of, source, rows))
+        score_of = self._score_function(parts_of, calibration)
+        scores = self._apply(score_of, source, held if len(held) else rows)
+        learned["threshold_"] = threshold_at_percentile(scores, 100 * self.contamination)
+        return learned
+
+    @torch.inference_mode()
+    def _is_sound(self, device: torch.device) -> bool:
+        """Whether the parts of the score are finite, for the middle of the scaled range."""
+        x = torch.full((self.n_members_, 2, *self.sample_shape_), 0.1, device=device)
+        parts = self._score_parts(self.networks_, x)
+        return all(bool(value_of(part).isfinite().all()) for part in parts.values())
 
     def _validate(self, source: Source, held: np.ndarray) -> dict[str, float]:
         """Means of the validation losses, by names that begin with "validation_"."""
         if not len(held):
             return {}
-        losses = self._by_sample(self._validation_losses, source, held)
+        losses = self._parts(self._validation_losses, source, held)
         return {f"validation_{name}": float(values.mean()) for name, values in losses.items()}
 
-    def _parts(self, source: Source, rows: np.ndarray) -> dict[str, Tensor]:
-        """The parts of the score of some samples, (K, n) each."""
-        parts = self._by_sample(self._score_parts, source, rows)
-        return {name: values.transpose(0, 1) for name, values in parts.items()}
-
-    def _by_sample(
-        self, function: Callable[[Any, Tensor], dict[str, Tensor]], source: Source, rows: np.ndarray
-    ) -> dict[str, Tensor]:
-        """What `function` gives for some samples, (n, K) each."""
-        names: list[str] = []
-
-        def stacked(nets: Any, x: Tensor) -> Tensor:
-            values = function(nets, x)
-            names[:] = values
-            return torch.stack(list(values.values())).permute(2, 1, 0)
-
-        columns = torch.from_numpy(self._apply(stacked, source, rows)).unbind(2)
-        return dict(zip(names, columns, strict=True))
-
-    def _score(
-        self,
-        source: Source,
-        rows: np.ndarray | None = None,
-        calibration: Calibration | None = None,
-    ) -> np.ndarray:
-        calibration = calibration or self.calibration_
-
-        def anomaly_score(nets: Any, x: Tensor) -> Tensor:
-            parts = self._score_parts(nets, x)
-            if self.chosen_score == "paper":
-                return self._paper_score(parts).cpu().double().mean(0)
-            return mix(parts, self._weights(), calibration)
-
-        return self._apply(anomaly_score, source, rows)
-
-    def _weights(self) -> Mapping[str, float]:
-        score = self.chosen_score
-        if score is None:
-            return self.part_weights
-        return {score: 1.0} if isinstance(score, str) else score
-
-    def _apply(
-        self,
-        function: Callable[[Any, Tensor], Tensor],
-        source: Source,
-        rows: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """Join what ``function(nets, x)``, samples first, gives for each block of samples.
-
-        Blocks have one size, and what depends on a sample is computed inside them, so that it
-        comes out in the same bits wherever the sample stands.
-        """
-        device = resolve_device(self.device)
-        nets = self.networks_.to(device)
-        size = _block_size(self.sample_shape_)
-        results = []
-        with torch.inference_mode():
-            for x, n_real in scoring_blocks(source, rows, self.scaler_, size, device):
-                x = x.expand(self._n_members(), *x.shape)
-                results.append(function(nets, x)[:n_real].cpu())
-        return torch.cat(results).numpy()
-
     def _make_networks(self) -> nn.ModuleDict:
-        architecture = self.architecture or default_architecture(self.sample_shape_)
-        activation = architecture.output_activation
+        activation = self.architecture_.output_activation
         if activation == "auto":
             activation = MATCHING_ACTIVATION[self.scaler_.kind]
-        make = architecture.bind(self.sample_shape_, self._n_members(), activation)
+        make = self.architecture_.bind(self.sample_shape_, self.n_members_, activation)
         return nn.ModuleDict(self._build_networks(make)).eval()
-
-    def _n_members(self) -> int:
-        if self.n_estimators != "auto":
-            return int(self.n_estimators)
-        return 8 if len(self.sample_shape_) == 1 else 2
-
-    def _latent_dim(self) -> int:
-        if self.latent_dim != "auto":
-            return int(self.latent_dim)
-        return self.sample_shape_[0] if len(self.sample_shape_) == 1 else 32
-
-    def _n_epochs(self, n_batches: int) -> int:
-        if self.epochs != "auto":
-            return int(self.epochs)
-        return math.ceil(self.auto_updates[len(self.sample_shape_) > 1] / n_batches)
 
     def _adam(self, *modules: nn.Module) -> Optimizer:
         """Adam with DCGAN's momentum over the weights of these modules."""
@@ -566,15 +431,6 @@ class BaseDetector(
         """The training under way, for callbacks."""
         return self._run
 
-    def fingerprint(self) -> str:
-        """What a checkpoint must agree on: the detector, its parameters and the shape of X."""
-        parameters = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in ("verbose", "device", "score", "contamination")
-        }
-        return f"{type(self).__name__} {self.sample_shape_} {parameters}"
-
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Put back what an earlier fit learned if this one raises."""
@@ -584,38 +440,10 @@ class BaseDetector(
         except BaseException:
             for name in [name for name in vars(self) if name.endswith("_")]:
                 delattr(self, name)
-            vars(self).update(before)
+            self.__dict__.update(before)
             raise
 
-    @classmethod
-    def from_tree(cls, tree: dict[str, Any]) -> Self:
-        """Rebuild a detector from what `save` stored."""
-        detector = cls(**tree["parameters"])
-        vars(detector).update(tree["learned"])
-        detector._restore_networks(tree["networks"])
-        return detector
-
-    def _restore_networks(self, weights: dict[str, Tensor]) -> None:
-        with isolated_seed(0, torch.device("cpu")):  # the initial weights are overwritten
-            self.networks_ = self._make_networks()
-        self.networks_.load_state_dict(weights)
-
     # scikit-learn's protocol.
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters by name, with those of nested estimators if `deep`."""
-        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
-        if deep:
-            for name, value in list(parameters.items()):
-                if hasattr(value, "get_params") and not isinstance(value, type):
-                    nested = value.get_params().items()
-                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
-        return parameters
-
-    @property
-    def chosen_score(self) -> str | Mapping[str, float] | None:
-        """The parameter `score`; see `ScoreParameter` for why it is read here."""
-        return vars(self)["score"]
 
     @property
     def offset_(self) -> float:
@@ -624,7 +452,7 @@ class BaseDetector(
 
     @property
     def _n_features_out(self) -> int:
-        return self._n_members() * self._latent_dim()
+        return self.n_members_ * self.latent_dim_
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "threshold_")
@@ -634,28 +462,3 @@ class BaseDetector(
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        if "networks_" not in state:
-            return state
-        # Weights on the CPU instead of networks: they open on a machine without the device.
-        weights = {name: w.cpu() for name, w in state["networks_"].state_dict().items()}
-        return {**state, "networks_": weights}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        if "networks_" in state:
-            self._restore_networks(state["networks_"])
-
-
-def _thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
-    """At most `n_max` of the rows, evenly spread."""
-    return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
-
-
-def _block_size(sample_shape: tuple[int, ...]) -> int:
-    """Samples scored at once: as many as keep the operations busy and the memory small."""
-    if len(sample_shape) == 1:
-        return 512
-    return 2 ** int(math.log2(min(max(2**18 // math.prod(sample_shape), 8), 64)))

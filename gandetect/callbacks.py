@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from sklearn.callback import CallbackContext
+from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
@@ -67,15 +69,22 @@ class EpochTasks:
         self.task.call_on_fit_task_begin(estimator=self.detector, X=self.X, y=self.y)
 
     def end(self) -> bool:
-        """Close the task of the epoch; True if a callback says stop."""
+        """Close the task of the epoch; True if a callback or the method says stop."""
         if self.detector.verbose:
             *_, record = self.detector.current_run().history
             losses = {name: value for name, value in record.items() if name != "epoch"}
             self.bar.set_postfix(losses, refresh=False)
             self.bar.update()
-        return self.task.call_on_fit_task_end(
+        run = self.detector.current_run()
+        reason = self.detector._should_stop(run.history[-1])
+        stopped = self.task.call_on_fit_task_end(
             estimator=self.detector, X=self.X, y=self.y, reconstruction_attributes=self.learned
         )
+        if stopped:
+            run.stop_reason = f"stopped by a callback after epoch {len(run.history)}"
+        if reason:
+            run.stop_reason = reason
+        return stopped or reason is not None
 
 
 class _Callback:
@@ -100,7 +109,7 @@ class EarlyStopping(_Callback):
     Parameters
     ----------
     monitor : str, default="validation_reconstruction"
-        A key of the records in ``history_``. Those that begin with "validation_" are there when
+        A key of the records in ``history_``. Those that begin with ``"validation_"`` are there when
         the detector has a `validation_fraction`; they are computed on rows kept from training.
     patience : int, default=10
         Epochs without improvement before training stops.
@@ -127,6 +136,8 @@ class EarlyStopping(_Callback):
         min_delta: float = 0.0,
         restore_best: bool = True,
     ) -> None:
+        check_scalar(patience, "patience", Integral, min_val=1)
+        check_scalar(min_delta, "min_delta", Real, min_val=0)
         self.monitor = monitor
         self.patience = patience
         self.min_delta = min_delta
@@ -147,7 +158,7 @@ class EarlyStopping(_Callback):
             )
         # From the history alone, so that a resumed run stops where an uninterrupted one does.
         best, best_epoch = float("inf"), 0
-        for record in run.history:
+        for record in run.history[run.n_epochs_before :]:
             if record[self.monitor] < best - self.min_delta:
                 best, best_epoch = record[self.monitor], int(record["epoch"])
         if self.restore_best and best_epoch == run.history[-1]["epoch"]:
@@ -186,6 +197,7 @@ class Checkpoint(_Callback):
     def __init__(
         self, path: str | os.PathLike[str], *, every_n_epochs: int = 1, resume: bool = True
     ) -> None:
+        check_scalar(every_n_epochs, "every_n_epochs", Integral, min_val=1)
         self.path = path
         self.every_n_epochs = every_n_epochs
         self.resume = resume
@@ -198,25 +210,35 @@ class Checkpoint(_Callback):
             )
 
     def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
-        """Continue from the file, if there is one."""
-        if context.task_name != "fit" or not self.resume or not Path(self.path).exists():
-            return
-        state = read_archive(self.path)
-        ours = estimator.fingerprint()
-        if state.get("fingerprint") != ours:
-            raise ValueError(
-                f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
-                "or another shape of X. Delete it, or pass resume=False to overwrite it."
-            )
-        estimator.current_run().resume(state["run"])
+        """Continue from the file, if there is one; before an epoch, write what came before it."""
+        run = estimator.current_run()
+        if context.task_name != "fit":
+            # All callbacks have then done with the last epoch.
+            if run.history and len(run.history) % self.every_n_epochs == 0:
+                self._write(estimator)
+        elif self.resume and Path(self.path).exists():
+            self._resume(estimator)
 
     def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
-        """Write the file after every `every_n_epochs` epochs."""
-        run = estimator.current_run()
-        if context.task_name != "fit" and len(run.history) % self.every_n_epochs == 0:
-            state: dict[str, Any] = {"fingerprint": estimator.fingerprint(), "run": run.state()}
-            write_archive(self.path, state)
+        """Write the end of a training that has come to its end."""
+        if context.task_name == "fit" and estimator.current_run().is_done:
+            self._write(estimator)
         return None
+
+    def _write(self, estimator: BaseDetector) -> None:
+        run = estimator.current_run()
+        write_archive(self.path, {"fingerprint": estimator.fingerprint(), "run": run.state()})
+
+    def _resume(self, estimator: BaseDetector) -> None:
+        state = read_archive(self.path)
+        run = estimator.current_run()
+        is_ours = state.get("fingerprint") == estimator.fingerprint()
+        if not is_ours or state["run"]["n_samples"] != run.n_samples:
+            raise ValueError(
+                f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
+                "or another X. Delete it, or pass resume=False to overwrite it."
+            )
+        run.resume(state["run"])
 
 
 class ExponentialMovingAverage(_Callback):
@@ -254,15 +276,16 @@ class ExponentialMovingAverage(_Callback):
         if context.task_name != "fit":
             return
         run = estimator.current_run()
-        weights = _floating(run.networks)
-        run.extra.setdefault("average", {name: w.clone() for name, w in weights.items()})
+        initial = _floating(run.networks)
+        run.extra.setdefault("average", {name: w.clone() for name, w in initial.items()})
         run.extra.setdefault("n_averaged", 0)
 
         def after_step(*_: Any) -> None:
             t = run.extra["n_averaged"] = run.extra["n_averaged"] + 1
             decay = min(self.decay, (1 + t) / (10 + t)) if self.warm_up else self.decay
             mix = get_ema_multi_avg_fn(decay)
-            # Looked up at each step: resuming puts the stored average in its place.
+            # Looked up at each step: resuming replaces one, spectral normalisation the other.
+            weights = _floating(run.networks)
             mix(list(run.extra["average"].values()), list(weights.values()), t)
 
         run.last_optimizer().register_step_post_hook(after_step)

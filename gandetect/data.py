@@ -82,7 +82,7 @@ class ArraySource:
         self.input_shape = image_shape or X.shape[1:]
         self.is_flat = image_shape is not None
         self._is_mapped = isinstance(X, np.memmap)
-        self._mapping = _mapping_of(X) if self._is_mapped else None
+        self._mapping = _mapping_of(X) if isinstance(X, np.memmap) else None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -197,7 +197,10 @@ def read_image(
         ) from error
     try:
         with Image.open(path) as file:
-            image = file.convert("L" if file.mode in ("1", "L", "I", "I;16", "LA") else "RGB")
+            if file.mode in ("I", "I;16"):  # 16 bits, which pillow would clip to white
+                image = Image.fromarray(np.round(np.asarray(file) / 257).astype(np.uint8))
+            else:
+                image = file.convert("L" if file.mode in ("1", "L", "LA") else "RGB")
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"{str(path)!r} is not an image that can be read: {error}") from error
     if image_size is not None and image.size != (image_size[1], image_size[0]):
@@ -310,9 +313,9 @@ class TrainingData:
                 yield self.resident[part]
         else:
             shuffled = self.rows[torch.randperm(n).numpy()]
-            for part in np.array_split(shuffled, self.n_batches):
+            for batch in np.array_split(shuffled, self.n_batches):
                 # Sorted within the batch: neighbours on disk are read together.
-                x = self.scaler(self.source.read(np.sort(part))).to(self.device)
+                x = self.scaler(self.source.read(np.sort(batch))).to(self.device)
                 yield x.expand(self.n_members, *x.shape)
 
 

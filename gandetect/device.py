@@ -63,7 +63,7 @@ def _is_there(device: torch.device) -> bool:
         return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
     if device.type == "mps":
         return torch.backends.mps.is_available()
-    return device.type in {"cpu", "meta"}
+    return device.type == "cpu"
 
 
 def draw_seed(random_state: RandomState) -> int:

@@ -1,7 +1,8 @@
-"""The parameters that all detectors share: what they mean, and which values they take."""
+"""What the parameters of all detectors mean, and which values they take."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 # Stands in the docstring of every detector, where it says {shared_parameters}.
 SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
-        Size of the latent code. "auto" is the number of columns of rows, and 32 for images.
+        Size of the latent code. "auto" is half the number of columns of rows, and 32 for images.
     architecture : MLP, ConvNet or None, default=None
         The networks: widths, normalisation, spectral normalisation, dropout. None is ``MLP()``
         for rows and ``ConvNet()`` for images.
@@ -66,25 +67,6 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         1 shows a progress bar with the losses."""
 
 
-class ScoreParameter:
-    """Lets a detector have a parameter `score` and, to scikit-learn, no method of that name.
-
-    scikit-learn takes an attribute `score` for the method that judges an estimator. Reading it on
-    a detector therefore raises AttributeError, so that a search without `scoring` gets
-    scikit-learn's own clear error; the value stands in ``get_params()["score"]``.
-    """
-
-    def __get__(self, detector: BaseDetector | None, owner: type) -> None:
-        if detector is not None:
-            raise AttributeError(
-                "score is a parameter, not a method: read it with get_params()['score']. To judge a "
-                "detector use the scorers of gandetect.metrics."
-            )
-
-    def __set__(self, detector: BaseDetector, value: object) -> None:
-        vars(detector)["score"] = value
-
-
 def check_parameters(detector: BaseDetector) -> None:
     """Raise TypeError or ValueError for the first shared parameter that cannot be used."""
     for name in ("latent_dim", "n_estimators", "epochs"):
@@ -92,30 +74,18 @@ def check_parameters(detector: BaseDetector) -> None:
             _check_count(detector, name)
     _check_count(detector, "batch_size")
     _check_count(detector, "verbose", minimum=0)
-    learning_rate = check_real(detector, "learning_rate", 0)
-    if learning_rate == float("inf"):
-        raise ValueError("learning_rate must be finite, got inf.")
-    check_scalar(
-        detector.contamination,
-        "contamination",
-        Real,
-        min_val=0,
-        max_val=0.5,
-        include_boundaries="right",
-    )
-    check_scalar(
-        detector.validation_fraction,
-        "validation_fraction",
-        Real,
-        min_val=0,
-        max_val=1,
-        include_boundaries="left",
-    )
+    check_real(detector, "learning_rate", 0)
+    check_real(detector, "contamination", 0, 0.5, include_boundaries="right")
+    check_real(detector, "validation_fraction", 0, 1, include_boundaries="left")
     check_choice(detector, "scaling", SCALINGS)
     check_choice(detector, "channel_axis", (-1, 0, None))
     check_score(detector)
+    detector._check_own_parameters()
     _check_image_shape(detector.image_shape)
-    if detector.architecture is not None and not hasattr(detector.architecture, "bind"):
+    architecture = detector.architecture
+    if isinstance(architecture, type) or not (
+        architecture is None or hasattr(architecture, "bind")
+    ):
         raise TypeError(
             "architecture must be None or an architecture object such as MLP() or ConvNet(), got "
             f"{detector.architecture!r}."
@@ -129,7 +99,7 @@ def check_score(detector: BaseDetector) -> None:
         return
     if isinstance(score, Mapping) and score and set(score) <= set(names):
         weights = list(score.values())
-        if all(isinstance(w, Real) and w >= 0 for w in weights) and sum(weights) > 0:
+        if all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0:
             return
     raise ValueError(
         f"score must be None, 'paper', one of the parts {sorted(names)}, or a dict of parts and "
@@ -144,9 +114,24 @@ def check_choice(detector: BaseDetector, name: str, choices: tuple[object, ...])
         raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
 
 
-def check_real(detector: BaseDetector, name: str, minimum: float) -> float:
-    """Raise TypeError or ValueError unless the parameter is a number of at least `minimum`."""
-    return float(check_scalar(getattr(detector, name), name, Real, min_val=minimum))
+def check_real(
+    detector: BaseDetector,
+    name: str,
+    minimum: float,
+    maximum: float | None = None,
+    include_boundaries: str = "both",
+) -> None:
+    """Raise TypeError or ValueError unless the parameter is a finite number between these."""
+    value = check_scalar(
+        getattr(detector, name),
+        name,
+        Real,
+        min_val=minimum,
+        max_val=maximum,
+        include_boundaries="left" if maximum is None else include_boundaries,
+    )
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
 
 
 def _check_count(detector: BaseDetector, name: str, minimum: int = 1) -> None:

@@ -70,6 +70,8 @@ def _read_array(detector: BaseDetector, X: Any, reset: bool) -> ArraySource:
         checked = validate_data(detector, head, reset=reset, **checks)
     else:
         checked = check_array(head, allow_nd=True, **checks)
+        if reset:
+            detector.__dict__.pop("feature_names_in_", None)
     if isinstance(X, np.memmap):
         checked = X
     return ArraySource(checked, *_layout(detector, checked.shape[1:]))

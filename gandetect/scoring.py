@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+# A part of a score (K, B), or a function that computes it where it is wanted.
+Part = Tensor | Callable[[], Tensor]
+
+# Neighbours whose distances are averaged, as in k-nearest-neighbour detectors.
+_N_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,13 +47,48 @@ class Calibration:
         return (values - self.mean[name][:, None]) / self.spread[name][:, None]
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Training codes, from which the distance of a new code to its nearest ones is taken.
+
+    Parameters
+    ----------
+    codes : Tensor of shape (n_members, n_references, latent_dim)
+    """
+
+    codes: Tensor
+
+    def distance(self, z: Tensor) -> Tensor:
+        """Mean distance of codes (K, B, latent_dim) to the nearest training codes: (K, B).
+
+        A training code at no distance at all is passed over, once: it is the sample's own, and a
+        training sample must not look nearer to the others than a new one does.
+        """
+        codes = self.codes.to(z.device)
+        n_nearest = min(_N_NEIGHBOURS + 1, codes.shape[1])
+        # The fast distances find the nearest; only theirs are then taken without rounding.
+        nearest = torch.cdist(z, codes).topk(n_nearest, dim=-1, largest=False).indices
+        members = torch.arange(len(codes), device=z.device)[:, None, None]
+        differences = codes[members, nearest] - z[:, :, None]
+        distances = torch.linalg.vector_norm(differences, dim=-1).sort(dim=-1).values
+        if n_nearest == 1:
+            return distances[..., 0]
+        is_own = distances[..., 0] == 0
+        return torch.where(is_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
+
+
+def value_of(part: Part) -> Tensor:
+    """The values (K, B) of a part, computed now if they were not."""
+    return part() if callable(part) else part
+
+
 def mix(
-    parts: Mapping[str, Tensor], weights: Mapping[str, float], calibration: Calibration
+    parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
 ) -> Tensor:
     """Weighted mean of standardised parts over parts and members: (K, B) each to (B,)."""
     total = sum(weights.values())
     mixed = sum(
-        weight / total * calibration.standardised(name, parts[name].cpu().double())
+        weight / total * calibration.standardised(name, value_of(parts[name]).cpu().double())
         for name, weight in weights.items()
         if weight
     )

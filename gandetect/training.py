@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable
@@ -48,9 +49,15 @@ class TrainingRun:
     optimizers : dict of str to Optimizer
     n_epochs : int
         The epochs to train in all.
+    n_samples : int
+        Of X, by which a stored run knows its own.
     history : list of dict
         One record an epoch: its number and the mean of every loss.
+    n_epochs_before : int
+        The epochs of earlier fits that `warm_start` goes on from.
     n_updates : int
+    is_done : bool
+        Whether training has ended by itself or was stopped by a callback or the method.
     stop_reason : str
         Why training ended.
     extra : dict
@@ -60,8 +67,11 @@ class TrainingRun:
     networks: nn.ModuleDict
     optimizers: dict[str, Optimizer]
     n_epochs: int
+    n_samples: int
     history: list[dict[str, float]] = field(default_factory=list)
+    n_epochs_before: int = 0
     n_updates: int = 0
+    is_done: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +83,9 @@ class TrainingRun:
             "history": self.history,
             "n_updates": self.n_updates,
             "extra": self.extra,
+            "n_samples": self.n_samples,
+            "is_done": self.is_done,
+            "stop_reason": self.stop_reason,
             "random": torch.get_rng_state(),
         }
 
@@ -81,9 +94,11 @@ class TrainingRun:
         self.networks.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+            _lay_out_as_parameters(optimizer)
         self.history[:] = state["history"]
         self.n_updates = state["n_updates"]
         self.extra.update(state["extra"])
+        self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
         torch.set_rng_state(state["random"])
 
     def last_optimizer(self) -> Optimizer:
@@ -98,7 +113,7 @@ class Epochs(Protocol):
         """Run before an epoch."""
 
     def end(self) -> bool:
-        """Run after an epoch; True stops."""
+        """Run after an epoch; True stops, and the run then has the reason."""
 
 
 class Batches(Protocol):
@@ -116,6 +131,7 @@ def train(
     data: Batches,
     validate: Callable[[], dict[str, float]],
     tasks: Epochs,
+    is_sound: Callable[[], bool] = lambda: True,
 ) -> None:
     """Train until the epochs are done, a callback stops, a loss is not finite, or Ctrl-C.
 
@@ -130,16 +146,19 @@ def train(
     validate : callable
         Gives the record's validation losses after an epoch.
     tasks : Epochs
+    is_sound : callable
+        Whether the networks give finite results, beside having finite weights.
 
     Warns
     -----
     ConvergenceWarning
         When a loss is not finite; the weights of the last snapshot before it are restored.
     """
-    snapshot = _copy_weights(run.networks)
-    updates_at_snapshot = run.n_updates
+    snapshot = _Snapshot(run, is_sound)
     try:
         for epoch in range(len(run.history), run.n_epochs):
+            if run.is_done:
+                return
             tasks.begin()
             run.networks.train()
             means = _Means()
@@ -148,18 +167,12 @@ def train(
                 run.n_updates += 1
             record = {"epoch": epoch + 1, **means.result()}
             if not all(math.isfinite(value) for value in record.values()):
-                run.networks.load_state_dict(snapshot)
-                run.stop_reason = f"a loss was not finite in epoch {epoch + 1}"
-                _warn_not_finite(record, updates_at_snapshot)
-                return
-            if run.n_updates - updates_at_snapshot >= _UPDATES_BETWEEN_SNAPSHOTS:
-                snapshot = _copy_weights(run.networks)
-                updates_at_snapshot = run.n_updates
+                return snapshot.restore(run, record)
             run.networks.eval()
             run.history.append({**record, **validate()})
-            if tasks.end():
-                run.stop_reason = f"stopped by a callback after epoch {epoch + 1}"
-                return
+            if snapshot.is_due(run) and not snapshot.take(run):
+                return snapshot.restore(run, record)
+            run.is_done = tasks.end() or len(run.history) == run.n_epochs
     except KeyboardInterrupt:
         # What was learned in hours must not be lost to one key.
         run.stop_reason = f"interrupted after epoch {len(run.history)}"
@@ -191,15 +204,53 @@ class _Means:
         return dict(zip(self.sums, values, strict=True))
 
 
-def _copy_weights(networks: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in networks.state_dict().items()}
+class _Snapshot:
+    """The last weights known to be good, and what belongs to them."""
+
+    def __init__(self, run: TrainingRun, is_sound: Callable[[], bool]) -> None:
+        self.is_sound = is_sound
+        self.take(run)
+
+    def is_due(self, run: TrainingRun) -> bool:
+        """Every so many updates, each epoch of a training that is younger, and at the end."""
+        is_young = run.n_updates <= _UPDATES_BETWEEN_SNAPSHOTS
+        is_last = len(run.history) == run.n_epochs
+        return is_young or is_last or run.n_updates - self.n_updates >= _UPDATES_BETWEEN_SNAPSHOTS
+
+    def take(self, run: TrainingRun) -> bool:
+        """Keep the weights if they are good; whether they are."""
+        weights = run.networks.state_dict()
+        if not all(bool(w.isfinite().all()) for w in weights.values()) or not self.is_sound():
+            return False
+        self.weights = {name: w.clone() for name, w in weights.items()}
+        self.extra = copy.deepcopy(run.extra)
+        self.n_updates, self.n_epochs = run.n_updates, len(run.history)
+        return True
+
+    def restore(self, run: TrainingRun, record: dict[str, float]) -> None:
+        """Go back to the good weights, and warn."""
+        bad = [name for name, value in record.items() if not math.isfinite(value)]
+        what = f"The loss {bad[0]!r} was" if bad else "The weights were"
+        run.networks.load_state_dict(self.weights)
+        run.extra.clear()
+        run.extra.update(self.extra)
+        del run.history[self.n_epochs :]
+        run.is_done = True
+        run.stop_reason = f"{what.lower()} not finite in epoch {record['epoch']}"
+        warnings.warn(
+            f"{what} not finite in epoch {record['epoch']}: training stopped and the weights "
+            f"after {self.n_updates} updates were restored. Lower the learning_rate.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
 
 
-def _warn_not_finite(record: dict[str, float], n_updates: int) -> None:
-    bad = [name for name, value in record.items() if not math.isfinite(value)]
-    warnings.warn(
-        f"The loss {bad[0]!r} was not finite in epoch {record['epoch']}: training stopped and the "
-        f"weights after {n_updates} updates were restored. Lower the learning_rate.",
-        ConvergenceWarning,
-        stacklevel=5,
-    )
+def _lay_out_as_parameters(optimizer: Optimizer) -> None:
+    """Give an optimizer's loaded moments the memory layout of their parameters.
+
+    A fused step walks through both in the order of memory, and would pair the wrong numbers.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value).detach()

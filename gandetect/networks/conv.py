@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from numbers import Integral
+from typing import Any
 
 import torch
+from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gandetect.networks.members import MemberLinear, add_spectral_norm, to_channels, to_members
-from gandetect.networks.mlp import OUTPUT_ACTIVATIONS
+from gandetect.networks.mlp import OUTPUT_ACTIVATIONS, check_options
+from gandetect.networks.skips import make_joins, run_joining, run_keeping
 
 _LEAK = 0.2
 _MAX_HALVINGS = 5
@@ -64,6 +69,13 @@ class ConvNet:
     dropout: float = 0.0
     spectral_norm: bool = False
     output_activation: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_scalar(self.n_filters, "n_filters", Integral, min_val=1)
+        check_scalar(self.n_extra_layers, "n_extra_layers", Integral, min_val=0)
+        if self.discriminator_filters is not None:
+            check_scalar(self.discriminator_filters, "discriminator_filters", Integral, min_val=1)
+        check_options(self, normalizations=("batch", "group", None))
 
     def bind(
         self, input_shape: tuple[int, ...], n_members: int, output_activation: str
@@ -121,6 +133,17 @@ class BoundConvNet:
         return _initialised(
             _Decoder(stem, nn.Sequential(*layers), self.n_members, self.bottom, size)
         )
+
+    def refiner(self, latent_dim: int, skip: str | None = None) -> nn.Module:
+        """Images (K, B, C, H, W) to images by way of a code, whose maker is its `encoder`.
+
+        With `skip` "add" or "concat" the maps after every activation are also joined to those that
+        mirror them.
+        """
+        widths = self._widths(self.architecture.n_filters)[::-1]
+        widths += widths[-1:] * self.architecture.n_extra_layers
+        joins = make_joins(skip, widths, self.n_members, partial(self._conv, size=(1, 1)))
+        return _Refiner(self.encoder(latent_dim), self.decoder(latent_dim), _initialised(joins))
 
     def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> nn.Module:
         """Images, `n_inputs` of them, and a code of `code_dim`, to logits and features."""
@@ -208,7 +231,7 @@ class _Pad(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Its last convolution covers the whole bottom map, and so is a linear layer, the faster one."""
+    """Its last convolution covers the whole bottom map: a linear layer, which is faster."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module, n_members: int) -> None:
         super().__init__()
@@ -235,13 +258,32 @@ class _Decoder(nn.Module):
         self.bottom, self.size = bottom, size
 
     def forward(self, z: Tensor) -> Tensor:
-        maps = self.stem(z).unflatten(2, (-1, *self.bottom))
-        x = self.layers(to_channels(maps))
+        return self.cropped(self.layers(self.first_maps(z)))
+
+    def first_maps(self, z: Tensor) -> Tensor:
+        return to_channels(self.stem(z).unflatten(2, (-1, *self.bottom)))
+
+    def cropped(self, x: Tensor) -> Tensor:
         # The centre of what was padded, so that a pixel comes back where it was.
         top = (x.shape[-2] - self.size[0]) // 2
         left = (x.shape[-1] - self.size[1]) // 2
         x = x[..., top : top + self.size[0], left : left + self.size[1]]
         return to_members(x, self.n_members)
+
+
+class _Refiner(nn.Module):
+    def __init__(self, encoder: Any, decoder: Any, joins: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.joins: Any = joins
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.joins:
+            return self.decoder(self.encoder(x))
+        maps, kept = run_keeping(self.encoder.trunk, to_channels(x))
+        z = self.encoder.head(to_members(maps, self.encoder.n_members).flatten(2))
+        maps = run_joining(self.decoder.layers, self.decoder.first_maps(z), kept, self.joins)
+        return self.decoder.cropped(maps)
 
 
 class _Discriminator(nn.Module):
@@ -293,4 +335,5 @@ def _initialised(network: nn.Module) -> nn.Module:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     # Grouped convolutions of few channels run up to twice as fast in this layout on CPUs.
-    return network.to(memory_format=torch.channels_last)
+    layout = {"memory_format": torch.channels_last}
+    return network.to(**layout)  # type: ignore[call-overload]  # absent from torch's stubs

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any
 
 import torch
+from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
 from gandetect.networks.members import MemberBatchNorm, MemberLinear, add_spectral_norm
+from gandetect.networks.skips import make_joins, run_joining, run_keeping
 
 OUTPUT_ACTIVATIONS = {"linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 _LEAK = 0.2
+
+
+def check_options(architecture: Any, normalizations: tuple[str | None, ...]) -> None:
+    """Raise TypeError or ValueError for an option that cannot be used."""
+    choices = {
+        "normalization": normalizations,
+        "output_activation": ("auto", *OUTPUT_ACTIVATIONS),
+        "spectral_norm": (True, False),
+    }
+    for name, allowed in choices.items():
+        if getattr(architecture, name) not in allowed:
+            raise ValueError(
+                f"{name} must be one of {list(allowed)}, got {getattr(architecture, name)!r}."
+            )
+    check_scalar(
+        architecture.dropout, "dropout", Real, min_val=0, max_val=1, include_boundaries="left"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +69,16 @@ class MLP:
     dropout: float = 0.0
     spectral_norm: bool = False
     output_activation: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.hidden_dims is not None:
+            if not isinstance(self.hidden_dims, tuple | list):
+                raise TypeError(f"hidden_dims must be a tuple of int, got {self.hidden_dims!r}.")
+            for width in self.hidden_dims:
+                check_scalar(width, "every entry of hidden_dims", Integral, min_val=1)
+            if not self.hidden_dims:
+                raise ValueError("hidden_dims must hold at least one width, got ().")
+        check_options(self, normalizations=(None, "batch", "layer"))
 
     def bind(
         self, input_shape: tuple[int, ...], n_members: int, output_activation: str
@@ -85,6 +118,16 @@ class BoundMLP:
             OUTPUT_ACTIVATIONS[self.output_activation](),
         )
 
+    def refiner(self, latent_dim: int, skip: str | None = None) -> nn.Module:
+        """Rows (K, B, d) to rows by way of a code, whose maker is its `encoder`.
+
+        With `skip` "add" or "concat" every hidden layer is also joined to the one that mirrors it.
+        """
+        joins = make_joins(
+            skip, reversed(self.hidden_dims), self.n_members, partial(MemberLinear, self.n_members)
+        )
+        return _Refiner(self.encoder(latent_dim), self.decoder(latent_dim), joins)
+
     def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> nn.Module:
         """Rows (K, B, d), `n_inputs` of them, and a code of `code_dim` to logits and features."""
         dims = (n_inputs * self.n_features + code_dim, *self.hidden_dims)
@@ -102,7 +145,7 @@ class BoundMLP:
 
     def _hidden(self, dims: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
         layers: list[nn.Module] = []
-        for i, (n_in, n_out) in enumerate(zip(dims, dims[1:], strict=False)):
+        for i, (n_in, n_out) in enumerate(pairwise(dims)):
             layers.append(MemberLinear(self.n_members, n_in, n_out))
             if i > 0:
                 layers.extend(self._normalization(n_out))
@@ -125,6 +168,21 @@ class _Joined(nn.Sequential):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return super().forward(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1))
+
+
+class _Refiner(nn.Module):
+    def __init__(self, encoder: Any, decoder: Any, joins: nn.ModuleList) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.joins = encoder, decoder, joins
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.joins:
+            return self.decoder(self.encoder(x))
+        to_hidden, to_code = self.encoder
+        to_mirrored, to_row, activation = self.decoder
+        hidden, kept = run_keeping(to_hidden, x)
+        mirrored = run_joining(to_mirrored, to_code(hidden), kept, self.joins)
+        return activation(to_row(mirrored))
 
 
 class _Discriminator(nn.Module):

@@ -1,0 +1,54 @@
+# Each target makes .venv, installs into it what it needs, and runs. Nothing is installed twice:
+# a stamp in .venv is younger than the three files that say what to install.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint docs bench
+.NOTPARALLEL:
+
+help:
+	@echo "make demo    fit the detectors on scikit-learn's data and print a table"
+	@echo "make test    run the tests and the examples in docstrings"
+	@echo "make lint    check style, format and types"
+	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make bench   measure speed; with DATA=folder also quality (benchmarks/README.md)"
+	@echo "Another Python than python3: make test PYTHON=python3.12"
+
+demo: $(VENV)/.installed-plot
+	$(BIN)/gandetect demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed-docs
+	rm -rf docs/api/generated
+	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/speed.py
+ifdef DATA
+	mkdir -p build
+	$(BIN)/python benchmarks/quality.py --data "$(DATA)" --protocol adbench --out build/adbench.csv
+	$(BIN)/python benchmarks/report.py build/adbench.csv
+endif
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "gandetect needs Python 3.11 or newer, and \"$(PYTHON)\" is not:" \
+	        "name one that is, as in: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "$(PYTHON) could not make $(VENV); on Debian and Ubuntu:" \
+	        "apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-%: setup.cfg pyproject.toml constraints.txt | $(VENV)/.made
+	@echo "Installing gandetect[$*] into $(VENV), once. torch is large: this can take minutes."
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	@touch $@

@@ -1,0 +1,230 @@
+"""Ratios of times, each pair measured in turn in one process: what the toolkit adds and saves.
+
+    python benchmarks/speed.py [--out results/speed.csv] [--threads 1] [--repeats 5] [--only NAME]
+
+Every figure is the median time of one thing over the median time of another, measured A B A B ...
+in the same run. Absolute times are not reported: they say more about the machine than about us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import clone
+
+from gandetect import GANomalyDetector, __version__
+from gandetect.data import TrainingData
+from gandetect.reading import read
+
+
+class Pair(NamedTuple):
+    """Two things to time, and the ratio that is promised (None: reported only)."""
+
+    name: str
+    ours: Callable[[], object]
+    other: Callable[[], object]
+    limit: float | None
+
+
+def rows(n: int, d: int) -> np.ndarray:
+    """Correlated normal rows: speed does not depend on their values."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(n, d)) @ rng.normal(size=(d, d))).astype(np.float64)
+
+
+def bare_fit(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
+    """The same networks and updates on a resident tensor, and nothing else."""
+    fitted = clone(detector).set_params(epochs=1).fit(X)
+    source = read(fitted, X)
+    members, device = fitted.n_members_, torch.device("cpu")
+    data = TrainingData(
+        source, np.arange(len(X)), fitted.scaler_, members, fitted.batch_size, device
+    )
+    resident, n_batches = data.resident, data.n_batches
+    n_epochs = detector._n_epochs(n_batches) if detector.epochs == "auto" else detector.epochs
+
+    def run() -> None:
+        nets = fitted._make_networks()
+        nets.train()
+        optimizers = fitted._build_optimizers(nets)
+        for epoch in range(n_epochs):
+            order = torch.rand(members, len(X)).argsort(dim=1)
+            for part in order.tensor_split(n_batches, dim=1):
+                fitted._train_step(nets, optimizers, resident[part], epoch / n_epochs)
+
+    return run
+
+
+def bare_forward(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
+    """The networks that the default score needs, over a scaled resident tensor."""
+    x = detector.scaler_(X)
+    nets, members = detector.networks_, detector.n_members_
+
+    def run() -> None:
+        with torch.inference_mode():
+            for batch in x.split(512):
+                batch = batch.expand(members, *batch.shape)
+                z = nets.encoder(batch)
+                x_hat = nets.decoder(z)
+                z_hat = nets.re_encoder(x_hat)
+                (z - z_hat).abs().sum(-1)
+                (batch - x_hat).abs().mean(-1)
+
+    return run
+
+
+def toolkit_pairs() -> list[Pair]:
+    """What the toolkit costs over plain torch, and what members save."""
+    X, images = rows(2_000, 20), np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
+    default = GANomalyDetector(random_state=0, epochs=10)
+    on_images = GANomalyDetector(random_state=0, epochs=2)
+    scorer = clone(default).set_params(epochs=1).fit(X)
+    many = rows(200_000, 20)
+    return [
+        Pair("fit rows / bare loop", lambda: clone(default).fit(X), bare_fit(default, X), 1.15),
+        Pair(
+            "fit images / bare loop",
+            lambda: clone(on_images).fit(images),
+            bare_fit(on_images, images),
+            1.1,
+        ),
+        Pair(
+            "8 members / 1 member",
+            lambda: clone(default).set_params(n_estimators=8).fit(X),
+            lambda: clone(default).set_params(n_estimators=1).fit(X),
+            3.0,
+        ),
+        Pair(
+            "score 200,000 rows / bare forward",
+            lambda: scorer.score_samples(many),
+            bare_forward(scorer, many),
+            1.25,
+        ),
+    ]
+
+
+def pyod_pairs() -> list[Pair]:
+    """Fits of PyOD's networks at their defaults over ours, on the same rows."""
+    from pyod.models.alad import ALAD
+    from pyod.models.auto_encoder import AutoEncoder
+    from pyod.models.vae import VAE
+
+    X = rows(2_000, 36)
+    standardised = (X - X.mean(0)) / X.std(0)
+    pairs = []
+    for name, make in (("ALAD", ALAD), ("AutoEncoder", AutoEncoder), ("VAE", VAE)):
+        for members, limit in (
+            (1, 1 / 3 if name == "VAE" else None),
+            (8, 1.0 if name == "VAE" else None),
+        ):
+            ours = GANomalyDetector(random_state=0, n_estimators=members)
+            pairs.append(
+                Pair(
+                    f"fit GANomaly, {members} member{'s' * (members > 1)} / PyOD {name}",
+                    lambda ours=ours: clone(ours).fit(X),
+                    lambda make=make: _quietly(lambda: make().fit(standardised)),
+                    limit,
+                )
+            )
+    return pairs
+
+
+def import_pair() -> Pair:
+    """Importing the package over importing torch and scikit-learn alone, in new processes."""
+
+    def importing(what: str) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, "-c", f"import {what}"], check=True)
+
+    both = "torch, sklearn.base, sklearn.callback"
+    return Pair("import", importing(f"{both}, gandetect"), importing(both), 1.1)
+
+
+def ratio(pair: Pair, repeats: int) -> tuple[float, float]:
+    """The ratio of the medians over alternating runs, and the spread of the single ratios."""
+    pair.ours(), pair.other()  # a first run of each pays for what is made once
+    ours, others = [], []
+    for _ in range(repeats):
+        for times, run in ((ours, pair.ours), (others, pair.other)):
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+    single = [a / b for a, b in zip(ours, others, strict=True)]
+    return statistics.median(ours) / statistics.median(others), max(single) - min(single)
+
+
+def _quietly(function: Callable[[], object]) -> None:
+    from contextlib import redirect_stderr, redirect_stdout
+    from io import StringIO
+
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        function()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=None, help="CSV to append the rows to")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", default="", help="only pairs whose name contains this")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+
+    pairs = [*toolkit_pairs(), import_pair()]
+    if find_spec("pyod"):
+        pairs += pyod_pairs()
+    missed = 0
+    for pair in pairs:
+        if arguments.only not in pair.name:
+            continue
+        value, spread = ratio(pair, arguments.repeats)
+        kept = pair.limit is None or value <= pair.limit
+        missed += not kept
+        limit = "" if pair.limit is None else f"{pair.limit:.2f}"
+        print(
+            f"{pair.name:45s} {value:6.2f}  limit {limit:5s} {'' if kept else 'MISSED'}", flush=True
+        )
+        if arguments.out:
+            is_new = not arguments.out.exists()
+            with arguments.out.open("a", newline="") as file:
+                writer = csv.writer(file)
+                if is_new:
+                    writer.writerow(
+                        [
+                            "pair",
+                            "ratio",
+                            "spread",
+                            "limit",
+                            "threads",
+                            "repeats",
+                            "gandetect",
+                            "torch",
+                        ]
+                    )
+                writer.writerow(
+                    [
+                        pair.name,
+                        f"{value:.3f}",
+                        f"{spread:.3f}",
+                        limit,
+                        arguments.threads,
+                        arguments.repeats,
+                        __version__,
+                        torch.__version__,
+                    ]
+                )
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The demo from its arguments to what it prints and saves."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gandetect.demo.evaluation import Result, fit_and_judge, table
+from gandetect.demo.methods import make_methods, select_detectors
+from gandetect.demo.pictures import save_pictures
+from gandetect.demo.tasks import TASKS, Task
+from gandetect.plotting.style import matplotlib_module
+
+_INTRODUCTION = """\
+Each method is fitted to normal samples only, infers its threshold from a mixed batch of which it
+is told the share of anomalies and no label, and is judged on samples that it has not seen. The
+detectors run at their defaults, but for fewer epochs than they would take, and on one thread. The
+tasks:
+"""
+_FOOTNOTE = """\
+AUROC and average precision judge the scores, the shares flagged the threshold. False alarms are
+the share of the unseen normal samples that was flagged."""
+
+
+def run_demo(
+    out: str | os.PathLike[str] = "demo-output",
+    *,
+    seed: int = 0,
+    detectors: Sequence[str] | None = None,
+    epochs: int | None = None,
+) -> list[Result]:
+    """Fit every method to every task, print the table and save the pictures.
+
+    The table goes to standard output, the progress to standard error.
+
+    Parameters
+    ----------
+    out : str or path, default="demo-output"
+        Folder for the pictures; made if needed.
+    seed : int, default=0
+        Of the splits and of all methods.
+    detectors : sequence of str or None, default=None
+        Detectors to run beside the baselines. None runs all that there are.
+    epochs : int or None, default=None
+        Instead of the tasks' own, for a quicker look.
+
+    Returns
+    -------
+    list of Result
+
+    Raises
+    ------
+    ValueError
+        If there is no detector of a name, or `epochs` is below 1.
+    ImportError
+        If matplotlib is not installed.
+    OSError
+        If the folder cannot be made.
+    """
+    matplotlib_module("figure")  # what is missing is told before the fits, not after them
+    classes = select_detectors(detectors)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [make_task(seed) for make_task in TASKS]
+    if epochs is not None:
+        tasks = [replace(task, epochs=epochs) for task in tasks]
+    _introduce(tasks)
+    methods = [make_methods(task, classes, seed) for task in tasks]
+    announced = _announcer(n_fits=sum(map(len, methods)))
+    results: list[Result] = []
+    paths: list[Path] = []
+    with _torch_ready():
+        for task, methods_of_task in zip(tasks, methods, strict=True):
+            outcomes = {}
+            for name, method in methods_of_task.items():
+                with announced(f"{task.name}: {name}"):
+                    outcomes[name] = fit_and_judge(task, name, method)
+                results.append(outcomes[name].result)
+            paths += save_pictures(task, outcomes, folder)
+
+    print(table(results), "", _FOOTNOTE, "", f"Pictures in {folder.resolve()}:", sep="\n")
+    print(*(f"  {path.name}" for path in paths), sep="\n")
+    return results
+
+
+def _introduce(tasks: Iterable[Task]) -> None:
+    print(_INTRODUCTION)
+    for task in tasks:
+        print(textwrap.fill(task.describe(), 96, initial_indent="- ", subsequent_indent="  "))
+    print(flush=True)  # before the progress, also where both go to one file
+
+
+@contextmanager
+def _torch_ready() -> Iterator[None]:
+    """Let torch do what would else be counted as a part of the fits."""
+    # The networks are too small to gain from threads, and on cores that other programs use as
+    # well, threads that wait for each other take many times as long as one.
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler: seconds
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _announcer(n_fits: int) -> Callable[[str], AbstractContextManager[None]]:
+    """Return a context manager that says on standard error what runs and how long it has been."""
+    start = time.perf_counter()
+    numbers = itertools.count(1)
+
+    @contextmanager
+    def announced(what: str) -> Iterator[None]:
+        print(f"[{next(numbers)}/{n_fits}] {what} ...", end=" ", file=sys.stderr, flush=True)
+        yield
+        print(f"done ({time.perf_counter() - start:.0f} s so far)", file=sys.stderr, flush=True)
+
+    return announced

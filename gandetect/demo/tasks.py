@@ -1,0 +1,143 @@
+"""The data of the demo: each task is one function, named in `TASKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.model_selection import train_test_split
+
+from gandetect.datasets import one_class_rows_split, one_class_split
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """Normal samples to fit on, a mixed batch for the threshold, and labelled samples to judge by.
+
+    Parameters
+    ----------
+    name : str
+        In the table and, with hyphens, in file names.
+    what_is_normal : str
+        For the reader, with `name` before it.
+    X_train : ndarray of shape (n_samples, ...)
+        Normal samples.
+    X_mixed : ndarray of shape (n_samples, ...)
+        Normal and anomalous samples, unlabelled.
+    outlier_perc : float
+        The percentage of anomalies in `X_mixed`.
+    X_test : ndarray of shape (n_samples, ...)
+        None of them in `X_train` or `X_mixed`.
+    y_test : ndarray of shape (n_samples,)
+        1 for an anomaly, 0 for a normal sample.
+    epochs : int
+        What the detectors train, so that a fit takes seconds.
+    feature_names : sequence of str or None, default=None
+        Of rows.
+    """
+
+    name: str
+    what_is_normal: str
+    X_train: NDArray[Any]
+    X_mixed: NDArray[Any]
+    outlier_perc: float
+    X_test: NDArray[Any]
+    y_test: NDArray[np.int64]
+    epochs: int
+    feature_names: Sequence[str] | None = None
+
+    @property
+    def is_rows(self) -> bool:
+        """Whether the samples are rows; if not they are images."""
+        return self.X_train.ndim == 2
+
+    def describe(self) -> str:
+        """What is fitted, where the threshold comes from, and what is judged."""
+        shape = " x ".join(map(str, self.X_train.shape[1:]))
+        shape = f"rows of {shape} features" if self.is_rows else f"images of {shape} pixels"
+        return (
+            f"{self.name}: {self.what_is_normal}. Fitted for {self.epochs} epochs on "
+            f"{len(self.X_train)} normal {shape}; threshold from a mixed batch of "
+            f"{len(self.X_mixed)}, of which {self.outlier_perc:.3g} % are expected to be "
+            f"anomalous; judged on {len(self.X_test)} others."
+        )
+
+
+def breast_cancer(seed: int) -> Task:
+    """Rows: cell nuclei of benign tumours are normal, those of malignant ones anomalies."""
+    data = load_breast_cancer()
+    is_malignant = 1 - data.target
+    split = one_class_rows_split(data.data, is_malignant, random_state=seed, outlier_fraction=0.3)
+    return _task(
+        split,
+        seed,
+        name="breast cancer",
+        what_is_normal="benign tumours are normal, malignant ones are not",
+        epochs=150,
+        feature_names=data.feature_names,
+    )
+
+
+def digit_anomalous(seed: int, digit: int = 3) -> Task:
+    """Images: one digit is the anomaly, all others are normal."""
+    data = load_digits()
+    split = one_class_split(
+        data.images,
+        data.target,
+        anomalous_class=digit,
+        n_train=640,
+        outlier_fraction=0.15,
+        random_state=seed,
+    )
+    return _task(
+        split,
+        seed,
+        name=f"digits, {digit} anomalous",
+        what_is_normal=f"all digits but {digit} are normal",
+        epochs=40,
+    )
+
+
+def digit_normal(seed: int, digit: int = 8) -> Task:
+    """Images: one digit is normal, all others are anomalies."""
+    data = load_digits()
+    split = one_class_split(
+        data.images,
+        data.target,
+        normal_class=digit,
+        n_train=90,
+        outlier_fraction=0.3,
+        random_state=seed,
+    )
+    return _task(
+        split,
+        seed,
+        name=f"digits, {digit} normal",
+        what_is_normal=f"only the digit {digit} is normal",
+        epochs=200,
+    )
+
+
+TASKS: tuple[Callable[[int], Task], ...] = (breast_cancer, digit_anomalous, digit_normal)
+
+
+def _task(
+    split: tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]], seed: int, **about: Any
+) -> Task:
+    """Halve the samples that are not trained on into the mixed batch and the test."""
+    X_train, X_rest, y_rest = split
+    X_mixed, X_test, y_mixed, y_test = train_test_split(
+        X_rest, y_rest, test_size=0.5, stratify=y_rest, random_state=seed
+    )
+    return Task(
+        X_train=X_train,
+        X_mixed=X_mixed,
+        outlier_perc=100 * float(np.mean(y_mixed)),
+        X_test=X_test,
+        y_test=y_test,
+        **about,
+    )

@@ -1,0 +1,129 @@
+"""Running fitted networks over samples: blocks, parts of the score, scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gandetect.data import Source, scoring_blocks
+from gandetect.device import resolve_device
+from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of
+from gandetect.shared import SharedParameters
+
+# Training codes kept to measure distances to: more add memory and time, and little else.
+_MAX_REFERENCES = 2_000
+
+PartsFunction = Callable[[Any, Tensor], dict[str, Part]]
+
+
+class InferenceMixin(SharedParameters):
+    """What a detector does with networks that it does not train."""
+
+    # The parts of the score and their weights in the default score, of rows and of images: those
+    # that `_score_parts` returns, and "neighbours" where a method has codes worth comparing.
+    part_weights: ClassVar[dict[str, tuple[float, float]]]
+
+    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
+        raise NotImplementedError
+
+    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
+        raise NotImplementedError
+
+    def _encode(self, nets: Any, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _parts(
+        self, parts_of: PartsFunction, source: Source, rows: np.ndarray
+    ) -> dict[str, Tensor]:
+        """What `parts_of` gives for some samples, (K, n) each."""
+        names: list[str] = []
+
+        def stacked(nets: Any, x: Tensor) -> Tensor:
+            values = parts_of(nets, x)
+            names[:] = values
+            return torch.stack([value_of(part) for part in values.values()]).permute(2, 0, 1)
+
+        columns = torch.from_numpy(self._apply(stacked, source, rows)).permute(1, 2, 0)
+        return dict(zip(names, columns, strict=True))
+
+    def _codes(self, source: Source, rows: np.ndarray | None = None) -> Tensor:
+        """Latent codes (n, K, latent_dim)."""
+        codes = self._apply(lambda nets, x: self._encode(nets, x).transpose(0, 1), source, rows)
+        return torch.from_numpy(codes)
+
+    def _neighbours(self, source: Source, rows: np.ndarray) -> Neighbours:
+        """Codes of training rows to measure distances to."""
+        codes = self._codes(source, thinned(rows, _MAX_REFERENCES))
+        return Neighbours(codes.permute(1, 0, 2).contiguous())
+
+    def _parts_function(self, neighbours: Neighbours | None) -> PartsFunction:
+        """The method's parts, and the distance to neighbours where the score has it."""
+        if not self._weights().get("neighbours"):
+            return self._score_parts
+        if neighbours is None:
+            raise ValueError(
+                "The detector was fitted without 'neighbours' in its score: fit it again with "
+                f"score={self.chosen_score!r}."
+            )
+
+        def parts_of(nets: Any, x: Tensor) -> dict[str, Part]:
+            distance = neighbours.distance(self._encode(nets, x))
+            return {**self._score_parts(nets, x), "neighbours": distance}
+
+        return parts_of
+
+    def _score_function(
+        self, parts_of: PartsFunction, calibration: Calibration
+    ) -> Callable[[Any, Tensor], Tensor]:
+        def anomaly_score(nets: Any, x: Tensor) -> Tensor:
+            parts = parts_of(nets, x)
+            if self.chosen_score == "paper":
+                return self._paper_score(parts).cpu().double().mean(0)
+            return mix(parts, self._weights(), calibration)
+
+        return anomaly_score
+
+    def _weights(self) -> Mapping[str, float]:
+        score = self.chosen_score
+        if score is None:
+            is_image = self._is_fitted_to_images()
+            return {name: weights[is_image] for name, weights in self.part_weights.items()}
+        return {score: 1.0} if isinstance(score, str) else score
+
+    def _apply(
+        self,
+        function: Callable[[Any, Tensor], Tensor],
+        source: Source,
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Join what ``function(nets, x)``, samples first, gives for each block of samples.
+
+        Blocks have one size, and what depends on a sample is computed inside them, so that it
+        comes out in the same bits wherever the sample stands.
+        """
+        device = resolve_device(self.device)
+        nets = self.networks_.to(device)
+        size = _block_size(self.sample_shape_)
+        results = []
+        with torch.inference_mode():
+            for x, n_real in scoring_blocks(source, rows, self.scaler_, size, device):
+                x = x.expand(self.n_members_, *x.shape)
+                results.append(function(nets, x)[:n_real].cpu())
+        return torch.cat(results).numpy()
+
+
+def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
+    """At most `n_max` of the rows, evenly spread."""
+    return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
+
+
+def _block_size(sample_shape: tuple[int, ...]) -> int:
+    """Samples scored at once: as many as keep the operations busy and the memory small."""
+    if len(sample_shape) == 1:
+        return 512
+    return 2 ** int(math.log2(min(max(2**18 // math.prod(sample_shape), 8), 64)))

@@ -1,0 +1,49 @@
+"""Load any saved detector, whichever of the catalogue it is."""
+
+from __future__ import annotations
+
+import os
+
+from gandetect import detectors
+from gandetect.archive import ArchiveError, read_archive
+from gandetect.base import BaseDetector
+from gandetect.persistence import SAVED_CLASSES
+
+
+def load(path: str | os.PathLike[str]) -> BaseDetector:
+    """Load a detector that `save` wrote; its scores are the same bits.
+
+    Only this package's own detectors are made, and only from data: a file names its detector, and
+    the name is looked up in the catalogue. For a detector of your own call its class's `load`.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    detector
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ArchiveError
+        If the file is damaged, or not a detector of this package.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> import gandetect
+    >>> X = np.random.default_rng(0).normal(size=(100, 4))
+    >>> detector = gandetect.GANomalyDetector(epochs=2, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     detector.save(f"{folder}/detector.safetensors")
+    ...     loaded = gandetect.load(f"{folder}/detector.safetensors")
+    >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
+    True
+    """
+    name = read_archive(path, SAVED_CLASSES).get("detector")
+    if name not in detectors.__all__:
+        raise ArchiveError(f"{str(path)!r} holds no detector of gandetect, but {name!r}.")
+    return getattr(detectors, name).load(path)

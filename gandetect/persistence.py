@@ -1,0 +1,113 @@
+"""How a fitted detector is saved, loaded, pickled and copied."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from typing import Any, Self
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.device import isolated_seed
+from gandetect.networks import ARCHITECTURES
+from gandetect.scaling import Scaler
+from gandetect.scoring import Calibration, Neighbours
+from gandetect.shared import Learned
+
+# The only classes that a saved file may hold, beside numbers, words and tensors.
+SAVED_CLASSES = (Scaler, Calibration, Neighbours, *ARCHITECTURES)
+
+
+def is_learned(name: str) -> bool:
+    """Whether an attribute is one that `fit` sets: only such ones are saved and loaded."""
+    return name.endswith("_") and not name.startswith("_") and name != "networks_"
+
+
+class PersistenceMixin(Learned):
+    """Networks travel as weights on the CPU, and are rebuilt from the parameters."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted detector as data only: JSON and tensors in one safetensors file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is replaced as a whole, or not at all. Read it with `gandetect.load`.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is not data, such as a network or a function of your own.
+        """
+        check_is_fitted(self)
+        parameters = self.get_params(deep=False)
+        if not isinstance(parameters["random_state"], Integral | None):
+            parameters["random_state"] = None  # a generator's state is no part of what was learned
+        learned = {name: value for name, value in vars(self).items() if is_learned(name)}
+        tree = {
+            "detector": type(self).__name__,
+            "parameters": parameters,
+            "learned": learned,
+            "networks": dict(self.networks_.state_dict()),
+        }
+        write_archive(path, tree, SAVED_CLASSES)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Load a detector of this class that `save` wrote; its scores are the same bits.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Returns
+        -------
+        detector
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ArchiveError
+            If the file is damaged or holds something else.
+        """
+        tree = read_archive(path, SAVED_CLASSES)
+        if tree.get("detector") != cls.__name__:
+            raise ArchiveError(
+                f"{str(path)!r} holds a {tree.get('detector')}, not a {cls.__name__}: use "
+                "gandetect.load."
+            )
+        try:
+            detector = cls(**tree["parameters"])
+            unknown = [name for name in tree["learned"] if not is_learned(name)]
+            if unknown:
+                raise ValueError(f"it has attributes that no detector learns: {unknown}")
+            detector.__dict__.update(tree["learned"])
+            detector._restore_networks(tree["networks"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
+        return detector
+
+    def _make_networks(self) -> nn.ModuleDict:
+        raise NotImplementedError
+
+    def _restore_networks(self, weights: dict[str, Tensor]) -> None:
+        with isolated_seed(0, torch.device("cpu")):  # the initial weights are overwritten
+            self.networks_ = self._make_networks()
+        self.networks_.load_state_dict(weights)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        if "networks_" not in state:
+            return state
+        # Weights on the CPU instead of networks: they open on a machine without the device.
+        weights = {name: w.cpu() for name, w in state["networks_"].state_dict().items()}
+        return {**state, "networks_": weights}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "networks_" in state:
+            self._restore_networks(state["networks_"])

@@ -1,0 +1,58 @@
+"""What the pictures share: the extra they need, their colours, and where they are drawn."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# The palette of Okabe and Ito, "Color Universal Design" (2008), whose colours stay apart for
+# colour-blind readers. Yellow is left out: thin lines of it vanish on white.
+BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK = OKABE_ITO = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#E69F00",
+    "#CC79A7",
+    "#56B4E9",
+    "#000000",
+)
+
+
+def matplotlib_module(name: str) -> ModuleType:
+    """Import a module of matplotlib, such as "pyplot", or say which extra brings it.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    try:
+        return importlib.import_module(f"matplotlib.{name}")
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "gandetect[plot]"') from error
+
+
+def axes_or_new(ax: Axes | None, **figure_options: Any) -> Axes:
+    """Return `ax`, or the axes of a new pyplot figure, which notebooks show by themselves."""
+    if ax is not None:
+        return ax
+    _, new_ax = matplotlib_module("pyplot").subplots(layout="constrained", **figure_options)
+    return new_ax
+
+
+def legend_above(ax: Axes, n_columns: int) -> None:
+    """Put the legend between the title and the axes, where it covers no data."""
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=n_columns,
+        fontsize="small",
+        frameon=False,
+        borderaxespad=0.2,
+        columnspacing=1.2,
+        handlelength=1.8,
+    )

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from gandetect.demo.tasks import TASKS
+
+
+def rows_of(X):
+    return {sample.tobytes() for sample in X}
+
+
+@pytest.fixture(scope="module", params=TASKS, ids=lambda make_task: make_task.__name__)
+def make_task(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def task(make_task):
+    return make_task(0)
+
+
+def test_no_sample_serves_twice(task):
+    train, mixed, test = (rows_of(X) for X in (task.X_train, task.X_mixed, task.X_test))
+    assert not train & mixed
+    assert not train & test
+    assert not mixed & test
+
+
+def test_the_mixed_batch_has_the_share_that_is_told(task):
+    # The test is the other half of the same samples, so its labels tell.
+    assert 10 <= task.outlier_perc <= 31
+    assert 100 * np.mean(task.y_test) == pytest.approx(task.outlier_perc, abs=1.5)
+    assert len(task.X_mixed) == len(task.X_test) == len(task.y_test)
+
+
+def test_another_seed_is_another_split(make_task, task):
+    assert rows_of(make_task(0).X_train) == rows_of(task.X_train)
+    assert rows_of(make_task(1).X_train) != rows_of(task.X_train)
+
+
+def test_what_is_told_of_a_task_is_so(task):
+    text = task.describe()
+    assert text.startswith(task.name)
+    assert f"for {task.epochs} epochs on {len(task.X_train)} normal" in text
+    assert f"batch of {len(task.X_mixed)}, of which {task.outlier_perc:.3g} %" in text
+    assert f"judged on {len(task.X_test)} others" in text
+
+
+def test_names_of_tasks_differ():
+    assert len({make_task(0).name for make_task in TASKS}) == len(TASKS)
+
+
+def test_malignant_rows_are_the_anomalies():
+    rows, one_anomalous, one_normal = (make_task(0) for make_task in TASKS)
+    radius = list(rows.feature_names).index("mean radius")
+    radii = rows.X_test[:, radius]
+    assert radii[rows.y_test == 1].mean() > radii[rows.y_test == 0].mean() + 3
+    assert rows.is_rows
+    assert not one_anomalous.is_rows
+    assert one_anomalous.X_train.shape[1:] == one_normal.X_train.shape[1:] == (8, 8)
+    # 174 images are eights, 183 threes: more than 640 normal ones can only be of many digits.
+    assert len(one_anomalous.X_train) == 640
+    assert len(one_normal.X_train) + 2 * np.sum(one_normal.y_test == 0) <= 174

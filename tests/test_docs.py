@@ -1,0 +1,150 @@
+"""What is written about the package is true: code runs, links lead somewhere, names are there."""
+
+import ast
+import configparser
+import contextlib
+import inspect
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import gandetect
+from gandetect import detectors
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GENERATED = ("_build", "auto_examples", "generated")
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    *sorted(page for page in DOCS.rglob("*.md") if not set(GENERATED) & set(page.parts)),
+]
+
+# A block of Python and, if a block of text follows at once, what it prints.
+_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
+_DOCUMENTED = re.compile(r"^([a-z_]\w*(?:, [a-z_]\w*)*) : (.+)$", re.MULTILINE)
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.~*:/])/(?:home|Users|root|tmp|work|mnt|opt)/\w")
+_LEADING_NAME = re.compile(r"[\w.-]+")
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def blocks_of(page):
+    """The line, the code and the expected output (or None) of each block of a page."""
+    text = page.read_text(encoding="utf-8")
+    for match in _BLOCK.finditer(text):
+        yield text.count("\n", 0, match.start(1)), *match.groups()
+
+
+def is_used_by_calling(thing):
+    """Whether it is neither raised nor only subclassed."""
+    is_exception = isinstance(thing, type) and issubclass(thing, Exception)
+    return callable(thing) and not is_exception and not inspect.isabstract(thing)
+
+
+PUBLIC = [
+    thing for thing in map(vars(gandetect).get, gandetect.__all__) if is_used_by_calling(thing)
+]
+PUBLIC_CLASSES = [thing for thing in PUBLIC if isinstance(thing, type)]
+
+
+def documented_parameters(cls):
+    """The text after the colon by parameter, from the section "Parameters" of a docstring."""
+    section = inspect.getdoc(cls).partition("Parameters\n----------\n")[2]
+    section = re.split(r"\n\n\w[\w ]*\n-{3,}\n", section)[0]
+    return {
+        name: text for names, text in _DOCUMENTED.findall(section) for name in names.split(", ")
+    }
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(blocks_of(page))], ids=name_of)
+def test_code_blocks_run_and_print_what_stands_below_them(page):
+    namespace = {"__name__": "__main__"}
+    for line, code, expected in blocks_of(page):
+        # Empty lines before it, so that a traceback names the page's line.
+        program = compile("\n" * line + code, str(page), "exec")
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(program, namespace)
+        if expected is not None:
+            assert output.getvalue() == expected, f"{name_of(page)}, line {line + 1}"
+
+
+def test_pages_that_a_newcomer_reads_have_code():
+    with_code = {name_of(page) for page in PAGES if any(blocks_of(page))}
+
+    assert {"README.md", "docs/getting_started.md", "docs/guide/ganomaly.md"} <= with_code
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_within_the_project_lead_somewhere(page):
+    targets = _LINK.findall(page.read_text(encoding="utf-8"))
+
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("thing", PUBLIC, ids=lambda thing: thing.__name__)
+def test_public_names_have_an_example(thing):
+    assert "\n>>> " in inspect.getdoc(thing)
+
+
+@pytest.mark.parametrize("cls", PUBLIC_CLASSES, ids=lambda cls: cls.__name__)
+def test_every_parameter_is_documented_with_its_default(cls):
+    documented = documented_parameters(cls)
+    parameters = inspect.signature(cls).parameters
+
+    assert sorted(documented) == sorted(parameters)
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty:
+            assert "default" not in documented[name], name
+        else:
+            stated = documented[name].rpartition("default=")[2]
+            assert ast.literal_eval(stated) == parameter.default, name
+
+
+@pytest.mark.parametrize("name", detectors.__all__)
+def test_every_detector_stands_in_the_readme_and_has_a_guide_page(name):
+    guides = [page.read_text(encoding="utf-8") for page in (DOCS / "guide").glob("*.md")]
+
+    assert f"| `{name}` |" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert any(f"`gandetect.{name}`, after" in guide for guide in guides)
+
+
+def test_the_citation_has_the_version():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+    assert f"\nversion: {gandetect.__version__}\n" in citation
+
+
+def test_every_dependency_is_pinned_in_the_constraints():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]
+    required = {
+        _LEADING_NAME.match(line)[0]
+        for line in "\n".join(lists).split("\n")
+        if line and not line.startswith("gandetect[")
+    }
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
+    pinned = {line.partition("==")[0] for line in constraints if "==" in line}
+
+    assert required == pinned
+
+
+def test_no_file_names_a_place_on_the_machine_where_it_was_written():
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("only a checkout knows its files")
+    command = [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    files = [ROOT / name for name in listed.stdout.split("\0") if (ROOT / name).is_file()]
+    assert ROOT / "README.md" in files
+
+    texts = {name_of(file): file.read_text(encoding="utf-8", errors="ignore") for file in files}
+    assert [name for name, text in texts.items() if _ABSOLUTE_PATH.search(text)] == []

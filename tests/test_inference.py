@@ -1,0 +1,66 @@
+"""Running fitted networks over samples, where it says more than the contract."""
+
+import numpy as np
+import pytest
+import torch
+
+from gandetect import GANomalyDetector
+from gandetect.inference import _block_size, thinned
+
+
+@pytest.mark.parametrize("n_max", [1, 2, 7, 10, 11])
+def test_thinned_rows_are_evenly_spread(n_max):
+    rows = np.arange(10) * 3
+    kept = thinned(rows, n_max)
+    assert len(kept) == min(n_max, 10)
+    assert kept[0] == 0
+    assert set(kept) <= set(rows)
+    if n_max > 1:
+        assert kept[-1] == 27
+        assert np.diff(kept).max() - np.diff(kept).min() <= 3
+
+
+@pytest.mark.parametrize(
+    ("sample_shape", "size"),
+    [
+        ((6,), 512),
+        ((5000,), 512),
+        ((1, 1, 1), 64),
+        ((1, 28, 28), 64),
+        ((5, 64, 48), 16),
+        ((3, 256, 256), 8),
+        ((3, 2000, 2000), 8),
+    ],
+)
+def test_blocks_of_large_samples_are_small(sample_shape, size):
+    assert _block_size(sample_shape) == size
+
+
+def test_more_rows_than_are_calibrated_on(Detector, make, rows, monkeypatch):
+    monkeypatch.setattr("gandetect.base._MAX_CALIBRATION_ROWS", 100)
+    monkeypatch.setattr("gandetect.inference._MAX_REFERENCES", 30)
+    detector = make(Detector, epochs=1).fit(rows)
+    assert abs((detector.predict(rows) == -1).mean() - 0.1) < 0.06
+
+
+class TestNeighbours:
+    @pytest.mark.parametrize("n_references", [2, 30, 2000])
+    def test_training_rows_are_calibrated_without_themselves(self, rows, monkeypatch, n_references):
+        monkeypatch.setattr("gandetect.inference._MAX_REFERENCES", n_references)
+        detector = GANomalyDetector(epochs=2, n_estimators=1, random_state=0, score="neighbours")
+        detector.fit(rows[:60])
+        codes = torch.from_numpy(detector.transform(rows[:60])).double()
+        distances = torch.cdist(codes, codes)
+        references = thinned(np.arange(60), n_references)
+        expected = []
+        for i, row in enumerate(distances):
+            others = row[[j for j in references if j != i]]
+            expected.append(others.sort().values[: min(5, len(references) - 1)].mean())
+        found = detector.calibration_.mean["neighbours"]
+        np.testing.assert_allclose(found, [np.mean(expected)], rtol=1e-3)
+
+    def test_new_rows_far_from_all_are_far(self, rows):
+        detector = GANomalyDetector(epochs=2, n_estimators=2, random_state=0, score="neighbours")
+        detector.fit(rows[:60])
+        near, far = detector.anomaly_score(rows[:60]), detector.anomaly_score(rows[:60] + 20)
+        assert far.min() > near.max()

@@ -1,0 +1,84 @@
+"""Parts of a score to one number, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from gandetect.scoring import Calibration, Neighbours, mix
+
+
+class TestCalibration:
+    def test_by_hand(self):
+        calibration = Calibration.of({"a": torch.tensor([[1.0, 3.0], [10.0, 30.0]])})
+        np.testing.assert_array_equal(calibration.mean["a"], [2, 20])
+        np.testing.assert_array_equal(calibration.spread["a"], [1, 10])
+        standardised = calibration.standardised("a", torch.tensor([[4.0], [20.0]]))
+        np.testing.assert_array_equal(standardised, [[2], [0]])
+
+    def test_in_double_precision(self):
+        calibration = Calibration.of({"a": torch.tensor([[1e8, 1e8 + 16]], dtype=torch.float32)})
+        assert calibration.mean["a"].dtype == torch.float64
+        assert calibration.spread["a"].item() == 8
+
+    def test_a_part_that_is_always_the_same_keeps_its_units(self):
+        calibration = Calibration.of({"a": torch.full((1, 5), 3.0)})
+        assert calibration.standardised("a", torch.tensor([[5.0]])).item() == 2
+
+    def test_one_sample(self):
+        assert Calibration.of({"a": torch.tensor([[3.0]])}).spread["a"].item() == 1
+
+
+class TestMix:
+    @pytest.fixture
+    def calibration(self):
+        ones = torch.ones(2, dtype=torch.float64)
+        return Calibration({"a": 0 * ones, "b": ones}, {"a": ones, "b": 2 * ones})
+
+    def test_by_hand(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]]), "b": torch.tensor([[5.0], [1.0]])}
+        # Members: (3 * 1 + 1 * 2) / 4 and (3 * 3 + 1 * 0) / 4, of which the mean is taken.
+        mixed = mix(parts, {"a": 3.0, "b": 1.0}, calibration)
+        np.testing.assert_allclose(mixed, [(1.25 + 2.25) / 2])
+
+    def test_only_the_ratio_of_weights_matters(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]]), "b": torch.tensor([[5.0], [1.0]])}
+        one = mix(parts, {"a": 3.0, "b": 1.0}, calibration)
+        np.testing.assert_allclose(mix(parts, {"a": 30.0, "b": 10.0}, calibration), one)
+
+    def test_a_part_of_weight_0_is_not_looked_at(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]])}
+        np.testing.assert_allclose(mix(parts, {"a": 1.0, "b": 0.0}, calibration), [2])
+
+
+class TestNeighbours:
+    @pytest.fixture
+    def neighbours(self):
+        codes = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0])
+        return Neighbours(codes.reshape(1, 7, 1))
+
+    def test_mean_distance_to_the_nearest_five(self, neighbours):
+        # From 0.4: 0.4, 0.6, 1.6, 2.6, 3.6.
+        distance = neighbours.distance(torch.tensor([[[0.4]]]))
+        assert distance.item() == pytest.approx((0.4 + 0.6 + 1.6 + 2.6 + 3.6) / 5)
+
+    def test_a_reference_is_no_neighbour_of_itself(self, neighbours):
+        z = torch.tensor([[[0.0], [0.5]]])
+        distance = neighbours.distance(z)
+        others = [(1 + 2 + 3 + 4 + 5) / 5, (0.5 + 0.5 + 1.5 + 2.5 + 3.5) / 5]
+        np.testing.assert_allclose(distance, [others])
+
+    def test_members_have_their_own_references(self):
+        codes = torch.stack([torch.zeros(6, 2), torch.full((6, 2), 3.0)])
+        distance = Neighbours(codes).distance(torch.zeros(2, 1, 2))
+        np.testing.assert_allclose(distance, [[0], [3 * 2**0.5]], rtol=1e-6)
+
+    @pytest.mark.parametrize("n", [1, 2, 3])
+    def test_few_references(self, n):
+        distance = Neighbours(torch.zeros(1, n, 1)).distance(torch.full((1, 2, 1), 2.0))
+        np.testing.assert_allclose(distance, [[2, 2]])
+
+    def test_codes_far_from_zero_lose_no_digits(self):
+        """Distances by way of a matrix product would be noise here."""
+        codes = 1000 + torch.arange(40.0).reshape(1, 40, 1) / 8
+        distance = Neighbours(codes).distance(codes[:, :1])
+        assert distance.item() == pytest.approx((1 + 2 + 3 + 4 + 5) / 8 / 5, rel=1e-4)
