@@ -7,17 +7,13 @@ read some of them. Images have their channels first here, and nowhere else befor
 from __future__ import annotations
 
 import mmap
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
 # Scaled training data up to this many bytes stay in memory as one tensor.
@@ -141,71 +137,6 @@ class DatasetSource:
                 f"Samples of the dataset must be numeric, but sample {i} has dtype {item.dtype}."
             )
         return item
-
-
-class ImageFolder(Dataset):
-    """The images of a folder and the folders below it, read one at a time.
-
-    Parameters
-    ----------
-    root : str or path
-        Every file below it whose name ends like an image's is one, in the order of their paths.
-    image_size : tuple of int or None, default=None
-        (height, width) to resize to; needed where the images have different sizes.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, or no image in it.
-    ImportError
-        If pillow is missing: it comes with ``pip install "gandetect[images]"``.
-    """
-
-    def __init__(
-        self, root: str | os.PathLike[str], image_size: tuple[int, int] | None = None
-    ) -> None:
-        self.root = Path(root)
-        self.image_size = image_size
-        if not self.root.is_dir():
-            raise FileNotFoundError(f"There is no folder {str(self.root)!r}.")
-        self.paths = sorted(
-            path for path in self.root.rglob("*") if path.suffix.lower() in _IMAGE_SUFFIXES
-        )
-        if not self.paths:
-            raise FileNotFoundError(
-                f"There is no image below {str(self.root)!r} (looked for "
-                f"{', '.join(sorted(_IMAGE_SUFFIXES))})."
-            )
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, i: int) -> np.ndarray:
-        """The i-th image, uint8, (H, W) if it is gray and (H, W, 3) otherwise."""
-        return read_image(self.paths[i], self.image_size)
-
-
-def read_image(
-    path: str | os.PathLike[str], image_size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Read one image file as uint8, gray (H, W) or RGB (H, W, 3), resized to (height, width)."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError(
-            'Reading image files needs pillow: pip install "gandetect[images]".'
-        ) from error
-    try:
-        with Image.open(path) as file:
-            if file.mode in ("I", "I;16"):  # 16 bits, which pillow would clip to white
-                image = Image.fromarray(np.round(np.asarray(file) / 257).astype(np.uint8))
-            else:
-                image = file.convert("L" if file.mode in ("1", "L", "LA") else "RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"{str(path)!r} is not an image that can be read: {error}") from error
-    if image_size is not None and image.size != (image_size[1], image_size[0]):
-        image = image.resize((image_size[1], image_size[0]), Image.Resampling.BILINEAR)
-    return np.asarray(image)
 
 
 def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:

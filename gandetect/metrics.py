@@ -107,7 +107,7 @@ class AnomalyScorer:
         TypeError
             If `estimator` cannot score, or only by a ``decision_function`` of unknown sign.
         """
-        return float(self.metric(_is_anomaly(y, self.anomaly_label), _anomaly_score(estimator, X)))
+        return float(self.metric(is_anomalous(y, self.anomaly_label), scores_of(estimator, X)))
 
     def __repr__(self) -> str:
         """Name the metric without its address, so that a printed search is the same each time."""
@@ -121,7 +121,7 @@ roc_auc_scorer = AnomalyScorer(roc_auc_score)
 average_precision_scorer = AnomalyScorer(average_precision_score)
 
 
-def _is_anomaly(y: ArrayLike, anomaly_label: Any = None) -> Mask:
+def is_anomalous(y: ArrayLike, anomaly_label: Any = None) -> Mask:
     """Say which samples are anomalies, or refuse when that would be a guess."""
     y = np.asarray(column_or_1d(y))
     assert_all_finite(y, input_name="y")
@@ -144,7 +144,7 @@ def _is_anomaly(y: ArrayLike, anomaly_label: Any = None) -> Mask:
     return np.asarray(y == anomaly_label, dtype=bool)
 
 
-def _anomaly_score(estimator: Any, X: Any) -> FloatArray:
+def scores_of(estimator: Any, X: Any) -> FloatArray:
     """Score X so that larger is more anomalous, whoever wrote the detector."""
     name = type(estimator).__name__
     if hasattr(estimator, "score_samples"):
@@ -245,7 +245,7 @@ def f1_over_tau(
     ([0.8, 0.667], 0.857)
     """
     scores = _check_scores(anomaly_score, "anomaly_score")
-    is_outlier = _is_anomaly(y_true, anomaly_label)
+    is_outlier = is_anomalous(y_true, anomaly_label)
     if len(is_outlier) != len(scores):
         raise ValueError(f"y_true has {len(is_outlier)} labels for {len(scores)} scores.")
     inliers, outliers = scores[~is_outlier], scores[is_outlier]

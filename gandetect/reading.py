@@ -10,7 +10,8 @@ import torch
 from sklearn.utils.validation import check_array, validate_data
 from torch.utils.data import Dataset
 
-from gandetect.data import ArraySource, DatasetSource, ImageFolder, Source, sample_shape_of
+from gandetect.data import ArraySource, DatasetSource, Source, sample_shape_of
+from gandetect.images import ImageFolder
 
 if TYPE_CHECKING:
     from gandetect.base import BaseDetector

@@ -16,6 +16,7 @@ FLOOR = {
     "callbacks",
     "data",
     "device",
+    "images",
     "inference",
     "losses",
     "metrics",

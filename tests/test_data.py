@@ -10,15 +10,14 @@ from gandetect import ConvNet
 from gandetect.data import (
     ArraySource,
     DatasetSource,
-    ImageFolder,
     TrainingData,
     blocks,
     channels_first,
     channels_restored,
-    read_image,
     sample_shape_of,
     scoring_blocks,
 )
+from gandetect.images import ImageFolder
 
 CPU = torch.device("cpu")
 TINY = ConvNet(n_filters=2)
@@ -160,22 +159,6 @@ class TestFolders:
         assert len(images) == 12
         assert images[0].shape == (8, 6, 3)
         assert make(Detector, architecture=TINY).fit(images).predict(images).shape == (12,)
-
-    def test_read_image(self, tmp_path):
-        Image = pytest.importorskip("PIL.Image")
-        gray = np.arange(12, dtype=np.uint8).reshape(3, 4)
-        Image.fromarray(gray).save(tmp_path / "gray.png")
-        np.testing.assert_array_equal(read_image(tmp_path / "gray.png"), gray)
-        rgba = np.dstack([gray] * 3 + [np.full_like(gray, 255)])
-        Image.fromarray(rgba).save(tmp_path / "rgba.png")
-        np.testing.assert_array_equal(read_image(tmp_path / "rgba.png"), rgba[..., :3])
-        assert read_image(tmp_path / "gray.png", (6, 8)).shape == (6, 8)
-
-    def test_16_bits_are_not_clipped_to_8(self, tmp_path):
-        Image = pytest.importorskip("PIL.Image")
-        deep = np.array([[0, 20_000], [40_000, 65_535]], dtype=np.uint16)
-        Image.fromarray(deep).save(tmp_path / "deep.png")
-        np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), [[0, 78], [156, 255]])
 
 
 class TestShapes:

@@ -20,7 +20,7 @@ from gandetect.datasets.files import (
     find_file,
     resolve_data_dir,
 )
-from gandetect.datasets.folder import ImageFiles, image_paths
+from gandetect.images import ImageFiles, image_paths
 
 CIFAR10_ARCHIVE = RemoteFile(
     "cifar-10-python.tar.gz",

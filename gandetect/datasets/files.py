@@ -10,6 +10,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from gandetect.images import DataFileError
+
 DATA_DIR_VARIABLE = "GANDETECT_DATA"
 
 # All that gzip, zipfile and tarfile raise for a stream that is cut off or overwritten; their
@@ -17,19 +19,6 @@ DATA_DIR_VARIABLE = "GANDETECT_DATA"
 DAMAGED_STREAM_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
-class DataFileError(ValueError):
-    """A data file is there, but it is damaged, cut off or not what its name says.
-
-    A file that is not there is a `FileNotFoundError` instead.
-
-    Examples
-    --------
-    >>> from gandetect.datasets import DataFileError
-    >>> issubclass(DataFileError, ValueError)
-    True
-    """
 
 
 def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> Path:

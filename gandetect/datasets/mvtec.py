@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from gandetect.datasets.files import DataFileError, check_option, resolve_data_dir
-from gandetect.datasets.folder import (
+from gandetect.images import (
     ImageFiles,
     ImageSize,
     check_image_size,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from gandetect.datasets.files import resolve_data_dir
-from gandetect.datasets.folder import (
+from gandetect.images import (
     ImageSize,
     check_channels,
     check_image_size,

@@ -111,9 +111,9 @@ class GANomalyDetector(BaseDetector):
     >>> from gandetect import GANomalyDetector
     >>> X, y = load_breast_cancer(return_X_y=True)
     >>> benign, malignant = X[y == 1], X[y == 0]
-    >>> detector = GANomalyDetector(epochs=20, random_state=0).fit(benign[:250])
+    >>> detector = GANomalyDetector(epochs=10, random_state=0).fit(benign[:250])
     >>> detector = detector.infer_threshold(benign[250:], outlier_perc=5)
-    >>> bool((detector.predict(malignant) == -1).mean() > 0.8)
+    >>> bool((detector.predict(malignant) == -1).mean() > 0.7)
     True
     """
 
@@ -212,6 +212,14 @@ class GANomalyDetector(BaseDetector):
             "reconstruction": mean_absolute_error(x, x_hat),
             "feature": feature,
             "discriminator": lambda: -nets.discriminator(x)[0],
+        }
+
+    def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Part]:
+        z = nets.encoder(x)
+        x_hat = nets.decoder(z)
+        return {
+            "reconstruction": mean_absolute_error(x, x_hat),
+            "latent": mean_squared_error(z, nets.re_encoder(x_hat)),
         }
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
-from gandetect.metrics import _anomaly_score, _is_anomaly
+from gandetect.metrics import scores_of, is_anomalous
 from gandetect.plotting.style import (
     BLACK,
     BLUE,
@@ -107,7 +107,7 @@ class ScoreHistogramDisplay:
             If labels are missing or leave open what is an anomaly, or the detector's threshold
             was set with another score.
         """
-        scores = _anomaly_score(estimator, X)
+        scores = scores_of(estimator, X)
         return cls.from_predictions(
             y,
             scores,
@@ -154,7 +154,7 @@ class ScoreHistogramDisplay:
             If labels are missing or leave open what is an anomaly, scores are not finite, or
             there is not one score a label.
         """
-        is_anomaly = _is_anomaly(y_true, anomaly_label)
+        is_anomaly = is_anomalous(y_true, anomaly_label)
         scores = column_or_1d(anomaly_score, dtype=np.float64)
         assert_all_finite(scores, input_name="anomaly_score")
         check_consistent_length(is_anomaly, scores)

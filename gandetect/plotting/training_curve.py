@@ -31,7 +31,7 @@ class TrainingCurveDisplay:
     ----------
     history : sequence of dict
         One record an epoch: "epoch" and the losses by name, as in ``history_``. What begins with
-        "validation_" shares the colour of the loss of that name.
+        ``"validation_"`` shares the colour of the loss of that name.
     name : str or None, default=None
         Title of the picture.
 

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch.utils.data import Dataset
 
-from gandetect.datasets.files import DataFileError
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -24,6 +22,19 @@ ImageSize = int | tuple[int, int] | None
 _GRAY_MODES = ("1", "L", "LA", "La")
 # 32-bit values have no agreed range that could be brought to 0 to 255.
 _MODES_WITHOUT_RANGE = ("I", "F")
+
+
+class DataFileError(ValueError):
+    """A data file is there, but it is damaged, cut off or not what its name says.
+
+    A file that is not there is a `FileNotFoundError` instead.
+
+    Examples
+    --------
+    >>> from gandetect.datasets import DataFileError
+    >>> issubclass(DataFileError, ValueError)
+    True
+    """
 
 
 def pillow_image() -> ModuleType:
@@ -259,7 +270,7 @@ class ImageFolder(ImageFiles):
         The size to bring images to, an integer for a square; by bilinear interpolation over all
         pixels that a new one covers, so that shrinking does not skip any. None keeps the size,
         which all images must then share.
-    pattern : str, default="**/*"
+    pattern : str, default: ``"**/*"``
         Which files, as in `pathlib.Path.glob`; the default takes subfolders too, ``"*.png"`` does
         not. Other files than images and hidden files are left out.
     channels : {1, 3} or None, default=None
