@@ -3,7 +3,7 @@
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
 from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
-from gandetect.detectors import GANomalyDetector
+from gandetect.detectors import ALOCCDetector, GANomalyDetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 
@@ -11,6 +11,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "MLP",
+    "ALOCCDetector",
     "ArchiveError",
     "BaseDetector",
     "Checkpoint",

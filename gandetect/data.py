@@ -6,7 +6,6 @@ read some of them. Images have their channels first here, and nowhere else befor
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -47,7 +46,7 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """An array in memory, or a memory map of which no page is kept.
+    """An array in memory, or a memory map, which is read through its file.
 
     Both train alike: what decides whether the samples stay in memory is their size alone.
 
@@ -78,19 +77,45 @@ class ArraySource:
         self.input_shape = image_shape or X.shape[1:]
         self.is_flat = image_shape is not None
         self._is_mapped = isinstance(X, np.memmap)
-        self._mapping = _mapping_of(X) if isinstance(X, np.memmap) else None
+        self._file_offset = _file_offset(X) if isinstance(X, np.memmap) else None
+        self._path = str(getattr(X, "filename", ""))
 
     def __len__(self) -> int:
         return len(self.X)
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Copy the samples; a memory map's pages are given back to the system at once."""
-        x = np.array(self.X[index]) if self._is_mapped else self.X[index]
-        if self._mapping is not None:
-            self._mapping.madvise(mmap.MADV_DONTNEED)
+        """Take the samples, copied where X is a memory map."""
+        if not self._is_mapped:
+            x = self.X[index]
+        elif self._file_offset is None:
+            x = np.array(self.X[index])
+        else:
+            x = self._read_file(index, self._file_offset)
         if self._is_mapped:
             check_finite(x)
         return channels_first(x, self.sample_shape, self.channel_axis, self.image_shape)
+
+    def _read_file(self, index: slice | np.ndarray, offset: int) -> np.ndarray:
+        """Read samples from the file of the memory map.
+
+        Touching the map would make its pages resident, and with them whole neighbourhoods that
+        the system maps along: a batch of random rows can bring in the whole file.
+        """
+        rows = np.arange(len(self))[index]
+        x = np.empty((len(rows), *self.X.shape[1:]), self.X.dtype)
+        values = x.reshape(-1).view(np.uint8).reshape(len(rows), -1)
+        with open(self._path, "rb", buffering=0) as file:
+            # Runs of neighbours, such as a slice, are one read.
+            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+                file.seek(offset + int(rows[start]) * values.shape[1])
+                n_read = file.readinto(values[start:stop].data)
+                if n_read != values[start:stop].size:
+                    raise ValueError(
+                        f"The file of the memory map, {self._path!r}, ends before the map does: "
+                        "it was cut off since it was mapped."
+                    )
+        return x
 
 
 class DatasetSource:
@@ -269,13 +294,17 @@ def scoring_blocks(
         yield x.to(device), n_real
 
 
-def _mapping_of(X: np.memmap) -> mmap.mmap | None:
-    """The mapping behind a memory map whose pages can be dropped without losing a change.
+def _file_offset(X: np.memmap) -> int | None:
+    """Where in its file the values of a memory map begin; None if they do not lie there in order.
 
-    A copy-on-write map (mode "c") keeps the user's changes in those pages: it is left alone.
+    A copy-on-write map (mode "c") may hold changes of the user's that its file does not.
     """
-    base: Any = X
-    while isinstance(base, np.ndarray):
-        base = base.base
-    droppable = isinstance(base, mmap.mmap) and X.mode in ("r", "r+", "w+")
-    return base if droppable and hasattr(mmap, "MADV_DONTNEED") else None
+    if X.mode == "c" or not X.flags.c_contiguous or X.filename is None:
+        return None
+    root: Any = X
+    while isinstance(root.base, np.ndarray):
+        root = root.base
+    if not isinstance(root, np.memmap):
+        return None
+    here, there = (array.__array_interface__["data"][0] for array in (X, root))
+    return root.offset + here - there

@@ -1,5 +1,6 @@
 """The detectors: one file a published method."""
 
+from gandetect.detectors.alocc import ALOCCDetector
 from gandetect.detectors.ganomaly import GANomalyDetector
 
-__all__ = ["GANomalyDetector"]
+__all__ = ["ALOCCDetector", "GANomalyDetector"]

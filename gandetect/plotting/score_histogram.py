@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
-from gandetect.metrics import scores_of, is_anomalous
+from gandetect.metrics import is_anomalous, scores_of
 from gandetect.plotting.style import (
     BLACK,
     BLUE,

@@ -1,0 +1,110 @@
+"""ALOCC's experiment: what it measures, what it leaves alone, what it adds up."""
+
+import alocc_f1
+import numpy as np
+import pytest
+from protocols import Split
+
+from gandetect import ConvNet, ExponentialMovingAverage
+from gandetect.detectors.alocc import ALOCCDetector
+
+PARAMETERS = {"epochs": 4, "n_estimators": 2, "architecture": ConvNet(n_filters=4)}
+
+
+@pytest.fixture(scope="module")
+def split():
+    """Bars that lie are normal, bars that stand are not."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 50, size=(100, 8, 8)).astype(np.uint8)
+    images[:80, 3:5] += 200
+    images[80:, :, 3:5] += 200
+    return Split(images[:60], images[60:], np.repeat([0, 1], 20))
+
+
+def test_f1_at_the_thresholds():
+    y, scores = np.array([0, 0, 0, 0, 1, 1]), np.array([1.0, 2.0, 3.0, 6.0, 5.0, 7.0])
+    found = alocc_f1.f1_by_threshold(y, scores, {"held": 2.0}, share=1 / 3, seed=0)
+    # τ = 2 finds 2 of 4 inliers; τ = 3 three, τ = 6 all of them with one outlier among them.
+    expected = {"f1_best": 8 / 9, "f1_held": 4 / 6, "f1_constant": 8 / 10}
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_row_for_each_score_and_share(split, monkeypatch):
+    monkeypatch.setattr(alocc_f1, "N_HELD", 20)
+    rows = alocc_f1.f1_rows(split, 0, PARAMETERS)
+    keys = [(row["score"], row["outlier_share"]) for row in rows]
+    assert sorted(keys) == sorted(
+        (name, share) for name in alocc_f1.SCORES for share in alocc_f1.OUTLIER_SHARES
+    )
+    for row in rows:
+        assert row["f1_best"] >= max(row["f1_train"], row["f1_held"], row["f1_constant"])
+
+
+def test_scoring_along_the_training_changes_nothing(split):
+    plain, watched = (ALOCCDetector(random_state=0, **PARAMETERS) for _ in "12")
+    along = alocc_f1.AlongTraining(split, every_n_epochs=2)
+    plain.set_callbacks(ExponentialMovingAverage()).fit(split.X_train)
+    watched.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
+    np.testing.assert_array_equal(
+        plain.anomaly_score(split.X_test), watched.anomaly_score(split.X_test)
+    )
+    assert [(row["epoch"], row["average"]) for row in along.rows] == [
+        (2, 0),
+        (2, 1),
+        (4, 0),
+        (4, 1),
+    ]
+
+
+def test_the_last_scoring_by_the_average_is_what_the_detector_scores(split):
+    along = alocc_f1.AlongTraining(split, every_n_epochs=4)
+    detector = ALOCCDetector(random_state=0, score="paper", **PARAMETERS)
+    detector.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
+    scores = detector.anomaly_score(split.X_test)
+    auroc = alocc_f1.roc_auc_score(split.y_test, scores)
+    assert along.rows[-1]["auroc_refined"] == pytest.approx(auroc, abs=1e-6)
+
+
+def test_means_over_digits_and_spread_over_seeds():
+    rows = [
+        {"seed": seed, "auroc": auroc}
+        for seed, auroc in [("0", "0.8"), ("0", "0.9"), ("1", "0.9"), ("1", "1.0")]
+    ]
+    assert alocc_f1.mean_and_spread(rows, "auroc") == "0.900 ± 0.071"  # of 0.85 and 0.95
+    assert alocc_f1.mean_and_spread(rows[:2], "auroc") == "0.850"
+
+
+def test_the_curves_of_a_training():
+    rows = [
+        {"digit": "1", "seed": "0", "epoch": epoch, "tuning_fraction": "0.0", "average": "0"}
+        | {"auroc_refined": auroc}
+        for epoch, auroc in [("2", "0.1"), ("4", "0.5"), ("6", "0.9"), ("8", "0.7"), ("9", "0.8")]
+    ]
+    *_, row = alocc_f1.report_along(rows)
+    # Epochs 8 and 9: beyond two thirds of nine.
+    assert row == "| weights as they are, tuning_fraction=0.0 | 0.750 | 0.700 | 0.100 |"
+
+
+def test_a_fit_that_the_file_holds_is_not_repeated(tmp_path, monkeypatch, capsys):
+    fits = []
+
+    def rows_of(split, seed, parameters):
+        fits.append(seed)
+        f1 = {f"f1_{name}": 0.5 for name in ("best", "held", "train", "constant")}
+        return [
+            {"score": name, "outlier_share": share, "auroc": 0.5, **f1}
+            for name in alocc_f1.SCORES
+            for share in alocc_f1.OUTLIER_SHARES
+        ]
+
+    monkeypatch.setattr(alocc_f1, "f1_rows", rows_of)
+    monkeypatch.setattr(alocc_f1, "load_split", lambda *_: None)
+    out = tmp_path / "out.csv"
+    arguments = ["--data", "none", "--out", str(out), "--digits", "3"]
+    alocc_f1.main([*arguments, "--seeds", "0"])
+    alocc_f1.main([*arguments, "--seeds", "0,1"])
+    assert fits == [0, 1]
+    assert len(alocc_f1.read(out)) == 2 * 15
+    assert "| published D(R(X)) | 0.97 |" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        alocc_f1.main([*arguments, "--along"])
