@@ -3,7 +3,7 @@
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
 from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
-from gandetect.detectors import ALOCCDetector, GANomalyDetector
+from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 
@@ -14,6 +14,7 @@ __all__ = [
     "ALOCCDetector",
     "ArchiveError",
     "BaseDetector",
+    "BiGANDetector",
     "Checkpoint",
     "ConvNet",
     "EarlyStopping",
