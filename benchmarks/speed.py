@@ -52,7 +52,7 @@ def bare_fit(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
         source, np.arange(len(X)), fitted.scaler_, members, fitted.batch_size, device
     )
     resident, n_batches = data.resident, data.n_batches
-    n_epochs = detector._n_epochs(n_batches) if detector.epochs == "auto" else detector.epochs
+    n_epochs = fitted.set_params(epochs=detector.epochs)._n_epochs(n_batches)
 
     def run() -> None:
         nets = fitted._make_networks()
