@@ -308,7 +308,7 @@ class BiGANDetector(BaseDetector):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features) or (n_samples, *input_shape_), float64
+        ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
             In the units of X. Images that were fitted as flat rows come as images.
         """
         check_is_fitted(self)
