@@ -105,6 +105,8 @@ class TestSpectralNorm:
         add_spectral_norm(layer, 2)
         x = torch.randn(2, 3, 4)
         (layer(x).sum() + layer(2 * x).square().sum()).backward()
+        gradients = [p.grad for p in layer.parameters()]
+        assert all(g is not None and torch.isfinite(g).all() for g in gradients)
 
 
 class TestLayouts:
