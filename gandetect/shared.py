@@ -115,7 +115,7 @@ class SharedParameters(Learned):
     verbose: int = 0
 
     # Updates that epochs="auto" stands for, of rows and of images.
-    auto_updates: ClassVar[tuple[int, int]] = (1000, 500)
+    auto_updates: ClassVar[tuple[int, int]] = (800, 500)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -113,7 +113,7 @@ class BiGANDetector(BaseDetector):
     - The encoder of rows is stochastic while training, as BiGAN allows; EGBAD's is not.
     - ALAD's discriminator of codes, an option of its code, is always there; it compares samples
       along their channels, where the code stacks images on top of each other.
-    - Adam's rate is 1e-3, not 1e-5, for training takes a thousand updates; networks and code are
+    - Adam's rate is 1e-3, not 1e-5, for training takes 800 updates of rows; networks and code are
       the ones that all detectors share, without dropout by default.
     - The parts are standardised on training samples before `alpha` mixes them: as norms, their
       scales depend on the width of X.

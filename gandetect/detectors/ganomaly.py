@@ -186,9 +186,10 @@ class GANomalyDetector(BaseDetector):
 
         # 3. A discriminator that has won has nothing left to teach: it starts anew.
         if self.collapse_loss is not None:
-            collapsed = discriminator.detach().mean(1) < self.collapse_loss
+            collapsed = averaged(discriminator.detach().mean(1)) < self.collapse_loss
             if collapsed.any():
                 fresh = self._make_networks().to(x.device)["discriminator"]
+                copy_from_first(fresh)
                 reset_members(nets.discriminator, collapsed, fresh)
                 reset_optimizer_members(optimizers["discriminator"], collapsed)
 
