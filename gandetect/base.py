@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gandetect import distributed
 from gandetect.callbacks import EpochTasks
 from gandetect.data import Source, TrainingData, blocks, channels_restored
 from gandetect.device import draw_seed, isolated_seed, resolve_device
@@ -149,11 +150,16 @@ class BaseDetector(
         """
         check_parameters(self)
         device = resolve_device(self.device)
-        with self._all_or_nothing(), isolated_seed(draw_seed(self.random_state), device):
+        with (
+            self._all_or_nothing(),
+            distributed.process_group(device),
+            isolated_seed(distributed.same_seed(draw_seed(self.random_state)), device),
+        ):
             go_on = self.warm_start and hasattr(self, "networks_")
             source = read(self, X, reset=not go_on)
             if go_on:
                 self._check_same_networks()
+            distributed.check_same(len(source), "numbers of samples")
             self._fit(source, X, y, device, go_on)
         return self
 

@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from gandetect.archive import read_archive, write_archive
+from gandetect.distributed import is_first
 
 if TYPE_CHECKING:
     from gandetect.base import BaseDetector
@@ -56,7 +57,7 @@ class EpochTasks:
             initial=len(run.history),
             desc=type(self.detector).__name__,
             unit="epoch",
-            disable=not self.detector.verbose,
+            disable=not self.detector.verbose or not is_first(),
         )
         return self
 
@@ -226,6 +227,8 @@ class Checkpoint(_Callback):
         return None
 
     def _write(self, estimator: BaseDetector) -> None:
+        if not is_first():  # all processes hold the same, and one of them writes it
+            return
         run = estimator.current_run()
         write_archive(self.path, {"fingerprint": estimator.fingerprint(), "run": run.state()})
 

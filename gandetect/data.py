@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gandetect.distributed import from_first, share
+
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
 # Scaled training data up to this many bytes stay in memory as one tensor.
@@ -265,13 +267,13 @@ class TrainingData:
         n = len(self.rows)
         if self.resident is not None:
             order = torch.rand(self.n_members, n).argsort(dim=1).to(self.device)
-            for part in order.tensor_split(self.n_batches, dim=1):
-                yield self.resident[part]
+            for part in from_first(order).tensor_split(self.n_batches, dim=1):
+                yield self.resident[share(part.T).T]
         else:
-            shuffled = self.rows[torch.randperm(n).numpy()]
+            shuffled = self.rows[from_first(torch.randperm(n, device=self.device)).cpu().numpy()]
             for batch in np.array_split(shuffled, self.n_batches):
                 # Sorted within the batch: neighbours on disk are read together.
-                x = self.scaler(self.source.read(np.sort(batch))).to(self.device)
+                x = self.scaler(self.source.read(np.sort(share(batch)))).to(self.device)
                 yield x.expand(self.n_members, *x.shape)
 
 

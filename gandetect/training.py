@@ -14,6 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gandetect import distributed
+
 # How often, in updates, the weights are kept in case the next losses are not finite: often enough
 # to lose little, seldom enough to cost nothing beside the updates.
 _UPDATES_BETWEEN_SNAPSHOTS = 100
@@ -36,6 +38,7 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
     optimizer.zero_grad(set_to_none=True)
     total = loss.mean(-1).sum() if loss.ndim > 1 else loss.sum()
     total.backward(inputs=parameters, retain_graph=retain_graph)
+    distributed.average_gradients(parameters)
     optimizer.step()
 
 
@@ -160,6 +163,7 @@ def train(
             if run.is_done:
                 return
             tasks.begin()
+            distributed.draw_own_random_numbers(epoch)
             run.networks.train()
             means = _Means()
             for i, x in enumerate(data.epoch()):
@@ -172,7 +176,7 @@ def train(
             run.history.append({**record, **validate()})
             if snapshot.is_due(run) and not snapshot.take(run):
                 return snapshot.restore(run, record)
-            run.is_done = tasks.end() or len(run.history) == run.n_epochs
+            run.is_done = distributed.any_says(tasks.end()) or len(run.history) == run.n_epochs
     except KeyboardInterrupt:
         # What was learned in hours must not be lost to one key.
         run.stop_reason = f"interrupted after epoch {len(run.history)}"
@@ -200,8 +204,8 @@ class _Means:
                 self.sums[name] = mean * n_samples
 
     def result(self) -> dict[str, float]:
-        values = (torch.stack(list(self.sums.values())) / self.n_samples).tolist()
-        return dict(zip(self.sums, values, strict=True))
+        means = torch.stack(list(self.sums.values())) / self.n_samples
+        return dict(zip(self.sums, distributed.averaged(means).tolist(), strict=True))
 
 
 class _Snapshot:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector
+from gandetect.distributed import averaged, copy_from_first
 from gandetect.losses import (
     loss_as_fake,
     loss_as_real,
@@ -94,7 +95,7 @@ class GANomalyDetector(BaseDetector):
     - DCGAN's initialisation reaches every layer.
     - A collapsed discriminator loses its optimizer state and batch statistics with its weights;
       the released code keeps both (issue 21).
-    - Adam's rate is 1e-3, not 2e-4, for training takes a thousand updates instead of ten
+    - Adam's rate is 1e-3, not 2e-4, for training takes 800 updates of rows instead of ten
       thousand; the width is 16, not 64, and the code 32, not 100.
     - Images are of any size (issues 49 and 90), padded inside.
     - Rows, which the paper does not treat, use multilayer perceptrons with a linear output.

@@ -14,7 +14,13 @@ from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gandetect.networks.members import MemberLinear, add_spectral_norm, to_channels, to_members
+from gandetect.networks.members import (
+    ChannelBatchNorm,
+    MemberLinear,
+    add_spectral_norm,
+    to_channels,
+    to_members,
+)
 from gandetect.networks.mlp import OUTPUT_ACTIVATIONS, check_options
 from gandetect.networks.skips import make_joins, run_joining, run_keeping
 
@@ -210,7 +216,7 @@ class BoundConvNet:
         if kind is None:
             return []
         if kind == "batch":
-            return [nn.BatchNorm2d(self.n_members * width)]
+            return [ChannelBatchNorm(self.n_members * width)]
         # Groups never straddle members: four a member, or one a channel of narrow layers.
         return [nn.GroupNorm(self.n_members * math.gcd(4, width), self.n_members * width)]
 

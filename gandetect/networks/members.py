@@ -9,10 +9,13 @@ through convolutions with one group a member. Members share no weight and no sta
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from gandetect.distributed import batch_norm, n_processes
 
 
 class MemberLinear(nn.Module):
@@ -35,7 +38,20 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
-class MemberBatchNorm(nn.BatchNorm1d):
+class _OverProcesses:
+    """Batch normalisation whose batch is that of all processes that share a fit."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        if self.training and n_processes() > 1:
+            return batch_norm(x, self)
+        return super().forward(x)  # type: ignore[misc]  # of the layer that this is mixed into
+
+
+class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
+    """Batch normalisation of maps (B, K * C, H, W)."""
+
+
+class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
     """Batch normalisation of rows (K, B, d), each member over its own batch."""
 
     def __init__(self, n_members: int, n_features: int) -> None:

@@ -1,0 +1,178 @@
+"""One fit in several processes, one a GPU or a core, on one machine or many.
+
+`torchrun` starts the same script in every process; torch.distributed does the talking. Each process
+trains on its share of every batch, gradients and batch statistics are averaged, and so the weights
+stay the same everywhere. Without `torchrun` every function here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+# How long a process waits for the others before it takes them for dead.
+_PATIENCE = timedelta(seconds=50)
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the fit has ended, or does not answer."""
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the processes that `torchrun` has started, for the time of the block.
+
+    A group that the caller has set up is used as it is. NCCL serves GPUs, Gloo everything else.
+
+    Parameters
+    ----------
+    device : torch.device
+        A CUDA device without a number becomes the one of this process's local rank.
+    """
+    if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
+        yield
+        return
+    if device.type == "cuda" and device.index is None:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def n_processes() -> int:
+    """How many processes share the fit."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process: 0 for the first, and for one that is alone."""
+    return dist.get_rank() if n_processes() > 1 else 0
+
+
+def is_first() -> bool:
+    """Whether this process writes files and shows progress, also where `torchrun` ends."""
+    return rank() == 0 and int(os.environ.get("RANK", "0")) == 0
+
+
+def share(batch: Any) -> Any:
+    """The samples of a batch that fall to this process: every n-th, as many as to the others."""
+    n = n_processes()
+    if n == 1:
+        return batch
+    return batch[: len(batch) // n * n][rank() :: n]
+
+
+def averaged(values: Tensor) -> Tensor:
+    """The mean of what the processes hold."""
+    if n_processes() == 1:
+        return values
+    total = values.detach().clone()
+    _together(lambda: dist.all_reduce(total))
+    return total / n_processes()
+
+
+def from_first(values: Tensor) -> Tensor:
+    """What the first process holds."""
+    if n_processes() > 1:
+        values = values.contiguous()
+        _together(lambda: dist.broadcast(values, src=0))
+    return values
+
+
+def copy_from_first(module: nn.Module) -> None:
+    """Give a module the weights and statistics that it has in the first process."""
+    if n_processes() > 1:
+        for value in module.state_dict().values():
+            value.copy_(from_first(value))
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Average the gradients over the processes, in one message."""
+    if n_processes() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    vector_to_parameters(averaged(parameters_to_vector(gradients)), gradients)
+
+
+def same_seed(seed: int) -> int:
+    """The first process's seed, which all of them initialise their networks with."""
+    seeds = [seed]
+    if n_processes() > 1:
+        _together(lambda: dist.broadcast_object_list(seeds, src=0))
+    return seeds[0]
+
+
+def any_says(yes: bool) -> bool:
+    """Whether the answer is yes in any process."""
+    return bool(averaged(torch.tensor(float(yes))) > 0)
+
+
+def check_same(number: int, what: str) -> None:
+    """Raise ValueError if a number is not the same in every process."""
+    if n_processes() == 1:
+        return
+    numbers: list[int] = [0] * n_processes()
+    _together(lambda: dist.all_gather_object(numbers, number))
+    if len(set(numbers)) > 1:
+        raise ValueError(
+            f"The processes of one fit must be given the same X and parameters, but their {what} "
+            f"are {numbers}."
+        )
+
+
+def draw_own_random_numbers(epoch: int) -> None:
+    """Let every process but the first draw other noise than the first, which draws as if alone."""
+    if rank() > 0:
+        torch.manual_seed((torch.initial_seed() + 1_000_003 * rank() + epoch) % 2**63)
+
+
+class _Average(torch.autograd.Function):
+    """`averaged`, with a gradient: each process's loss depends on the values of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return averaged(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return averaged(gradients[0])
+
+
+def batch_norm(x: Tensor, layer: Any) -> Tensor:
+    """Normalise channels (axis 1) as a BatchNorm layer does, by the batch of all processes.
+
+    torch's SyncBatchNorm does so on GPUs only.
+    """
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    mean = _Average.apply(x.mean(axes))
+    centred = x - mean.view(shape)
+    variance = _Average.apply(centred.square().mean(axes))
+    with torch.no_grad():
+        n = x.numel() // x.shape[1] * n_processes()
+        layer.running_mean.lerp_(mean, layer.momentum)
+        layer.running_var.lerp_(variance * n / max(n - 1, 1), layer.momentum)
+        layer.num_batches_tracked.add_(1)
+    x = centred * (variance + layer.eps).rsqrt().view(shape)
+    return x * layer.weight.view(shape) + layer.bias.view(shape)
+
+
+def _together(exchange: Callable[[], Any]) -> None:
+    try:
+        exchange()
+    except RuntimeError as error:
+        raise ProcessLostError(
+            f"Process {rank()} of {n_processes()} has lost the others: one of them has ended or "
+            f"does not answer. Its own error says why. With a Checkpoint, start all of them again "
+            "to go on from the last one."
+        ) from error

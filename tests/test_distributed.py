@@ -1,0 +1,173 @@
+"""Two processes on this machine, started as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gandetect import distributed
+from gandetect.networks.members import ChannelBatchNorm
+
+FIT = """
+import os, sys
+import numpy as np
+from sklearn.datasets import load_breast_cancer, load_digits
+from gandetect import ALOCCDetector, GANomalyDetector
+
+X, y = load_breast_cancer(return_X_y=True)
+rows, images = X[y == 1][:256], load_digits().images[:256]
+of_rows = GANomalyDetector(epochs=4, n_estimators=2, random_state=0).fit(rows)
+of_images = GANomalyDetector(epochs=2, n_estimators=2, random_state=0).fit(images)
+with_noise = ALOCCDetector(epochs=2, n_estimators=2, random_state=None).fit(rows)
+np.savez(
+    sys.argv[1] + os.environ.get("RANK", "alone"),
+    rows=of_rows.anomaly_score(rows),
+    images=of_images.anomaly_score(images),
+    noise=with_noise.anomaly_score(rows),
+    loss=[record["reconstruction"] for record in of_rows.history_],
+)
+"""
+
+DIES = """
+import os, sys
+import numpy as np
+from gandetect import Checkpoint, GANomalyDetector
+
+class Dies:
+    def setup(self, estimator, context): pass
+    def teardown(self, estimator, context): pass
+    def on_fit_task_begin(self, estimator, context):
+        run = estimator.current_run()
+        if len(run.history) == 2 and len(sys.argv) > 2 and os.environ.get("RANK") == sys.argv[2]:
+            os._exit(9)
+    def on_fit_task_end(self, estimator, context): pass
+
+X = np.random.default_rng(0).normal(size=(64, 4))
+detector = GANomalyDetector(epochs=5, n_estimators=1, random_state=0)
+detector.set_callbacks(Checkpoint(sys.argv[1]), Dies()).fit(X)
+print(detector.n_iter_)
+"""
+
+DIFFERENT = """
+import os
+import numpy as np
+from gandetect import GANomalyDetector
+GANomalyDetector(epochs=1).fit(np.eye(8 + 2 * int(os.environ["RANK"]), 4))
+"""
+
+
+def start(script: str, *arguments: str, n_processes: int = 2) -> list[subprocess.Popen]:
+    """Start a script in processes that find each other as those of torchrun do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = []
+    for rank in range(n_processes):
+        group = {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(n_processes),
+            "TORCHELASTIC_RUN_ID": "test",
+        }
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                env={**os.environ, **common, **(group if n_processes > 1 else {})},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return processes
+
+
+def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of each process."""
+    results = []
+    for process in processes:
+        out, err = process.communicate(timeout=300)
+        results.append((process.returncode, out, err))
+    return results
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    folder = tmp_path_factory.mktemp("distributed")
+    alone = start(FIT, f"{folder}/", n_processes=1)
+    for code, _, err in finish(alone) + finish(start(FIT, f"{folder}/")):
+        assert code == 0, err
+    return {file.stem: dict(np.load(file)) for file in Path(folder).glob("*.npz")}
+
+
+class TestTwoProcesses:
+    @pytest.mark.parametrize("what", ["rows", "images", "loss"])
+    def test_they_learn_what_one_does(self, fitted, what):
+        # Batches of one size are shared out evenly here, so only rounding differs.
+        np.testing.assert_allclose(fitted["0"][what], fitted["alone"][what], atol=1e-4)
+
+    @pytest.mark.parametrize("what", ["rows", "images", "noise", "loss"])
+    def test_they_end_with_the_same_weights(self, fitted, what):
+        # "noise" draws random numbers in training, and its seed is not fixed.
+        np.testing.assert_array_equal(fitted["0"][what], fitted["1"][what])
+
+    def test_one_that_dies_ends_the_other_and_the_checkpoint_resumes(self, tmp_path):
+        checkpoint = str(tmp_path / "run.safetensors")
+        (code, _, err), (code_of_victim, _, _) = finish(start(DIES, checkpoint, "1"))
+        assert code_of_victim == 9
+        assert code == 1
+        assert "ProcessLostError" in err
+        for code, out, err in finish(start(DIES, checkpoint)):
+            assert code == 0, err
+            assert out.strip() == "5"
+
+    def test_another_x_in_each_is_refused(self):
+        for code, _, err in finish(start(DIFFERENT)):
+            assert code == 1
+            assert "numbers of samples are [8, 10]" in err
+
+
+class TestAlone:
+    def test_nothing_is_exchanged(self):
+        values = torch.arange(3.0)
+        assert distributed.n_processes() == 1
+        assert distributed.is_first()
+        assert distributed.averaged(values) is values
+        assert distributed.from_first(values) is values
+        assert distributed.share(values) is values
+
+    def test_no_group_is_made_without_torchrun(self):
+        with distributed.process_group(torch.device("cpu")):
+            assert not torch.distributed.is_initialized()
+
+
+def test_batch_norm_is_torchs_where_there_is_one_process():
+    torch.manual_seed(0)
+    x = torch.randn(6, 3, 4, 4, requires_grad=True)
+    theirs, ours = nn.BatchNorm2d(3), ChannelBatchNorm(3)
+    expected, got = theirs(x), distributed.batch_norm(x, ours)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    assert ours.num_batches_tracked == theirs.num_batches_tracked
+    weights = torch.randn_like(x)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (expected, got)]
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+
+
+def test_every_process_gets_as_many_samples(monkeypatch):
+    monkeypatch.setattr(distributed, "n_processes", lambda: 2)
+    batch = np.arange(7)
+    shares = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        shares.append(distributed.share(batch).tolist())
+    assert shares == [[0, 2, 4], [1, 3, 5]]
