@@ -16,7 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 # How long a process waits for the others before it takes them for dead.
 _PATIENCE = timedelta(seconds=50)
@@ -101,7 +100,9 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     if n_processes() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    vector_to_parameters(averaged(parameters_to_vector(gradients)), gradients)
+    mean = averaged(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view(gradient.shape))
 
 
 def same_seed(seed: int) -> int:

@@ -171,3 +171,17 @@ def test_every_process_gets_as_many_samples(monkeypatch):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(distributed.share(batch).tolist())
     assert shares == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_gradients_are_averaged_in_any_layout(monkeypatch):
+    parameters = [nn.Parameter(torch.zeros(2, 3, 4, 4)), nn.Parameter(torch.zeros(5))]
+    unused = nn.Parameter(torch.zeros(2))
+    gradients = [torch.randn(2, 3, 4, 4), torch.randn(5)]
+    parameters[0].grad = gradients[0].clone(memory_format=torch.channels_last)
+    parameters[1].grad = gradients[1].clone()
+    monkeypatch.setattr(distributed, "n_processes", lambda: 2)
+    monkeypatch.setattr(distributed, "averaged", lambda values: values / 2)
+    distributed.average_gradients([*parameters, unused])
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient / 2)
+    assert unused.grad is None
