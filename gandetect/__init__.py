@@ -2,7 +2,12 @@
 
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
-from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
+from gandetect.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ExponentialMovingAverage,
+    TensorBoardLog,
+)
 from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
@@ -20,5 +25,6 @@ __all__ = [
     "EarlyStopping",
     "ExponentialMovingAverage",
     "GANomalyDetector",
+    "TensorBoardLog",
     "load",
 ]

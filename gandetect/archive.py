@@ -12,9 +12,10 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -55,12 +56,25 @@ def write_archive(
     tensors: dict[str, Tensor] = {}
     document = {"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))}
     content = to_bytes(tensors, metadata={_HEADER: json.dumps(document)})
+    with written_aside(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a file that takes its place, whole, when the block ends, and never if it raises.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             _give_usual_mode(name)
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

@@ -88,7 +88,7 @@ class EpochTasks:
         return stopped or reason is not None
 
 
-class _Callback:
+class Callback:
     """The protocol's four hooks, doing nothing; the root task is named "fit"."""
 
     def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
@@ -104,7 +104,7 @@ class _Callback:
         """Run after each epoch and after training; True stops."""
 
 
-class EarlyStopping(_Callback):
+class EarlyStopping(Callback):
     """Stop when a loss has not fallen for some epochs, and go back to its best epoch.
 
     Parameters
@@ -168,7 +168,7 @@ class EarlyStopping(_Callback):
         return run.history[-1]["epoch"] - best_epoch >= self.patience
 
 
-class Checkpoint(_Callback):
+class Checkpoint(Callback):
     """Store the training every few epochs, and take it up again after an interruption.
 
     A fit that is stopped (a crash, a closed laptop, Ctrl-C) and started again with the same
@@ -244,7 +244,7 @@ class Checkpoint(_Callback):
         run.resume(state["run"])
 
 
-class ExponentialMovingAverage(_Callback):
+class ExponentialMovingAverage(Callback):
     """Score with a running average of the weights instead of their last values.
 
     Adversarial training circles around its solution; the average lies nearer to it. It is taken
@@ -303,3 +303,65 @@ class ExponentialMovingAverage(_Callback):
 
 def _floating(networks: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {n: w for n, w in networks.state_dict().items() if w.is_floating_point()}
+
+
+class TensorBoardLog(Callback):
+    """Write the losses of every epoch for TensorBoard.
+
+    Show them with ``tensorboard --logdir DIR``. Needs ``pip install "gandetect[tensorboard]"``.
+
+    Parameters
+    ----------
+    log_dir : str or path
+        Folder of the event files; made if needed. A fit that goes on from a checkpoint adds to
+        what is there.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from gandetect import GANomalyDetector, TensorBoardLog
+    >>> X = np.random.default_rng(0).normal(size=(100, 4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     detector = GANomalyDetector(epochs=3, random_state=0)
+    ...     detector.set_callbacks(TensorBoardLog(folder)).fit(X).n_iter_
+    3
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str]) -> None:
+        self.log_dir = log_dir
+        self._writer: Any = None
+
+    def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
+        """Refuse before training where TensorBoard is missing."""
+        _summary_writer_class()
+
+    def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
+        """Open the event file."""
+        if context.task_name == "fit":
+            self._writer = _summary_writer_class()(str(self.log_dir))
+
+    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+        """Write the losses of the epoch."""
+        if context.task_name != "fit":
+            *_, record = estimator.current_run().history
+            for name, value in record.items():
+                if name != "epoch":
+                    self._writer.add_scalar(f"loss/{name}", value, int(record["epoch"]))
+            self._writer.flush()
+        return None
+
+    def teardown(self, estimator: BaseDetector, context: CallbackContext) -> None:
+        """Close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _summary_writer_class() -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(
+            'TensorBoardLog needs tensorboard: pip install "gandetect[tensorboard]"'
+        ) from error
+    return SummaryWriter

@@ -50,6 +50,7 @@ EXTRAS = {
     "pyod",
     "rich",
     "skimage",
+    "tensorboard",
     "torchvision",
 }
 

@@ -1,6 +1,7 @@
 """scikit-learn's callbacks and ours, alone and together."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gandetect import (
     EarlyStopping,
     ExponentialMovingAverage,
     GANomalyDetector,
+    TensorBoardLog,
 )
 from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
@@ -370,3 +372,26 @@ class TestCheckpoint:
         monkeypatch.chdir(tmp_path)
         small(epochs=1).set_callbacks(Checkpoint("run")).fit(rows[:30])
         assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+class TestTensorBoardLog:
+    def test_the_losses_of_every_epoch_are_written(self, rows, tmp_path):
+        pytest.importorskip("tensorboard")
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        detector = small(epochs=3)
+        detector.set_callbacks(TensorBoardLog(tmp_path / "logs")).fit(rows[:50])
+        events = EventAccumulator(str(tmp_path / "logs")).Reload()
+        losses = set(detector.history_[0]) - {"epoch"}
+        assert set(events.Tags()["scalars"]) == {f"loss/{name}" for name in losses}
+        for name in losses:
+            written = [(event.step, event.value) for event in events.Scalars(f"loss/{name}")]
+            expected = [(record["epoch"], record[name]) for record in detector.history_]
+            np.testing.assert_allclose(written, expected, rtol=1e-6)
+
+    def test_without_tensorboard_nothing_is_trained(self, rows, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        detector = small().set_callbacks(TensorBoardLog(tmp_path / "logs"))
+        with pytest.raises(ImportError, match=r"gandetect\[tensorboard\]"):
+            detector.fit(rows[:50])
+        assert not (tmp_path / "logs").exists()

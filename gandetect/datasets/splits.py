@@ -254,10 +254,11 @@ def _split(
     anomalous = rng.permutation(np.flatnonzero(is_anomaly))
     normal_test = normal[n_train : n_train + n_test_normal]
     test = rng.permutation(np.concatenate([normal_test, anomalous[:n_test_anomalous]]))
-    return _take(X, normal[:n_train]), _take(X, test), is_anomaly[test].astype(np.int64)
+    return take(X, normal[:n_train]), take(X, test), is_anomaly[test].astype(np.int64)
 
 
-def _take(X: Any, rows: np.ndarray) -> Any:
+def take(X: Any, rows: np.ndarray) -> Any:
+    """Return some samples, in a container of the same kind."""
     if isinstance(X, ImageFiles):
         return ImageFiles([X.paths[row] for row in rows], X.image_size, X.channels)
     if hasattr(X, "iloc"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -66,7 +67,7 @@ def select_detectors(names: Sequence[str] | None = None) -> dict[str, type[BaseD
     Parameters
     ----------
     names : sequence of str or None, default=None
-        Names of classes, which may do without "Detector" at their end. None takes all.
+        Names of classes, in any case, which may do without "Detector" at their end. None takes all.
 
     Returns
     -------
@@ -85,20 +86,33 @@ def select_detectors(names: Sequence[str] | None = None) -> dict[str, type[BaseD
     }
     if names is None:
         return known
+    full_names = {_plain(name): name for name in known}
     chosen = {}
     for name in names:
-        full_name = name if name in known else f"{name}Detector"
-        if full_name not in known:
+        full_name = full_names.get(_plain(name))
+        if full_name is None:
             raise ValueError(f"there is no detector {name!r}; choose from {', '.join(known)}.")
         chosen[full_name] = known[full_name]
     return chosen
 
 
+def _plain(name: str) -> str:
+    """What names that mean one detector have in common."""
+    return re.sub("[-_ ]", "", name).lower().removesuffix("detector")
+
+
 def make_methods(
-    task: Task, classes: Mapping[str, type[BaseDetector]], seed: int
+    task: Task,
+    classes: Mapping[str, type[BaseDetector]],
+    seed: int,
+    parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build, by name, the detectors at their defaults but for the epochs, and the baselines."""
-    ours = {name: cls(epochs=task.epochs, random_state=seed) for name, cls in classes.items()}
+    """Build, by name, the detectors and the baselines.
+
+    The detectors are at their defaults, but for the epochs of the task and what `parameters` says.
+    """
+    given = {"epochs": task.epochs, "random_state": seed, **(parameters or {})}
+    ours = {name: cls(**given) for name, cls in classes.items()}
     neighbors: Any = KNearestNeighbors(n_neighbors=5)
     if task.is_rows:  # pixels have one unit, columns have their own
         neighbors = make_pipeline(StandardScaler(), neighbors)

@@ -75,7 +75,7 @@ def run_demo(
         tasks = [replace(task, epochs=epochs) for task in tasks]
     _introduce(tasks)
     methods = [make_methods(task, classes, seed) for task in tasks]
-    announced = _announcer(n_fits=sum(map(len, methods)))
+    announced = announcer(n_fits=sum(map(len, methods)))
     results: list[Result] = []
     paths: list[Path] = []
     with _torch_ready():
@@ -113,7 +113,7 @@ def _torch_ready() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _announcer(n_fits: int) -> Callable[[str], AbstractContextManager[None]]:
+def announcer(n_fits: int) -> Callable[[str], AbstractContextManager[None]]:
     """Return a context manager that says on standard error what runs and how long it has been."""
     start = time.perf_counter()
     numbers = itertools.count(1)

@@ -34,8 +34,8 @@ class Task:
         None of them in `X_train` or `X_mixed`.
     y_test : ndarray of shape (n_samples,)
         1 for an anomaly, 0 for a normal sample.
-    epochs : int
-        What the detectors train, so that a fit takes seconds.
+    epochs : int or "auto"
+        What the detectors train; in the demo so that a fit takes seconds.
     feature_names : sequence of str or None, default=None
         Of rows.
     """
@@ -47,7 +47,7 @@ class Task:
     outlier_perc: float
     X_test: NDArray[Any]
     y_test: NDArray[np.int64]
-    epochs: int
+    epochs: int | str
     feature_names: Sequence[str] | None = None
 
     @property
@@ -72,7 +72,7 @@ def breast_cancer(seed: int) -> Task:
     data = load_breast_cancer()
     is_malignant = 1 - data.target
     split = one_class_rows_split(data.data, is_malignant, random_state=seed, outlier_fraction=0.3)
-    return _task(
+    return task_of_split(
         split,
         seed,
         name="breast cancer",
@@ -93,7 +93,7 @@ def digit_anomalous(seed: int, digit: int = 3) -> Task:
         outlier_fraction=0.15,
         random_state=seed,
     )
-    return _task(
+    return task_of_split(
         split,
         seed,
         name=f"digits, {digit} anomalous",
@@ -113,7 +113,7 @@ def digit_normal(seed: int, digit: int = 8) -> Task:
         outlier_fraction=0.3,
         random_state=seed,
     )
-    return _task(
+    return task_of_split(
         split,
         seed,
         name=f"digits, {digit} normal",
@@ -125,10 +125,10 @@ def digit_normal(seed: int, digit: int = 8) -> Task:
 TASKS: tuple[Callable[[int], Task], ...] = (breast_cancer, digit_anomalous, digit_normal)
 
 
-def _task(
+def task_of_split(
     split: tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]], seed: int, **about: Any
 ) -> Task:
-    """Halve the samples that are not trained on into the mixed batch and the test."""
+    """Make a task, halving what is not trained on into the mixed batch and the test."""
     X_train, X_rest, y_rest = split
     X_mixed, X_test, y_mixed, y_test = train_test_split(
         X_rest, y_rest, test_size=0.5, stratify=y_rest, random_state=seed

@@ -40,8 +40,8 @@ def test_what_is_no_detector_is_left_out(monkeypatch):
     assert "Frozen" not in select_detectors()
 
 
-@pytest.mark.parametrize("name", ["GANomaly", "GANomalyDetector"])
-def test_names_with_and_without_their_end(name):
+@pytest.mark.parametrize("name", ["GANomaly", "GANomalyDetector", "ganomaly", "ga-nomaly_detector"])
+def test_names_in_any_spelling(name):
     assert select_detectors([name]) == {"GANomalyDetector": GANomalyDetector}
 
 
@@ -55,6 +55,13 @@ def test_detectors_run_at_their_defaults_but_for_the_epochs():
     expected = GANomalyDetector(epochs=7, random_state=3).get_params()
     assert methods["GANomalyDetector"].get_params() == expected
     assert list(methods)[1:] == ["IsolationForest", "k-nearest neighbours"]
+
+
+def test_parameters_go_to_our_detectors():
+    parameters = {"epochs": 2, "latent_dim": 3}
+    methods = make_methods(task_of(np.zeros((5, 2))), select_detectors(["GANomaly"]), 3, parameters)
+    expected = GANomalyDetector(epochs=2, latent_dim=3, random_state=3).get_params()
+    assert methods["GANomalyDetector"].get_params() == expected
 
 
 def test_the_distance_to_the_nearest_neighbours():

@@ -1,0 +1,53 @@
+"""``gandetect animate``: a film of a training from its run folder."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from gandetect.cli.options import names, number
+from gandetect.cli.output import check_place
+
+
+def add_animate(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "animate",
+        help="make a film of a training",
+        description=(
+            "Make a film of the pictures that a training left in its run folder "
+            "(gandetect fit --run-folder)."
+        ),
+    )
+    parser.add_argument("run_folder", metavar="DIR", help="run folder of the training")
+    parser.add_argument(
+        "--out",
+        default="animation.gif",
+        metavar="FILE",
+        help="a .gif, or an .mp4 where ffmpeg is installed (default: animation.gif)",
+    )
+    parser.add_argument(
+        "--panels",
+        type=names,
+        metavar="A,B",
+        help="folders of reconstruction/ side by side, as in comparison,fake,true",
+    )
+    parser.add_argument(
+        "--fps", type=number(float, 0.01), default=2.0, metavar="N", help="pictures a second"
+    )
+    parser.add_argument(
+        "--dpi", type=number(int, 1), default=100, metavar="N", help="dots an inch of the film"
+    )
+    parser.set_defaults(run=run_animate)
+
+
+def run_animate(options: Namespace) -> None:
+    """Draw the film."""
+    from gandetect.plotting import animate
+
+    check_place(options.out)
+    out = Path(options.out).expanduser()
+    more = {} if options.panels is None else {"panels": options.panels}
+    animate(Path(options.run_folder), out, fps=options.fps, dpi=options.dpi, **more)
+    print(out)

@@ -1,0 +1,136 @@
+"""``gandetect benchmark``: detectors beside two baselines, on the user's labelled data."""
+
+from __future__ import annotations
+
+import dataclasses
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+
+from gandetect.cli.data import read_samples
+from gandetect.cli.files import Samples
+from gandetect.cli.options import (
+    UsageError,
+    add_data,
+    add_device,
+    add_output,
+    add_protocol,
+    detector_classes,
+    number,
+)
+from gandetect.cli.output import check_place, write_columns
+from gandetect.cli.parameters import add_set, build_detector, chosen
+from gandetect.cli.protocol import anomalies, samples_to_score, training_samples
+from gandetect.demo.evaluation import Result, fit_and_judge
+from gandetect.demo.methods import make_methods
+from gandetect.demo.run import announcer
+from gandetect.demo.tasks import Task, task_of_split
+from gandetect.images import ImageFiles
+
+_MEASURES = (
+    "roc_auc",
+    "average_precision",
+    "share_expected",
+    "share_flagged",
+    "false_alarm_rate",
+    "fit_seconds",
+)
+
+
+def add_benchmark(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "benchmark",
+        help="compare detectors with isolation forest and nearest neighbours",
+        description=(
+            "Split labelled data by the one-class protocol once a seed; fit the detectors, "
+            "IsolationForest and k-nearest neighbours to the training part; infer thresholds from "
+            "one half of the test part, told its share of anomalies; judge by the other half."
+        ),
+    )
+    parser.add_argument(
+        "detectors",
+        type=detector_classes,
+        metavar="DETECTORS",
+        help="one, or several as in ganomaly,bigan",
+    )
+    add_data(parser)
+    add_protocol(parser)
+    group = parser.add_argument_group("runs")
+    group.add_argument(
+        "--seeds",
+        type=number(int, 1),
+        default=3,
+        metavar="N",
+        help="how many seeds, beginning with --seed (default: 3)",
+    )
+    group.add_argument(
+        "--every-run", action="store_true", help="write every run, not means over the seeds"
+    )
+    add_set(group)
+    add_device(group, "auto")
+    add_output(parser)
+    parser.set_defaults(run=run_benchmark)
+
+
+def run_benchmark(options: Namespace) -> None:
+    """Run every method on every seed, and write the table."""
+    check_place(options.out)
+    if options.part is not None:
+        raise UsageError("a benchmark fits to the training part and judges by the test part")
+    parameters = chosen(options.set, {"device": options.device})
+    for Detector in options.detectors.values():
+        build_detector(Detector, parameters)
+    n_methods = len(options.detectors) + 2
+    announced = announcer(options.seeds * n_methods)
+    results = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        task = _task(Namespace(**{**vars(options), "seed": seed}))
+        methods = make_methods(task, options.detectors, seed, parameters)
+        for name, method in methods.items():
+            with announced(f"seed {seed}: {name}"):
+                results.append((seed, fit_and_judge(task, name, method).result))
+    write_columns(_every_run(results) if options.every_run else _means(results), options)
+
+
+def _task(options: Namespace) -> Task:
+    """Split the data with one seed, as `fit` and `evaluate` do."""
+    parts = []
+    for part in ("train", "test"):
+        options.part = part
+        samples = read_samples(options, part)
+        select = training_samples if part == "train" else samples_to_score
+        parts.append(select(samples, options))
+    train, test = parts
+    split = (_array(train), _array(test), anomalies(test, options).astype(np.int64))
+    return task_of_split(
+        split, options.seed, name=options.data, what_is_normal="by its labels", epochs="auto"
+    )
+
+
+def _array(samples: Samples) -> Any:
+    """Samples in memory: the baselines take nothing else."""
+    return samples.X.stack() if isinstance(samples.X, ImageFiles) else samples.X
+
+
+def _every_run(results: list[tuple[int, Result]]) -> dict[str, list[Any]]:
+    rows = [{"seed": seed, **dataclasses.asdict(result)} for seed, result in results]
+    names = ("method", "seed", *_MEASURES)
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _means(results: list[tuple[int, Result]]) -> dict[str, list[Any]]:
+    """Means over the seeds, and beside AUROC and average precision their standard deviations."""
+    columns: dict[str, list[Any]] = {}
+    for method in dict.fromkeys(result.method for _, result in results):
+        runs = [result for _, result in results if result.method == method]
+        row: dict[str, Any] = {"method": method, "seeds": len(runs)}
+        for measure in _MEASURES:
+            values = [getattr(run, measure) for run in runs]
+            row[measure] = float(np.mean(values))
+            if measure in ("roc_auc", "average_precision"):
+                row[f"{measure}_sd"] = float(np.std(values))
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+    return columns

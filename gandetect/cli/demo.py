@@ -1,0 +1,47 @@
+"""``gandetect demo``: every detector on data that ships with scikit-learn."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from gandetect.cli.options import add_seed, detector_classes, number
+from gandetect.demo import run_demo
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "demo",
+        help="fit every detector to real data, print a table, save pictures",
+        description=(
+            "Fit every detector to data that ships with scikit-learn (rows: breast cancer; images: "
+            "digits), infer thresholds, predict; print one table with two baselines in it and "
+            "save pictures. Takes a minute or two."
+        ),
+    )
+    parser.add_argument(
+        "--out",
+        default="demo-output",
+        metavar="DIR",
+        help="folder for pictures (default: demo-output)",
+    )
+    add_seed(parser)
+    parser.add_argument(
+        "--detectors",
+        type=detector_classes,
+        metavar="A,B",
+        help="only these detectors, such as ganomaly (default: all)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=number(int, 1),
+        metavar="N",
+        help="of every fit, for a quicker look (default: 40 to 200, by task)",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: Namespace) -> None:
+    detectors = None if options.detectors is None else list(options.detectors)
+    run_demo(options.out, seed=options.seed, detectors=detectors, epochs=options.epochs)

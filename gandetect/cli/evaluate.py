@@ -1,0 +1,97 @@
+"""``gandetect evaluate``: what labels say of scores and threshold."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+from gandetect.cli.model import model_and_samples, scores_and_flags
+from gandetect.cli.options import (
+    UsageError,
+    add_data,
+    add_model,
+    add_outlier_perc,
+    add_output,
+    add_protocol,
+)
+from gandetect.cli.output import check_place, write_record
+from gandetect.cli.protocol import anomalies
+from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="judge a fitted detector by labels",
+        description=(
+            "Judge a fitted detector by labelled samples: the scores by AUROC, average precision "
+            "and the best F1 over all thresholds, the threshold by precision, recall, F1 and "
+            "false-alarm rate of the anomalies; maps of pixels by the masks of mvtec."
+        ),
+    )
+    add_model(parser)
+    add_data(parser)
+    add_protocol(parser)
+    add_outlier_perc(parser)
+    add_output(parser)
+    parser.set_defaults(run=run_evaluate)
+
+
+def run_evaluate(options: Namespace) -> None:
+    """Score, compare with the labels, and write."""
+    check_place(options.out)
+    detector, samples = model_and_samples(options)
+    is_anomaly = anomalies(samples, options)
+    if is_anomaly.all() or not is_anomaly.any():
+        raise UsageError("the labels must have normal samples as well as anomalies")
+    scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
+    record = judged(is_anomaly, scores, is_flagged)
+    if samples.masks is not None:
+        maps = detector.anomaly_map(samples.X)
+        record["pixel_roc_auc"] = pixel_roc_auc(samples.masks, maps)
+        record["pixel_average_precision"] = pixel_average_precision(samples.masks, maps)
+        record["per_region_overlap"] = per_region_overlap(samples.masks, maps)
+    write_record(record, options)
+
+
+def judged(
+    is_anomaly: NDArray[np.bool_], scores: NDArray[np.float64], is_flagged: NDArray[np.bool_]
+) -> dict[str, float]:
+    """Judge scores and flags by labels.
+
+    Parameters
+    ----------
+    is_anomaly, is_flagged : ndarray of shape (n_samples,)
+    scores : ndarray of shape (n_samples,)
+        Larger is more anomalous.
+
+    Returns
+    -------
+    dict of str to float
+        Shares are between 0 and 1; precision, recall and F1 are those of the anomalies.
+    """
+    precision, recall, _ = precision_recall_curve(is_anomaly, scores)
+    return {
+        "samples": len(is_anomaly),
+        "anomalies": int(is_anomaly.sum()),
+        "roc_auc": float(roc_auc_score(is_anomaly, scores)),
+        "average_precision": float(average_precision_score(is_anomaly, scores)),
+        "best_f1": float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12))),
+        "share_flagged": float(is_flagged.mean()),
+        "precision": float(precision_score(is_anomaly, is_flagged, zero_division=0.0)),
+        "recall": float(recall_score(is_anomaly, is_flagged)),
+        "f1": float(f1_score(is_anomaly, is_flagged)),
+        "false_alarm_rate": float(is_flagged[~is_anomaly].mean()),
+    }

@@ -1,0 +1,177 @@
+import json
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import gandetect
+from gandetect import Checkpoint, GANomalyDetector, detectors
+
+TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
+
+
+@pytest.fixture
+def normal(table):
+    return ("--data", table, "--label-column", "kind", "--normal-class", "good")
+
+
+def test_what_is_saved_is_what_the_library_fits(run, normal, cli_rows, tmp_path):
+    more = ("--set", "latent_dim=2", "--set", "epochs=2", "--contamination", "0.2")
+    code, out, err = run(
+        "fit",
+        "ganomaly",
+        *normal,
+        *more,
+        "--seed",
+        "3",
+        "--out",
+        tmp_path / "m",
+        "--format",
+        "json",
+    )
+    assert (code, err) == (0, "")
+    X = cli_rows[0][:50]
+    expected = GANomalyDetector(latent_dim=2, epochs=2, contamination=0.2, random_state=3).fit(X)
+    loaded = gandetect.load(tmp_path / "m")
+    assert list(loaded.feature_names_in_) == ["a", "b", "c"]
+    del loaded.feature_names_in_
+    np.testing.assert_array_equal(loaded.anomaly_score(X), expected.anomaly_score(X))
+    told = json.loads(out)
+    assert (told["detector"], told["samples"], told["epochs"]) == ("GANomalyDetector", 50, 2)
+    assert told["threshold"] == expected.threshold_
+
+
+def test_a_data_set_by_name(run, data_dir, tmp_path):
+    data = ("--data", "mnist", "--data-dir", data_dir, "--anomalous-class", "2")
+    architecture = ("--set", "architecture=ConvNet(n_filters=4)")
+    code, out, err = run("fit", "alocc", *data, *TINY, *architecture, "--out", tmp_path / "m")
+    assert (code, err) == (0, "")
+    assert "48\n" in out  # 80 % of the 60 that are not twos
+    assert gandetect.load(tmp_path / "m").input_shape_ == (28, 28)
+
+
+def test_the_threshold_of_other_samples(run, normal, table, tmp_path, cli_rows):
+    inferred = ("--outlier-perc", "20", "--threshold-data", table)
+    assert run("fit", "ganomaly", *normal, *TINY, *inferred, "--out", tmp_path / "m")[0] == 0
+    loaded = gandetect.load(tmp_path / "m")
+    del loaded.feature_names_in_
+    assert np.sum(loaded.predict(cli_rows[0]) == -1) == 12
+
+
+def test_labels_go_to_a_detector_that_learns_from_them(run, table, tmp_path, monkeypatch):
+    given = []
+
+    class ClassyDetector(GANomalyDetector):
+        """Notes its labels."""
+
+        def fit(self, X, y=None):
+            given.append(y)
+            return super().fit(X, y)
+
+    monkeypatch.setattr(detectors, "ClassyDetector", ClassyDetector, raising=False)
+    monkeypatch.setattr(detectors, "__all__", [*detectors.__all__, "ClassyDetector"])
+    labels = ("--data", table, "--label-column", "kind")
+    for more in ((), ("--normal-class", "good")):
+        assert run("fit", "classy", *labels, *more, *TINY, "--out", tmp_path / "m")[0] == 0
+    all_classes, one_class = given
+    assert set(all_classes) == {"good", "bad"}
+    assert one_class is None
+
+
+def test_checkpoints(run, fails, normal, tmp_path, cli_rows):
+    keep = ("--checkpoint-dir", tmp_path / "new" / "kept", "--checkpoint-every", "2")
+    fit = ("fit", "ganomaly", *normal, *TINY, *keep)
+    assert run(*fit, "--out", tmp_path / "first")[0] == 0
+    path = tmp_path / "new" / "kept" / "GANomalyDetector.safetensors"
+    assert run(*fit, "--resume", "--out", tmp_path / "second")[0] == 0
+    scores = []
+    for name in ("first", "second"):
+        loaded = gandetect.load(tmp_path / name)
+        del loaded.feature_names_in_
+        scores.append(loaded.anomaly_score(cli_rows[0]))
+    np.testing.assert_array_equal(*scores)
+    # Another training cannot go on from this one, but it can take its place.
+    other = (*fit, "--set", "latent_dim=1", "--out", tmp_path / "third")
+    code, err = fails(*other, "--resume")
+    assert (code, "other parameters" in err) == (1, True)
+    before = path.read_bytes()
+    assert run(*other)[0] == 0
+    assert path.read_bytes() != before
+
+
+def test_going_on_from_a_model(run, fails, normal, tmp_path, table):
+    assert run("fit", "ganomaly", *normal, *TINY, "--out", tmp_path / "m")[0] == 0
+    go_on = ("--go-on-from", tmp_path / "m", "--set", "epochs=2")
+    assert run("fit", "ganomaly", *normal, *go_on, "--out", tmp_path / "n")[0] == 0
+    loaded = gandetect.load(tmp_path / "n")
+    assert (loaded.n_iter_, loaded.n_members_) == (3, 1)
+    code, err = fails("fit", "bigan", *normal, *go_on, "--out", tmp_path / "n")
+    assert code == 2
+    assert "holds a GANomalyDetector" in err
+
+
+def test_logs_for_tensorboard(run, normal, tmp_path):
+    pytest.importorskip("tensorboard")
+    log = ("--log-dir", tmp_path / "logs")
+    assert run("fit", "ganomaly", *normal, *TINY, *log, "--out", tmp_path / "m")[0] == 0
+    assert len(list((tmp_path / "logs").glob("events*"))) == 1
+
+
+def test_the_run_folder(run, normal, tmp_path, monkeypatch, data_dir):
+    given = []
+
+    def record(folder, **options):
+        given.append((folder, options))
+        return Checkpoint(tmp_path / "c", resume=False)
+
+    module = ModuleType("gandetect.run_folder")
+    module.RunFolder = record
+    monkeypatch.setitem(sys.modules, "gandetect.run_folder", module)
+    more = (*TINY, "--run-folder", tmp_path / "run", "--out", tmp_path / "m")
+    assert run("fit", "ganomaly", *normal, *more, "--run-every", "3")[0] == 0
+    toy = ("--data", "adbench:toy", "--data-dir", data_dir)
+    assert run("fit", "ganomaly", *toy, *more)[0] == 0
+    (of_file, of_toy) = given
+    assert of_file == (tmp_path / "run", {"X_test": None, "every_n_epochs": 3})
+    assert of_toy[1]["every_n_epochs"] == 10
+    assert of_toy[1]["X_test"].shape == (38, 4)
+
+
+def test_seed_and_device_may_be_set_as_parameters(run, normal, tmp_path):
+    more = ("--set", "random_state=5", "--set", "device=cpu", "--out", tmp_path / "m")
+    assert run("fit", "ganomaly", *normal, *TINY, *more)[0] == 0
+    assert gandetect.load(tmp_path / "m").random_state == 5
+
+
+def test_verbose(run, normal, tmp_path):
+    _, _, err = run("fit", "ganomaly", *normal, *TINY, "--verbose", "--out", tmp_path / "m")
+    assert "GANomalyDetector: 100%" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (("--set", "epoch=1"), 2, "did you mean 'epochs'"),
+        (("--set", "epochs=0"), 2, "epochs"),
+        (("--contamination", "0.1", "--set", "contamination=0.2"), 2, "given twice"),
+        (("--contamination", "0.9"), 2, "0 to 0.5"),
+        (("--outlier-perc", "5"), 2, "go together"),
+        (("--resume",), 2, "need --checkpoint-dir"),
+        (("--checkpoint-every", "2"), 2, "need --checkpoint-dir"),
+        (("--device", "nowhere"), 1, "Unknown device"),
+        (("--go-on-from", "missing"), 1, "missing"),
+        (("--set", "image_shape=(2, 2)"), 1, "image_shape"),
+    ],
+)
+def test_mistakes(more, code, message, fails, normal, tmp_path):
+    found, err = fails("fit", "ganomaly", *normal, *more, "--out", tmp_path / "m")
+    assert found == code
+    assert message in err
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_is_missing_is_told_before_the_training(fails, normal, tmp_path):
+    code, err = fails("fit", "ganomaly", *normal, "--out", tmp_path / "x" / "m")
+    assert code == 1
+    assert "no such folder" in err

@@ -1,0 +1,160 @@
+import argparse
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import gandetect
+from gandetect import cli
+from gandetect.cli import demo
+from gandetect.cli.main import COMMANDS, build_parser
+
+
+def gandetect_command(*arguments, cwd=None):
+    """Run the command as a user does, without a display."""
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    return subprocess.run(
+        [sys.executable, "-m", "gandetect", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**environment, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+
+
+def test_the_demo_as_a_program(tmp_path):
+    options = ("--detectors", "GANomaly", "--epochs", "1", "--seed", "3")
+    done = gandetect_command("demo", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "AUROC" in done.stdout
+    assert done.stdout.count("GANomalyDetector  ") == 3
+    assert "[9/9]" in done.stderr
+    folder = tmp_path / "demo-output"
+    assert len(list(folder.glob("*-scores.png"))) == 3
+    assert len(list(folder.glob("*-GANomalyDetector-reconstructions.png"))) == 3
+    assert str(folder) in done.stdout
+
+
+def test_fit_and_evaluate_as_programs(tmp_path, table):
+    labels = ("--data", str(table), "--label-column", "kind", "--normal-class", "good")
+    fitted = gandetect_command(
+        "fit", "BiGAN", *labels, "--set", "epochs=1", "--out", "model", cwd=tmp_path
+    )
+    assert (fitted.returncode, fitted.stderr) == (0, "")
+    assert "BiGANDetector" in fitted.stdout
+    judged = gandetect_command("evaluate", "model", *labels, "--format", "csv", cwd=tmp_path)
+    assert (judged.returncode, judged.stderr) == (0, "")
+    assert judged.stdout.startswith("name,value\nsamples,60\nanomalies,10\n")
+
+
+def test_a_mistake_as_a_program_leaves_one_line_and_no_traceback(tmp_path):
+    done = gandetect_command("fit", "ganomaly", "--data", "x.csv", "--out", "m", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("gandetect: error: there is no file or folder x.csv")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_crash(table, model):
+    arguments = ["score", str(model), "--data", str(table), "--label-column", "kind"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gandetect", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait() == 1
+
+
+def test_version(run):
+    assert run("--version") == (0, f"gandetect {gandetect.__version__}\n", "")
+
+
+def parsers():
+    (commands,) = (
+        action
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return commands.choices
+
+
+def test_every_command_is_there():
+    names = "fit, score, predict, evaluate, map, animate, benchmark, datasets, demo"
+    assert ", ".join(parsers()) == names
+    assert len(COMMANDS) == len(parsers())
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_help_says_what_every_option_is_for(name, run):
+    parser = parsers()[name]
+    assert parser.description
+    for action in parser._actions:
+        assert action.help, action.dest
+    code, out, err = run(name, "--help")
+    assert (code, err) == (0, "")
+    for action in parser._actions:
+        for option in action.option_strings:
+            assert option in out
+
+
+def test_a_message_of_many_lines_becomes_one(monkeypatch, run, fails):
+    def fail(*_, **__):
+        raise ValueError("one\n  two")
+
+    monkeypatch.setattr(demo, "run_demo", fail)
+    assert fails("demo") == (1, "gandetect: error: one two\n")
+    with pytest.raises(ValueError, match="one"):
+        cli.main(["--traceback", "demo"])
+
+
+def test_a_warning_is_one_line(monkeypatch, run):
+    def warn(*_, **__):
+        warnings.simplefilter("always")
+        warnings.warn("one\n  two", stacklevel=1)
+
+    monkeypatch.setattr(demo, "run_demo", warn)
+    assert run("demo") == (0, "", "gandetect: warning: one two\n")
+
+
+def test_a_defect_is_not_taken_for_a_mistake(monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(demo, "run_demo", fail)
+    with pytest.raises(AssertionError):
+        cli.main(["demo"])
+
+
+def test_ctrl_c(monkeypatch, run):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "run_demo", interrupt)
+    assert run("demo") == (130, "", "gandetect: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "COMMAND"),
+        (["dome"], "invalid choice: 'dome'"),
+        (["demo", "--seed", "x"], "an integer, 0 to"),
+        (["demo", "--epochs", "0"], "at least 1"),
+        (["demo", "--detectors", "A,,B"], "a name is missing"),
+        (["demo", "--detectors", "Gnomaly"], "there is no detector 'Gnomaly'; choose from"),
+        (["demo", "extra"], "extra"),
+        (["fit"], "required"),
+        (["fit", "gnomaly", "--data", "x", "--out", "y"], "there is no detector 'gnomaly'"),
+        (["fit", "ganomaly", "--data", "x", "--out", "y", "--set", "epochs"], "NAME=VALUE"),
+    ],
+)
+def test_arguments_that_can_not_be_read(arguments, message, fails):
+    code, err = fails(*arguments)
+    assert code == 2
+    assert message in err
