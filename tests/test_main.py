@@ -10,7 +10,11 @@ import gandetect
     ("arguments", "code", "told"),
     [
         (["--version"], 0, f"gandetect {gandetect.__version__}\n"),
-        (["demo", "--detectors", "Gnomaly"], 2, "gandetect: error: there is no detector 'Gnomaly'"),
+        (
+            ["demo", "--detectors", "Gnomaly"],
+            2,
+            "gandetect demo: error: argument --detectors: there",
+        ),
     ],
 )
 def test_the_package_runs_as_a_program(arguments, code, told, monkeypatch, capsys):

@@ -1,15 +1,22 @@
 import argparse
 import os
+import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 import gandetect
 from gandetect import cli
 from gandetect.cli import demo
+from gandetect.cli.fit import _parameters
 from gandetect.cli.main import COMMANDS, build_parser
+from gandetect.cli.parameters import build_detector
+
+ROOT = Path(__file__).parents[2]
 
 
 def gandetect_command(*arguments, cwd=None):
@@ -158,3 +165,23 @@ def test_arguments_that_can_not_be_read(arguments, message, fails):
     code, err = fails(*arguments)
     assert code == 2
     assert message in err
+
+
+def commands_of(page):
+    """The lines of a page that begin with gandetect, joined where they go on below."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.split()[:1] == ["gandetect"]:
+                yield shlex.split(line)[1:]
+
+
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if any(commands_of(page))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_on_pages_can_be_read(page, monkeypatch):
+    for command in commands_of(page):
+        options = build_parser().parse_args(command)
+        if command[0] == "fit":
+            monkeypatch.setattr(options, "device", "cpu")
+            build_detector(options.detector, _parameters(options))
