@@ -26,6 +26,7 @@ from gandetect.cli.options import (
 from gandetect.cli.output import check_place, write_record
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
+from gandetect.demo.methods import select_detectors
 from gandetect.loading import load
 
 
@@ -40,11 +41,12 @@ def add_fit(commands: Any) -> None:
             "(AdversarialVAE) gets them."
         ),
     )
+    known = [name.removesuffix("Detector") for name in select_detectors()]
     parser.add_argument(
         "detector",
         type=detector_class,
         metavar="DETECTOR",
-        help="ganomaly, bigan, alocc, ...: any detector of gandetect, with or without 'Detector'",
+        help=f"{', '.join(known).lower()}; in any case, with or without 'Detector' at the end",
     )
     add_data(parser)
     add_protocol(parser)

@@ -16,9 +16,14 @@ from gandetect.archive import written_aside
 
 
 def check_place(path: str | None) -> None:
-    """Refuse a folder that is not there before the work, not after it."""
-    if path is not None and not Path(path).expanduser().absolute().parent.is_dir():
+    """Refuse a place where no file can be written before the work, not after it."""
+    if path is None:
+        return
+    place = Path(path).expanduser().absolute()
+    if not place.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no such folder")
+    if place.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder")
 
 
 def write_columns(columns: Mapping[str, Any], options: Namespace) -> None:

@@ -37,10 +37,8 @@ def setting(text: str) -> Setting:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     try:
         return name, _value(ast.parse(value, mode="eval").body)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return name, value
-    except TypeError as error:
-        raise argparse.ArgumentTypeError(f"{value} cannot be made: {error}") from error
 
 
 def _value(node: ast.expr) -> Any:
@@ -52,7 +50,11 @@ def _value(node: ast.expr) -> Any:
     if name not in architectures or node.args:
         raise ValueError(name)
     arguments = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
-    return architectures[name](**arguments)
+    try:
+        return architectures[name](**arguments)
+    except (TypeError, ValueError) as error:
+        call = ast.unparse(node)
+        raise argparse.ArgumentTypeError(f"{call} cannot be made: {error}") from error
 
 
 def chosen(settings: Iterable[Setting], options: Mapping[str, Any]) -> dict[str, Any]:

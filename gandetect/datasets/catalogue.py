@@ -113,7 +113,11 @@ _ENTRIES = (
         description="60,000 pictures, 32 x 32 x 3, ten classes",
         patterns=(
             "cifar-10-batches-py",
-            f"**/{CIFAR10_ARCHIVE.name}",
+            "cifar10/cifar-10-batches-py",
+            "cifar-10/cifar-10-batches-py",
+            CIFAR10_ARCHIVE.name,
+            f"cifar10/{CIFAR10_ARCHIVE.name}",
+            f"cifar-10/{CIFAR10_ARCHIVE.name}",
             "cifar10/t*/airplane",
             "cifar-10/t*/airplane",
             "CIFAR-10/t*/airplane",

@@ -44,6 +44,7 @@ _BATCH_FOLDER = "cifar-10-batches-py"
 _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 # What the batch_label inside a batch begins with.
 _BATCH_LABELS = {"train": b"training", "test": b"testing"}
+_SUBFOLDERS = (".", "cifar10", "cifar-10")
 _PNG_FOLDERS = ("cifar10", "cifar-10", "CIFAR-10", ".")
 _IMAGE_SHAPE = (32, 32, 3)
 
@@ -60,8 +61,9 @@ def load_cifar10(
     ----------
     data_dir : path-like or None, default=None
         The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are,
-        in this order, the unpacked Python batches in ``cifar-10-batches-py/``; the published
-        ``cifar-10-python.tar.gz``, which is not unpacked; and images in
+        in this order, the unpacked Python batches in ``cifar-10-batches-py/`` and the published
+        ``cifar-10-python.tar.gz``, which is not unpacked, both also in ``cifar10/`` or
+        ``cifar-10/``; and images in
         ``cifar10/train/<class>/*.png`` and ``cifar10/test/<class>/*.png`` (also ``cifar-10/``,
         ``CIFAR-10/`` or the folder itself; needs ``pip install "gandetect[images]"``).
     split : {"all", "train", "test"}, default="all"
@@ -129,9 +131,10 @@ def _read_parts(
     folder: Path, splits: tuple[str, ...], download: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield images and labels from whichever of the published forms is there."""
-    if (folder / _BATCH_FOLDER).is_dir():
-        return _read_batch_folder(folder / _BATCH_FOLDER, splits)
-    archive = find_file(folder, [CIFAR10_ARCHIVE.name], (".", "cifar10", "cifar-10"))
+    for subfolder in _SUBFOLDERS:
+        if (folder / subfolder / _BATCH_FOLDER).is_dir():
+            return _read_batch_folder(folder / subfolder / _BATCH_FOLDER, splits)
+    archive = find_file(folder, [CIFAR10_ARCHIVE.name], _SUBFOLDERS)
     if archive is not None:
         return _read_archive(archive, splits)
     for name in _PNG_FOLDERS:

@@ -62,8 +62,10 @@ def test_files_by_their_ending(name, format, start, tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_a_place_that_is_not_there(tmp_path):
+def test_a_place_where_no_file_can_be(tmp_path):
     check_place(None)
     check_place(str(tmp_path / "x"))
     with pytest.raises(FileNotFoundError, match="no such folder"):
         check_place(str(tmp_path / "x" / "y"))
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        check_place(str(tmp_path))

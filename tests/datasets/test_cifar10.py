@@ -276,3 +276,9 @@ def test_download(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "CIFAR10_ARCHIVE", remote)
     _check_whole(load_cifar10(tmp_path / "data", download=True))
     assert (tmp_path / "data" / "cifar-10-python.tar.gz").is_file()
+
+
+@pytest.mark.parametrize("subfolder", [".", "cifar10", "cifar-10"])
+def test_batches_in_a_folder_of_their_own(subfolder, tmp_path):
+    _write(tmp_path / subfolder, _files())
+    _check_whole(load_cifar10(tmp_path))
