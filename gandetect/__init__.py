@@ -11,6 +11,7 @@ from gandetect.callbacks import (
 from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
+from gandetect.run_folder import RunFolder
 
 __version__ = "0.1.0.dev0"
 
@@ -26,5 +27,6 @@ __all__ = [
     "ExponentialMovingAverage",
     "GANomalyDetector",
     "TensorBoardLog",
+    "RunFolder",
     "load",
 ]

@@ -340,13 +340,14 @@ class BaseDetector(
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
         optimizers = self._build_optimizers(nets)
-        self._run = TrainingRun(nets, optimizers, n_epochs, len(source), history, len(history))
+        learned = partial(self._learned, source, rows, held)
+        self._run = TrainingRun(
+            nets, optimizers, n_epochs, len(source), history, len(history), learned
+        )
         try:
             fit_task = self._init_callback_context(max_subtasks=n_epochs)
             fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            with EpochTasks(
-                self, fit_task, X, y, partial(self._learned, source, rows, held)
-            ) as tasks:
+            with EpochTasks(self, fit_task, X, y) as tasks:
                 train(
                     self._run,
                     partial(self._train_step, nets, self._run.optimizers),
@@ -357,7 +358,7 @@ class BaseDetector(
                 )
             fit_task.call_on_fit_task_end(estimator=self, X=X, y=y)
             nets.eval()
-            self.__dict__.update(self._learned(source, rows, held))
+            self.__dict__.update(learned())
         finally:
             del self._run
 
@@ -436,6 +437,13 @@ class BaseDetector(
     def current_run(self) -> TrainingRun:
         """The training under way, for callbacks."""
         return self._run
+
+    def fitted_so_far(self) -> Self:
+        """A detector as if the training under way had ended here, for callbacks."""
+        detector = copy.copy(self)
+        del detector._run
+        detector.__dict__.update(self._run.learned())
+        return detector
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

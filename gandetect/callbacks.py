@@ -7,7 +7,6 @@ epoch; a callback that returns True at its end stops the training.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -34,21 +33,10 @@ class EpochTasks:
     fit_task : CallbackContext
         The root task, of which each epoch is a subtask.
     X, y : as given to fit
-    learned : callable
-        Gives the attributes of the detector as if the fit had ended here; called only if a
-        callback wants a fitted estimator.
     """
 
-    def __init__(
-        self,
-        detector: BaseDetector,
-        fit_task: CallbackContext,
-        X: Any,
-        y: Any,
-        learned: Callable[[], dict[str, Any]],
-    ) -> None:
+    def __init__(self, detector: BaseDetector, fit_task: CallbackContext, X: Any, y: Any) -> None:
         self.detector, self.fit_task, self.X, self.y = detector, fit_task, X, y
-        self.learned = learned
 
     def __enter__(self) -> Self:
         run = self.detector.current_run()
@@ -79,7 +67,7 @@ class EpochTasks:
         run = self.detector.current_run()
         reason = self.detector._should_stop(run.history[-1])
         stopped = self.task.call_on_fit_task_end(
-            estimator=self.detector, X=self.X, y=self.y, reconstruction_attributes=self.learned
+            estimator=self.detector, X=self.X, y=self.y, reconstruction_attributes=run.learned
         )
         if stopped:
             run.stop_reason = f"stopped by a callback after epoch {len(run.history)}"

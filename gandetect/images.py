@@ -42,9 +42,7 @@ def pillow_image() -> ModuleType:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError(
-            'reading image files needs pillow: pip install "gandetect[images]"'
-        ) from error
+        raise ImportError('image files need pillow: pip install "gandetect[images]"') from error
     return Image
 
 

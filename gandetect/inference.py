@@ -8,10 +8,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
+from gandetect.reading import read
 from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of
 from gandetect.shared import SharedParameters
 
@@ -36,6 +38,37 @@ class InferenceMixin(SharedParameters):
 
     def _encode(self, nets: Any, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _discriminator_features(self, nets: Any, x: Tensor) -> Tensor:
+        """What the discriminator sees in x, (K, B, ...)."""
+        return nets.discriminator(x)[1]
+
+    def discriminator_features(self, X: Any) -> np.ndarray:
+        """What the discriminator sees in X, that of the members side by side.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_estimators * n_features)
+            The features in which real and made samples are told apart, flattened.
+
+        Raises
+        ------
+        TypeError
+            If the method has no discriminator.
+        """
+        check_is_fitted(self)
+        if "discriminator" not in self.networks_:
+            raise TypeError(f"{type(self).__name__} has no discriminator: see transform for codes.")
+
+        def features(nets: Any, x: Tensor) -> Tensor:
+            return self._discriminator_features(nets, x).transpose(0, 1).flatten(1)
+
+        return self._apply(features, read(self, X))
 
     def _parts(
         self, parts_of: PartsFunction, source: Source, rows: np.ndarray

@@ -58,6 +58,8 @@ class TrainingRun:
         One record an epoch: its number and the mean of every loss.
     n_epochs_before : int
         The epochs of earlier fits that `warm_start` goes on from.
+    learned : callable
+        Gives the attributes that a detector has learned if training ends here.
     n_updates : int
     is_done : bool
         Whether training has ended by itself or was stopped by a callback or the method.
@@ -73,6 +75,7 @@ class TrainingRun:
     n_samples: int
     history: list[dict[str, float]] = field(default_factory=list)
     n_epochs_before: int = 0
+    learned: Callable[[], dict[str, Any]] = dict
     n_updates: int = 0
     is_done: bool = False
     stop_reason: str = "all epochs done"

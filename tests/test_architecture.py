@@ -24,6 +24,7 @@ FLOOR = {
     "parameters",
     "persistence",
     "reading",
+    "run_folder",
     "scaling",
     "scoring",
     "shared",

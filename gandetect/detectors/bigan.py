@@ -274,6 +274,9 @@ class BiGANDetector(BaseDetector):
             "latent": lambda: norm_distance(z, self._encode(nets, x_hat), self.degree),
         }
 
+    def _discriminator_features(self, nets: Any, x: Tensor) -> Tensor:
+        return nets.discriminator(x, self._encode(nets, x))[1]
+
     def _weights(self) -> Mapping[str, float]:
         weights = super()._weights()
         if self.chosen_score is not None:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from gandetect.plotting.style import BLACK, BLUE, ORANGE, axes_or_new
+from gandetect.plotting.display import Display
+from gandetect.plotting.style import BLACK, BLUE, ORANGE, VERMILLION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ _MAX_SAMPLES = 24
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class ReconstructionDisplay:
+class ReconstructionDisplay(Display):
     """Samples, their reconstructions and their anomaly maps, a column a sample.
 
     Images stand above their reconstructions and maps. Rows are bars, a feature's input beside
@@ -41,6 +42,8 @@ class ReconstructionDisplay:
         One a feature. None counts them: x0, x1, ...
     value_label : str, default="Value"
         What the bars of rows measure.
+    masks : ndarray of bool of shape (n_samples, height, width) or None, default=None
+        Of images, the true anomalies, outlined in the inputs and the maps.
 
     Attributes
     ----------
@@ -66,6 +69,7 @@ class ReconstructionDisplay:
     titles: Sequence[str]
     feature_names: Sequence[str] | None = None
     value_label: str = "Value"
+    masks: NDArray[np.bool_] | None = None
 
     @classmethod
     def from_estimator(
@@ -76,6 +80,7 @@ class ReconstructionDisplay:
         titles: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         n_features: int = 10,
+        masks: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw what a fitted detector makes of some samples.
@@ -92,6 +97,8 @@ class ReconstructionDisplay:
             Of rows. None takes ``feature_names_in_`` if there are any.
         n_features : int, default=10
             Of rows, how many features to show: those with the largest anomaly map.
+        masks : array-like of shape (n, height, width) or None, default=None
+            Of images, what is not 0 is the true anomaly, which is outlined.
         ax : matplotlib Axes or None, default=None
             The frame to draw in, made by ``subplots``; None makes a figure.
 
@@ -108,7 +115,7 @@ class ReconstructionDisplay:
             If X has more than 24 samples or another shape than the detector was fitted with, or
             there is not one title a sample.
         """
-        _check_reconstructs(estimator)
+        check_reconstructs(estimator)
         check_is_fitted(estimator)
         if titles is None:
             titles = [f"score {score:.2f}" for score in estimator.anomaly_score(X)]
@@ -130,6 +137,7 @@ class ReconstructionDisplay:
             feature_names=feature_names,
             value_label=value_label,
             n_features=n_features,
+            masks=masks,
             ax=ax,
         )
 
@@ -144,6 +152,7 @@ class ReconstructionDisplay:
         feature_names: Sequence[str] | None = None,
         value_label: str = "Value",
         n_features: int = 10,
+        masks: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw samples and reconstructions that are there already.
@@ -156,7 +165,7 @@ class ReconstructionDisplay:
             None takes the absolute difference, its mean over the channels.
         titles : sequence of str or None, default=None
             One a sample. None gives their numbers.
-        feature_names, n_features, ax
+        feature_names, n_features, masks, ax
             As in `from_estimator`.
         value_label : str, default="Value"
             What the bars of rows measure.
@@ -179,9 +188,12 @@ class ReconstructionDisplay:
                 f"anomaly_map has the shape {anomaly_map.shape}, X needs {X.shape[:3]}."
             )
         titles = [f"sample {i}" for i in range(len(X))] if titles is None else titles
-        _check_length("titles", titles, len(X))
+        check_length("titles", titles, len(X))
         if X.ndim == 2 and feature_names is not None:
-            _check_length("feature_names", feature_names, X.shape[1])
+            check_length("feature_names", feature_names, X.shape[1])
+        outlined = None if masks is None else np.asarray(masks) != 0
+        if outlined is not None and (X.ndim == 2 or outlined.shape != X.shape[:3]):
+            raise ValueError(f"masks has the shape {outlined.shape}, X the shape {X.shape}.")
         display = cls(
             X=X,
             X_hat=X_hat,
@@ -189,6 +201,7 @@ class ReconstructionDisplay:
             titles=titles,
             feature_names=feature_names,
             value_label=value_label,
+            masks=outlined,
         )
         return display.plot(ax=ax, n_features=n_features)
 
@@ -211,9 +224,7 @@ class ReconstructionDisplay:
         rows_size = (2.4 + 1.7 * n_samples, 1.5 + 0.32 * n_shown)
         tallness = 1.0 if is_rows else np.clip(self.X.shape[1] / self.X.shape[2], 0.3, 3.0)
         images_size = (1.4 + 1.1 * n_samples, 0.9 + 3.3 * tallness)
-        self.ax_ = axes_or_new(ax, figsize=rows_size if is_rows else images_size)
-        self.ax_.set_axis_off()
-        self.figure_ = self.ax_.figure
+        self._draw_in(ax, figsize=rows_size if is_rows else images_size).set_axis_off()
         if is_rows:
             self._plot_rows(n_shown)
         else:
@@ -265,6 +276,9 @@ class ReconstructionDisplay:
             for ax, image in zip(self.axes_[:2, i], (self.X[i], self.X_hat[i]), strict=True):
                 ax.imshow(_in_unit_range(image, low, high), cmap="gray", vmin=0, vmax=1)
             heat = self.axes_[2, i].imshow(self.anomaly_map[i], cmap="cividis", clim=map_range)
+            if self.masks is not None and self.masks[i].any():
+                for ax in self.axes_[::2, i]:
+                    ax.contour(self.masks[i], levels=[0.5], colors=VERMILLION, linewidths=1.5)
         for ax in self.axes_.flat:
             ax.set(xticks=[], yticks=[])
         kinds = ("input", "reconstruction", "anomaly map")
@@ -305,7 +319,8 @@ def _in_unit_range(image: NDArray[Any], low: float, high: float) -> NDArray[np.f
     return np.asarray(scaled)
 
 
-def _check_reconstructs(estimator: Any) -> None:
+def check_reconstructs(estimator: Any) -> None:
+    """Raise TypeError unless an estimator says what it expected, and where X differs."""
     missing = [n for n in ("reconstruct", "anomaly_map") if not hasattr(estimator, n)]
     if missing:
         raise TypeError(
@@ -328,6 +343,7 @@ def _check_shapes(X: NDArray[Any], X_hat: NDArray[Any]) -> None:
         )
 
 
-def _check_length(name: str, values: Sequence[str], n: int) -> None:
+def check_length(name: str, values: Sequence[str], n: int) -> None:
+    """Raise ValueError unless there are n values."""
     if len(values) != n:
         raise ValueError(f"{name} must have {n} entries, got {len(values)}.")

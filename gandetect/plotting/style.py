@@ -20,6 +20,9 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK = OKABE_ITO = (
     "#56B4E9",
     "#000000",
 )
+# Beside the colours, one each, for who does not see them.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SCORE_LABEL = "Anomaly score (larger is more anomalous)"
 
 
 def matplotlib_module(name: str) -> ModuleType:
@@ -44,9 +47,9 @@ def axes_or_new(ax: Axes | None, **figure_options: Any) -> Axes:
     return new_ax
 
 
-def legend_above(ax: Axes, n_columns: int) -> None:
+def legend_above(ax: Axes, n_columns: int, title: str | None = None) -> None:
     """Put the legend between the title and the axes, where it covers no data."""
-    ax.legend(
+    legend = ax.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         ncols=n_columns,
@@ -56,3 +59,16 @@ def legend_above(ax: Axes, n_columns: int) -> None:
         columnspacing=1.2,
         handlelength=1.8,
     )
+    if title is not None:
+        n_lines = -(-len(legend.get_texts()) // n_columns)
+        ax.set_title(title, loc="left", pad=6 + 14 * n_lines)
+
+
+def legend_right(ax: Axes) -> None:
+    """Put the legend beside the axes, where it covers no data."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
+def percent(share: float, _: float | None = None) -> str:
+    """Write a share as a percentage; the second argument is there for matplotlib's formatters."""
+    return f"{100 * share:.3g} %"

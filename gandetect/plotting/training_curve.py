@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gandetect.plotting.style import OKABE_ITO, axes_or_new, matplotlib_module
+from gandetect.plotting.display import Display
+from gandetect.plotting.style import OKABE_ITO, legend_right, matplotlib_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ _LINEAR_BELOW = 0.01
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class TrainingCurveDisplay:
+class TrainingCurveDisplay(Display):
     """The losses of each epoch, those on validation samples dashed.
 
     Make it with `from_estimator`, or from records of your own and `plot`.
@@ -32,13 +33,11 @@ class TrainingCurveDisplay:
     history : sequence of dict
         One record an epoch: "epoch" and the losses by name, as in ``history_``. What begins with
         ``"validation_"`` shares the colour of the loss of that name.
-    name : str or None, default=None
-        Title of the picture.
+    {name}
 
     Attributes
     ----------
-    ax_ : matplotlib Axes
-    figure_ : matplotlib Figure
+    {axes}
     lines_ : dict of str to matplotlib Line2D
         By the names of the losses.
 
@@ -77,10 +76,8 @@ class TrainingCurveDisplay:
             A fitted detector of gandetect.
         losses : sequence of str or None, default=None
             The keys of ``history_`` to draw. None draws all.
-        name : str or None, default=None
-            Title; None takes the name of the detector's class.
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+        {class_name}
+        {ax}
 
         Returns
         -------
@@ -109,8 +106,7 @@ class TrainingCurveDisplay:
 
         Parameters
         ----------
-        ax : matplotlib Axes or None, default=None
-            Where to draw; None makes a figure.
+        {ax}
         losses : sequence of str or None, default=None
             The names of those to draw. None draws all.
 
@@ -124,8 +120,7 @@ class TrainingCurveDisplay:
             If the history is empty, or one of `losses` is not in it.
         """
         curves = self._curves(losses)
-        self.ax_ = ax = axes_or_new(ax, figsize=(6.4, 4.0))
-        self.figure_ = ax.figure
+        ax = self._draw_in(ax, figsize=(6.4, 4.0))
         epochs = [record["epoch"] for record in self.history]
         bases = list(dict.fromkeys(name.removeprefix(_VALIDATION) for name in curves))
         self.lines_ = {}
@@ -145,7 +140,7 @@ class TrainingCurveDisplay:
         ticker = matplotlib_module("ticker")
         ax.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+        legend_right(ax)
         if self.name is not None:
             ax.set_title(self.name, loc="left")
         return self

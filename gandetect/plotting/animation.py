@@ -1,0 +1,130 @@
+"""A film of a training, from the images in its run folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils import check_scalar
+
+from gandetect.images import read_image
+from gandetect.plotting.style import matplotlib_module
+from gandetect.run_folder import epoch_images
+
+# The longer side of a panel, in inches.
+_PANEL_SIZE = 5.0
+# Inches for the title, and the epoch above it.
+_TITLE_HEIGHT = 0.7
+
+
+def animate(
+    run_folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    fps: float = 2,
+    dpi: float = 100,
+    panels: str | Sequence[str] = "comparison",
+) -> Path:
+    """Make a film of the images that a training wrote, a frame an epoch.
+
+    Parameters
+    ----------
+    run_folder : str or path
+        What the callback `gandetect.RunFolder` wrote.
+    out : str or path
+        The film: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
+    fps : float, default=2
+        Frames a second.
+    dpi : float, default=100
+        Dots an inch; the longer side of a panel is five inches.
+    panels : str or sequence of str, default="comparison"
+        Which folders of images to show, side by side: "comparison", "fake", "true", "test".
+        Epochs that are not in all of them are left out.
+
+    Returns
+    -------
+    pathlib.Path
+        `out`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such run or panel, no epoch that all panels have, no folder for `out`, or
+        no ffmpeg for an ``.mp4``.
+    ValueError
+        If `out` ends otherwise, no panel is named, or `fps` or `dpi` is not positive.
+    DataFileError
+        If an image is damaged.
+    ImportError
+        If matplotlib is missing.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.datasets import load_digits
+    >>> from gandetect import GANomalyDetector, RunFolder
+    >>> from gandetect.plotting import animate
+    >>> X = load_digits().images[:40]
+    >>> with TemporaryDirectory() as folder:
+    ...     run = RunFolder(folder, every_n_epochs=1)
+    ...     _ = GANomalyDetector(epochs=2, random_state=0).set_callbacks(run).fit(X)
+    ...     film = animate(folder, Path(folder, "film.gif"), dpi=20)
+    ...     film.read_bytes()[:6]
+    b'GIF89a'
+    """
+    for name, value in (("fps", fps), ("dpi", dpi)):
+        check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
+    names = [panels] if isinstance(panels, str) else list(panels)
+    if not names:
+        raise ValueError("panels names no folder of images: pass at least one.")
+    out = Path(out)
+    writer = _writer_for(out, fps)
+    images = [epoch_images(run_folder, name) for name in names]
+    epochs = [epoch for epoch in images[0] if all(epoch in panel for panel in images)]
+    if not epochs:
+        raise FileNotFoundError(f"No epoch has an image in each of {', '.join(names)}.")
+    figure, shown = _panels(names, [read_image(panel[epochs[0]], None, 3) for panel in images])
+    with writer.saving(figure, out, dpi):
+        for epoch in epochs:
+            figure.suptitle(f"epoch {epoch}")
+            for picture, panel in zip(shown, images, strict=True):
+                picture.set_data(read_image(panel[epoch], None, 3))
+            writer.grab_frame()
+    return out
+
+
+def _writer_for(out: Path, fps: float) -> Any:
+    """The writer for a kind of film, if the film can be written."""
+    animation = matplotlib_module("animation")
+    writers = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
+    if out.suffix.lower() not in writers:
+        raise ValueError(f"A film ends in .gif or .mp4, got {str(out)!r}.")
+    if not out.absolute().parent.is_dir():
+        raise FileNotFoundError(f"{str(out)!r} cannot be written: there is no such folder.")
+    writer = writers[out.suffix.lower()]
+    if not writer.isAvailable():
+        raise FileNotFoundError(
+            f"{str(out)!r} needs the program ffmpeg, which is not on the PATH: install it, or "
+            "write a .gif."
+        )
+    return writer(fps=fps)
+
+
+def _panels(names: Sequence[str], images: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """A figure with a panel an image. Without pyplot it needs no display and opens no window."""
+    heights, widths = zip(*(image.shape[:2] for image in images), strict=True)
+    inch = _PANEL_SIZE / max(*heights, *widths)
+    figure = matplotlib_module("figure").Figure(
+        figsize=(inch * sum(widths), inch * max(heights) + _TITLE_HEIGHT), layout="constrained"
+    )
+    axes = figure.subplots(1, len(names), squeeze=False, width_ratios=widths)[0]
+    shown = []
+    for ax, name, image in zip(axes, names, images, strict=True):
+        ax.set_axis_off()
+        ax.set_title(name)
+        shown.append(ax.imshow(image, interpolation="nearest"))
+    return figure, shown

@@ -1,0 +1,222 @@
+"""Why one row was flagged: which of its features are not what the network expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from gandetect.plotting.display import Display
+from gandetect.plotting.reconstruction import check_length, check_reconstructs
+from gandetect.plotting.style import BLUE, VERMILLION, legend_above
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class FeatureAttributionDisplay(Display):
+    """The features of one row by how anomalous they are, with what the network expected of each.
+
+    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+
+    Parameters
+    ----------
+    x, x_hat : ndarray of shape (n_features,)
+        The row and what the network expected, in the same units.
+    anomaly_map : ndarray of shape (n_features,)
+        Larger is more anomalous.
+    feature_names : sequence of str
+        One a feature.
+    {name}
+
+    Attributes
+    ----------
+    {axes}
+    bars_ : matplotlib BarContainer
+        The most anomalous feature first.
+
+    Examples
+    --------
+    >>> from gandetect.plotting import FeatureAttributionDisplay
+    >>> display = FeatureAttributionDisplay.from_predictions(
+    ...     [20.1, 3.0], [14.2, 3.1], feature_names=["radius", "texture"]
+    ... )
+    >>> [label.get_text() for label in display.ax_.get_yticklabels()]
+    ['radius = 20.1', 'texture = 3']
+    """
+
+    x: NDArray[np.float64]
+    x_hat: NDArray[np.float64]
+    anomaly_map: NDArray[np.float64]
+    feature_names: Sequence[str]
+    name: str | None = None
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        *,
+        feature_names: Sequence[str] | None = None,
+        n_features: int = 10,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw why a fitted detector scores a row as it does.
+
+        Parameters
+        ----------
+        estimator : BaseDetector
+            A fitted detector of gandetect.
+        X : array-like of shape (1, n_features)
+            The row, as in ``X[[i]]`` or ``X.iloc[[i]]``.
+        feature_names : sequence of str or None, default=None
+            One a feature. None takes ``feature_names_in_`` if there are any.
+        n_features : int, default=10
+            How many features to show: the most anomalous ones.
+        name : str or None, default=None
+            Title; None takes the anomaly score beside the threshold.
+        {ax}
+
+        Returns
+        -------
+        FeatureAttributionDisplay
+
+        Raises
+        ------
+        TypeError
+            If `estimator` does not reconstruct; of a pipeline pass the last step, and X as the
+            steps before it leave X.
+        ValueError
+            If X is not one row.
+        """
+        check_reconstructs(estimator)
+        check_is_fitted(estimator)
+        if np.ndim(X) != 2 or len(X) != 1 or len(estimator.sample_shape_) != 1:
+            raise ValueError(
+                f"X must be one row of shape (1, n_features), got {np.shape(X)}: pass X[[i]] or "
+                "X.iloc[[i]]; of images draw a ReconstructionDisplay."
+            )
+        if name is None:
+            score = estimator.anomaly_score(X)[0]
+            name = f"anomaly score {score:.2f}, threshold {estimator.threshold_:.2f}"
+        if feature_names is None:
+            feature_names = getattr(estimator, "feature_names_in_", None)
+        return cls.from_predictions(
+            np.asarray(X)[0],
+            estimator.reconstruct(X)[0],
+            anomaly_map=estimator.anomaly_map(X)[0],
+            feature_names=feature_names,
+            n_features=n_features,
+            name=name,
+            ax=ax,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        x: ArrayLike,
+        x_hat: ArrayLike,
+        *,
+        anomaly_map: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+        n_features: int = 10,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw a row and a reconstruction that are there already.
+
+        Parameters
+        ----------
+        x, x_hat : array-like of shape (n_features,)
+            The row and what was expected, in the same units.
+        anomaly_map : array-like of shape (n_features,), default=None
+            Larger is more anomalous. None takes the absolute difference, which compares features
+            only if they have one unit.
+        feature_names : sequence of str or None, default=None
+            One a feature. None counts them: x0, x1, ...
+        n_features : int, default=10
+            How many features to show: the most anomalous ones.
+        {name}
+        {ax}
+
+        Returns
+        -------
+        FeatureAttributionDisplay
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not go together, or there is not one name a feature.
+        """
+        x, x_hat = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
+        anomaly_map = np.abs(x - x_hat) if anomaly_map is None else np.asarray(anomaly_map)
+        if x.ndim != 1 or not x.shape == x_hat.shape == anomaly_map.shape:
+            raise ValueError(
+                "x, x_hat and anomaly_map must be rows (n_features,) of one length, got "
+                f"{x.shape}, {x_hat.shape} and {anomaly_map.shape}."
+            )
+        if feature_names is None:
+            feature_names = [f"x{i}" for i in range(len(x))]
+        check_length("feature_names", feature_names, len(x))
+        display = cls(
+            x=x, x_hat=x_hat, anomaly_map=anomaly_map, feature_names=feature_names, name=name
+        )
+        return display.plot(ax=ax, n_features=n_features)
+
+    def plot(self, ax: Axes | None = None, *, n_features: int = 10) -> Self:
+        """Draw a bar a feature.
+
+        Parameters
+        ----------
+        {ax}
+        n_features : int, default=10
+            How many features to show: the most anomalous ones.
+
+        Returns
+        -------
+        self
+        """
+        shown = np.argsort(-self.anomaly_map, kind="stable")[:n_features]
+        ax = self._draw_in(ax, figsize=(7.2, 1.4 + 0.36 * len(shown)))
+        is_above = self.x[shown] > self.x_hat[shown]
+        self.bars_ = ax.barh(
+            [f"{self.feature_names[i]} = {self.x[i]:.4g}" for i in shown],
+            self.anomaly_map[shown],
+            color=np.where(is_above, VERMILLION, BLUE),
+            # Hatched, so that the two are told apart in grey as well.
+            hatch=["////" if above else "" for above in is_above],
+            edgecolor="white",
+            linewidth=0,
+        )
+        ax.bar_label(
+            self.bars_,
+            [f"expected {self.x_hat[i]:.4g}" for i in shown],
+            padding=4,
+            fontsize="small",
+        )
+        ax.margins(x=0.25)
+        ax.set_xlim(left=0)
+        ax.invert_yaxis()
+        ax.tick_params(left=False)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_xlabel("Anomaly map (larger is more anomalous)")
+        if len(shown) < len(self.x):
+            ax.set_ylabel(f"{len(shown)} of {len(self.x)} features")
+        for kind, color, hatch in (("above", VERMILLION, "////"), ("below", BLUE, "")):
+            ax.barh(
+                [0],
+                [0],
+                color=color,
+                hatch=hatch,
+                edgecolor="white",
+                linewidth=0,
+                label=f"value {kind} what was expected",
+            )
+        legend_above(ax, n_columns=2, title=self.name)
+        return self

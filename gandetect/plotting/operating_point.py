@@ -1,0 +1,162 @@
+"""What a detector can trade against what, and where on that curve its threshold stands."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import sklearn.metrics
+
+from gandetect.plotting.score_display import ScoreDisplay
+from gandetect.plotting.style import BLACK, BLUE, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class _OperatingPointDisplay(ScoreDisplay):
+    """A curve of scikit-learn's over all thresholds, with the point of one of them marked."""
+
+    _curve_display: ClassVar[Any]
+    _labels: ClassVar[tuple[str, str]]
+    _empty_corner: ClassVar[Literal["lower left", "lower right"]]
+
+    @abstractmethod
+    def _point_at(self, threshold: float) -> tuple[float, float, str]:
+        """Where on the curve a threshold stands, and what it achieves in words."""
+
+    def plot(
+        self, ax: Axes | None = None, *, color: str = BLUE, plot_chance_level: bool = True
+    ) -> Self:
+        """Draw the curve and the point.
+
+        Parameters
+        ----------
+        {ax}
+        color : color, default: blue
+            Of the curve and the point.
+        plot_chance_level : bool, default=True
+            Whether to draw the line of a detector that guesses.
+
+        Returns
+        -------
+        self
+        """
+        ax = self._draw_in(ax, figsize=(5.2, 5.2))
+        self.curve_ = self._curve_display.from_predictions(
+            *self._labelled_scores(),
+            name=self.name,
+            ax=ax,
+            curve_kwargs={"color": color, "linewidth": 2.0},
+            plot_chance_level=plot_chance_level,
+            chance_level_kw={"color": BLACK, "linestyle": ":", "linewidth": 1.0},
+            despine=True,
+        )
+        self.operating_point_ = None
+        if self.threshold is not None:
+            *self.operating_point_, achieved = self._point_at(self.threshold)
+            ax.plot(
+                *([value] for value in self.operating_point_),
+                marker="o",
+                markersize=9,
+                markerfacecolor=color,
+                markeredgecolor=BLACK,
+                linestyle="none",
+                clip_on=False,  # drawn whole where it lies on the frame
+                zorder=3,
+                label=f"threshold {self.threshold:.3g}: {achieved}",
+            )
+        x_label, y_label = self._labels
+        ax.set(xlabel=x_label, ylabel=y_label)
+        ax.xaxis.set_major_formatter(percent)
+        ax.yaxis.set_major_formatter(percent)
+        ax.legend(loc=self._empty_corner, fontsize="small", framealpha=0.9, edgecolor="none")
+        return self
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class RocDisplay(_OperatingPointDisplay):
+    """ROC curve of the anomalies, with the point at which the threshold stands.
+
+    Make it with `from_estimator` or `from_predictions`; `plot` draws it again. To compare
+    detectors, draw each in the same `ax` and with a `color` of its own.
+
+    Parameters
+    ----------
+    {scores}
+
+    Attributes
+    ----------
+    {axes}
+    curve_ : sklearn.metrics.RocCurveDisplay
+        scikit-learn's display of the curve.
+    operating_point_ : list of float or None
+        The shares of the normal and of the anomalous samples that score above the threshold.
+
+    Examples
+    --------
+    >>> from gandetect.plotting import RocDisplay
+    >>> display = RocDisplay.from_predictions(
+    ...     [0, 0, 0, 0, 1, 1], [0.1, 0.3, 0.2, 0.8, 0.9, 0.4], threshold=0.5
+    ... )
+    >>> display.operating_point_, float(display.curve_.roc_auc)
+    ([0.25, 0.5], 0.875)
+    """
+
+    _curve_display = sklearn.metrics.RocCurveDisplay
+    _labels = (
+        "False alarms: share of the normal samples flagged",
+        "Found: share of the anomalies flagged",
+    )
+    _empty_corner = "lower right"
+
+    def _point_at(self, threshold: float) -> tuple[float, float, str]:
+        false_alarms = float(np.mean(self.normal_scores > threshold))
+        found = float(np.mean(self.anomalous_scores > threshold))
+        return false_alarms, found, f"{percent(found)} found, {percent(false_alarms)} false alarms"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class PrecisionRecallDisplay(_OperatingPointDisplay):
+    """Precision over recall of the anomalies, with the point at which the threshold stands.
+
+    Make it with `from_estimator` or `from_predictions`; `plot` draws it again. Precision depends
+    on how many of the samples are anomalies: compare detectors on the same samples only.
+
+    Parameters
+    ----------
+    {scores}
+
+    Attributes
+    ----------
+    {axes}
+    curve_ : sklearn.metrics.PrecisionRecallDisplay
+        scikit-learn's display of the curve.
+    operating_point_ : list of float or None
+        Recall and precision at the threshold; the precision is 1 where nothing is flagged.
+
+    Examples
+    --------
+    >>> from gandetect.plotting import PrecisionRecallDisplay
+    >>> display = PrecisionRecallDisplay.from_predictions(
+    ...     [0, 0, 0, 0, 1, 1], [0.1, 0.3, 0.2, 0.8, 0.9, 0.4], threshold=0.5
+    ... )
+    >>> display.operating_point_
+    [0.5, 0.5]
+    """
+
+    _curve_display = sklearn.metrics.PrecisionRecallDisplay
+    _labels = (
+        "Recall: share of the anomalies flagged",
+        "Precision: share of the flagged that are anomalies",
+    )
+    _empty_corner = "lower left"
+
+    def _point_at(self, threshold: float) -> tuple[float, float, str]:
+        n_found = int(np.sum(self.anomalous_scores > threshold))
+        n_flagged = n_found + int(np.sum(self.normal_scores > threshold))
+        recall = n_found / len(self.anomalous_scores)
+        precision = n_found / n_flagged if n_flagged else 1.0
+        return recall, precision, f"recall {percent(recall)}, precision {percent(precision)}"

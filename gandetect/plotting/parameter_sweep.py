@@ -1,0 +1,300 @@
+"""What a search found a parameter to be worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from gandetect.plotting.display import Display
+from gandetect.plotting.style import BLACK, MARKERS, OKABE_ITO, legend_right, matplotlib_module
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of a line without a name: only one parameter was searched.
+_ALONE = ""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class ParameterSweepDisplay(Display):
+    """Score over the values of a parameter: mean and standard deviation over the splits.
+
+    If the search went over other parameters too, each combination of these is a line. The axis is
+    logarithmic where the values are a geometric series, and words stand side by side. The best
+    mean is ringed.
+
+    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+
+    Parameters
+    ----------
+    parameter : str
+        Name of the parameter.
+    values : sequence
+        What it was set to.
+    scores : dict of str to ndarray of shape (n_values, n_splits)
+        By the name of the line. NaN where there is no score.
+    score_name : str, default="Score"
+        What was measured, larger for better.
+
+    Attributes
+    ----------
+    {axes}
+    lines_ : dict of str to matplotlib ErrorbarContainer
+        By the name of the line.
+
+    References
+    ----------
+    .. [1] S. Akcay, A. Atapour-Abarghouei, T. P. Breckon, "GANomaly: Semi-Supervised Anomaly
+       Detection via Adversarial Training", ACCV 2018, Figure 5.
+
+    Examples
+    --------
+    >>> from gandetect.plotting import ParameterSweepDisplay
+    >>> display = ParameterSweepDisplay.from_predictions(
+    ...     [1, 10, 100], [[0.6, 0.7], [0.8, 0.9], [0.7, 0.7]], parameter="reconstruction_weight"
+    ... )
+    >>> display.ax_.get_xscale(), display.ax_.get_xlabel()
+    ('log', 'reconstruction_weight')
+    """
+
+    parameter: str
+    values: Sequence[Any]
+    scores: Mapping[str, NDArray[np.float64]]
+    score_name: str = "Score"
+
+    @classmethod
+    def from_estimator(
+        cls,
+        search: Any,
+        parameter: str | None = None,
+        *,
+        metric: str | None = None,
+        score_name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw what a fitted search found.
+
+        Parameters
+        ----------
+        search : GridSearchCV or another of scikit-learn's searches
+            Fitted.
+        parameter : str or None, default=None
+            Which parameter to go along, as in ``param_grid``. None takes the only one.
+        metric : str or None, default=None
+            Which metric, of a search with several.
+        score_name : str or None, default=None
+            What stands at the axis. None takes the name of the metric.
+        {ax}
+
+        Returns
+        -------
+        ParameterSweepDisplay
+
+        Raises
+        ------
+        NotFittedError
+            If the search is not fitted.
+        TypeError
+            If `search` is no search.
+        ValueError
+            If several parameters or metrics were searched and none is named, the name is not
+            among them, or there are more lines than can be told apart.
+        """
+        if not hasattr(search, "cv_results_"):
+            if hasattr(search, "cv"):
+                check_is_fitted(search)
+            raise TypeError(f"{type(search).__name__} has no cv_results_: pass a fitted search.")
+        candidates = search.cv_results_["params"]
+        names = list(dict.fromkeys(name for params in candidates for name in params))
+        parameter = _chosen("parameter", parameter, names)
+        metric = _metric(search, metric)
+        values = _distinct(params[parameter] for params in candidates if parameter in params)
+        splits = np.column_stack(
+            [search.cv_results_[f"split{i}_test_{metric}"] for i in range(search.n_splits_)]
+        )
+        scores: dict[str, NDArray[np.float64]] = {}
+        for params, measured in zip(candidates, splits, strict=True):
+            others = {name: value for name, value in params.items() if name != parameter}
+            line = ", ".join(f"{_short(name)}={value!r}" for name, value in others.items())
+            of_line = scores.setdefault(line, np.full((len(values), splits.shape[1]), np.nan))
+            if parameter in params:
+                of_line[values.index(params[parameter])] = measured
+        if score_name is None:
+            score_name = _score_name(search, metric)
+        display = cls(parameter=parameter, values=values, scores=scores, score_name=score_name)
+        return display.plot(ax=ax)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        values: Sequence[Any],
+        scores: ArrayLike | Mapping[str, ArrayLike],
+        *,
+        parameter: str,
+        score_name: str = "Score",
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw scores that are there already.
+
+        Parameters
+        ----------
+        values : sequence
+            What the parameter was set to.
+        scores : array-like of shape (n_values, n_splits), or dict of such
+            A line, or lines by their names.
+        parameter : str
+            Name of the parameter.
+        score_name : str, default="Score"
+            What was measured, larger for better.
+        {ax}
+
+        Returns
+        -------
+        ParameterSweepDisplay
+
+        Raises
+        ------
+        ValueError
+            If there is not one row of scores a value, or there are more lines than can be told
+            apart.
+        """
+        lines = scores if isinstance(scores, Mapping) else {_ALONE: scores}
+        arrays = {name: np.asarray(line, dtype=np.float64) for name, line in lines.items()}
+        for line in arrays.values():
+            if line.ndim != 2 or len(line) != len(values):
+                raise ValueError(
+                    f"scores must have the shape ({len(values)}, n_splits), one row a value, got "
+                    f"{line.shape}."
+                )
+        display = cls(
+            parameter=parameter, values=list(values), scores=arrays, score_name=score_name
+        )
+        return display.plot(ax=ax)
+
+    def plot(self, ax: Axes | None = None) -> Self:
+        """Draw the lines.
+
+        Parameters
+        ----------
+        {ax}
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there are more lines than can be told apart.
+        """
+        if len(self.scores) > len(OKABE_ITO):
+            raise ValueError(
+                f"{len(OKABE_ITO)} lines can be told apart, the search has {len(self.scores)}: go "
+                "along another parameter, or search fewer values of the others."
+            )
+        ax = self._draw_in(ax, figsize=(6.4, 4.0))
+        places = self._places()
+        self.lines_ = {}
+        means = {name: line.mean(axis=1) for name, line in self.scores.items()}
+        for i, (name, line) in enumerate(self.scores.items()):
+            order = np.argsort(places, kind="stable")
+            self.lines_[name] = ax.errorbar(
+                places[order],
+                means[name][order],
+                yerr=line.std(axis=1)[order],
+                color=OKABE_ITO[i],
+                marker=MARKERS[i],
+                linewidth=1.8,
+                capsize=4,
+                label=name,
+            )
+        self._ring_the_best(means, places)
+        self._label_the_values(places)
+        n_splits = next(iter(self.scores.values())).shape[1]
+        ax.set_xlabel(_short(self.parameter))
+        ax.set_ylabel(f"{self.score_name}\nmean ± std over {n_splits} splits")
+        ax.spines[["top", "right"]].set_visible(False)
+        legend_right(ax)
+        return self
+
+    def _places(self) -> NDArray[np.float64]:
+        """Where along the axis each value stands: at itself, or side by side with the others."""
+        if all(isinstance(value, Real) and not isinstance(value, bool) for value in self.values):
+            return np.array(self.values, dtype=float)
+        return np.arange(len(self.values), dtype=float)
+
+    def _ring_the_best(
+        self, means: Mapping[str, NDArray[np.float64]], places: NDArray[np.float64]
+    ) -> None:
+        best = max(means, key=lambda name: np.nanmax(means[name], initial=-np.inf))
+        i = int(np.nanargmax(means[best]))
+        self.ax_.plot(
+            places[i],
+            means[best][i],
+            marker="o",
+            markersize=14,
+            markerfacecolor="none",
+            markeredgecolor=BLACK,
+            linestyle="none",
+            label=f"best: {means[best][i]:.3f} at {self.values[i]}",
+        )
+
+    def _label_the_values(self, places: NDArray[np.float64]) -> None:
+        """Tick the values that were tried, and no others."""
+        if _is_geometric(places):
+            self.ax_.set_xscale("log")
+        self.ax_.set_xticks(places, [f"{value}" for value in self.values])
+        self.ax_.xaxis.set_minor_locator(matplotlib_module("ticker").NullLocator())
+
+
+def _is_geometric(places: NDArray[np.float64]) -> bool:
+    """Whether ratios, not differences, of neighbours are about the same."""
+    places = np.sort(places)
+    if len(places) < 3 or places[0] <= 0:
+        return False
+    return bool(np.std(np.diff(np.log(places))) < 0.5 * np.std(np.diff(places)) / places.mean())
+
+
+def _distinct(values: Any) -> list[Any]:
+    """The values without repetition, compared by equality: a network's object has no hash."""
+    distinct: list[Any] = []
+    for value in values:
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
+
+
+def _chosen(what: str, name: str | None, names: Sequence[str]) -> str:
+    if name is None and len(names) == 1:
+        return names[0]
+    if name is None or name not in names:
+        raise ValueError(f"{what} must be one of {', '.join(map(repr, names))}, got {name!r}.")
+    return name
+
+
+def _metric(search: Any, metric: str | None) -> str:
+    """The name of a metric in ``cv_results_``."""
+    prefix = "mean_test_"
+    names = [name.removeprefix(prefix) for name in search.cv_results_ if name.startswith(prefix)]
+    return _chosen("metric", metric, names)
+
+
+def _score_name(search: Any, metric: str) -> str:
+    """What a metric is called: scikit-learn names the only one "score"."""
+    scoring = search.scoring[metric] if isinstance(search.scoring, Mapping) else search.scoring
+    if isinstance(scoring, str):
+        return scoring.replace("_", " ")
+    function = getattr(scoring, "metric", None)
+    named = getattr(function, "__name__", metric).replace("_", " ")
+    return named[:1].upper() + named[1:]
+
+
+def _short(name: str) -> str:
+    """The name of a parameter without the steps that lead to it."""
+    return name.rpartition("__")[2]
