@@ -64,3 +64,29 @@ class TestNeighbours:
         detector.fit(rows[:60])
         near, far = detector.anomaly_score(rows[:60]), detector.anomaly_score(rows[:60] + 20)
         assert far.min() > near.max()
+
+
+class TestDiscriminatorFeatures:
+    def test_one_row_a_sample_in_any_batch(self, fitted_and_X):
+        detector, X = fitted_and_X
+        if "discriminator" not in detector.networks_:
+            pytest.skip("the method has no discriminator")
+        features = detector.discriminator_features(X)
+        assert features.shape[0] == len(X)
+        assert features.ndim == 2 and np.isfinite(features).all()
+        assert features.std(axis=0).max() > 0
+        np.testing.assert_array_equal(detector.discriminator_features(X[5:7]), features[5:7])
+
+    def test_those_of_the_members_stand_side_by_side(self, rows):
+        detector = GANomalyDetector(epochs=1, n_estimators=2, random_state=0).fit(rows[:60])
+        x = detector.scaler_(rows[:9]).expand(2, 9, 6)
+        with torch.inference_mode():
+            _, expected = detector.networks_["discriminator"](x)
+        features = detector.discriminator_features(rows[:9])
+        np.testing.assert_allclose(features, torch.cat([*expected], dim=1), rtol=1e-5, atol=1e-6)
+
+    def test_a_method_without_a_discriminator(self, rows):
+        detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:60])
+        del detector.networks_["discriminator"]
+        with pytest.raises(TypeError, match="has no discriminator"):
+            detector.discriminator_features(rows[:9])

@@ -92,7 +92,8 @@ class F1OverTauDisplay(ScoreDisplay):
         ax = self._draw_in(ax, figsize=(7.2, 4.2))
         for curve, color, marker in zip(self.curves_, OKABE_ITO, MARKERS, strict=False):
             _draw(ax, curve, color, marker)
-        ax.plot([], [], color=BLACK, linestyle=":", label="all called inliers")
+        floor = f": {self.curves_[0].constant_f1:.2f}" if len(self.curves_) == 1 else ""
+        ax.plot([], [], color=BLACK, linestyle=":", label=f"all called inliers{floor}")
         self.threshold_line_ = None
         if self.threshold is not None:
             label = f"threshold {self.threshold:.3g}"

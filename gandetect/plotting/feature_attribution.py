@@ -155,12 +155,13 @@ class FeatureAttributionDisplay(Display):
             If the shapes do not go together, or there is not one name a feature.
         """
         x, x_hat = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
-        anomaly_map = np.abs(x - x_hat) if anomaly_map is None else np.asarray(anomaly_map)
-        if x.ndim != 1 or not x.shape == x_hat.shape == anomaly_map.shape:
+        shapes = [np.shape(row) for row in (x, x_hat, anomaly_map) if row is not None]
+        if x.ndim != 1 or len(set(shapes)) > 1:
             raise ValueError(
                 "x, x_hat and anomaly_map must be rows (n_features,) of one length, got "
-                f"{x.shape}, {x_hat.shape} and {anomaly_map.shape}."
+                f"{', '.join(map(str, shapes))}."
             )
+        anomaly_map = np.abs(x - x_hat) if anomaly_map is None else np.asarray(anomaly_map)
         if feature_names is None:
             feature_names = [f"x{i}" for i in range(len(x))]
         check_length("feature_names", feature_names, len(x))
@@ -183,7 +184,7 @@ class FeatureAttributionDisplay(Display):
         self
         """
         shown = np.argsort(-self.anomaly_map, kind="stable")[:n_features]
-        ax = self._draw_in(ax, figsize=(7.2, 1.4 + 0.36 * len(shown)))
+        ax = self._draw_in(ax, figsize=(8.0, 1.4 + 0.36 * len(shown)))
         is_above = self.x[shown] > self.x_hat[shown]
         self.bars_ = ax.barh(
             [f"{self.feature_names[i]} = {self.x[i]:.4g}" for i in shown],
@@ -216,7 +217,7 @@ class FeatureAttributionDisplay(Display):
                 hatch=hatch,
                 edgecolor="white",
                 linewidth=0,
-                label=f"value {kind} what was expected",
+                label=f"{kind} what was expected",
             )
         legend_above(ax, n_columns=2, title=self.name)
         return self

@@ -87,7 +87,7 @@ class FeatureEmbeddingDisplay(Display):
         estimator : BaseDetector
             A fitted detector of gandetect.
         X : array-like, Dataset or path
-            Some hundreds of samples: 2,000 take half a minute, and no more can be told apart.
+            Some hundreds of samples: more take t-SNE long, and are not told apart.
         {labels}
             Without labels, ``detector.predict(X)`` shows what is flagged.
         of : {"features", "codes"}, default="features"
@@ -187,10 +187,10 @@ class FeatureEmbeddingDisplay(Display):
         self
         """
         ax = self._draw_in(ax, figsize=(5.4, 5.0))
-        kinds = (
+        kinds = [
             ("normal", ~self.is_anomaly, "o", BLUE),
             ("anomalous", self.is_anomaly, "x", VERMILLION),
-        )
+        ]
         for kind, chosen, marker, color in kinds:
             ax.plot(
                 *self.embedding[chosen].T,
@@ -199,9 +199,10 @@ class FeatureEmbeddingDisplay(Display):
                 markersize=5,
                 markerfacecolor="none",
                 color=color,
+                zorder=2.0 if chosen.mean() > 0.5 else 3.0,  # the rarer kind is not covered
                 label=f"{kind} ({chosen.sum()})",
             )
         ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-        ax.set_aspect("equal", adjustable="datalim")
+        ax.set_aspect("equal")
         legend_above(ax, n_columns=2, title=self.name)
         return self

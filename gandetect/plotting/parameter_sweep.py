@@ -200,6 +200,7 @@ class ParameterSweepDisplay(Display):
             )
         ax = self._draw_in(ax, figsize=(6.4, 4.0))
         places = self._places()
+        is_numeric = self._is_numeric()
         self.lines_ = {}
         means = {name: line.mean(axis=1) for name, line in self.scores.items()}
         for i, (name, line) in enumerate(self.scores.items()):
@@ -210,6 +211,8 @@ class ParameterSweepDisplay(Display):
                 yerr=line.std(axis=1)[order],
                 color=OKABE_ITO[i],
                 marker=MARKERS[i],
+                # Between words there is nothing to go through.
+                linestyle="-" if is_numeric else "none",
                 linewidth=1.8,
                 capsize=4,
                 label=name,
@@ -223,11 +226,12 @@ class ParameterSweepDisplay(Display):
         legend_right(ax)
         return self
 
+    def _is_numeric(self) -> bool:
+        return all(isinstance(value, Real) and not isinstance(value, bool) for value in self.values)
+
     def _places(self) -> NDArray[np.float64]:
         """Where along the axis each value stands: at itself, or side by side with the others."""
-        if all(isinstance(value, Real) and not isinstance(value, bool) for value in self.values):
-            return np.array(self.values, dtype=float)
-        return np.arange(len(self.values), dtype=float)
+        return np.array(self.values if self._is_numeric() else range(len(self.values)), dtype=float)
 
     def _ring_the_best(
         self, means: Mapping[str, NDArray[np.float64]], places: NDArray[np.float64]
@@ -242,13 +246,15 @@ class ParameterSweepDisplay(Display):
             markerfacecolor="none",
             markeredgecolor=BLACK,
             linestyle="none",
-            label=f"best: {means[best][i]:.3f} at {self.values[i]}",
+            label=f"best: {means[best][i]:.3f} at {self.values[i]}" + (f", {best}" if best else ""),
         )
 
     def _label_the_values(self, places: NDArray[np.float64]) -> None:
         """Tick the values that were tried, and no others."""
         if _is_geometric(places):
             self.ax_.set_xscale("log")
+        if not self._is_numeric():
+            self.ax_.margins(x=0.25)
         self.ax_.set_xticks(places, [f"{value}" for value in self.values])
         self.ax_.xaxis.set_minor_locator(matplotlib_module("ticker").NullLocator())
 
@@ -291,7 +297,7 @@ def _score_name(search: Any, metric: str) -> str:
     if isinstance(scoring, str):
         return scoring.replace("_", " ")
     function = getattr(scoring, "metric", None)
-    named = getattr(function, "__name__", metric).replace("_", " ")
+    named = getattr(function, "__name__", metric).replace("_", " ").replace("roc auc", "ROC AUC")
     return named[:1].upper() + named[1:]
 
 

@@ -278,7 +278,7 @@ class ReconstructionDisplay(Display):
             heat = self.axes_[2, i].imshow(self.anomaly_map[i], cmap="cividis", clim=map_range)
             if self.masks is not None and self.masks[i].any():
                 for ax in self.axes_[::2, i]:
-                    ax.contour(self.masks[i], levels=[0.5], colors=VERMILLION, linewidths=1.5)
+                    _outline(ax, self.masks[i])
         for ax in self.axes_.flat:
             ax.set(xticks=[], yticks=[])
         kinds = ("input", "reconstruction", "anomaly map")
@@ -295,6 +295,15 @@ def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSp
     if place is None:
         raise ValueError("ax must be made by subplots or add_subplot, whose place can be divided.")
     return place.subgridspec(n_rows, n_columns, **options)
+
+
+def _outline(ax: Axes, mask: NDArray[np.bool_]) -> None:
+    """Draw the outline of a mask on its image, along the edges of the pixels."""
+    ax.set_autoscale_on(False)
+    n_cells = max(1, 256 // max(mask.shape))  # in a pixel: a contour cuts the corners of cells
+    cells = np.pad(mask.repeat(n_cells, axis=0).repeat(n_cells, axis=1), 1)
+    rows, columns = ((np.arange(n) - 0.5) / n_cells - 0.5 for n in cells.shape)
+    ax.contour(columns, rows, cells, levels=[0.5], colors=VERMILLION, linewidths=1.5)
 
 
 def _difference(X: NDArray[Any], X_hat: NDArray[Any]) -> NDArray[np.float64]:

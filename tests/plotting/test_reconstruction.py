@@ -189,3 +189,24 @@ def test_an_estimator_that_does_not_reconstruct_is_refused():
 def test_a_detector_that_is_not_fitted_is_refused():
     with pytest.raises(NotFittedError):
         ReconstructionDisplay.from_estimator(GANomalyDetector(), ROWS)
+
+
+def test_the_true_anomaly_is_outlined_along_its_pixels():
+    X = np.zeros((2, 4, 5))
+    masks = np.zeros((2, 4, 5), int)
+    masks[0, 1:3, 2:] = 255  # to the right edge
+    display = ReconstructionDisplay.from_predictions(X, X + 1, masks=masks)
+    inputs, reconstructions, maps = display.axes_
+    for ax in (inputs[0], maps[0]):
+        (outline,) = ax.collections
+        corners = outline.get_paths()[0].get_extents()
+        np.testing.assert_allclose(corners.get_points(), [[1.5, 0.5], [4.5, 2.5]], atol=0.02)
+        assert ax.get_xlim() == (-0.5, 4.5)
+    assert not any(ax.collections for ax in (*reconstructions, inputs[1], maps[1]))
+
+
+def test_masks_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="masks has the shape"):
+        ReconstructionDisplay.from_predictions(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), masks=[1])
+    with pytest.raises(ValueError, match="masks has the shape"):
+        ReconstructionDisplay.from_predictions(ROWS, ROWS, masks=np.ones_like(ROWS))

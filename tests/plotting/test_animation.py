@@ -1,0 +1,88 @@
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from gandetect.images import DataFileError
+from gandetect.plotting import animate
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run of three epochs whose images brighten; of "fake" one epoch is missing."""
+    for folder, epochs in (("comparison", [2, 4, 10]), ("fake", [4, 10])):
+        path = tmp_path / "reconstruction" / folder
+        path.mkdir(parents=True)
+        for epoch in epochs:
+            pixels = np.full((20, 40, 3), 20 * epoch, np.uint8)
+            Image.fromarray(pixels).save(path / f"epoch_{epoch:04d}.png")
+    return tmp_path
+
+
+def frames(path):
+    with Image.open(path) as film:
+        for i in range(film.n_frames):
+            film.seek(i)
+            yield np.asarray(film.convert("L"))
+
+
+def test_a_frame_an_epoch(run):
+    out = animate(run, run / "film.gif", fps=4, dpi=20)
+    assert out == run / "film.gif"
+    with Image.open(out) as film:
+        assert film.info["duration"] == 250
+        assert film.size[0] == 100  # five inches
+    middles = [int(frame[len(frame) // 2, 50]) for frame in frames(out)]
+    assert middles == pytest.approx([40, 80, 200], abs=4)
+
+
+def test_several_panels_show_the_epochs_that_all_have(run):
+    out = animate(run, run / "film.gif", dpi=20, panels=["comparison", "fake"])
+    with Image.open(out) as film:
+        assert film.n_frames == 2
+        assert film.size[0] == 200
+
+
+def test_films_of_videos_need_ffmpeg(run, monkeypatch):
+    monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", "no-such-program")
+    with pytest.raises(FileNotFoundError, match="ffmpeg, which is not on the PATH"):
+        animate(run, run / "film.mp4")
+
+
+def test_a_video_where_ffmpeg_is(run):
+    if not matplotlib.animation.FFMpegWriter.isAvailable():
+        pytest.skip("ffmpeg is not installed")
+    assert b"ftyp" in animate(run, run / "film.mp4", dpi=31).read_bytes()[:12]
+
+
+@pytest.mark.parametrize(
+    ("out", "options", "error", "message"),
+    [
+        ("film.avi", {}, ValueError, "ends in .gif or .mp4"),
+        ("nowhere/film.gif", {}, FileNotFoundError, "no such folder"),
+        ("film.gif", {"panels": []}, ValueError, "at least one"),
+        ("film.gif", {"panels": "true"}, FileNotFoundError, "it has comparison, fake"),
+        ("film.gif", {"fps": 0}, ValueError, "fps"),
+        ("film.gif", {"dpi": "high"}, TypeError, "dpi"),
+    ],
+)
+def test_what_can_not_be_made(run, out, options, error, message):
+    with pytest.raises(error, match=message):
+        animate(run, run / out, **options)
+
+
+def test_folders_that_are_no_run(run, tmp_path_factory):
+    with pytest.raises(FileNotFoundError, match="RunFolder writes"):
+        animate(tmp_path_factory.mktemp("empty"), run / "film.gif")
+    (run / "reconstruction" / "fake" / "epoch_0004.png").unlink()
+    (run / "reconstruction" / "fake" / "epoch_0010.png").rename(
+        run / "reconstruction" / "fake" / "epoch_0011.png"
+    )
+    with pytest.raises(FileNotFoundError, match="No epoch has an image in each"):
+        animate(run, run / "film.gif", panels=["comparison", "fake"])
+
+
+def test_a_damaged_image(run):
+    (run / "reconstruction" / "comparison" / "epoch_0004.png").write_bytes(b"no image")
+    with pytest.raises(DataFileError, match=r"epoch_0004\.png"):
+        animate(run, run / "film.gif")
