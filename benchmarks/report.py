@@ -187,6 +187,28 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def tables(
+    paths: Iterable[Path],
+    seeds: str = "0,1,2",
+    reference: str | None = None,
+    with_each_set: bool = False,
+) -> str:
+    """Build the tables of all protocols; without `reference`, time 1 is the first detector's."""
+    numbers = [int(seed) for seed in seeds.split(",")]
+    lines = []
+    for protocol, detectors in read_results(paths).items():
+        if not detectors:
+            continue
+        first = reference or next(iter(detectors))
+        if first not in detectors:
+            raise ValueError(f"{first!r} is not among {', '.join(detectors)}.")
+        lines += [f"### {protocol}, seeds {seeds}", ""]
+        lines += [*summary(protocol, detectors, numbers, first), ""]
+        if with_each_set:
+            lines += [*per_set(protocol, detectors, numbers), ""]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -199,17 +221,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--per-set", action="store_true", help="also AUROC on each set")
     args = parser.parse_args(argv)
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    for protocol, detectors in read_results(args.results).items():
-        if not detectors:
-            continue
-        reference = args.reference or next(iter(detectors))
-        if reference not in detectors:
-            parser.error(f"{reference!r} is not among {', '.join(detectors)}.")
-        print(f"### {protocol}, seeds {args.seeds}\n")
-        print("\n".join(summary(protocol, detectors, seeds, reference)), end="\n\n")
-        if args.per_set:
-            print("\n".join(per_set(protocol, detectors, seeds)), end="\n\n")
+    try:
+        print(tables(args.results, args.seeds, args.reference, args.per_set), end="")
+    except ValueError as error:
+        parser.error(str(error))
     return 0
 
 

@@ -1,6 +1,11 @@
 """How sphinx builds the documentation; `make docs` runs it."""
 
+import sys
+from pathlib import Path
+
 import gandetect
+
+sys.path.insert(0, str(Path(__file__).parent))  # benchmark_tables.py
 
 project = "gandetect"
 author = "The gandetect developers"
@@ -14,8 +19,9 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
+    "benchmark_tables",
 ]
-exclude_patterns = ["_build", "_templates"]
+exclude_patterns = ["_build", "_templates", "generated"]
 templates_path = ["_templates"]
 # A name alone in backquotes is a link if there is such a thing, and code otherwise.
 default_role = "autolink"

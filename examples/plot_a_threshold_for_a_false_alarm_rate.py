@@ -48,8 +48,8 @@ print(f"new benign rows flagged: {false_alarm_rate(X_new):.1%}")
 # Rows that were kept from training
 # ---------------------------------
 # ``infer_threshold`` moves the threshold so that 5 % of the rows it is given are flagged. On rows
-# that were kept from training, this is the rate to expect of new ones: a hundred rows settle it to
-# within a few percent.
+# that were kept from training, this is the rate to expect of new ones. Chance remains: of a hundred
+# rows a rate is known to within some percentage points, and only more rows make it surer.
 
 for percentage in (20, 10, 5, 2):
     detector.infer_threshold(X_kept, outlier_perc=percentage)

@@ -30,10 +30,10 @@ from gandetect.plotting import FeatureAttributionDisplay
 
 wine = load_wine(as_frame=True)
 is_known = wine.target < 2
-X_train, X_kept = train_test_split(wine.data[is_known], test_size=0.4, random_state=0)
+X_train, X_kept = train_test_split(wine.data[is_known], test_size=0.3, random_state=0)
 X_foreign = wine.data[~is_known]
 
-detector = GANomalyDetector(epochs=150, random_state=0).fit(X_train)
+detector = GANomalyDetector(epochs=60, random_state=0).fit(X_train)
 detector.infer_threshold(X_kept, outlier_perc=5)
 
 folder = tempfile.TemporaryDirectory()
@@ -85,7 +85,7 @@ def answer(request, n_reasons=2):
 # %%
 # A wine of a kind that is known, and one that is not:
 
-request = json.dumps({"rows": [*X_kept[:1].to_dict("records"), *X_foreign[:1].to_dict("records")]})
+request = json.dumps({"rows": [*X_kept[:1].to_dict("records"), *X_foreign[5:6].to_dict("records")]})
 print(answer(request))
 
 # %%
@@ -107,6 +107,6 @@ print(f"{(served.predict(X_kept) == -1).mean():.0%} of the known ones")
 # --------
 # The reasons of one row as a picture, for those who look at the alarm.
 
-_ = FeatureAttributionDisplay.from_estimator(served, X_foreign.iloc[[0]])
+_ = FeatureAttributionDisplay.from_estimator(served, X_foreign.iloc[[5]])
 
 folder.cleanup()

@@ -1,0 +1,57 @@
+"""A sphinx extension: the tables of the benchmarks, from the CSVs in benchmarks/results.
+
+They are made when the documentation is built, so that a table cannot say anything else than the
+runs that are recorded.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+import report  # noqa: E402
+
+# What the numbers of a file are that is shown as it stands.
+TITLES = {
+    "speed": "Ratios of median times, beside the limit that the project promises itself.",
+    "memory": "Growth of a process in MB while it fits and scores a memory map.",
+}
+
+
+def setup(app):
+    """Have the tables written before the pages are read."""
+    app.connect("builder-inited", write_tables)
+    return {"parallel_read_safe": True}
+
+
+def write_tables(app):
+    """Write docs/generated/benchmarks.md."""
+    target = Path(app.srcdir, "generated", "benchmarks.md")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(benchmark_tables(BENCHMARKS / "results"), encoding="utf-8")
+
+
+def benchmark_tables(results):
+    """The tables of all CSVs in a folder, in Markdown: runs of quality.py are averaged."""
+    paths = sorted(results.glob("*.csv"))
+    quality = [path for path in paths if "protocol" in columns_of(path)]
+    parts = [report.tables(quality, reference="iforest", with_each_set=True)] if quality else []
+    parts += [plain_table(path) for path in paths if path not in quality]
+    return "\n".join(parts)
+
+
+def columns_of(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def plain_table(path):
+    """A CSV as it stands."""
+    with path.open(newline="", encoding="utf-8") as file:
+        heads, *rows = csv.reader(file)
+    lines = [heads, ["---"] * len(heads), *rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    title = path.stem.replace("_", " ")
+    return f"### {title}\n\n{TITLES.get(path.stem, '')}\n\n{table}"

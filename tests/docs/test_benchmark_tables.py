@@ -1,0 +1,40 @@
+"""The extension that writes the benchmarks' tables into the documentation."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def extension(monkeypatch):
+    for folder in ("docs", "benchmarks"):
+        monkeypatch.syspath_prepend(str(ROOT / folder))
+    import benchmark_tables
+
+    return benchmark_tables
+
+
+def test_the_recorded_runs(extension, tmp_path):
+    extension.write_tables(SimpleNamespace(srcdir=tmp_path))
+    text = (tmp_path / "generated" / "benchmarks.md").read_text(encoding="utf-8")
+    for protocol in ("adbench", "mnist-one-anomalous", "mnist-one-normal"):
+        assert f"### {protocol}, seeds 0,1,2" in text
+    assert "| GANomaly |" in text and "| iforest |" in text
+    assert "### speed\n" in text and "### memory\n" in text
+    assert "| --- |" in text
+
+
+def test_other_files_stand_as_they_are(extension, tmp_path):
+    (tmp_path / "an_idea.csv").write_text("name,value\na,1\nb,2\n", encoding="utf-8")
+    assert extension.benchmark_tables(tmp_path) == (
+        "### an idea\n\n\n\n| name | value |\n| --- | --- |\n| a | 1 |\n| b | 2 |\n"
+    )
+
+
+def test_it_runs_before_the_pages_are_read(extension):
+    connected = {}
+    extension.setup(SimpleNamespace(connect=connected.__setitem__))
+    assert connected == {"builder-inited": extension.write_tables}
