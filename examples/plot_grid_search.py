@@ -41,7 +41,7 @@ print(f"{len(splits[0][0])} threes to learn from, {len(splits[0][1])} digits to 
 #
 # One member and few epochs make a search quick; the final detector has the default of both.
 
-quick = GANomalyDetector(n_estimators=1, epochs=60, random_state=0)
+quick = GANomalyDetector(n_estimators=1, epochs=40, random_state=0)
 search = GridSearchCV(
     quick, {"latent_dim": [1, 2, 4, 8, 16, 32]}, scoring=roc_auc_scorer, cv=splits, refit=False
 )

@@ -27,7 +27,7 @@ PAGES = [
 # A block of Python and, if a block of text follows at once, what it prints.
 _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
-_DOCUMENTED = re.compile(r"^([a-z_]\w*(?:, [a-z_]\w*)*) : (.+)$", re.MULTILINE)
+_DOCUMENTED = re.compile(r"^([A-Za-z_]\w*(?:, [A-Za-z_]\w*)*) : (.+)$", re.MULTILINE)
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.~*:/])/(?:home|Users|root|tmp|work|mnt|opt)/\w")
 _LEADING_NAME = re.compile(r"[\w.-]+")
 
