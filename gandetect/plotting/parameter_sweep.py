@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from gandetect.plotting.display import Display
-from gandetect.plotting.style import BLACK, MARKERS, OKABE_ITO, legend_right, matplotlib_module
+from gandetect.plotting.style import BLACK, MARKERS, OKABE_ITO, legend_above, matplotlib_module
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -198,7 +198,7 @@ class ParameterSweepDisplay(Display):
                 f"{len(OKABE_ITO)} lines can be told apart, the search has {len(self.scores)}: go "
                 "along another parameter, or search fewer values of the others."
             )
-        ax = self._draw_in(ax, figsize=(6.4, 4.0))
+        ax = self._draw_in(ax, figsize=(6.4, 3.8 + 0.2 * len(self.scores)))
         places = self._places()
         is_numeric = self._is_numeric()
         self.lines_ = {}
@@ -223,7 +223,7 @@ class ParameterSweepDisplay(Display):
         ax.set_xlabel(_short(self.parameter))
         ax.set_ylabel(f"{self.score_name}\nmean ± std over {n_splits} splits")
         ax.spines[["top", "right"]].set_visible(False)
-        legend_right(ax)
+        legend_above(ax, n_columns=1)
         return self
 
     def _is_numeric(self) -> bool:
@@ -246,7 +246,7 @@ class ParameterSweepDisplay(Display):
             markerfacecolor="none",
             markeredgecolor=BLACK,
             linestyle="none",
-            label=f"best: {means[best][i]:.3f} at {self.values[i]}" + (f", {best}" if best else ""),
+            label=f"best: {means[best][i]:.3f} at {self.values[i]}",
         )
 
     def _label_the_values(self, places: NDArray[np.float64]) -> None:

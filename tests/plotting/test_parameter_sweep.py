@@ -102,7 +102,9 @@ def test_other_parameters_are_lines():
     np.testing.assert_allclose(line_of(display, "max_samples=20")[1], means[1])
     assert display.ax_.get_xlabel() == "n_estimators"
     best = np.unravel_index(means.argmax(), (2, 2))
-    assert entries(display)[0].endswith(f"at {[4, 8][best[1]]}, max_samples={[10, 20][best[0]]}")
+    ring = display.ax_.lines[-1] if display.ax_.lines[-1].get_markersize() == 14 else None
+    assert ring.get_xydata().tolist() == [[[4, 8][best[1]], means.max()]]
+    assert entries(display)[0] == f"best: {means.max():.3f} at {[4, 8][best[1]]}"
 
 
 def test_one_of_several_metrics():
