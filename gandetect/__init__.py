@@ -26,7 +26,7 @@ __all__ = [
     "EarlyStopping",
     "ExponentialMovingAverage",
     "GANomalyDetector",
-    "TensorBoardLog",
     "RunFolder",
+    "TensorBoardLog",
     "load",
 ]
