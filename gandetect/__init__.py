@@ -12,6 +12,7 @@ from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 from gandetect.run_folder import RunFolder
+from gandetect.training_report import TrainingWarning
 
 __version__ = "0.1.0.dev0"
 
@@ -28,5 +29,6 @@ __all__ = [
     "GANomalyDetector",
     "RunFolder",
     "TensorBoardLog",
+    "TrainingWarning",
     "load",
 ]

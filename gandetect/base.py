@@ -7,8 +7,9 @@ what it adds to the parameters; everything public is here.
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,9 +26,10 @@ from torch.optim import Optimizer
 
 from gandetect import distributed
 from gandetect.callbacks import EpochTasks
+from gandetect.confidence import ConfidenceMixin
 from gandetect.data import Source, TrainingData, blocks, channels_restored
 from gandetect.device import draw_seed, isolated_seed, resolve_device
-from gandetect.inference import InferenceMixin, thinned
+from gandetect.inference import thinned
 from gandetect.networks import default_architecture
 from gandetect.parameters import check_parameters, check_score
 from gandetect.persistence import PersistenceMixin
@@ -36,6 +38,8 @@ from gandetect.scaling import MATCHING_ACTIVATION, Scaler
 from gandetect.scoring import Calibration, Part, value_of
 from gandetect.thresholds import threshold_at_percentile
 from gandetect.training import TrainingRun, train
+from gandetect.training_report import Beginning, TrainingWarning
+from gandetect.trimming import trimmed
 
 # Rows on which parts are standardised and the first threshold is set, when there are more: enough
 # for any quantile, and the memory stays flat.
@@ -49,7 +53,7 @@ class BaseDetector(
     OutlierMixin,
     TransformerMixin,
     PersistenceMixin,
-    InferenceMixin,
+    ConfidenceMixin,
     ABC,
 ):
     """Base of all detectors: subclass it, fill four hooks, and everything public is there.
@@ -147,6 +151,8 @@ class BaseDetector(
         ConvergenceWarning
             If a loss is not finite (the last good weights are kept), or Ctrl-C ends the training
             (what was learned is kept).
+        TrainingWarning
+            If the training came to nothing; ``training_report_`` says in what way.
         """
         check_parameters(self)
         device = resolve_device(self.device)
@@ -215,14 +221,13 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If `score` was changed after the threshold was set.
+            If `score`, or what the method's score is made of, was changed after the threshold
+            was set.
         """
         scores = self.score_samples(X)
-        if self.chosen_score != self.threshold_score_:
-            raise ValueError(
-                f"The threshold was set with score={self.threshold_score_!r} and means nothing "
-                f"for score={self.chosen_score!r}: call infer_threshold or fit again."
-            )
+        self._check_same_score(
+            self.threshold_score_, "The threshold was set", "call infer_threshold"
+        )
         return scores - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:
@@ -238,32 +243,6 @@ class BaseDetector(
         ndarray of shape (n_samples,), int
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
-
-    def infer_threshold(self, X: Any, outlier_perc: float = 5.0) -> Self:
-        """Move the threshold so that this percentage of X is flagged.
-
-        Parameters
-        ----------
-        X : array-like, Dataset or path
-            As in `fit`. On a mixed batch, give the percentage of outliers you expect in it; on
-            normal samples kept from `fit`, the percentage is the false-alarm rate you accept.
-        outlier_perc : float in [0, 100], default=5.0
-            With 0 nothing in X is flagged, with 100 everything. Samples that tie with the
-            threshold are not flagged, so that ties flag fewer, never more.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If `outlier_perc` lies outside [0, 100].
-        """
-        scores = self.anomaly_score(X)
-        self.threshold_ = threshold_at_percentile(scores, outlier_perc)
-        self.threshold_score_ = self.chosen_score
-        return self
 
     def transform(self, X: Any) -> np.ndarray:
         """The latent codes of X, those of the members side by side.
@@ -329,7 +308,8 @@ class BaseDetector(
         if go_on:
             self.networks_ = copy.deepcopy(self.networks_)  # a fit that fails must not move them
         else:
-            self.__dict__.pop("neighbours_", None)
+            for name in ("neighbours_", "training_report_"):
+                self.__dict__.pop(name, None)
             self.n_members_, self.latent_dim_ = self._n_members(), self._latent_dim()
             self.architecture_ = self.architecture or default_architecture(self.sample_shape_)
             is_image = self._is_fitted_to_images()
@@ -340,7 +320,13 @@ class BaseDetector(
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
         optimizers = self._build_optimizers(nets)
-        learned = partial(self._learned, source, rows, held)
+        report_rows = self._rows_of_the_report(rows)
+        beginning = Beginning.of(
+            nets,
+            partial(self._reconstructions, source, report_rows),
+            self.training_report_ if go_on else None,
+        )
+        learned = partial(self._learned, source, rows, held, beginning)
         self._run = TrainingRun(
             nets, optimizers, n_epochs, len(source), history, len(history), learned
         )
@@ -350,7 +336,7 @@ class BaseDetector(
             with EpochTasks(self, fit_task, X, y) as tasks:
                 train(
                     self._run,
-                    partial(self._train_step, nets, self._run.optimizers),
+                    self._step(nets),
                     data,
                     partial(self._validate, source, held),
                     tasks,
@@ -358,9 +344,17 @@ class BaseDetector(
                 )
             fit_task.call_on_fit_task_end(estimator=self, X=X, y=y)
             nets.eval()
+            self.__dict__.pop("normal_scores_", None)
             self.__dict__.update(learned())
+            if self.training_report_.problems and not self._run.has_diverged:
+                warnings.warn(self.training_report_.message(), TrainingWarning, stacklevel=4)
         finally:
             del self._run
+
+    def _step(self, nets: nn.ModuleDict) -> Callable[[Tensor, float], dict[str, Tensor]]:
+        """The method's step, on what is left of a batch."""
+        step = partial(self._train_step, nets, self._run.optimizers)
+        return trimmed(step, nets, self._reconstruct, self.trim) if self.trim else step
 
     def _check_same_networks(self) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
@@ -389,23 +383,31 @@ class BaseDetector(
             )
         return np.sort(order[n_held:]), np.sort(order[:n_held])
 
-    def _learned(self, source: Source, rows: np.ndarray, held: np.ndarray) -> dict[str, Any]:
+    def _learned(
+        self, source: Source, rows: np.ndarray, held: np.ndarray, beginning: Beginning
+    ) -> dict[str, Any]:
         """What is learned when the networks are: references, calibration, threshold, history."""
         rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
         learned: dict[str, Any] = {
-            "threshold_score_": self.chosen_score,
+            "threshold_score_": self._score_definition(),
             "history_": self._run.history,
             "n_iter_": len(self._run.history),
             "stop_reason_": self._run.stop_reason,
         }
+        fitting = self._rows_that_fit(source, rows) if self.trim else rows
         neighbours = None
         if self._weights().get("neighbours"):
-            neighbours = learned["neighbours_"] = self._neighbours(source, rows)
+            neighbours = learned["neighbours_"] = self._neighbours(source, fitting)
         parts_of = self._parts_function(neighbours)
-        calibration = learned["calibration_"] = Calibration.of(self._parts(parts_of, source, rows))
+        parts = self._parts(parts_of, source, fitting)
+        calibration = learned["calibration_"] = Calibration.of(parts)
+        learned["training_report_"] = beginning.report(self._run, self._scored_parts(parts))
         score_of = self._score_function(parts_of, calibration)
         scores = self._apply(score_of, source, held if len(held) else rows)
         learned["threshold_"] = threshold_at_percentile(scores, 100 * self.contamination)
+        if len(held):
+            learned["normal_scores_"] = np.sort(scores)
+            learned["normal_scores_score_"] = self._score_definition()
         return learned
 
     @torch.inference_mode()

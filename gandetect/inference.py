@@ -13,12 +13,18 @@ from torch import Tensor
 
 from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
+from gandetect.losses import mean_absolute_error
 from gandetect.reading import read
-from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of
+from gandetect.scoring import Calibration, Neighbours, Part, mix_by_member, value_of
 from gandetect.shared import SharedParameters
+from gandetect.training_report import Reconstructions
+from gandetect.trimming import rows_without_worst
 
 # Training codes kept to measure distances to: more add memory and time, and little else.
 _MAX_REFERENCES = 2_000
+
+# Values of training samples that the report on the training looks at.
+_REPORT_VALUES = 2**16
 
 PartsFunction = Callable[[Any, Tensor], dict[str, Part]]
 
@@ -29,6 +35,8 @@ class InferenceMixin(SharedParameters):
     # The parts of the score and their weights in the default score, of rows and of images: those
     # that `_score_parts` returns, and "neighbours" where a method has codes worth comparing.
     part_weights: ClassVar[dict[str, tuple[float, float]]]
+    # The method's own parameters that say how the score is computed.
+    score_parameters: ClassVar[tuple[str, ...]] = ()
 
     def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
         raise NotImplementedError
@@ -37,6 +45,9 @@ class InferenceMixin(SharedParameters):
         raise NotImplementedError
 
     def _encode(self, nets: Any, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _discriminator_features(self, nets: Any, x: Tensor) -> Tensor:
@@ -84,6 +95,32 @@ class InferenceMixin(SharedParameters):
         columns = torch.from_numpy(self._apply(stacked, source, rows)).permute(1, 2, 0)
         return dict(zip(names, columns, strict=True))
 
+    def _scored_parts(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of the parts (K, n), those that the chosen score is made of."""
+        if self.chosen_score == "paper":
+            return {"paper": self._paper_score(parts)}
+        return {name: parts[name] for name, weight in self._weights().items() if weight}
+
+    def _rows_that_fit(self, source: Source, rows: np.ndarray) -> np.ndarray:
+        """The rows without the share `trim` of them whose reconstructions are worst."""
+        errors = self._apply(
+            lambda nets, x: mean_absolute_error(x, self._reconstruct(nets, x)).mean(0), source, rows
+        )
+        return rows_without_worst(rows, errors, self.trim)
+
+    def _reconstructions(self, source: Source, rows: np.ndarray) -> Reconstructions:
+        """How some samples come out of the networks as they are."""
+
+        def in_and_out(nets: Any, x: Tensor) -> Tensor:
+            return torch.stack([x, self._reconstruct(nets, x)], dim=2).transpose(0, 1)
+
+        x, x_hat = torch.from_numpy(self._apply(in_and_out, source, rows)).unbind(2)
+        return Reconstructions.of(x, x_hat)
+
+    def _rows_of_the_report(self, rows: np.ndarray) -> np.ndarray:
+        """Some of the training samples: few enough to cost next to nothing."""
+        return thinned(rows, min(max(_REPORT_VALUES // self.n_features_in_, 16), 256))
+
     def _codes(self, source: Source, rows: np.ndarray | None = None) -> Tensor:
         """Latent codes (n, K, latent_dim)."""
         codes = self._apply(lambda nets, x: self._encode(nets, x).transpose(0, 1), source, rows)
@@ -113,13 +150,27 @@ class InferenceMixin(SharedParameters):
     def _score_function(
         self, parts_of: PartsFunction, calibration: Calibration
     ) -> Callable[[Any, Tensor], Tensor]:
-        def anomaly_score(nets: Any, x: Tensor) -> Tensor:
+        member_scores = self._member_score_function(parts_of, calibration)
+        return lambda nets, x: member_scores(nets, x).mean(0)
+
+    def _member_score_function(
+        self, parts_of: PartsFunction, calibration: Calibration
+    ) -> Callable[[Any, Tensor], Tensor]:
+        """The function that gives each member's anomaly scores, (K, B)."""
+
+        def member_scores(nets: Any, x: Tensor) -> Tensor:
             parts = parts_of(nets, x)
             if self.chosen_score == "paper":
-                return self._paper_score(parts).cpu().double().mean(0)
-            return mix(parts, self._weights(), calibration)
+                return self._paper_score(parts).cpu().double()
+            return mix_by_member(parts, self._weights(), calibration)
 
-        return anomaly_score
+        return member_scores
+
+    def _score_definition(self) -> dict[str, Any]:
+        """The parameters by which scores are computed: for others a threshold means nothing."""
+        score = self.chosen_score
+        own = {name: getattr(self, name) for name in self.score_parameters}
+        return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
 
     def _weights(self) -> Mapping[str, float]:
         score = self.chosen_score

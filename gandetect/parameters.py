@@ -56,6 +56,11 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     validation_fraction : float in [0, 1), default=0.0
         Share of X kept from training. If there is any, ``history_`` has validation losses, and the
         threshold is taken from these samples.
+    trim : float in [0, 0.5], default=0.0
+        Share of each batch that an update leaves out: the samples whose reconstructions are worst.
+        For training data that hold anomalies: about the share you expect, or a little more. The
+        same share of all training samples is left out of the score's calibration and its
+        neighbours. Costs one more forward pass an update.
     warm_start : bool, default=False
         Whether a further `fit` goes on from the networks of the last one.
     device : str, default="auto"
@@ -77,6 +82,7 @@ def check_parameters(detector: BaseDetector) -> None:
     check_real(detector, "learning_rate", 0)
     check_real(detector, "contamination", 0, 0.5, include_boundaries="right")
     check_real(detector, "validation_fraction", 0, 1, include_boundaries="left")
+    check_real(detector, "trim", 0, 0.5)
     check_choice(detector, "scaling", SCALINGS)
     check_choice(detector, "channel_axis", (-1, 0, None))
     check_score(detector)

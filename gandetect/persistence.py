@@ -16,9 +16,10 @@ from gandetect.networks import ARCHITECTURES
 from gandetect.scaling import Scaler
 from gandetect.scoring import Calibration, Neighbours
 from gandetect.shared import Learned
+from gandetect.training_report import TrainingReport
 
 # The only classes that a saved file may hold, beside numbers, words and tensors.
-SAVED_CLASSES = (Scaler, Calibration, Neighbours, *ARCHITECTURES)
+SAVED_CLASSES = (Scaler, Calibration, Neighbours, TrainingReport, *ARCHITECTURES)
 
 
 def is_learned(name: str) -> bool:

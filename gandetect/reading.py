@@ -48,6 +48,7 @@ def read(detector: BaseDetector, X: Any, *, reset: bool = False) -> Source:
     if reset:
         detector.input_shape_ = source.input_shape
         detector.sample_shape_ = source.sample_shape
+        detector.is_flat_ = source.is_flat
         detector.n_features_in_ = int(np.prod(source.sample_shape))
     elif source.sample_shape != detector.sample_shape_:
         raise ValueError(

@@ -86,10 +86,17 @@ def mix(
     parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
 ) -> Tensor:
     """Weighted mean of standardised parts over parts and members: (K, B) each to (B,)."""
+    return mix_by_member(parts, weights, calibration).mean(0)
+
+
+def mix_by_member(
+    parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
+) -> Tensor:
+    """Weighted mean of standardised parts, a member at a time: (K, B) each to (K, B)."""
     total = sum(weights.values())
     mixed = sum(
         weight / total * calibration.standardised(name, value_of(parts[name]).cpu().double())
         for name, weight in weights.items()
         if weight
     )
-    return torch.as_tensor(mixed).mean(0)
+    return torch.as_tensor(mixed)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
@@ -16,6 +17,7 @@ from gandetect.networks import Architecture
 from gandetect.parameters import SHARED_PARAMETERS
 from gandetect.scaling import Scaler
 from gandetect.scoring import Calibration, Neighbours
+from gandetect.training_report import TrainingReport
 
 # What a checkpoint need not agree on: these change nothing about the training.
 _WITHOUT_EFFECT = {"verbose", "device", "score", "contamination"}
@@ -39,8 +41,14 @@ class Learned(BaseEstimator):
         Training codes, if the score has a distance to them.
     threshold_ : float
         The anomaly score above which a sample is flagged.
-    threshold_score_ : str, dict or None
-        The `score` that the threshold was set with.
+    threshold_score_ : dict
+        `score`, and the method's own parameters of its score, that the threshold was set with.
+    normal_scores_ : ndarray
+        Sorted anomaly scores of normal samples kept from training, if there are any.
+    normal_scores_score_ : dict
+        As `threshold_score_`, for `normal_scores_`.
+    training_report_ : TrainingReport
+        Whether training went wrong, and the figures that tell.
     history_ : list of dict
         One record an epoch: its number, and the mean of every loss.
     n_iter_ : int
@@ -55,6 +63,8 @@ class Learned(BaseEstimator):
         Shape of a sample as the user has it.
     sample_shape_ : tuple of int
         Shape of a sample as the networks see it: (d,) or (channels, height, width).
+    is_flat_ : bool
+        Whether the samples were images that came as flat rows.
     """
 
     networks_: nn.ModuleDict
@@ -65,13 +75,17 @@ class Learned(BaseEstimator):
     calibration_: Calibration
     neighbours_: Neighbours
     threshold_: float
-    threshold_score_: str | Mapping[str, float] | None
+    threshold_score_: dict[str, Any]
+    normal_scores_: np.ndarray
+    normal_scores_score_: dict[str, Any]
+    training_report_: TrainingReport
     history_: list[dict[str, float]]
     n_iter_: int
     stop_reason_: str
     n_features_in_: int
     input_shape_: tuple[int, ...]
     sample_shape_: tuple[int, ...]
+    is_flat_: bool
 
 
 class ScoreParameter:
@@ -95,7 +109,7 @@ class ScoreParameter:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SharedParameters(Learned):
-    """The sixteen parameters of every detector, each said once."""
+    """The seventeen parameters of every detector, each said once."""
 
     latent_dim: int | str = "auto"
     architecture: Architecture | None = None
@@ -109,6 +123,7 @@ class SharedParameters(Learned):
     scaling: str = "auto"
     score: Any = ScoreParameter()
     validation_fraction: float = 0.0
+    trim: float = 0.0
     warm_start: bool = False
     device: str = "auto"
     random_state: RandomState = None

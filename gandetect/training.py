@@ -63,6 +63,8 @@ class TrainingRun:
     n_updates : int
     is_done : bool
         Whether training has ended by itself or was stopped by a callback or the method.
+    has_diverged : bool
+        Whether a loss or a weight was not finite, and earlier weights were restored.
     stop_reason : str
         Why training ended.
     extra : dict
@@ -78,6 +80,7 @@ class TrainingRun:
     learned: Callable[[], dict[str, Any]] = dict
     n_updates: int = 0
     is_done: bool = False
+    has_diverged: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +94,7 @@ class TrainingRun:
             "extra": self.extra,
             "n_samples": self.n_samples,
             "is_done": self.is_done,
+            "has_diverged": self.has_diverged,
             "stop_reason": self.stop_reason,
             "random": torch.get_rng_state(),
         }
@@ -105,6 +109,7 @@ class TrainingRun:
         self.n_updates = state["n_updates"]
         self.extra.update(state["extra"])
         self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
+        self.has_diverged = state["has_diverged"]
         torch.set_rng_state(state["random"])
 
     def last_optimizer(self) -> Optimizer:
@@ -242,7 +247,7 @@ class _Snapshot:
         run.extra.clear()
         run.extra.update(self.extra)
         del run.history[self.n_epochs :]
-        run.is_done = True
+        run.is_done = run.has_diverged = True
         run.stop_reason = f"{what.lower()} not finite in epoch {record['epoch']}"
         warnings.warn(
             f"{what} not finite in epoch {record['epoch']}: training stopped and the weights "

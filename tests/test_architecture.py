@@ -14,6 +14,7 @@ PACKAGE = ROOT / "gandetect"
 FLOOR = {
     "archive",
     "callbacks",
+    "confidence",
     "data",
     "device",
     "images",
@@ -27,9 +28,12 @@ FLOOR = {
     "run_folder",
     "scaling",
     "scoring",
+    "selection",
     "shared",
     "thresholds",
     "training",
+    "training_report",
+    "trimming",
 }
 LEVELS = [
     FLOOR,

@@ -61,7 +61,7 @@ class BiGANDetector(BaseDetector):
         pairs sees in training; it fades to 0 at the end.
     alpha : float in [0, 1], default=0.9
         Share of the reconstruction part in the score, the discriminator's part having the rest.
-        Fit again after changing it, or one of the two below.
+        After changing it, or one of the two below, set the threshold again.
     discriminator_score : {"feature", "cross_entropy"}, default="feature"
         The discriminator's part: the distance of its features of (x, E(x)) and (G(E(x)), E(x)), or
         the cross-entropy of taking (x, E(x)) for real.
@@ -157,6 +157,7 @@ class BiGANDetector(BaseDetector):
         "latent": (0.0, 0.0),
         "neighbours": (1.0, 3.0),
     }
+    score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
 
     def _check_own_parameters(self) -> None:
         check_choice(self, "variant", ("bigan", "alad"))
@@ -312,7 +313,7 @@ class BiGANDetector(BaseDetector):
         Returns
         -------
         ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
-            In the units of X. Images that were fitted as flat rows come as images.
+            In the shape and the units of X: of images that came as flat rows, flat rows.
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -326,7 +327,8 @@ class BiGANDetector(BaseDetector):
                 for part in z.split(_DRAWN_AT_ONCE)
             ]
         x = torch.cat(drawn, dim=1).transpose(0, 1).flatten(0, 1)[:n_samples].numpy()
-        return channels_restored(x, self.input_shape_, self.channel_axis)
+        x = channels_restored(x, self.input_shape_, self.channel_axis)
+        return x.reshape(len(x), -1) if self.is_flat_ else x
 
 
 def _judge(

@@ -132,6 +132,7 @@ class GANomalyDetector(BaseDetector):
         "discriminator": (0.0, 0.0),
         "neighbours": (0.0, 1.0),
     }
+    score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
 
     def _check_own_parameters(self) -> None:
         for name in ("adversarial_weight", "reconstruction_weight", "latent_weight"):

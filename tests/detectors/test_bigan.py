@@ -376,9 +376,11 @@ class TestSample:
             assert samples.shape == (n_samples, *shape[1:])
             assert np.isfinite(samples).all()
 
-    def test_flat_images_come_as_images(self):
+    def test_of_images_that_came_as_rows_come_rows(self):
         data = np.random.default_rng(0).random((20, 63))
         detector = BiGANDetector(epochs=1, latent_dim=4, image_shape=(7, 9)).fit(data)
+        assert detector.sample(3).shape == (3, 63)
+        detector.fit(data.reshape(20, 7, 9))
         assert detector.sample(3).shape == (3, 7, 9)
 
     def test_is_in_the_units_of_x(self):

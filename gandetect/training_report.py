@@ -1,0 +1,251 @@
+"""Whether a training came to something: what went wrong, told by what is wrong.
+
+Nothing is judged by how long or with which settings was trained, and nothing by labels: weights
+that stayed where they were, reconstructions that ignore their samples, scores that are all alike
+and errors as large as those of untrained networks are wrong for whatever reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gandetect.losses import mean_absolute_error
+
+# Fewer different samples than this are too few to say that they come out alike.
+_MIN_SAMPLES = 10
+# In fewer updates a network need not have become better than it was, or look at its input.
+_MIN_UPDATES = 100
+# An error this many times that of untrained networks is none of a beginner.
+_DIVERGED = 3.0
+# Spread between samples of what comes out, relative to what went in, that counts as none.
+_COLLAPSED = 1e-2
+# Spread of a part of the score, relative to its mean, that may be rounding in 32 bits.
+_CONSTANT = 1e-5
+# A discriminator's loss at which its gradients are too small to teach anybody.
+_SATURATED = 1e-6
+
+
+class TrainingWarning(ConvergenceWarning):
+    """Training went wrong in a way that `training_report_` names, with what to do about it."""
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a training came to, in figures, and what is wrong with them.
+
+    Parameters
+    ----------
+    problems : dict of str to str
+        What went wrong, and what to do; empty if nothing is known to be wrong. The keys are
+        "diverged", "weights_did_not_move", "no_better_than_untrained", "collapsed_generator",
+        "constant_scores" and "saturated_discriminator".
+    n_updates : int
+    n_samples : int
+        Different training samples whose reconstructions were looked at. Of fewer than 10 nothing
+        is said to be wrong.
+    still_networks : tuple of str
+        Networks whose optimizer stepped without moving a weight.
+    reconstruction_error, untrained_error : tuple of float
+        Of each member: mean absolute error in scaled units, after and before training.
+    reconstruction_spread : tuple of float
+        Of each member: standard deviation between samples of the reconstructions, over that of
+        the samples; 0 if all reconstructions are alike.
+    score_spread : tuple of float
+        Of each member: largest standard deviation of a part of the score over training samples,
+        relative to the part's mean.
+    discriminator_loss : float or None
+        Mean of the last epoch, if the method has one of that name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect import GANomalyDetector
+    >>> X = np.random.default_rng(0).normal(size=(100, 4))
+    >>> GANomalyDetector(epochs=20, random_state=0).fit(X).training_report_.problems
+    {}
+    """
+
+    problems: dict[str, str]
+    n_updates: int
+    n_samples: int
+    still_networks: tuple[str, ...]
+    reconstruction_error: tuple[float, ...]
+    untrained_error: tuple[float, ...]
+    reconstruction_spread: tuple[float, ...]
+    score_spread: tuple[float, ...]
+    discriminator_loss: float | None
+
+    def message(self) -> str:
+        """What went wrong in one paragraph, for the warning."""
+        return " ".join(self.problems.values()) + " See training_report_ for the figures."
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstructions:
+    """How samples come out of the networks, (K,) each.
+
+    Parameters
+    ----------
+    error : Tensor
+        Mean absolute error in scaled units.
+    spread : Tensor
+        Standard deviation between samples of what came out, over that of what went in.
+    n_samples : int
+        How many samples there were, without repeated ones.
+    """
+
+    error: Tensor
+    spread: Tensor
+    n_samples: int
+
+    @classmethod
+    def of(cls, x: Tensor, x_hat: Tensor) -> Reconstructions:
+        """From scaled samples (n, K, ...) and their reconstructions."""
+        x, x_hat = x.flatten(2).double(), x_hat.flatten(2).double()
+        spread_in, spread_out = (v.var(0, correction=0).mean(-1).sqrt() for v in (x, x_hat))
+        n_samples = len(x[:, 0].unique(dim=0))
+        return cls(mean_absolute_error(x, x_hat).mean(0), spread_out / spread_in, n_samples)
+
+
+@dataclass(frozen=True, eq=False)
+class Beginning:
+    """What the networks were before the training.
+
+    Parameters
+    ----------
+    networks : ModuleDict
+    reconstruct : callable
+        Gives `Reconstructions` of some training samples by the networks as they are.
+    weights : dict of str to Tensor
+        The parameters of the networks.
+    untrained_error : tuple of float
+        Mean absolute error of each member before it was trained at all.
+    """
+
+    networks: nn.ModuleDict
+    reconstruct: Callable[[], Reconstructions]
+    weights: dict[str, Tensor]
+    untrained_error: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        networks: nn.ModuleDict,
+        reconstruct: Callable[[], Reconstructions],
+        earlier: TrainingReport | None,
+    ) -> Beginning:
+        """From networks as they are; `earlier` is the report on a training that they had."""
+        weights = {name: p.detach().clone() for name, p in networks.named_parameters()}
+        error = earlier.untrained_error if earlier else tuple(reconstruct().error.tolist())
+        return cls(networks, reconstruct, weights, error)
+
+    def still_networks(self, optimizers: Iterable[Optimizer]) -> tuple[str, ...]:
+        """The networks of which every weight is as it was, although they were to be moved.
+
+        A network that no optimizer has stepped on yet waits for its turn, as a discriminator does
+        in a warm-up; if there is no other, they all are still.
+        """
+        stepped = {id(p) for optimizer in optimizers for p in optimizer.state}
+        still = []
+        for name, network in self.networks.items():
+            own = dict(network.named_parameters(prefix=name))
+            if stepped and not any(id(p) in stepped for p in own.values()):
+                continue
+            trainable = {n: p for n, p in own.items() if p.requires_grad}
+            if trainable and all(torch.equal(p, self.weights[n]) for n, p in trainable.items()):
+                still.append(name)
+        return tuple(still)
+
+    def report(self, run: Any, parts: Mapping[str, Tensor]) -> TrainingReport:
+        """Judge what the training `run` made of the networks.
+
+        Parameters
+        ----------
+        run : TrainingRun
+        parts : dict of str to Tensor of shape (K, n)
+            What the score of training samples is made of.
+        """
+        now = self.reconstruct()
+        # Weights that were put back, or whose training was interrupted at once, are another thing.
+        was_moved = run.n_updates and not run.has_diverged
+        still = self.still_networks(run.optimizers.values()) if was_moved else ()
+        losses = run.history[-1] if run.history else {}
+        spreads = torch.stack([_relative_spread(values) for values in parts.values()])
+        report = TrainingReport(
+            problems={},
+            n_updates=run.n_updates,
+            n_samples=now.n_samples,
+            still_networks=still,
+            reconstruction_error=tuple(now.error.tolist()),
+            untrained_error=self.untrained_error,
+            reconstruction_spread=tuple(now.spread.tolist()),
+            score_spread=tuple(spreads.amax(0).tolist()),
+            discriminator_loss=losses.get("discriminator"),
+        )
+        report.problems.update(_problems(report, run.has_diverged))
+        return report
+
+
+def _relative_spread(values: Tensor) -> Tensor:
+    """Standard deviation over the mean's size of each member's values (K, n)."""
+    values = values.double()
+    size = values.abs().mean(1)
+    return torch.where(size > 0, values.std(1, correction=0) / size, 0.0)
+
+
+def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
+    """Each thing that is wrong, with what to do."""
+    if report.n_samples < _MIN_SAMPLES:
+        return {}
+    is_late = report.n_updates >= _MIN_UPDATES
+    bound = 1.0 if is_late else _DIVERGED
+    n_members = len(report.reconstruction_error)
+    pairs = zip(report.reconstruction_error, report.untrained_error, strict=True)
+    n_no_better = sum(not error < bound * untrained for error, untrained in pairs)
+    n_alike = sum(not spread > _COLLAPSED for spread in report.reconstruction_spread)
+    n_constant = sum(not spread > _CONSTANT for spread in report.score_spread)
+    loss = report.discriminator_loss
+    found = {
+        "diverged": has_diverged,
+        "weights_did_not_move": bool(report.still_networks),
+        "no_better_than_untrained": 2 * n_no_better >= n_members,
+        "collapsed_generator": is_late and 2 * n_alike >= n_members,
+        "constant_scores": 2 * n_constant >= n_members,
+        "saturated_discriminator": loss is not None and abs(loss) < _SATURATED,
+    }
+    sentences = {
+        "diverged": (
+            "A loss or a weight was not finite, and earlier weights were restored: lower the "
+            "learning_rate, or scale X."
+        ),
+        "weights_did_not_move": (
+            f"No weight of {' and '.join(report.still_networks)} moved: raise the learning_rate, "
+            "and see that the losses have gradients."
+        ),
+        "no_better_than_untrained": (
+            f"{n_no_better} of {n_members} members reconstruct training samples no better than "
+            "before training: lower the learning_rate, or train for more epochs."
+        ),
+        "collapsed_generator": (
+            f"{n_alike} of {n_members} members reconstruct different samples alike: lower the "
+            "learning_rate, raise the weight of the reconstruction loss or latent_dim, or try "
+            "another random_state."
+        ),
+        "constant_scores": (
+            f"{n_constant} of {n_members} members give all training samples one score: lower the "
+            "learning_rate, or choose another score."
+        ),
+        "saturated_discriminator": (
+            f"The discriminator's loss is {loss}: it tells samples from generated ones without "
+            "fail, and teaches nothing. Lower the learning_rate, or give it dropout or spectral "
+            "normalisation (architecture)."
+        ),
+    }
+    return {name: sentences[name] for name, is_so in found.items() if is_so}

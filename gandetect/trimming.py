@@ -1,0 +1,63 @@
+"""Leaving out the samples that fit worst, since some of what is trained on may be anomalous."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gandetect.losses import mean_absolute_error
+
+Step = Callable[[Tensor, float], dict[str, Tensor]]
+
+
+def trimmed(
+    step: Step, nets: nn.ModuleDict, reconstruct: Callable[[Any, Tensor], Tensor], share: float
+) -> Step:
+    """A step that leaves out of its batch what the networks reconstruct worst.
+
+    Parameters
+    ----------
+    step : callable
+        ``step(x, progress)`` updates the networks.
+    nets : ModuleDict
+    reconstruct : callable
+        ``reconstruct(nets, x)`` gives reconstructions in the shape of x.
+    share : float in [0, 0.5]
+    """
+
+    def step_without_worst(x: Tensor, progress: float) -> dict[str, Tensor]:
+        nets.eval()  # batch statistics are to be those of the samples that are kept
+        with torch.no_grad():
+            errors = mean_absolute_error(x, reconstruct(nets, x))
+        nets.train()
+        return step(without_worst(x, errors, share), progress)
+
+    return step_without_worst
+
+
+def without_worst(x: Tensor, errors: Tensor, share: float) -> Tensor:
+    """The batch (K, B, ...) without those samples of each member that have the largest errors.
+
+    Parameters
+    ----------
+    x : Tensor of shape (K, B, ...)
+    errors : Tensor of shape (K, B)
+    share : float in [0, 0.5]
+        Of the batch, rounded up: leaving out a normal sample costs less than learning from an
+        anomaly. Two samples are kept, since batch statistics need two.
+    """
+    n_samples = x.shape[1]
+    n_kept = max(n_samples - math.ceil(share * n_samples), min(2, n_samples))
+    kept = errors.topk(n_kept, dim=1, largest=False).indices
+    return x[torch.arange(len(x), device=x.device)[:, None], kept]
+
+
+def rows_without_worst(rows: np.ndarray, errors: np.ndarray, share: float) -> np.ndarray:
+    """The rows, in their order, without the share of them that has the largest errors."""
+    n_kept = max(len(rows) - math.ceil(share * len(rows)), min(2, len(rows)))
+    return rows[np.sort(np.argsort(errors, kind="stable")[:n_kept])]
