@@ -71,11 +71,11 @@ COLUMNS = tuple(field.name for field in fields(Row))
 KEY = ("protocol", "name", "detector", "label", "params", "seed")
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
     """Read the whole rows of a CSV of results; a line that was cut short does not count."""
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        if tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"{path} has other columns than this benchmark; choose a new file.")
         return [row for row in reader if row["error"] is not None]
 
@@ -87,19 +87,23 @@ class Results:
     ----------
     path : Path
         Created with its header if it does not exist.
+    columns, key : sequence of str
+        The header, and the columns that tell a run from every other.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, columns: Sequence[str] = COLUMNS, key: Sequence[str] = KEY
+    ) -> None:
         self.path = path
         self.done: set[tuple[str, ...]] = set()
         if path.exists() and path.stat().st_size:
-            rows = read_rows(path)
-            self.done = {tuple(row[column] for column in KEY) for row in rows if not row["error"]}
+            rows = read_rows(path, columns)
+            self.done = {tuple(row[column] for column in key) for row in rows if not row["error"]}
             self._end_last_line()
         else:
-            self._append(COLUMNS)
+            self._append(columns)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Any) -> None:
         """Append a row, and have it on disk before the next run starts."""
         self._append(["" if value is None else str(value) for value in asdict(row).values()])
 

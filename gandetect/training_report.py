@@ -227,7 +227,7 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
         ),
         "weights_did_not_move": (
             f"No weight of {' and '.join(report.still_networks)} moved: raise the learning_rate, "
-            "and see that the losses have gradients."
+            "and see that the losses have gradients and weights above 0."
         ),
         "no_better_than_untrained": (
             f"{n_no_better} of {n_members} members reconstruct training samples no better than "

@@ -196,7 +196,8 @@ class TestWhoMovesWhen:
         ("optimizer", "cls"), [("adam", torch.optim.Adam), ("rmsprop", torch.optim.RMSprop)]
     )
     def test_optimizers(self, optimizer, cls):
-        detector = make(optimizer=optimizer, weight_decay=0.25, learning_rate=0.5).fit(X)
+        detector = make(optimizer=optimizer, weight_decay=0.25).fit(X)
+        detector.set_params(learning_rate=0.5)
         for built in detector._build_optimizers(detector.networks_).values():
             assert isinstance(built, cls)
             assert built.param_groups[0]["weight_decay"] == 0.25

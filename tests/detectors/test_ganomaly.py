@@ -76,7 +76,7 @@ def test_bce_asks_the_discriminator_to_take_reconstructions_for_real():
 @pytest.mark.parametrize("alone", ["adversarial", "reconstruction", "latent"])
 def test_each_loss_reaches_whom_it_should(alone):
     names = ("adversarial", "reconstruction", "latent")
-    detector = fitted(**{f"{name}_weight": float(name == alone) for name in names})
+    detector = fitted().set_params(**{f"{name}_weight": float(name == alone) for name in names})
     nets, optimizers = in_training(detector)
     before = {name: weights(net) for name, net in nets.items()}
     detector._train_step(nets, optimizers, batch(detector), 0.0)

@@ -1,0 +1,107 @@
+"""How much is lost when some of the training rows are anomalies, with and without `trim`.
+
+    python benchmarks/contamination.py --data DATA --detectors GANomaly --out contamination.csv
+
+The protocol is that of `quality.py` on the public sets, but for this: half of a set's anomalies are
+taken out first, and as many of them as make the share replace training rows. The test set, with
+the other half, is the same for every share. Where a set has too few anomalies for a share, all
+that there are are trained on; the CSV has their number. `trim` is one figure for every share, since
+whoever trains does not know the share.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from detectors import is_ours, make_detector
+from protocols import Split, data_file, split_rows
+from runs import Run, add_sets, grouped, mean_of, parser_of, print_table, rows_of, run_all
+from sklearn.metrics import roc_auc_score
+
+SHARES = (0.0, 0.01, 0.05, 0.1)
+
+
+@dataclass(kw_only=True)
+class ContaminatedRun(Run):
+    """One detector, fitted on rows of which a share is anomalous."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "trim", "share", "seed")
+
+    trim: float
+    share: float
+    auroc: float | None = None
+    n_train: int | None = None
+    n_trained_anomalies: int | None = None
+    fit_seconds: float | None = None
+
+
+def contaminated_split(folder: Path, name: str, share: float, seed: int) -> tuple[Split, int]:
+    """Split a set, with anomalies in the training rows; also return how many."""
+    with np.load(data_file(folder, "adbench", name), allow_pickle=False) as arrays:
+        X, y = arrays["X"], arrays["y"]
+    rng = np.random.default_rng(seed)
+    anomalous = rng.permutation(np.flatnonzero(y == 1))
+    spare = anomalous[: len(anomalous) // 2]
+    kept = np.setdiff1d(np.arange(len(X)), spare)
+    split = split_rows(X[kept], y[kept], seed)
+    n_anomalies = min(round(share * len(split.X_train)), len(spare))
+    X_train = split.X_train.copy()
+    X_train[rng.permutation(len(X_train))[:n_anomalies]] = X[spare[:n_anomalies]]
+    return split._replace(X_train=X_train), n_anomalies
+
+
+def measure(run: ContaminatedRun, data: Path) -> Iterator[ContaminatedRun]:
+    """Fit and score."""
+    split, run.n_trained_anomalies = contaminated_split(data, run.name, run.share, run.seed)
+    run.n_train = len(split.X_train)
+    params: dict[str, Any] = {"trim": run.trim} if is_ours(run.detector) else {}
+    detector = make_detector(run.detector, run.seed, standardise=True, **params)
+    start = time.perf_counter()
+    detector.fit(split.X_train)
+    run.fit_seconds = round(time.perf_counter() - start, 3)
+    scores = -detector.score_samples(split.X_test)
+    run.auroc = round(float(roc_auc_score(split.y_test, scores)), 6)
+    yield run
+
+
+def report(path: Path) -> None:
+    """Print the mean AUROC at each share, and the fall from none to the largest."""
+    lines = []
+    for (detector, trim), rows in grouped(
+        rows_of(path, ContaminatedRun), ["detector", "trim"]
+    ).items():
+        by_share = {float(share): group for (share,), group in grouped(rows, ["share"]).items()}
+        aurocs = [mean_of(by_share[share], "auroc") for share in sorted(by_share)]
+        title = f"{detector}, trim={trim}" if is_ours(detector) else detector
+        lines.append([title, *aurocs, aurocs[0] - aurocs[-1]])
+    shares = sorted({float(row["share"]) for row in rows_of(path, ContaminatedRun)})
+    print_table(["detector", *(f"{share:.0%} anomalous" for share in shares), "fall"], lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print its table."""
+    parser = parser_of(__doc__)
+    add_sets(parser)
+    parser.add_argument("--trim", type=float, default=0.1, help="of ours, beside trim=0")
+    args = parser.parse_args(argv)
+    planned = [
+        ContaminatedRun(name=name, detector=detector, trim=trim, share=share, seed=seed)
+        for name, seed, detector, share in itertools.product(
+            args.sets, args.seeds, ["knn", *args.detectors], SHARES
+        )
+        for trim in ((0.0, args.trim) if is_ours(detector) else (0.0,))
+    ]
+    went_well = run_all(planned, args, lambda run: measure(run, args.data))
+    report(args.out)
+    return 0 if went_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

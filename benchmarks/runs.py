@@ -1,0 +1,146 @@
+"""What the benchmarks of single promises share: runs that a CSV holds once each, and tables.
+
+A run is a dataclass with the columns of its CSV. Runs that the file already holds are skipped, and
+a run that ended in an error is tried again, as in `quality.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import sklearn
+import torch
+from protocols import ADBENCH_SETS, select
+from quality import Results, read_rows
+from threadpoolctl import threadpool_limits
+
+import gandetect
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run; a benchmark adds its own columns, of which `KEY` tells it from every other."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "seed")
+
+    name: str  # the data set
+    detector: str
+    seed: int
+    gandetect: str = gandetect.__version__
+    torch: str = torch.__version__
+    sklearn: str = sklearn.__version__
+    error: str = ""
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        """Return the header of the CSV."""
+        return tuple(field.name for field in fields(cls))
+
+
+R = TypeVar("R", bound=Run)
+
+
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of what all these benchmarks ask for."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--detectors", type=words, default=["GANomaly"], help="names, comma-separated")
+    add("--seeds", type=integers, default=[0, 1, 2], help="each fixes the data and the detector")
+    add("--out", type=Path, required=True, help="the CSV to append to")
+    add("--threads", type=int, default=1, help="CPU threads of one run")
+    return parser
+
+
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Add what a benchmark on the public sets asks for beside."""
+    parser.add_argument("--data", type=Path, required=True, help="folder with adbench/*.npz")
+    parser.add_argument(
+        "--sets",
+        type=lambda text: select("adbench", text),
+        default=ADBENCH_SETS,
+        help="all, tune, report or names",
+    )
+
+
+def run_all(
+    planned: Sequence[R], args: argparse.Namespace, measure: Callable[[R], Iterable[R]]
+) -> bool:
+    """Measure what the CSV does not hold yet; return whether all went well.
+
+    ``measure(run)`` gives the run, filled in, and others that came with it, as different scores of
+    one fitted detector do: a run whose row is then there is not measured itself.
+    """
+    kind = type(planned[0])
+    results = Results(args.out, kind.columns(), kind.KEY)
+    torch.set_num_threads(args.threads)
+    all_went_well = True
+    with threadpool_limits(args.threads):
+        for run in planned:
+            if _key(run) in results.done:
+                continue
+            try:
+                done = list(measure(run))
+            except Exception as error:  # a night's benchmark must outlive one broken run
+                traceback.print_exc()
+                run.error = f"{type(error).__name__}: {error}"
+                done, all_went_well = [run], False
+            for row in done:
+                if _key(row) not in results.done:
+                    results.add(row)
+                if not row.error:
+                    results.done.add(_key(row))
+            print(*_key(run), run.error or "done", flush=True)
+    return all_went_well
+
+
+def _key(run: Run) -> tuple[str, ...]:
+    return tuple(str(getattr(run, column)) for column in run.KEY)
+
+
+def rows_of(path: Path, kind: type[Run]) -> list[dict[str, str]]:
+    """Read the runs that went well."""
+    return [row for row in read_rows(path, kind.columns()) if not row["error"]]
+
+
+def grouped(
+    rows: Iterable[dict[str, str]], columns: Sequence[str]
+) -> dict[tuple[str, ...], list[dict[str, str]]]:
+    """Rows by what they have in these columns, in the order of the file."""
+    groups: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[column] for column in columns)].append(row)
+    return groups
+
+
+def mean_of(rows: Iterable[dict[str, str]], column: str) -> float:
+    """Mean over the sets of the mean over the seeds; rows without the number do not count."""
+    by_set = grouped([row for row in rows if row[column]], ["name"])
+    return float(np.mean([np.mean([float(r[column]) for r in group]) for group in by_set.values()]))
+
+
+def print_table(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+    """Print a table in Markdown, numbers with three digits."""
+    print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
+    for line in lines:
+        cells = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in line]
+        print(f"| {' | '.join(cells)} |")
+
+
+def words(text: str) -> list[str]:
+    """Read names that are separated by commas."""
+    return [word.strip() for word in text.split(",")]
+
+
+def integers(text: str) -> list[int]:
+    """Read integers that are separated by commas, or a range such as 0-49."""
+    first, dash, last = text.partition("-")
+    return list(range(int(first), int(last) + 1)) if dash else [int(i) for i in text.split(",")]

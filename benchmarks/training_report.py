@@ -1,0 +1,113 @@
+"""How often `training_report_` finds fault with healthy trainings, and with broken ones.
+
+    python benchmarks/training_report.py --detectors GANomaly --seeds 0-49 --out reports.csv
+
+Healthy are the default settings on real data that scikit-learn ships: rows of benign tumours (357
+by 30), rows of handwritten digits (1,797 by 64) and, with `--images`, the same digits as images.
+Broken are learning rates of 0 and 10 and gradients of 0, with the first three of the seeds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from detectors import our_detectors
+from numpy.typing import NDArray
+from runs import Run, grouped, parser_of, print_table, rows_of, run_all
+from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import ConvergenceWarning
+
+HEALTHY = "healthy"
+CASES: dict[str, dict[str, Any]] = {
+    HEALTHY: {},
+    "learning_rate=0": {"learning_rate": 0},
+    "learning_rate=10": {"learning_rate": 10},
+    "gradients of 0": {},
+}
+N_BROKEN_SEEDS = 3
+
+
+@dataclass(kw_only=True)
+class ReportRun(Run):
+    """One training and what was said about it."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "case", "seed")
+
+    case: str
+    n_warnings: int | None = None
+    problems: str = ""
+
+
+def data_of(name: str) -> NDArray:
+    """Return the samples of one of the sets."""
+    if name == "breast cancer":
+        X, y = load_breast_cancer(return_X_y=True)
+        return X[y == 1]
+    digits = load_digits()
+    return digits.images if name == "digits as images" else digits.data
+
+
+def without_gradients(Detector: type) -> type:
+    """Return the detector with networks whose gradients are all 0."""
+
+    class WithoutGradients(Detector):
+        def _build_networks(self, make: Any) -> dict[str, torch.nn.Module]:
+            networks = super()._build_networks(make)
+            for network in networks.values():
+                for parameter in network.parameters():
+                    if parameter.requires_grad:
+                        parameter.register_hook(torch.zeros_like)
+            return networks
+
+    return WithoutGradients
+
+
+def measure(run: ReportRun) -> Iterator[ReportRun]:
+    """Fit, and count the warnings."""
+    Detector = our_detectors()[run.detector]
+    if run.case == "gradients of 0":
+        Detector = without_gradients(Detector)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        detector = Detector(random_state=run.seed, **CASES[run.case]).fit(data_of(run.name))
+    run.n_warnings = sum(issubclass(w.category, ConvergenceWarning) for w in caught)
+    run.problems = " ".join(detector.training_report_.problems)
+    yield run
+
+
+def report(path: Path) -> None:
+    """Print how many of the trainings had a warning."""
+    lines = []
+    for key, rows in grouped(rows_of(path, ReportRun), ["name", "detector", "case"]).items():
+        n_warned = sum(int(row["n_warnings"]) > 0 for row in rows)
+        problems = " ".join(sorted({word for row in rows for word in row["problems"].split()}))
+        lines.append([*key, f"{n_warned} of {len(rows)}", problems])
+    print_table(["data", "detector", "case", "warned", "problems"], lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the benchmark and print its table."""
+    parser = parser_of(__doc__)
+    parser.set_defaults(seeds=list(range(50)), detectors=list(our_detectors()))
+    parser.add_argument("--images", action="store_true", help="also the digits as images")
+    args = parser.parse_args(argv)
+    names = ["breast cancer", "digits", *(["digits as images"] if args.images else [])]
+    planned = [
+        ReportRun(name=name, detector=detector, case=case, seed=seed)
+        for name, detector, case in itertools.product(names, args.detectors, CASES)
+        for seed in (args.seeds if case == HEALTHY else args.seeds[:N_BROKEN_SEEDS])
+    ]
+    went_well = run_all(planned, args, measure)
+    report(args.out)
+    return 0 if went_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
