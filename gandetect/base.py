@@ -404,7 +404,10 @@ class BaseDetector(
         learned["training_report_"] = beginning.report(self._run, self._scored_parts(parts))
         score_of = self._score_function(parts_of, calibration)
         scores = self._apply(score_of, source, held if len(held) else rows)
-        learned["threshold_"] = threshold_at_percentile(scores, 100 * self.contamination)
+        # Of training samples the share itself is flagged; of others, the share of new ones.
+        learned["threshold_"] = threshold_at_percentile(
+            scores, 100 * self.contamination, method="weibull" if len(held) else "linear"
+        )
         if len(held):
             learned["normal_scores_"] = np.sort(scores)
             learned["normal_scores_score_"] = self._score_definition()

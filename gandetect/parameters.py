@@ -55,7 +55,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         again when you do.
     validation_fraction : float in [0, 1), default=0.0
         Share of X kept from training. If there is any, ``history_`` has validation losses, and the
-        threshold is taken from these samples.
+        threshold and the p-values are taken from these samples: `contamination` is then the share
+        of new normal samples that it flags on average.
     trim : float in [0, 0.5], default=0.0
         Share of each batch that an update leaves out: the samples whose reconstructions are worst.
         For training data that hold anomalies: about the share you expect, or a little more. The

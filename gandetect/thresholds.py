@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 
-def threshold_at_percentile(anomaly_scores: np.ndarray, outlier_perc: float) -> float:
+def threshold_at_percentile(
+    anomaly_scores: np.ndarray,
+    outlier_perc: float,
+    *,
+    method: Literal["linear", "weibull"] = "linear",
+) -> float:
     """The threshold above which `outlier_perc` percent of the scores lie.
 
     A sample is flagged when its score is strictly greater than the threshold.
@@ -21,6 +28,11 @@ def threshold_at_percentile(anomaly_scores: np.ndarray, outlier_perc: float) -> 
         The percentage to flag. With 0 nothing that was given is flagged, with 100 everything is.
         Between the two the threshold is interpolated linearly between neighbouring scores; scores
         that tie with it are not flagged, so that ties flag fewer, never more.
+    method : {"linear", "weibull"}, default="linear"
+        Where between neighbouring scores, by numpy's names. With "weibull" this percentage of
+        *new* scores from the same source exceeds the threshold on average, however few scores
+        were given: of n of them, as long as the percentage is at least ``100 / (n + 1)``. With
+        "linear" it is more, by nearly ``100 / n`` points.
 
     Returns
     -------
@@ -43,7 +55,7 @@ def threshold_at_percentile(anomaly_scores: np.ndarray, outlier_perc: float) -> 
         raise ValueError(f"outlier_perc must be in [0, 100], got {outlier_perc!r}.")
     if outlier_perc == 100:
         return float(np.nextafter(np.min(anomaly_scores), -np.inf))
-    return float(np.percentile(anomaly_scores, 100 - outlier_perc))
+    return float(np.percentile(anomaly_scores, 100 - outlier_perc, method=method))
 
 
 def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:

@@ -28,6 +28,9 @@ _DIVERGED = 3.0
 _COLLAPSED = 1e-2
 # Spread of a part of the score, relative to its mean, that may be rounding in 32 bits.
 _CONSTANT = 1e-5
+# Growth of a network's weights that leaves nothing of how they began: activations that bound what
+# comes out, as for images, also bound the error by which it would show.
+_EXPLODED = 50.0
 # A discriminator's loss at which its gradients are too small to teach anybody.
 _SATURATED = 1e-6
 
@@ -44,14 +47,16 @@ class TrainingReport:
     ----------
     problems : dict of str to str
         What went wrong, and what to do; empty if nothing is known to be wrong. The keys are
-        "diverged", "weights_did_not_move", "no_better_than_untrained", "collapsed_generator",
-        "constant_scores" and "saturated_discriminator".
+        "diverged", "weights_did_not_move", "weights_exploded", "no_better_than_untrained",
+        "collapsed_generator", "constant_scores" and "saturated_discriminator".
     n_updates : int
     n_samples : int
         Different training samples whose reconstructions were looked at. Of fewer than 10 nothing
         is said to be wrong.
     still_networks : tuple of str
         Networks whose optimizer stepped without moving a weight.
+    weight_growth : dict of str to float
+        Of each network: Euclid's norm of its weights, over that before training.
     reconstruction_error, untrained_error : tuple of float
         Of each member: mean absolute error in scaled units, after and before training.
     reconstruction_spread : tuple of float
@@ -76,6 +81,7 @@ class TrainingReport:
     n_updates: int
     n_samples: int
     still_networks: tuple[str, ...]
+    weight_growth: dict[str, float]
     reconstruction_error: tuple[float, ...]
     untrained_error: tuple[float, ...]
     reconstruction_spread: tuple[float, ...]
@@ -163,6 +169,17 @@ class Beginning:
                 still.append(name)
         return tuple(still)
 
+    def weight_growth(self) -> dict[str, float]:
+        """How many times larger the weights of each network are now."""
+        growth = {}
+        for name, network in self.networks.items():
+            own = dict(network.named_parameters(prefix=name))
+            now = _size(own.values())
+            before = _size(self.weights[n] for n in own)
+            if before > 0:
+                growth[name] = now / before
+        return growth
+
     def report(self, run: Any, parts: Mapping[str, Tensor]) -> TrainingReport:
         """Judge what the training `run` made of the networks.
 
@@ -183,6 +200,7 @@ class Beginning:
             n_updates=run.n_updates,
             n_samples=now.n_samples,
             still_networks=still,
+            weight_growth=self.weight_growth(),
             reconstruction_error=tuple(now.error.tolist()),
             untrained_error=self.untrained_error,
             reconstruction_spread=tuple(now.spread.tolist()),
@@ -191,6 +209,12 @@ class Beginning:
         )
         report.problems.update(_problems(report, run.has_diverged))
         return report
+
+
+def _size(weights: Iterable[Tensor]) -> float:
+    """Euclid's norm of all weights together."""
+    norms = [torch.linalg.vector_norm(w.detach().double()) for w in weights]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
 def _relative_spread(values: Tensor) -> Tensor:
@@ -211,10 +235,12 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
     n_no_better = sum(not error < bound * untrained for error, untrained in pairs)
     n_alike = sum(not spread > _COLLAPSED for spread in report.reconstruction_spread)
     n_constant = sum(not spread > _CONSTANT for spread in report.score_spread)
+    exploded = [name for name, by in report.weight_growth.items() if not by < _EXPLODED]
     loss = report.discriminator_loss
     found = {
         "diverged": has_diverged,
         "weights_did_not_move": bool(report.still_networks),
+        "weights_exploded": bool(exploded),
         "no_better_than_untrained": 2 * n_no_better >= n_members,
         "collapsed_generator": is_late and 2 * n_alike >= n_members,
         "constant_scores": 2 * n_constant >= n_members,
@@ -229,14 +255,18 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
             f"No weight of {' and '.join(report.still_networks)} moved: raise the learning_rate, "
             "and see that the losses have gradients and weights above 0."
         ),
+        "weights_exploded": (
+            f"The weights of {' and '.join(exploded)} grew by a factor of {_EXPLODED:.0f} or more: "
+            "lower the learning_rate, or scale X."
+        ),
         "no_better_than_untrained": (
             f"{n_no_better} of {n_members} members reconstruct training samples no better than "
             "before training: lower the learning_rate, or train for more epochs."
         ),
         "collapsed_generator": (
-            f"{n_alike} of {n_members} members reconstruct different samples alike: lower the "
-            "learning_rate, raise the weight of the reconstruction loss or latent_dim, or try "
-            "another random_state."
+            f"{n_alike} of {n_members} members reconstruct different samples alike: train for "
+            "more epochs, change the learning_rate, or raise latent_dim or the weight of the "
+            "reconstruction loss."
         ),
         "constant_scores": (
             f"{n_constant} of {n_members} members give all training samples one score: lower the "

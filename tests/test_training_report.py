@@ -40,7 +40,7 @@ class TestFires:
     def test_for_a_learning_rate_of_10(self, Detector, make, rows, epochs):
         detector = make(Detector, learning_rate=10, epochs=epochs)
         report, warning = fitted_with_warning(detector, rows[:128])
-        assert report.problems.keys() & {"no_better_than_untrained", "diverged"}
+        assert report.problems.keys() & {"weights_exploded", "diverged"}
         assert "learning_rate" in str(warning.message).lower()
 
     @pytest.mark.parametrize("learning_rate", [0, 10])
@@ -123,10 +123,10 @@ class TestSilent:
         assert GANomalyDetector(epochs=1, n_estimators=1).fit(rows[:60]).training_report_
 
 
-def report_of(x, x_hat, *, n_updates=100, parts=None, loss=0.5, untrained=1.0):
+def report_of(x, x_hat, *, n_updates=100, parts=None, loss=0.5, untrained=1.0, step=0.1):
     """The report on a training of one weight, which moved."""
     networks = torch.nn.ModuleDict({"net": torch.nn.Linear(1, 1)})
-    optimizer = torch.optim.SGD(networks.parameters(), 0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(networks.parameters(), step, momentum=0.9)
     beginning = Beginning(
         networks,
         lambda: Reconstructions.of(x, x_hat),
@@ -166,6 +166,12 @@ class TestRules:
 
     def test_errors_that_are_not_finite(self, x):
         assert "no_better_than_untrained" in report_of(x, x * torch.inf, n_updates=1).problems
+
+    def test_weights_that_exploded(self, x):
+        assert report_of(x, x, step=1.0).problems == {}
+        report = report_of(x, x, step=1e3)
+        assert set(report.problems) == {"weights_exploded"}
+        assert report.weight_growth["net"] > 50
 
     def test_constant_scores(self, x):
         report = report_of(x, x, parts={"a": torch.full((1, 20), 3.0)}, n_updates=1)
