@@ -36,9 +36,6 @@ def write_archive(
 ) -> None:
     """Write a tree to a file, whole or not at all.
 
-    The file is written beside its place, flushed to the disk and then renamed, so that a full
-    disk or a lost process leaves an older file of that name as it was.
-
     Parameters
     ----------
     path : str or path
@@ -63,6 +60,9 @@ def write_archive(
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that takes its place, whole, when the block ends, and never if it raises.
+
+    It is written beside its place, flushed to the disk and then renamed, so that a full disk or a
+    lost process leaves an older file of that name as it was.
 
     Raises
     ------

@@ -203,8 +203,7 @@ class BaseDetector(
         check_is_fitted(self)
         check_score(self)
         source = read(self, X)
-        parts_of = self._parts_function(getattr(self, "neighbours_", None))
-        return self._apply(self._score_function(parts_of, self.calibration_), source)
+        return self._apply(self._fitted_score_function(), source)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``: negative for outliers.
@@ -225,9 +224,7 @@ class BaseDetector(
             was set.
         """
         scores = self.score_samples(X)
-        self._check_same_score(
-            self.threshold_score_, "The threshold was set", "call infer_threshold"
-        )
+        self._check_threshold()
         return scores - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:

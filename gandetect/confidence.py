@@ -171,6 +171,12 @@ class ConfidenceMixin(InferenceMixin):
         member_scores = self._member_score_function(parts_of, self.calibration_)
         return self._apply(lambda nets, x: member_scores(nets, x).std(0), read(self, X))
 
+    def _check_threshold(self) -> None:
+        """Raise ValueError if what the score is made of was changed after the threshold was set."""
+        self._check_same_score(
+            self.threshold_score_, "The threshold was set", "call infer_threshold"
+        )
+
     def _check_same_score(self, definition: dict[str, Any], what: str, remedy: str) -> None:
         """Raise ValueError if scores are computed in another way than by `definition`."""
         for name, now in self._score_definition().items():

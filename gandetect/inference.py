@@ -147,6 +147,11 @@ class InferenceMixin(SharedParameters):
 
         return parts_of
 
+    def _fitted_score_function(self) -> Callable[[Any, Tensor], Tensor]:
+        """The function of networks and a scaled batch (K, B, ...) that gives its scores (B,)."""
+        parts_of = self._parts_function(getattr(self, "neighbours_", None))
+        return self._score_function(parts_of, self.calibration_)
+
     def _score_function(
         self, parts_of: PartsFunction, calibration: Calibration
     ) -> Callable[[Any, Tensor], Tensor]:
@@ -192,7 +197,7 @@ class InferenceMixin(SharedParameters):
         """
         device = resolve_device(self.device)
         nets = self.networks_.to(device)
-        size = _block_size(self.sample_shape_)
+        size = block_size(self.sample_shape_)
         results = []
         with torch.inference_mode():
             for x, n_real in scoring_blocks(source, rows, self.scaler_, size, device):
@@ -206,7 +211,7 @@ def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
     return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
 
 
-def _block_size(sample_shape: tuple[int, ...]) -> int:
+def block_size(sample_shape: tuple[int, ...]) -> int:
     """Samples scored at once: as many as keep the operations busy and the memory small."""
     if len(sample_shape) == 1:
         return 512

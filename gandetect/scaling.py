@@ -101,6 +101,18 @@ class Scaler:
                 scaled[beyond] = np.copysign(compressed, scaled[beyond])
         return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
 
+    def of_tensor(self, x: Tensor) -> Tensor:
+        """Scale samples (n, ...) in float64 as `__call__` does, in operations that export."""
+        if self.kind == "none":
+            return x.float()
+        center, spread = self._as_tensors(x)
+        x = (x - center) / spread
+        if self.kind in ("standard", "robust"):
+            beyond = x.abs() - _KNEE
+            compressed = x.sign() * (_KNEE + beyond.clamp(min=0).log1p())
+            x = torch.where(beyond > 0, compressed, x)
+        return x.float()
+
     def inverse(self, x: Tensor) -> Tensor:
         """Back to the user's units: (..., *sample shape) on any device, differentiable."""
         if self.kind == "none":

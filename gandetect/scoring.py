@@ -13,6 +13,8 @@ Part = Tensor | Callable[[], Tensor]
 
 # Neighbours whose distances are averaged, as in k-nearest-neighbour detectors.
 _N_NEIGHBOURS = 5
+# How far, of its norm, a code may come out elsewhere: exported, or on another device.
+_ROUNDING = 2e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +63,28 @@ class Neighbours:
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of codes (K, B, latent_dim) to the nearest training codes: (K, B).
 
-        A training code at no distance at all is passed over, once: it is the sample's own, and a
-        training sample must not look nearer to the others than a new one does.
+        A training code at no distance but that of rounding is passed over, once: it is the
+        sample's own, and a training sample must not look nearer to the others than a new one does.
         """
         codes = self.codes.to(z.device)
         n_nearest = min(_N_NEIGHBOURS + 1, codes.shape[1])
-        # The fast distances find the nearest; only theirs are then taken without rounding.
-        nearest = torch.cdist(z, codes).topk(n_nearest, dim=-1, largest=False).indices
-        members = torch.arange(len(codes), device=z.device)[:, None, None]
-        differences = codes[members, nearest] - z[:, :, None]
+        # A matrix product finds the nearest: squared distances from the centre of the codes, where
+        # they lose the fewest digits, but for a term that is the same for all codes.
+        center = codes.mean(dim=1, keepdim=True)
+        centred = codes - center
+        norms = centred.square().sum(-1).unsqueeze(1)
+        nearest = torch.baddbmm(norms, z - center, centred.mT, alpha=-2).topk(
+            n_nearest, dim=-1, largest=False
+        )
+        # Only theirs are then taken without rounding.
+        members = torch.arange(codes.shape[0], device=z.device)[:, None, None]
+        differences = codes[members, nearest.indices] - z[:, :, None]
         distances = torch.linalg.vector_norm(differences, dim=-1).sort(dim=-1).values
         if n_nearest == 1:
             return distances[..., 0]
-        is_own = distances[..., 0] == 0
+        usual_norm = torch.linalg.vector_norm(codes, dim=-1).mean(dim=1, keepdim=True)
+        norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), usual_norm)
+        is_own = distances[..., 0] <= _ROUNDING * norm
         return torch.where(is_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
 
 

@@ -40,23 +40,29 @@ LEVELS = [
     {"base"},
     {"detectors"},
     {"datasets", "loading", "plotting"},
-    {"__init__", "__main__", "cli", "demo"},
+    {"__init__", "__main__", "cli", "demo", "export"},
 ]
 # What comes with extras, or is slow to import: only inside the function that needs it.
 EXTRAS = {
     "IPython",
     "PIL",
+    "dask",
+    "distributed",
     "matplotlib",
     "onnx",
     "onnxruntime",
+    "onnxscript",
     "pandas",
     "polars",
     "pyarrow",
     "pyod",
+    "ray",
     "rich",
     "skimage",
     "tensorboard",
+    "starlette",
     "torchvision",
+    "uvicorn",
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gandetect import GANomalyDetector
-from gandetect.inference import _block_size, thinned
+from gandetect.inference import block_size, thinned
 
 
 @pytest.mark.parametrize("n_max", [1, 2, 7, 10, 11])
@@ -33,7 +33,7 @@ def test_thinned_rows_are_evenly_spread(n_max):
     ],
 )
 def test_blocks_of_large_samples_are_small(sample_shape, size):
-    assert _block_size(sample_shape) == size
+    assert block_size(sample_shape) == size
 
 
 def test_more_rows_than_are_calibrated_on(Detector, make, rows, monkeypatch):

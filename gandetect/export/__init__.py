@@ -1,0 +1,19 @@
+"""Fitted detectors as files that need no gandetect to be run: ONNX and torch.export.
+
+The file holds the whole path from a sample in the user's units to its anomaly score and label,
+and a certificate of how near that comes to the detector itself.
+"""
+
+from gandetect.export.certificate import Certificate, ParityError
+from gandetect.export.formats import load_onnx, load_torch_export, to_onnx, to_torch_export
+from gandetect.export.scorer import ExportedScorer
+
+__all__ = [
+    "Certificate",
+    "ExportedScorer",
+    "ParityError",
+    "load_onnx",
+    "load_torch_export",
+    "to_onnx",
+    "to_torch_export",
+]

@@ -1,0 +1,118 @@
+"""What certificates accept and refuse, by hand; and certificates that are damaged."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from gandetect import ArchiveError, GANomalyDetector
+from gandetect.export.certificate import Certificate, ParityError, certify
+
+CERTIFICATE = Certificate(
+    detector="D",
+    gandetect="1",
+    torch="2",
+    input_shape=(2,),
+    feature_names=["a", "b"],
+    threshold=1.5,
+    block_size=4,
+    unit=1.0,
+    max_difference=0.0,
+    X=np.arange(6, dtype=np.float32).reshape(3, 2),
+    anomaly_score=np.array([0.0, 1.0, 1000.0]),
+)
+LABELS = np.array([1, 1, -1])
+
+
+class TestCheck:
+    def test_relative_above_the_unit_and_absolute_below(self):
+        assert CERTIFICATE.difference(np.array([1e-6, 1.0, 1000.0])) == pytest.approx(1e-6)
+        assert CERTIFICATE.difference(np.array([0.0, 1.0, 1000.5])) == pytest.approx(5e-4)
+
+    def test_the_unit(self):
+        certificate = dataclasses.replace(CERTIFICATE, unit=0.01)
+        assert certificate.difference(np.array([1e-6, 1.0, 1000.0])) == pytest.approx(1e-4)
+
+    def test_what_is_near_enough(self):
+        scores = CERTIFICATE.anomaly_score + np.array([9e-6, -9e-6, 9e-3])
+        assert CERTIFICATE.check(scores, LABELS) == pytest.approx(9e-6)
+
+    @pytest.mark.parametrize("error", [[2e-5, 0, 0], [0, 0, 2e-2], [np.nan, 0, 0]])
+    def test_what_is_not(self, error):
+        with pytest.raises(ParityError, match="differs"):
+            CERTIFICATE.check(CERTIFICATE.anomaly_score + error, LABELS)
+
+    def test_wrong_labels(self):
+        with pytest.raises(ParityError, match="labels"):
+            CERTIFICATE.check(CERTIFICATE.anomaly_score, np.array([1, -1, -1]))
+
+    def test_on_the_threshold_either_label_will_do(self):
+        certificate = dataclasses.replace(CERTIFICATE, threshold=1.0)
+        for label in (1, -1):
+            certificate.check(CERTIFICATE.anomaly_score, np.array([1, label, -1]))
+
+
+class TestText:
+    def test_there_and_back(self):
+        found = Certificate.from_json(CERTIFICATE.to_json(), "file")
+        for field in dataclasses.fields(Certificate):
+            ours, theirs = getattr(CERTIFICATE, field.name), getattr(found, field.name)
+            np.testing.assert_array_equal(ours, theirs)
+            assert type(ours) is type(theirs)
+        assert found.X.dtype == np.float32
+
+    @pytest.mark.parametrize("text", [None, ""])
+    def test_none(self, text):
+        with pytest.raises(ArchiveError, match="no certificate"):
+            Certificate.from_json(text, "file")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"format": 2},
+            {"input_shape": [3]},
+            {"input_shape": None},
+            {"block_size": 0},
+            {"threshold": "high"},
+            {"unknown": 1},
+            {"anomaly_score": {"dtype": "float64", "shape": [0], "data": ""}},
+            {"X": {"dtype": "object", "shape": [1], "data": ""}},
+            {"X": {"dtype": "float32", "shape": [3, 2], "data": "AAAA"}},
+            {"X": []},
+        ],
+        ids=str,
+    )
+    def test_damaged(self, change):
+        text = json.dumps({**json.loads(CERTIFICATE.to_json()), **change})
+        with pytest.raises(ArchiveError, match="damaged"):
+            Certificate.from_json(text, "file")
+
+    @pytest.mark.parametrize("text", ["{", "[]", "1", "[" * 100_000])
+    def test_no_certificate_at_all(self, text):
+        with pytest.raises(ArchiveError, match="damaged"):
+            Certificate.from_json(text, "file")
+
+
+class TestReference:
+    def test_drawn(self, fitted_and_X):
+        fitted, _ = fitted_and_X
+        certificate = certify(fitted)
+        assert certificate.X.shape[1:] == fitted.input_shape_
+        assert len(certificate.X) >= 4
+        np.testing.assert_array_equal(
+            certificate.anomaly_score, fitted.anomaly_score(certificate.X)
+        )
+        np.testing.assert_array_equal(certificate.X, certify(fitted).X)
+
+    def test_given(self, fitted_and_X):
+        fitted, X = fitted_and_X
+        certificate = certify(fitted, X)
+        np.testing.assert_array_equal(certificate.X[0], X[0])
+        np.testing.assert_array_equal(certificate.X[-1], X[-1])
+        assert len(certificate.X) <= 256
+
+    def test_the_unit_of_a_published_score(self, rows):
+        detector = GANomalyDetector(epochs=1, n_estimators=1, score="paper").fit(rows[:50])
+        certificate = certify(detector)
+        assert certificate.unit == certificate.anomaly_score.std()
