@@ -9,6 +9,13 @@ from gandetect.callbacks import (
     TensorBoardLog,
 )
 from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
+from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
+from gandetect.detectors import (
+    AdversarialVAEDetector,
+    ALOCCDetector,
+    BiGANDetector,
+    GANomalyDetector,
+)
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 from gandetect.run_folder import RunFolder
@@ -19,6 +26,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "MLP",
     "ALOCCDetector",
+    "AdversarialVAEDetector",
     "ArchiveError",
     "BaseDetector",
     "BiGANDetector",

@@ -110,6 +110,11 @@ class BaseDetector(
         difference = (x - self._reconstruct(nets, x)).abs()
         return difference.mean(dim=2) if difference.ndim == 5 else difference
 
+    def _prepare(
+        self, source: Source, rows: np.ndarray, y: Any, device: torch.device, go_on: bool
+    ) -> None:
+        """Before training: learn what the losses need of the training samples `rows`, and of y."""
+
     def _check_own_parameters(self) -> None:
         """Raise TypeError or ValueError for a parameter of the method that cannot be used."""
 
@@ -312,6 +317,7 @@ class BaseDetector(
             is_image = self._is_fitted_to_images()
             self.scaler_ = Scaler.fitted(self.scaling, blocks(source), is_image)
             self.networks_ = self._make_networks()
+        self._prepare(source, rows, y, device, go_on)
         nets = self.networks_.to(device)
         data = TrainingData(source, rows, self.scaler_, self.n_members_, self.batch_size, device)
         history = list(self.history_) if go_on else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from gandetect import detectors
 from gandetect.archive import ArchiveError, read_archive
@@ -10,7 +11,7 @@ from gandetect.base import BaseDetector
 from gandetect.persistence import SAVED_CLASSES
 
 
-def load(path: str | os.PathLike[str]) -> BaseDetector:
+def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     """Load a detector that `save` wrote; its scores are the same bits.
 
     Only this package's own detectors are made, and only from data: a file names its detector, and
@@ -19,6 +20,9 @@ def load(path: str | os.PathLike[str]) -> BaseDetector:
     Parameters
     ----------
     path : str or path
+    **given
+        The parameters that `save` left out because they are code of your own, such as the torch
+        network of an `AdversarialVAEDetector`: ``load(path, classifier=network)``.
 
     Returns
     -------
@@ -30,6 +34,8 @@ def load(path: str | os.PathLike[str]) -> BaseDetector:
         If there is no such file.
     ArchiveError
         If the file is damaged, or not a detector of this package.
+    TypeError
+        If a parameter that the file left out is not given, or another one is.
 
     Examples
     --------
@@ -46,4 +52,4 @@ def load(path: str | os.PathLike[str]) -> BaseDetector:
     name = read_archive(path, SAVED_CLASSES).get("detector")
     if name not in detectors.__all__:
         raise ArchiveError(f"{str(path)!r} holds no detector of gandetect, but {name!r}.")
-    return getattr(detectors, name).load(path)
+    return getattr(detectors, name).load(path, **given)

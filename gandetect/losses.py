@@ -7,6 +7,7 @@ it is, so that a loss and the score made from it cannot drift apart.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -44,6 +45,37 @@ def loss_as_real(logits: Tensor, label: float = 1.0) -> Tensor:
 def loss_as_fake(logits: Tensor) -> Tensor:
     """Binary cross-entropy of discriminator logits (K, B) against the label of fake samples."""
     return F.softplus(logits)
+
+
+def divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of distributions over the last axis, KL(p, q)."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Mean over the dimensions of a code of its KL divergence from the standard normal."""
+    return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).mean(-1)
+
+
+def gaussian_error(x: Tensor, x_hat: Tensor, scale: Tensor) -> Tensor:
+    """Negative log-likelihood of samples under a normal distribution around x_hat.
+
+    Parameters
+    ----------
+    x, x_hat : Tensor of shape (K, B, ...)
+    scale : Tensor of shape (), (d,) or (d, d)
+        Standard deviation of all values, of each value, or the Cholesky factor of a covariance.
+    """
+    difference = (x - x_hat).flatten(2)
+    d = difference.shape[-1]
+    if scale.ndim == 2:
+        flat = torch.linalg.solve_triangular(scale, difference.flatten(0, 1).mT, upper=False)
+        squares = flat.square().sum(0).unflatten(0, difference.shape[:2])
+        log_determinant = scale.diagonal().log().sum()
+    else:
+        squares = (difference / scale).square().sum(-1)
+        log_determinant = scale.expand(d).log().sum()
+    return squares / 2 + log_determinant + d * math.log(2 * math.pi) / 2
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.device import isolated_seed
 from gandetect.networks import ARCHITECTURES
 from gandetect.scaling import Scaler
@@ -19,7 +20,15 @@ from gandetect.shared import Learned
 from gandetect.training_report import TrainingReport
 
 # The only classes that a saved file may hold, beside numbers, words and tensors.
-SAVED_CLASSES = (Scaler, Calibration, Neighbours, TrainingReport, *ARCHITECTURES)
+SAVED_CLASSES = (
+    Scaler,
+    Calibration,
+    Neighbours,
+    TrainingReport,
+    LabelledClassifier,
+    *FORMS,
+    *ARCHITECTURES,
+)
 
 
 def is_learned(name: str) -> bool:
@@ -27,8 +36,15 @@ def is_learned(name: str) -> bool:
     return name.endswith("_") and not name.startswith("_") and name != "networks_"
 
 
+def _is_code(value: Any) -> bool:
+    return not (value is None or isinstance(value, (bool, int, float, str, *SAVED_CLASSES)))
+
+
 class PersistenceMixin(Learned):
     """Networks travel as weights on the CPU, and are rebuilt from the parameters."""
+
+    # Parameters that may be code of the user's: left out of a file, and given again to `load`.
+    code_parameters: ClassVar[tuple[str, ...]] = ()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted detector as data only: JSON and tensors in one safetensors file.
@@ -41,28 +57,40 @@ class PersistenceMixin(Learned):
         Raises
         ------
         TypeError
-            If a parameter is not data, such as a network or a function of your own.
+            If a parameter is not data, such as an architecture of your own.
         """
         check_is_fitted(self)
-        parameters = self.get_params(deep=False)
+        parameters = self._saved_parameters()
         if not isinstance(parameters["random_state"], Integral | None):
             parameters["random_state"] = None  # a generator's state is no part of what was learned
-        learned = {name: value for name, value in vars(self).items() if is_learned(name)}
+        left_out = [name for name in self.code_parameters if _is_code(parameters[name])]
+        for name in left_out:
+            del parameters[name]
         tree = {
             "detector": type(self).__name__,
             "parameters": parameters,
-            "learned": learned,
+            "left_out": left_out,
+            "learned": self._saved_learned(),
             "networks": dict(self.networks_.state_dict()),
         }
         write_archive(path, tree, SAVED_CLASSES)
 
+    def _saved_parameters(self) -> dict[str, Any]:
+        return self.get_params(deep=False)
+
+    def _saved_learned(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if is_learned(name)}
+
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], **given: Any) -> Self:
         """Load a detector of this class that `save` wrote; its scores are the same bits.
 
         Parameters
         ----------
         path : str or path
+        **given
+            The parameters that `save` left out because they are code of your own, such as
+            ``classifier=network``.
 
         Returns
         -------
@@ -74,6 +102,8 @@ class PersistenceMixin(Learned):
             If there is no such file.
         ArchiveError
             If the file is damaged or holds something else.
+        TypeError
+            If a parameter that the file left out is not given, or another one is.
         """
         tree = read_archive(path, SAVED_CLASSES)
         if tree.get("detector") != cls.__name__:
@@ -81,8 +111,15 @@ class PersistenceMixin(Learned):
                 f"{str(path)!r} holds a {tree.get('detector')}, not a {cls.__name__}: use "
                 "gandetect.load."
             )
+        left_out = tree.get("left_out", [])
+        if set(left_out) != set(given):
+            wanted = ", ".join(f"{name}=..." for name in left_out) or "no parameters"
+            raise TypeError(
+                f"{str(path)!r} leaves out {left_out}, which were code of your own and no data: "
+                f"pass {wanted} to load; got {sorted(given)}."
+            )
         try:
-            detector = cls(**tree["parameters"])
+            detector = cls(**tree["parameters"], **given)
             unknown = [name for name in tree["learned"] if not is_learned(name)]
             if unknown:
                 raise ValueError(f"it has attributes that no detector learns: {unknown}")

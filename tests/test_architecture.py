@@ -13,9 +13,12 @@ PACKAGE = ROOT / "gandetect"
 # Where a module stands: it may import what is as high as itself or lower.
 FLOOR = {
     "archive",
+    "attacks",
     "callbacks",
     "confidence",
+    "classifiers",
     "data",
+    "defence",
     "device",
     "images",
     "inference",
@@ -48,6 +51,8 @@ EXTRAS = {
     "PIL",
     "dask",
     "distributed",
+    "eagerpy",
+    "foolbox",
     "matplotlib",
     "onnx",
     "onnxruntime",

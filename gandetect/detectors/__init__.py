@@ -1,7 +1,8 @@
 """The detectors: one file a published method."""
 
+from gandetect.detectors.adversarial_vae import AdversarialVAEDetector
 from gandetect.detectors.alocc import ALOCCDetector
 from gandetect.detectors.bigan import BiGANDetector
 from gandetect.detectors.ganomaly import GANomalyDetector
 
-__all__ = ["ALOCCDetector", "BiGANDetector", "GANomalyDetector"]
+__all__ = ["ALOCCDetector", "AdversarialVAEDetector", "BiGANDetector", "GANomalyDetector"]

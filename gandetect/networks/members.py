@@ -9,6 +9,7 @@ through convolutions with one group a member. Members share no weight and no sta
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -49,6 +50,18 @@ class _OverProcesses:
 
 class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
     """Batch normalisation of maps (B, K * C, H, W)."""
+
+
+class PerMember(nn.Module):
+    """One network of the user's own a member, run one after another: (K, B, ...) to (K, B, ...)."""
+
+    def __init__(self, networks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give every network its own member's batch."""
+        return torch.stack([net(part) for net, part in zip(self.networks, x, strict=True)])
 
 
 class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):

@@ -1,0 +1,47 @@
+"""A small classifier learned from labels, where the user has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from gandetect.classifiers.forms import DenseClassifier
+from gandetect.classifiers.surrogate import trained_network
+
+
+def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """The classes in y, and the number of each sample's class.
+
+    Raises
+    ------
+    ValueError
+        If y is not one label a sample, is continuous, or has fewer than two classes.
+    """
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_samples:
+        raise ValueError(f"y has {len(y)} labels, but X has {n_samples} samples.")
+    check_classification_targets(y)
+    classes, numbers = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y has one class, {classes[0]!r}: a classifier can be learned from two or more. To "
+            "detect outliers without a classifier, call fit(X) without y."
+        )
+    return classes, numbers
+
+
+def learned_from_labels(X: np.ndarray, numbers: np.ndarray, n_classes: int) -> DenseClassifier:
+    """A network of two hidden layers of 64 units.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Rows in their own units.
+    numbers : ndarray of int of shape (n,)
+        Of their classes.
+    n_classes : int
+    """
+    return trained_network(X, np.eye(n_classes)[numbers])

@@ -1,0 +1,101 @@
+"""A small network that learns to answer as a classifier does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gandetect.classifiers.forms import DenseClassifier
+
+_HIDDEN_DIMS = (64, 64)
+_UPDATES = 1500
+_BATCH_SIZE = 128
+_LEARNING_RATE = 2e-3
+_WEIGHT_DECAY = 1e-4
+
+
+def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
+    """Learn probabilities from rows, with random numbers from torch's generator.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        In their own units; they are standardised inside, which the result has folded in.
+    p : ndarray of shape (n, n_classes)
+        Probabilities; of labels, ones and zeros.
+    """
+    center, spread = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
+    spread = np.where(spread > 0, spread, 1.0)
+    x = torch.from_numpy((X - center) / spread).float()
+    target = torch.from_numpy(p).float()
+    dims = (x.shape[1], *_HIDDEN_DIMS, target.shape[1])
+    layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(dims)]
+    network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    optimizer = torch.optim.AdamW(
+        network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _UPDATES)
+    n_updates = 0
+    while n_updates < _UPDATES:
+        for rows in torch.randperm(len(x)).split(_BATCH_SIZE)[: _UPDATES - n_updates]:
+            loss = nn.functional.cross_entropy(network(x[rows]), target[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            n_updates += 1
+    form = DenseClassifier(
+        tuple(layer.weight.detach().double().T.contiguous() for layer in layers),
+        tuple(layer.bias.detach().double() for layer in layers),
+        "relu",
+    )
+    return form.after(torch.diag(torch.from_numpy(1 / spread)), torch.from_numpy(-center / spread))
+
+
+def distilled(
+    predict_proba: Callable[[np.ndarray], np.ndarray], X: np.ndarray
+) -> tuple[DenseClassifier, float, float]:
+    """A network that imitates a classifier, and how well it does.
+
+    It learns from three parts of X and from points between and around its rows, which is where
+    reconstructions and attacks lie, and is measured on the fourth part.
+
+    Parameters
+    ----------
+    predict_proba : callable
+        From rows (n, d) to probabilities (n, n_classes).
+    X : ndarray of shape (n, d)
+
+    Returns
+    -------
+    network : DenseClassifier
+    agreement : float
+        Share of the held-out rows to which both give the same class.
+    mean_difference : float
+        Mean absolute difference of their probabilities there.
+    """
+    order = torch.randperm(len(X)).numpy()
+    held, rows = X[order[: max(len(X) // 4, 1)]], X[order[len(X) // 4 :]]
+    inputs = np.concatenate([rows, *(_around(rows) for _ in range(2))])
+    network = trained_network(inputs, predict_proba(inputs))
+    asked, answered = predict_proba(held), _probabilities(network, held)
+    agreement = float(np.mean(asked.argmax(1) == answered.argmax(1)))
+    return network, agreement, float(np.abs(asked - answered).mean())
+
+
+def _around(X: np.ndarray) -> np.ndarray:
+    """Points between pairs of rows, with some noise."""
+    share = torch.rand(len(X), 1).numpy()
+    others = X[torch.randperm(len(X)).numpy()]
+    noise = torch.randn(X.shape).numpy() * X.std(0) * (0.3 / math.sqrt(2))
+    return share * X + (1 - share) * others + noise
+
+
+def _probabilities(network: DenseClassifier, X: np.ndarray) -> np.ndarray:
+    log_p: Tensor = network.log_probabilities(torch.from_numpy(np.asarray(X, dtype=np.float64)))
+    return log_p.exp().numpy()

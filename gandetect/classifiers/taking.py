@@ -1,0 +1,141 @@
+"""From what the user passes as `classifier` to one that a detector can use, or a typed error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from gandetect.classifiers.conversion import Form, converted
+from gandetect.classifiers.forms import FORMS, LabelledClassifier
+from gandetect.classifiers.module import TOLERANCE, ModuleClassifier, found_output
+
+
+def unwrapped(given: Any) -> Any:
+    """What stands inside scikit-learn's FrozenEstimator."""
+    return given.estimator if isinstance(given, FrozenEstimator) else given
+
+
+def taken(given: Any, output: str, x: Tensor) -> Form | ModuleClassifier | None:
+    """A classifier that is differentiable as it is.
+
+    Parameters
+    ----------
+    given : nn.Module, fitted classifier, or one of `FORMS`
+    output : {"auto", "logits", "probabilities"}
+        What a module returns; "auto" finds out.
+    x : Tensor of shape (n, *sample_shape)
+        Samples in the units of X, to try a module with.
+
+    Returns
+    -------
+    Form, ModuleClassifier or None
+        None for a classifier that has to be imitated.
+
+    Raises
+    ------
+    NotFittedError
+        If it is an estimator that is not fitted.
+    TypeError
+        If it is no classifier, or cannot be copied.
+    ValueError
+        If it does not take samples of this shape.
+    """
+    given = unwrapped(given)
+    if isinstance(given, LabelledClassifier):
+        return given.form
+    if isinstance(given, FORMS):
+        return given
+    if isinstance(given, nn.Module):
+        return _taken_module(given, output, x)
+    if isinstance(given, type) or not hasattr(given, "fit"):
+        raise TypeError(
+            "classifier must be a torch nn.Module, a fitted scikit-learn classifier or None, got "
+            f"{given!r}."
+        )
+    _check_fitted(given)
+    n_features = int(np.prod(x.shape[1:]))
+    expected = getattr(given, "n_features_in_", n_features)
+    if expected != n_features:
+        raise ValueError(
+            f"The classifier {type(given).__name__} was fitted to {expected} features, but X has "
+            f"{n_features}: give the detector what the classifier gets."
+        )
+    form = converted(given)
+    if form is None and not hasattr(given, "predict_proba"):
+        raise TypeError(
+            f"The classifier {type(given).__name__} can be neither differentiated nor asked for "
+            "probabilities: give one that has predict_proba, for instance by way of "
+            "sklearn.calibration.CalibratedClassifierCV, or a torch nn.Module."
+        )
+    return form
+
+
+def classes_of(given: Any, n_classes: int) -> np.ndarray:
+    """The labels of the classes; a module's are numbers from 0."""
+    classes = getattr(unwrapped(given), "classes_", None)
+    return np.arange(n_classes) if classes is None else np.asarray(classes)
+
+
+def check_answers(classifier: Any, x: Tensor) -> int:
+    """Try a classifier on samples in its layout; the number of its classes.
+
+    Raises
+    ------
+    ValueError
+        If the answers are not finite, not one row a sample, or not of several classes.
+    """
+    log_p = classifier.log_probabilities(x)
+    if log_p.ndim != 2 or len(log_p) != len(x) or log_p.shape[1] < 2:
+        raise ValueError(
+            f"The classifier answers {len(x)} samples with an array of shape "
+            f"{tuple(log_p.shape)}: it must be (n_samples, n_classes) with at least two classes."
+        )
+    if not bool(log_p.isfinite().all()):
+        raise ValueError("The classifier's answers to samples of X are not all finite numbers.")
+    return log_p.shape[1]
+
+
+def _check_fitted(estimator: Any) -> None:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise NotFittedError(
+            f"The classifier {type(estimator).__name__} is not fitted. Fit it first. If it was: "
+            "clone, and with it cross-validation and grid search, makes an unfitted copy of every "
+            "estimator; pass classifier=FrozenEstimator(fitted) from sklearn.frozen, which it "
+            "leaves alone."
+        ) from error
+
+
+def _taken_module(given: nn.Module, output: str, x: Tensor) -> ModuleClassifier:
+    classifier = ModuleClassifier(given, "logits")
+    with torch.no_grad():
+        try:
+            classifier.to(x.device)
+            answer = classifier.raw(x)
+        except Exception as error:
+            raise ValueError(
+                f"The classifier {type(given).__name__} cannot be applied to samples of shape "
+                f"{tuple(x.shape[1:])}, channels first, in the units of X: {error}"
+            ) from error
+        if not isinstance(answer, Tensor) or answer.ndim != 2:
+            raise ValueError(
+                "The classifier must return a tensor (n_samples, n_classes), got "
+                f"{tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__}."
+            )
+    found = found_output(answer)
+    looks_like_both = found == "logits" and bool(((answer >= 0) & (answer <= 1)).all())
+    if found == "logits" and (output == "probabilities" or (output == "auto" and looks_like_both)):
+        raise ValueError(
+            f"The classifier's answers (the first: {answer[0].tolist()}) are no probabilities: "
+            f"some are negative or a row does not sum to 1 within {TOLERANCE}. End it with a "
+            "softmax, or pass classifier_output='logits' if that is what they are."
+        )
+    classifier.output = found if output == "auto" else output
+    return classifier
