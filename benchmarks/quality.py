@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import csv
 import importlib
 import itertools
 import json
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import results_file
 import torch
 from detectors import is_ours, make_detector
 from numpy.typing import NDArray
@@ -61,61 +61,19 @@ class Row:
     pyod: str
     error: str = ""
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What tells this run from every other, as text."""
-        return tuple(str(getattr(self, column)) for column in KEY)
-
 
 COLUMNS = tuple(field.name for field in fields(Row))
 KEY = ("protocol", "name", "detector", "label", "params", "seed")
 
 
-def read_rows(path: Path, columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
-    """Read the whole rows of a CSV of results; a line that was cut short does not count."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != tuple(columns):
-            raise ValueError(f"{path} has other columns than this benchmark; choose a new file.")
-        return [row for row in reader if row["error"] is not None]
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Read the whole rows of a CSV of this benchmark."""
+    return results_file.read_rows(path, COLUMNS)
 
 
-class Results:
-    """The CSV that results are appended to.
-
-    Parameters
-    ----------
-    path : Path
-        Created with its header if it does not exist.
-    columns, key : sequence of str
-        The header, and the columns that tell a run from every other.
-    """
-
-    def __init__(
-        self, path: Path, columns: Sequence[str] = COLUMNS, key: Sequence[str] = KEY
-    ) -> None:
-        self.path = path
-        self.done: set[tuple[str, ...]] = set()
-        if path.exists() and path.stat().st_size:
-            rows = read_rows(path, columns)
-            self.done = {tuple(row[column] for column in key) for row in rows if not row["error"]}
-            self._end_last_line()
-        else:
-            self._append(columns)
-
-    def add(self, row: Any) -> None:
-        """Append a row, and have it on disk before the next run starts."""
-        self._append(["" if value is None else str(value) for value in asdict(row).values()])
-
-    def _append(self, cells: Sequence[str]) -> None:
-        with self.path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(cells)
-
-    def _end_last_line(self) -> None:
-        # After a run that was killed while writing, the next row must not join its half line.
-        if not self.path.read_bytes().endswith(b"\n"):
-            with self.path.open("a") as file:
-                file.write("\n")
+def open_results(path: Path) -> results_file.Results:
+    """Open the CSV to append to."""
+    return results_file.Results(path, COLUMNS, KEY)
 
 
 def measure(split: Split, row: Row, params: dict[str, Any], *, paper: bool) -> None:
@@ -273,9 +231,9 @@ def _assignment(text: str) -> tuple[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; return 1 if any run ended in an error."""
     args = parse_arguments(argv)
-    results = Results(args.out)
+    results = open_results(args.out)
     planned = list(planned_rows(args))
-    to_do = [row for row in planned if row.key not in results.done]
+    to_do = [row for row in planned if results.key_of(asdict(row)) not in results.done]
     print(f"{len(planned)} runs, {len(planned) - len(to_do)} of them already in {args.out}")
     torch.set_num_threads(args.threads)
     # The first optimizer of a process imports torch's compiler: seconds that belong to no detector.
@@ -284,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with threadpool_limits(args.threads):
         for row in to_do:
             all_went_well &= run(row, args)
-            results.add(row)
+            results.add(asdict(row))
     return 0 if all_went_well else 1
 
 

@@ -10,7 +10,7 @@ import argparse
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,7 +18,7 @@ import numpy as np
 import sklearn
 import torch
 from protocols import ADBENCH_SETS, select
-from quality import Results, read_rows
+from results_file import Results, read_rows
 from threadpoolctl import threadpool_limits
 
 import gandetect
@@ -95,7 +95,7 @@ def run_all(
                 done, all_went_well = [run], False
             for row in done:
                 if _key(row) not in results.done:
-                    results.add(row)
+                    results.add(asdict(row))
                 if not row.error:
                     results.done.add(_key(row))
             print(*_key(run), run.error or "done", flush=True)

@@ -8,8 +8,6 @@ from gandetect.callbacks import (
     ExponentialMovingAverage,
     TensorBoardLog,
 )
-from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector
-from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
 from gandetect.detectors import (
     AdversarialVAEDetector,
     ALOCCDetector,

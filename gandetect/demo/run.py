@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from gandetect.demo.attack import attack_and_defend, defence_table
 from gandetect.demo.evaluation import Result, fit_and_judge, table
 from gandetect.demo.methods import make_methods, select_detectors
 from gandetect.demo.pictures import save_pictures
@@ -75,7 +76,8 @@ def run_demo(
         tasks = [replace(task, epochs=epochs) for task in tasks]
     _introduce(tasks)
     methods = [make_methods(task, classes, seed) for task in tasks]
-    announced = announcer(n_fits=sum(map(len, methods)))
+    defends = "AdversarialVAEDetector" in classes
+    announced = announcer(n_fits=sum(map(len, methods)) + defends)
     results: list[Result] = []
     paths: list[Path] = []
     with _torch_ready():
@@ -86,8 +88,14 @@ def run_demo(
                     outcomes[name] = fit_and_judge(task, name, method)
                 results.append(outcomes[name].result)
             paths += save_pictures(task, outcomes, folder)
+        if defends:
+            with announced("attacks on a classifier: AdversarialVAEDetector"):
+                defences = attack_and_defend(seed, epochs)
 
-    print(table(results), "", _FOOTNOTE, "", f"Pictures in {folder.resolve()}:", sep="\n")
+    print(table(results), "", _FOOTNOTE, "", sep="\n")
+    if defends:
+        print(defence_table(defences), "", sep="\n")
+    print(f"Pictures in {folder.resolve()}:")
     print(*(f"  {path.name}" for path in paths), sep="\n")
     return results
 

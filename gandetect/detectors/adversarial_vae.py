@@ -197,7 +197,7 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
         "divergence": (0.0, 0.0),
         "reconstruction": (1.0, 1.0),
         "prior": (0.0, 0.0),
-        "neighbours": (1.0, 3.0),
+        "neighbours": (2.0, 3.0),
     }
     # The default weights where there is a classifier.
     part_weights_of_classifier: ClassVar[dict[str, tuple[float, float]]] = {

@@ -1,5 +1,7 @@
 """The tables: means worked by hand, and nothing averaged that is not whole."""
 
+from dataclasses import asdict
+
 import protocols
 import pytest
 import quality
@@ -8,7 +10,7 @@ import report
 
 def write(path, runs):
     """Write rows of the adbench protocol: (set, detector, seed, AUROC), the rest alike."""
-    results = quality.Results(path)
+    results = quality.open_results(path)
     for name, detector, seed, auroc, *error in runs:
         row = quality.Row(
             protocol="adbench",
@@ -28,7 +30,7 @@ def write(path, runs):
             pyod="",
             error="".join(error),
         )
-        results.add(row)
+        results.add(asdict(row))
 
 
 def whole(detector, aurocs):

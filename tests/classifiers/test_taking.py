@@ -58,7 +58,7 @@ def test_what_is_not_fitted_says_how_clone_spares_it():
 
 
 def test_neither_gradient_nor_probabilities():
-    with pytest.raises(TypeError, match="RidgeClassifier can be neither .*predict_proba"):
+    with pytest.raises(TypeError, match=r"RidgeClassifier can be neither .*predict_proba"):
         taken(RidgeClassifier().fit(X, Y), "auto", x)
 
 
@@ -86,7 +86,7 @@ class Answering(nn.Module):
 
 def test_probabilities_that_do_not_sum_to_one():
     for output in ("auto", "probabilities"):
-        with pytest.raises(ValueError, match="does not sum to 1.*classifier_output='logits'"):
+        with pytest.raises(ValueError, match=r"does not sum to 1.*classifier_output='logits'"):
             taken(Answering([0.5, 0.9]), output, x)
     assert taken(Answering([0.5, 0.9]), "logits", x).output == "logits"
 

@@ -1,4 +1,4 @@
-"""What is special to AdversarialVAE: its losses, draws and score, and networks of the user's own."""
+"""What is special to AdversarialVAE: losses, draws, score, and networks of the user's own."""
 
 import math
 
