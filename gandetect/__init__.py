@@ -14,6 +14,8 @@ from gandetect.detectors import (
     BiGANDetector,
     GANomalyDetector,
 )
+from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
+from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector, RDNADetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 from gandetect.run_folder import RunFolder
@@ -36,5 +38,6 @@ __all__ = [
     "RunFolder",
     "TensorBoardLog",
     "TrainingWarning",
+    "RDNADetector",
     "load",
 ]

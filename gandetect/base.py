@@ -121,6 +121,13 @@ class BaseDetector(
     def _should_stop(self, record: dict[str, float]) -> str | None:
         """After an epoch, with its record of the history: the reason to stop, or None."""
 
+    def _network_shape(self) -> tuple[int, ...]:
+        """The shape of a sample that the networks are made for."""
+        return self.sample_shape_
+
+    def _prepare_training(self) -> Any:
+        """What `_train_step` needs in each step; it is kept in ``current_run().prepared``."""
+
     def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Part]:
         """Losses on rows kept from training, (K, B) each."""
         return self._score_parts(nets, x)
@@ -315,11 +322,13 @@ class BaseDetector(
             self.n_members_, self.latent_dim_ = self._n_members(), self._latent_dim()
             self.architecture_ = self.architecture or default_architecture(self.sample_shape_)
             is_image = self._is_fitted_to_images()
-            self.scaler_ = Scaler.fitted(self.scaling, blocks(source), is_image)
+            self.scaler_ = Scaler.fitted(self._scaling(), blocks(source), is_image)
             self.networks_ = self._make_networks()
         self._prepare(source, rows, y, device, go_on)
         nets = self.networks_.to(device)
-        data = TrainingData(source, rows, self.scaler_, self.n_members_, self.batch_size, device)
+        data = TrainingData(
+            source, rows, self.scaler_, self.n_members_, self._batch_size(), device
+        )
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
         optimizers = self._build_optimizers(nets)
@@ -334,6 +343,7 @@ class BaseDetector(
             nets, optimizers, n_epochs, len(source), history, len(history), learned
         )
         try:
+            self._run.prepared = self._prepare_training()
             fit_task = self._init_callback_context(max_subtasks=n_epochs)
             fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
             with EpochTasks(self, fit_task, X, y) as tasks:
@@ -434,7 +444,7 @@ class BaseDetector(
         activation = self.architecture_.output_activation
         if activation == "auto":
             activation = MATCHING_ACTIVATION[self.scaler_.kind]
-        make = self.architecture_.bind(self.sample_shape_, self.n_members_, activation)
+        make = self.architecture_.bind(self._network_shape(), self.n_members_, activation)
         return nn.ModuleDict(self._build_networks(make)).eval()
 
     def _adam(self, *modules: nn.Module) -> Optimizer:

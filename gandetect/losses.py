@@ -102,3 +102,80 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake:
     between = torch.lerp(x_real.detach(), x_fake.detach(), share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (torch.linalg.vector_norm(slope.flatten(2), dim=-1) - 1).square()
+
+
+def loss_to_label(logits: Tensor, label: float) -> Tensor:
+    """Mean squared distance of outputs (K, B, ...) from a label: the least-squares GAN's loss."""
+    return (logits - label).square().reshape(*logits.shape[:2], -1).mean(-1)
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Cross-entropy of logits (K, B, ...) in which what is already clear weighs little.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (K, B, ...)
+        One value a pixel or feature; the two logits of a softmax are as one, their difference.
+    target : Tensor of the shape of `logits`
+        1 for anomalous, 0 for normal.
+    gamma : float, default=2.0
+        The cross-entropy is weighted by ``(1 - p) ** gamma``, p being the probability given to the
+        target; 0 is the plain cross-entropy.
+
+    References
+    ----------
+    Lin, Goyal, Girshick, He and Dollár, "Focal loss for dense object detection", ICCV 2017,
+    equation 4.
+    """
+    # The logit of being right: of p itself when anomalous, of 1 - p when normal.
+    right = torch.where(target > 0.5, logits, -logits)
+    loss = torch.sigmoid(-right) ** gamma * F.softplus(-right)
+    return loss.flatten(2).mean(-1)
+
+
+def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> Tensor:
+    """Structural similarity (SSIM) of images (K, B, C, H, W): 1 for equal ones.
+
+    Parameters
+    ----------
+    x, x_hat : Tensor of shape (K, B, C, H, W)
+    data_range : float, default=1.0
+        The distance between the least and the largest possible value.
+
+    Returns
+    -------
+    Tensor of shape (K, B)
+        The mean over channels and over all windows that lie inside the image.
+
+    Notes
+    -----
+    Windows are Gaussian with a standard deviation of 1.5 pixels, 11 pixels wide, or as wide as a
+    smaller image allows. There is no padding: with zeros around, the border looks alike in both.
+
+    References
+    ----------
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to
+    structural similarity", IEEE Transactions on Image Processing, 2004.
+    """
+    window_rows, window_columns = (_gaussian_windows(side).to(x) for side in x.shape[-2:])
+    maps = torch.stack([x, x_hat, x * x, x_hat * x_hat, x * x_hat])
+    mean, mean_hat, square, square_hat, product = window_rows @ maps @ window_columns.mT
+    variance, variance_hat = square - mean * mean, square_hat - mean_hat * mean_hat
+    covariance = product - mean * mean_hat
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mean * mean_hat + c1) * (2 * covariance + c2)
+    similarity = similarity / (
+        (mean * mean + mean_hat * mean_hat + c1) * (variance + variance_hat + c2)
+    )
+    return similarity.flatten(2).mean(-1)
+
+
+def _gaussian_windows(side: int) -> Tensor:
+    """The windows along one axis as rows of a matrix: products with it are fast on any device."""
+    width = min(11, side - (side + 1) % 2)
+    offset = torch.arange(width) - width // 2
+    window = torch.exp(-(offset**2) / (2 * 1.5**2))
+    matrix = torch.zeros(side - width + 1, side)
+    for i in range(len(matrix)):
+        matrix[i, i : i + width] = window / window.sum()
+    return matrix

@@ -27,8 +27,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     epochs : int or "auto", default="auto"
         Passes over X. "auto" is as many as make up a fixed number of updates, and at least one,
         so that 50 rows and 500,000 are both served.
-    batch_size : int, default=64
-        Samples in an update. More than there are samples is one batch of them all; batches are of
+    batch_size : int or "auto", default="auto"
+        Samples in an update; "auto" is 64. More than there are samples is one batch of them all; batches are of
         nearly equal size, and no sample is dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
@@ -75,10 +75,9 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
 
 def check_parameters(detector: BaseDetector) -> None:
     """Raise TypeError or ValueError for the first shared parameter that cannot be used."""
-    for name in ("latent_dim", "n_estimators", "epochs"):
+    for name in ("latent_dim", "n_estimators", "epochs", "batch_size"):
         if getattr(detector, name) != "auto":
             _check_count(detector, name)
-    _check_count(detector, "batch_size")
     _check_count(detector, "verbose", minimum=0)
     check_real(detector, "learning_rate", 0)
     check_real(detector, "contamination", 0, 0.5, include_boundaries="right")

@@ -115,7 +115,7 @@ class SharedParameters(Learned):
     architecture: Architecture | None = None
     n_estimators: int | str = "auto"
     epochs: int | str = "auto"
-    batch_size: int = 64
+    batch_size: int | str = "auto"
     learning_rate: float = 1e-3
     contamination: float = 0.1
     image_shape: tuple[int, ...] | None = None
@@ -131,6 +131,8 @@ class SharedParameters(Learned):
 
     # Updates that epochs="auto" stands for, of rows and of images.
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
+    # What scaling="auto" stands for, of rows and of images.
+    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -171,6 +173,14 @@ class SharedParameters(Learned):
         if self.latent_dim != "auto":
             return int(self.latent_dim)
         return 32 if self._is_fitted_to_images() else (self.sample_shape_[0] + 1) // 2
+
+    def _batch_size(self) -> int:
+        return 64 if self.batch_size == "auto" else int(self.batch_size)
+
+    def _scaling(self) -> str:
+        if self.scaling != "auto":
+            return self.scaling
+        return self.auto_scaling[self._is_fitted_to_images()]
 
     def _n_epochs(self, n_batches: int) -> int:
         if self.epochs != "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class TrainingRun:
     learned : callable
         Gives the attributes that a detector has learned if training ends here.
     n_updates : int
+    seconds : float
+        Spent so far, what came before it was taken up again included.
     is_done : bool
         Whether training has ended by itself or was stopped by a callback or the method.
     has_diverged : bool
@@ -69,6 +72,8 @@ class TrainingRun:
         Why training ended.
     extra : dict
         What callbacks keep: a tree of data, stored and resumed with the rest.
+    prepared : object
+        What the method made before the first step, and needs in each; it is not stored.
     """
 
     networks: nn.ModuleDict
@@ -79,10 +84,12 @@ class TrainingRun:
     n_epochs_before: int = 0
     learned: Callable[[], dict[str, Any]] = dict
     n_updates: int = 0
+    seconds: float = 0.0
     is_done: bool = False
     has_diverged: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
+    prepared: Any = None
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random numbers included."""
@@ -91,6 +98,7 @@ class TrainingRun:
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "history": self.history,
             "n_updates": self.n_updates,
+            "seconds": self.seconds,
             "extra": self.extra,
             "n_samples": self.n_samples,
             "is_done": self.is_done,
@@ -106,7 +114,7 @@ class TrainingRun:
             optimizer.load_state_dict(state["optimizers"][name])
             _lay_out_as_parameters(optimizer)
         self.history[:] = state["history"]
-        self.n_updates = state["n_updates"]
+        self.n_updates, self.seconds = state["n_updates"], state["seconds"]
         self.extra.update(state["extra"])
         self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
         self.has_diverged = state["has_diverged"]
@@ -166,6 +174,7 @@ def train(
         When a loss is not finite; the weights of the last snapshot before it are restored.
     """
     snapshot = _Snapshot(run, is_sound)
+    start = time.perf_counter() - run.seconds
     try:
         for epoch in range(len(run.history), run.n_epochs):
             if run.is_done:
@@ -177,6 +186,7 @@ def train(
             for i, x in enumerate(data.epoch()):
                 means.add(step(x, (epoch + i / data.n_batches) / run.n_epochs), x.shape[1])
                 run.n_updates += 1
+                run.seconds = time.perf_counter() - start
             record = {"epoch": epoch + 1, **means.result()}
             if not all(math.isfinite(value) for value in record.values()):
                 return snapshot.restore(run, record)

@@ -33,6 +33,7 @@ FLOOR = {
     "scoring",
     "selection",
     "shared",
+    "simulation",
     "thresholds",
     "training",
     "training_report",

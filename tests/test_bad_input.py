@@ -124,7 +124,7 @@ BAD_PARAMETERS = [
     *[("latent_dim", value) for value in (0, -1, 2.5, "big", None, True)],
     *[("n_estimators", value) for value in (0, -1, 1.5, "many", None, True)],
     *[("epochs", value) for value in (0, -1, 1.5, "long", None, False)],
-    *[("batch_size", value) for value in (0, -8, 0.5, "auto", None, True)],
+    *[("batch_size", value) for value in (0, -8, 0.5, "all", None, True)],
     *[("learning_rate", value) for value in (-1e-3, np.inf, np.nan, "fast", None)],
     *[("validation_fraction", value) for value in (-0.1, 1, 1.5, np.nan, "some", None)],
     *[("scaling", value) for value in ("minmax", None, 3)],

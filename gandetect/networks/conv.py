@@ -23,9 +23,20 @@ from gandetect.networks.members import (
 )
 from gandetect.networks.mlp import OUTPUT_ACTIVATIONS, check_options
 from gandetect.networks.skips import make_joins, run_joining, run_keeping
+from gandetect.networks.unet import (
+    Ascent,
+    Descent,
+    Frame,
+    PatchDiscriminator,
+    Restorer,
+    RestoringEncoder,
+    Segmenter,
+    level_widths,
+)
 
 _LEAK = 0.2
 _MAX_HALVINGS = 5
+_MAX_PATCH_HALVINGS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +54,11 @@ class ConvNet:
         and on MNIST it detected better than 32.
     discriminator_filters : int or None, default=None
         Width of the discriminator's first layer; None is `n_filters`.
+    segmenter_filters : int or None, default=None
+        Width of the first layer of RDNA's discriminant; None is `n_filters`.
+    patch_size : {1, 2, 4}, default=1
+        RDNA's networks take squares of so many pixels a side as one, with a channel for each
+        pixel, which leaves out the finest and most expensive layers.
     n_extra_layers : int, default=0
         Extra 3 x 3 convolutions at the finest resolution (GANomaly's ``extralayers``).
     normalization : {"batch", "group", None}, default="batch"
@@ -70,6 +86,8 @@ class ConvNet:
 
     n_filters: int = 16
     discriminator_filters: int | None = None
+    segmenter_filters: int | None = None
+    patch_size: int = 1
     n_extra_layers: int = 0
     normalization: str | None = "batch"
     dropout: float = 0.0
@@ -79,8 +97,11 @@ class ConvNet:
     def __post_init__(self) -> None:
         check_scalar(self.n_filters, "n_filters", Integral, min_val=1)
         check_scalar(self.n_extra_layers, "n_extra_layers", Integral, min_val=0)
-        if self.discriminator_filters is not None:
-            check_scalar(self.discriminator_filters, "discriminator_filters", Integral, min_val=1)
+        for name in ("discriminator_filters", "segmenter_filters"):
+            if getattr(self, name) is not None:
+                check_scalar(getattr(self, name), name, Integral, min_val=1)
+        if self.patch_size not in (1, 2, 4):
+            raise ValueError(f"patch_size must be 1, 2 or 4, got {self.patch_size!r}.")
         check_options(self, normalizations=("batch", "group", None))
 
     def bind(
@@ -167,6 +188,75 @@ class BoundConvNet:
         if self.architecture.spectral_norm:
             add_spectral_norm(network, self.n_members)
         return network
+
+    def restorer(self, latent_dim: int) -> nn.Module:
+        """Images (K, B, C, H, W) to images without skips; its `encoder` makes the codes.
+
+        The output is linear unless the architecture names an activation.
+        """
+        frame, widths = self._framed(self.architecture.n_filters, _MAX_HALVINGS - 1)
+        n_folded = self.n_channels * frame.patch_size**2
+        encoder = RestoringEncoder(
+            frame, Descent(n_folded, widths, self._unit), widths[-1], latent_dim
+        )
+        head: list[nn.Module] = [self._biased(widths[0], n_folded)]
+        if self.architecture.output_activation != "auto":
+            head.append(OUTPUT_ACTIVATIONS[self.output_activation]())
+        ascent = Ascent(widths, self._unit, self.n_members, skips=False)
+        return _initialised(Restorer(encoder, ascent, nn.Sequential(*head)))
+
+    def segmenter(self, n_inputs: int = 1) -> nn.Module:
+        """Images (K, B, C, H, W), `n_inputs` of them, to one logit a pixel (K, B, H, W)."""
+        n_filters = self.architecture.segmenter_filters or self.architecture.n_filters
+        frame, widths = self._framed(n_filters, _MAX_HALVINGS)
+        n_squares = frame.patch_size**2
+        descent = Descent(n_inputs * self.n_channels * n_squares, widths, self._unit)
+        ascent = Ascent(widths, self._unit, self.n_members, skips=True)
+        return _initialised(Segmenter(frame, descent, ascent, self._biased(widths[0], n_squares)))
+
+    def patch_discriminator(self, n_inputs: int = 1) -> nn.Module:
+        """Images, `n_inputs` of them, to a logit a patch (K, B, h, w), and features.
+
+        It has no normalisation: batches of real and of simulated samples differ in their means.
+        """
+        n_halvings = min(self.n_halvings, _MAX_PATCH_HALVINGS)
+        n_filters = self.architecture.discriminator_filters or self.architecture.n_filters
+        widths = [n_inputs * self.n_channels, *(n_filters * 2**i for i in range(n_halvings or 1))]
+        size, stride = ((4, 4), 2) if n_halvings else ((3, 3), 1)
+        layers: list[nn.Module] = []
+        for n_in, n_out in pairwise(widths):
+            layers += [
+                self._conv(n_in, n_out, size, stride, 1),
+                nn.LeakyReLU(_LEAK, inplace=True),
+                nn.Dropout2d(self.architecture.dropout),
+            ]
+        frame = Frame(self.n_members, (self.height, self.width), 2**n_halvings, 1)
+        network = PatchDiscriminator(frame, nn.Sequential(*layers), self._biased(widths[-1], 1))
+        network = _initialised(network)
+        if self.architecture.spectral_norm:
+            add_spectral_norm(network, self.n_members)
+        return network
+
+    def _framed(self, n_filters: int, max_halvings: int) -> tuple[Frame, list[int]]:
+        """The frame of a network with at most so many halvings, and the widths of its levels."""
+        patch_size = self.architecture.patch_size
+        n_folds = patch_size.bit_length() - 1
+        n_halvings = max(min(self.n_halvings, max_halvings) - n_folds, 0)
+        size = (self.height, self.width)
+        frame = Frame(self.n_members, size, patch_size * 2**n_halvings, patch_size)
+        return frame, level_widths(n_filters, n_halvings)
+
+    def _unit(self, n_in: int, n_out: int) -> nn.Module:
+        return nn.Sequential(
+            self._conv(n_in, n_out, (3, 3), 1, 1),
+            *self._normalized(n_out),
+            nn.ReLU(inplace=True),
+        )
+
+    def _biased(self, n_in: int, n_out: int) -> nn.Conv2d:
+        """A last layer, which no normalisation follows."""
+        k = self.n_members
+        return nn.Conv2d(k * n_in, k * n_out, 3, padding=1, groups=k)
 
     def _widths(self, n_filters: int) -> list[int]:
         return [n_filters * 2**i for i in range(max(self.n_halvings, 1))]
@@ -334,6 +424,8 @@ def _initialised(network: nn.Module) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
         elif isinstance(layer, MemberLinear):
             nn.init.normal_(layer.weight, 0.0, 0.02)
             nn.init.zeros_(layer.bias)

@@ -139,6 +139,14 @@ class BoundMLP:
             add_spectral_norm(network, self.n_members)
         return network
 
+    def restorer(self, latent_dim: int) -> nn.Module:
+        """Rows (K, B, d) to rows; its `encoder` makes the codes."""
+        return self.refiner(latent_dim)
+
+    def patch_discriminator(self, n_inputs: int = 1) -> nn.Module:
+        """As `discriminator`: a row is one patch."""
+        return self.discriminator(n_inputs=n_inputs)
+
     def segmenter(self, n_inputs: int = 1) -> nn.Module:
         """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d)."""
         return self.encoder(self.n_features, n_inputs)

@@ -1,0 +1,128 @@
+"""Anomalies on images: a mask, something to fill it with, and how strongly it shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gandetect.simulation.perlin import perlin_masks
+from gandetect.simulation.textures import texture_pool
+
+_N_MASKS = 512
+# How often each change of a texture is made.
+_CHANGE_PROBABILITY = 0.3
+
+
+class ImageAnomalies:
+    """Puts anomalies onto images, quickly: masks and textures are drawn from pools made once.
+
+    Each use shifts, mirrors and turns what it takes from a pool by random amounts, so that nothing
+    is seen twice alike, at a few per cent of the time of a training step.
+
+    Parameters
+    ----------
+    source : str, path or ndarray
+        See `texture_pool`.
+    n_channels : int
+    size : tuple of int
+        Height and width.
+    scales : tuple of int
+        See `perlin_masks`.
+    probability : float
+        Of an image to get an anomaly.
+    opacity : tuple of float
+        Between which two the texture's share of a masked pixel is drawn.
+    augment : bool
+        Whether brightness, contrast, tones and levels of textures are varied.
+
+    References
+    ----------
+    Zavrtanik, Kristan and Skočaj, "DRAEM: a discriminatively trained reconstruction embedding for
+    surface anomaly detection", ICCV 2021, section 3.3.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        n_channels: int,
+        size: tuple[int, int],
+        *,
+        scales: tuple[int, int] = (0, 5),
+        probability: float = 0.5,
+        opacity: tuple[float, float] = (0.1, 1.0),
+        augment: bool = True,
+    ) -> None:
+        self.masks = perlin_masks(_N_MASKS, size, scales)
+        self.textures = texture_pool(source, n_channels, size)
+        self.probability, self.opacity, self.augment = probability, opacity, augment
+
+    def __call__(self, x: Tensor, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Put anomalies onto a batch.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, channels, height, width)
+        low, high : float, default=0.0, 1.0
+            The values of x that black and white textures take.
+
+        Returns
+        -------
+        x_corrupted : Tensor of the shape of x
+        mask : Tensor of shape (n, height, width)
+            1 where x was changed, else 0.
+        """
+        n = len(x)
+        mask = _taken(self.masks[:, None], n)[:, 0].to(x)
+        mask = mask * (torch.rand(n, 1, 1) < self.probability).to(x)
+        texture = self._textures(x, low, high)
+        opacity = torch.empty(n, 1, 1).uniform_(*self.opacity).to(x)
+        return torch.lerp(x, texture, (mask * opacity)[:, None]), mask
+
+    def _textures(self, x: Tensor, low: float, high: float) -> Tensor:
+        if self.textures is None:
+            texture = (_taken(x, len(x)) - low) / (high - low)
+        else:
+            texture = _taken(self.textures, len(x)).to(x)
+        if self.augment:
+            texture = _changed(texture)
+        return low + (high - low) * texture
+
+
+def _taken(pool: Tensor, n: int) -> Tensor:
+    """`n` of the images (m, C, H, W), each rolled, mirrored and, if square, turned at random."""
+    height, width = pool.shape[-2:]
+    rows = _shifted(n, height).to(pool.device)[:, :, None]
+    columns = _shifted(n, width).to(pool.device)[:, None, :]
+    if height == width:
+        is_turned = (torch.rand(n, 1, 1) < 0.5).to(pool.device)
+        rows, columns = torch.where(is_turned, columns, rows), torch.where(is_turned, rows, columns)
+    image = torch.randint(len(pool), (n,)).to(pool.device)[:, None, None]
+    # The channels' axis comes last out of an index on either side of it.
+    return pool[image, :, rows, columns].movedim(-1, 1)
+
+
+def _shifted(n: int, length: int) -> Tensor:
+    """The numbers up to `length`, (n, length), rolled and half of the time reversed."""
+    index = (torch.arange(length) + torch.randint(length, (n, 1))) % length
+    return torch.where(torch.rand(n, 1) < 0.5, index, length - 1 - index)
+
+
+def _changed(texture: Tensor) -> Tensor:
+    """Vary tones, contrast and levels of textures (n, C, H, W) in [0, 1]."""
+    n, n_channels = texture.shape[:2]
+
+    def drawn(low: float, high: float, n_values: int = 1) -> Tensor:
+        return torch.empty(n, n_values, 1, 1).uniform_(low, high).to(texture)
+
+    def sometimes(changed: Tensor, unchanged: Tensor) -> Tensor:
+        is_changed = (torch.rand(n, 1, 1, 1) < _CHANGE_PROBABILITY).to(texture.device)
+        return torch.where(is_changed, changed, unchanged)
+
+    levels = drawn(2, 8).round()
+    texture = sometimes((texture * levels).round() / levels, texture)
+    texture = sometimes(torch.where(texture > drawn(0.3, 0.9), 1 - texture, texture), texture)
+    texture = sometimes(texture.clamp(min=1e-3) ** (2 ** drawn(-1, 1, n_channels)), texture)
+    contrasted = 0.5 + (texture - 0.5) * drawn(0.4, 1.6) + drawn(-0.2, 0.2, n_channels)
+    return sometimes(contrasted, texture).clamp(0, 1)

@@ -1,0 +1,57 @@
+"""Anomalies in rows: cells that do not belong with the others."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Cells that moved by less, in scaled units, are not called corrupted: labels would be noise.
+_TOLERANCE = 0.1
+# Between which two the share of a row's cells that are corrupted is drawn.
+_SHARES = (0.05, 0.4)
+
+
+def corrupt_cells(
+    x: Tensor, probability: float = 0.5, opacity: tuple[float, float] = (0.1, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Corrupt a random share of the cells of some rows, at least one cell of each.
+
+    A cell is replaced by another row's value of that column, by a value drawn evenly over a range
+    somewhat wider than the column's, or by itself with noise of a scale between 0.3 and 3.
+
+    Parameters
+    ----------
+    x : Tensor of shape (K, B, d)
+        Standardised rows.
+    probability : float, default=0.5
+        Of a row to be corrupted.
+    opacity : tuple of float, default=(0.1, 1.0)
+        Between which two the share of the new value in a corrupted cell is drawn, for each row.
+
+    Returns
+    -------
+    x_corrupted : Tensor of the shape of x
+    mask : Tensor of the shape of x
+        1 where a cell was moved noticeably, else 0.
+    """
+    n_members, n_rows, _ = x.shape
+    rows = (n_members, n_rows, 1)
+    chance = torch.rand(x.shape)
+    # The cell with the smallest chance is corrupted whatever the row's share.
+    share = torch.empty(rows).uniform_(*_SHARES)
+    mask = (chance < share) | (chance == chance.amin(dim=-1, keepdim=True))
+    mask = (mask & (torch.rand(rows) < probability)).to(x.device)
+
+    other = torch.randint(n_rows, x.shape).to(x.device)
+    low, high = x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
+    anywhere = torch.lerp(low, high, 1.3 * torch.rand(x.shape).to(x) - 0.15)
+    scale = 0.3 * 10 ** torch.rand(rows)
+    candidates = torch.stack(
+        [x.gather(1, other), anywhere, x + (scale * torch.randn(x.shape)).to(x)]
+    )
+    kind = torch.randint(len(candidates), (1, *x.shape)).to(x.device)
+    replaced = candidates.gather(0, kind)[0]
+    share_of_new = torch.empty(rows).uniform_(*opacity).to(x)
+    x_corrupted = torch.where(mask, torch.lerp(x, replaced, share_of_new), x)
+    moved = (x_corrupted - x).abs() >= _TOLERANCE
+    return x_corrupted, (mask & moved).to(x)

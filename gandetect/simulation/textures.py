@@ -1,0 +1,136 @@
+"""Where the content of a simulated anomaly comes from: a pool of textures in memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gandetect.images import ImageFolder
+from gandetect.simulation.perlin import perlin_noise, random_cells
+
+SOURCES = ("procedural", "patches")
+# As many textures as fit into 32 MiB, within these bounds; flips and shifts make more of them.
+_POOL_VALUES = 2**23
+_POOL_SIZES = (32, 256)
+
+
+def texture_pool(source: Any, n_channels: int, size: tuple[int, int]) -> Tensor | None:
+    """Textures of the networks' size, with values in [0, 1].
+
+    Parameters
+    ----------
+    source : str, path or ndarray
+        "procedural"; a folder of images such as the Describable Textures Dataset; images (n, H, W)
+        or (n, H, W, C); or "patches", of which there is no pool, as they come from the batch.
+    n_channels : int
+    size : tuple of int
+        Height and width.
+
+    Returns
+    -------
+    Tensor of shape (n, n_channels, height, width), or None
+    """
+    if isinstance(source, str) and source == "patches":
+        return None
+    n = min(max(_POOL_VALUES // (n_channels * math.prod(size)), _POOL_SIZES[0]), _POOL_SIZES[1])
+    if isinstance(source, str) and source == "procedural":
+        return procedural_textures(n, n_channels, size)
+    if isinstance(source, str | os.PathLike):
+        return _read_folder(source, n, n_channels, size)
+    return _from_array(np.asarray(source), n, n_channels, size)
+
+
+def check_source(source: Any) -> None:
+    """Raise TypeError, ValueError or FileNotFoundError for what is no source of textures."""
+    if isinstance(source, str | os.PathLike):
+        if source not in SOURCES and not os.path.isdir(source):
+            raise FileNotFoundError(
+                f"anomaly_source must be one of {list(SOURCES)}, an array of images or a folder "
+                f"of images; there is no folder {str(source)!r}."
+            )
+        return
+    if not isinstance(source, np.ndarray):
+        raise TypeError(
+            f"anomaly_source must be one of {list(SOURCES)}, an array of images or a folder of "
+            f"images, got {type(source).__name__}."
+        )
+    if source.ndim not in (3, 4) or source.size == 0 or source.dtype.kind not in "buif":
+        raise ValueError(
+            "anomaly_source must hold numeric images (n, height, width) or (n, height, width, "
+            f"channels), got shape {source.shape} of {source.dtype}."
+        )
+    if not np.isfinite(source).all():
+        raise ValueError("anomaly_source holds NaN or infinity.")
+
+
+def procedural_textures(n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
+    """Clouds, stripes and blocks in random colours: (n, n_channels, height, width) in [0, 1].
+
+    DRAEM detects nearly as well with made-up content as with photographed textures (its table of
+    ablations: 96 to 98 % image AUROC), as long as masks and opacity vary.
+    """
+    fields = torch.stack([_clouds(n, size), _stripes(n, size), _blocks(n, size)])
+    field = fields[torch.randint(len(fields), (n,)), torch.arange(n)][:, None]
+    first, second = torch.rand(2, n, n_channels, 1, 1)
+    grain = 0.1 * torch.rand(n, 1, 1, 1) * torch.randn(n, n_channels, *size)
+    return (torch.lerp(first, second, field) + grain).clamp(0, 1)
+
+
+def _clouds(n: int, size: tuple[int, int]) -> Tensor:
+    octaves = [perlin_noise(random_cells(n, size, (k, k)), size) / (k + 1) for k in range(1, 5)]
+    return (0.5 + torch.stack(octaves).sum(0)).clamp(0, 1)
+
+
+def _stripes(n: int, size: tuple[int, int]) -> Tensor:
+    """Waves of any direction, bent by noise; soft or hard."""
+    angle, phase = math.pi * torch.rand(2, n, 1, 1)
+    n_waves = 2 + (max(size) / 6) * torch.rand(n, 1, 1)
+    y = torch.linspace(0, 1, size[0])[None, :, None]
+    x = torch.linspace(0, 1, size[1])[None, None, :]
+    bent = perlin_noise(random_cells(n, size, (1, 2)), size) * 2 * torch.rand(n, 1, 1)
+    wave = torch.sin(2 * math.pi * n_waves * (y * angle.sin() + x * angle.cos()) + phase + bent)
+    return 0.5 + 0.5 * torch.tanh(wave * 10 ** torch.rand(n, 1, 1))
+
+
+def _blocks(n: int, size: tuple[int, int]) -> Tensor:
+    """A mosaic of gray squares, from single pixels up."""
+    side = 2 ** torch.randint(0, 1 + max(int(math.log2(max(size) / 2)), 0), (n, 1, 1))
+    values = torch.rand(n, *size)
+    row = torch.arange(size[0])[None, :, None] // side
+    column = torch.arange(size[1])[None, None, :] // side
+    return values[torch.arange(n)[:, None, None], row, column]
+
+
+def _read_folder(source: Any, n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
+    channels = n_channels if n_channels in (1, 3) else 3
+    folder = ImageFolder(source, image_size=size, channels=channels)
+    chosen = _spread(len(folder), n)
+    return _as_textures(np.stack([folder[int(i)] for i in chosen]), n_channels, size)
+
+
+def _from_array(images: np.ndarray, n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
+    return _as_textures(images[_spread(len(images), n)], n_channels, size)
+
+
+def _spread(n_there: int, n: int) -> np.ndarray:
+    return np.linspace(0, n_there - 1, min(n, n_there)).astype(int)
+
+
+def _as_textures(images: np.ndarray, n_channels: int, size: tuple[int, int]) -> Tensor:
+    """Images (n, H, W[, C]) of any range to textures in [0, 1] of the networks' size."""
+    x = torch.from_numpy(images.astype(np.float32))
+    x = x.movedim(-1, 1) if x.ndim == 4 else x[:, None]
+    if images.dtype == np.uint8:
+        x = x / 255
+    else:
+        low, high = x.aminmax()
+        x = (x - low) / (high - low).clamp(min=1e-12)
+    if x.shape[1] != n_channels:
+        x = x.mean(dim=1, keepdim=True).expand(-1, n_channels, -1, -1)
+    return F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)
