@@ -180,7 +180,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--digits", default="all", help="all, tune, report or digits (MNIST)")
     add(
         "--set",
-        type=_assignment,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -218,7 +218,7 @@ def _integers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")

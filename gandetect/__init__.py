@@ -13,9 +13,8 @@ from gandetect.detectors import (
     ALOCCDetector,
     BiGANDetector,
     GANomalyDetector,
+    RDNADetector,
 )
-from gandetect.callbacks import Checkpoint, EarlyStopping, ExponentialMovingAverage
-from gandetect.detectors import ALOCCDetector, BiGANDetector, GANomalyDetector, RDNADetector
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
 from gandetect.run_folder import RunFolder
@@ -35,9 +34,9 @@ __all__ = [
     "EarlyStopping",
     "ExponentialMovingAverage",
     "GANomalyDetector",
+    "RDNADetector",
     "RunFolder",
     "TensorBoardLog",
     "TrainingWarning",
-    "RDNADetector",
     "load",
 ]

@@ -326,9 +326,7 @@ class BaseDetector(
             self.networks_ = self._make_networks()
         self._prepare(source, rows, y, device, go_on)
         nets = self.networks_.to(device)
-        data = TrainingData(
-            source, rows, self.scaler_, self.n_members_, self._batch_size(), device
-        )
+        data = TrainingData(source, rows, self.scaler_, self.n_members_, self._batch_size(), device)
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
         optimizers = self._build_optimizers(nets)

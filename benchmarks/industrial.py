@@ -1,0 +1,277 @@
+"""Find defects on industrial images in the layout of MVTec AD, and where they are.
+
+    python benchmarks/industrial.py --data DATA --textures DATA/dtd --out results/industrial.csv
+
+A run is one method on one category with one seed: RDNA, and the error maps of a PCA and of an
+auto-encoder. Runs that the file already holds are skipped; with --checkpoints a run of RDNA that
+was broken off goes on where it stopped. At the end the table of all that the file holds is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import traceback
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import sklearn
+import torch
+from numpy.typing import NDArray
+from quality import assignment
+from results_file import Results, read_rows
+from scipy.ndimage import uniform_filter
+from sklearn.decomposition import PCA
+from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPRegressor
+from sklearn.utils import Bunch
+from threadpoolctl import threadpool_limits
+
+import gandetect
+from gandetect import Checkpoint, RDNADetector
+from gandetect.datasets import load_mvtec
+from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
+
+METHODS = ("RDNA", "PCA", "autoencoder")
+FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
+# The baselines see images of this side: a row of theirs has 3 x 64 x 64 pixels.
+BASELINE_SIZE = 64
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One run: what was run, on what, how well and how long, with which versions."""
+
+    category: str
+    method: str
+    params: str  # JSON; empty braces for a baseline
+    resolution: int  # of the images and the masks that are judged
+    seed: int
+    image_auroc: float | None = None
+    pixel_auroc: float | None = None
+    pixel_ap: float | None = None
+    pro: float | None = None
+    fit_seconds: float | None = None
+    score_seconds: float | None = None
+    epochs: int | None = None
+    stop_reason: str = ""
+    n_train: int | None = None
+    n_test: int | None = None
+    threads: int
+    gandetect: str = gandetect.__version__
+    torch: str = torch.__version__
+    sklearn: str = sklearn.__version__
+    error: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells this run from every other, as text."""
+        return tuple(str(getattr(self, column)) for column in KEY)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+KEY = ("category", "method", "params", "resolution", "seed")
+
+
+class ErrorMaps:
+    """The squared error of a reconstruction by an estimator of rows, as a map.
+
+    Parameters
+    ----------
+    method : {"PCA", "autoencoder"}
+    seed : int
+    """
+
+    def __init__(self, method: str, seed: int) -> None:
+        self.estimator: Any
+        if method == "PCA":
+            self.estimator = PCA(n_components=0.95, svd_solver="full", random_state=seed)
+        else:
+            self.estimator = MLPRegressor((256, 32, 256), random_state=seed)
+
+    def fit(self, images: NDArray) -> Self:
+        """Fit to normal images (n, H, W) or (n, H, W, C) of 8 bit."""
+        rows = self._rows(images)
+        self.estimator.fit(rows, *([] if isinstance(self.estimator, PCA) else [rows]))
+        return self
+
+    def anomaly_map(self, images: NDArray) -> NDArray:
+        """The error in the size of the images: (n, H, W)."""
+        rows = self._rows(images)
+        if isinstance(self.estimator, PCA):
+            restored = self.estimator.inverse_transform(self.estimator.transform(rows))
+        else:
+            restored = self.estimator.predict(rows)
+        errors = ((rows - restored) ** 2).reshape(len(rows), -1, *self.size).mean(axis=1)
+        return _resized(torch.from_numpy(errors)[:, None], images.shape[1:3])[:, 0].numpy()
+
+    def anomaly_score(self, images: NDArray) -> NDArray:
+        """The largest value of each map, averaged over DRAEM's square."""
+        side = round(21 * max(images.shape[1:3]) / 256)
+        smoothed = uniform_filter(self.anomaly_map(images), (0, side, side), mode="constant")
+        return smoothed.max(axis=(1, 2))
+
+    def _rows(self, images: NDArray) -> NDArray:
+        x = torch.from_numpy(images.astype(np.float32) / 255)
+        x = x.movedim(-1, 1) if x.ndim == 4 else x[:, None]
+        factor = BASELINE_SIZE / max(x.shape[2:])
+        self.size = tuple(max(round(factor * side), 1) for side in x.shape[2:])
+        return _resized(x, self.size).flatten(1).numpy()
+
+
+def _resized(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    return torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
+
+
+def make_method(row: Row, checkpoints: Path | None) -> Any:
+    """Build the method of a run."""
+    if row.method != "RDNA":
+        return ErrorMaps(row.method, row.seed)
+    params = json.loads(row.params)
+    detector = RDNADetector.preset(params.pop("preset"), random_state=row.seed, **params)
+    if checkpoints is not None:
+        name = f"{row.category}-{row.seed}-{zlib.crc32(row.params.encode()):08x}.safetensors"
+        detector.set_callbacks(Checkpoint(checkpoints / name, every_n_epochs=5))
+    return detector
+
+
+def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None) -> None:
+    """Fit and judge one method; fill in the row."""
+    method = make_method(row, checkpoints)
+    row.n_train, row.n_test = len(train.images), len(test.images)
+    start = time.perf_counter()
+    method.fit(train.images)
+    fitted = time.perf_counter()
+    scores, maps = method.anomaly_score(test.images), method.anomaly_map(test.images)
+    row.fit_seconds = round(fitted - start, 1)
+    row.score_seconds = round(time.perf_counter() - fitted, 1)
+    row.epochs, row.stop_reason = (
+        getattr(method, "n_iter_", None),
+        getattr(method, "stop_reason_", ""),
+    )
+    row.image_auroc = round(float(roc_auc_score(test.labels, scores)), 4)
+    row.pixel_auroc = round(pixel_roc_auc(test.masks, maps), 4)
+    row.pixel_ap = round(pixel_average_precision(test.masks, maps), 4)
+    row.pro = round(per_region_overlap(test.masks, maps), 4)
+
+
+def run(row: Row, args: argparse.Namespace) -> bool:
+    """Do one run; an error goes into the row. Return whether it went well."""
+    try:
+        train, test = (
+            load_mvtec(args.data, row.category, split, image_size=row.resolution)
+            for split in ("train", "test")
+        )
+        measure(row, train, test, args.checkpoints)
+    except Exception as error:  # a night's benchmark must outlive one broken run
+        traceback.print_exc()
+        row.error = f"{type(error).__name__}: {error}"
+    figures = ", ".join(f"{figure} {getattr(row, figure)}" for figure in FIGURES)
+    print(f"{row.category} {row.method} seed {row.seed}: {row.error or figures}", flush=True)
+    return not row.error
+
+
+def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
+    """All runs that were asked for."""
+    params: dict[str, Any] = {"preset": args.preset, **dict(args.set)}
+    if args.textures is not None:
+        params["anomaly_source"] = str(args.textures)
+    for name in ("adversarial_weight", "max_time", "image_size"):
+        if getattr(args, name) is not None:
+            params[name] = getattr(args, name)
+    for category in args.categories.split(","):
+        for seed in args.seeds.split(","):
+            for method in args.methods.split(","):
+                yield Row(
+                    category=category,
+                    method=method,
+                    params=json.dumps(params, sort_keys=True) if method == "RDNA" else "{}",
+                    resolution=args.resolution,
+                    seed=int(seed),
+                    threads=args.threads,
+                )
+
+
+def table(rows: Iterable[dict[str, str]]) -> str:
+    """Markdown: a line a category and method with the mean over seeds, and the mean of them."""
+    figures: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if not row["error"]:
+            name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
+            values = [float(row[figure]) for figure in (*FIGURES, "fit_seconds")]
+            figures[name][row["category"]].append(values)
+    lines = [
+        "| method | category | image AUROC | pixel AUROC | pixel AP | PRO | fit s | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, of_name in figures.items():
+        means = {category: np.mean(runs, axis=0) for category, runs in of_name.items()}
+        n_seeds = {category: str(len(runs)) for category, runs in of_name.items()}
+        if len(means) > 1:
+            means["mean"], n_seeds["mean"] = np.mean(list(means.values()), axis=0), ""
+        for category, mean in means.items():
+            cells = [*(f"{value:.3f}" for value in mean[:-1]), f"{mean[-1]:.0f}"]
+            lines.append(f"| {name} | {category} | {' | '.join(cells)} | {n_seeds[category]} |")
+    return "\n".join(lines)
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder of the categories, or with mvtec/ in it")
+    add("--categories", default="bottle,magnetic_tile", help="names, comma-separated")
+    add("--methods", default=",".join(METHODS), help="of these, comma-separated")
+    add("--seeds", default="0", help="comma-separated")
+    add("--textures", type=Path, help="folder of anomaly sources; made-up ones without")
+    add("--preset", default="laptop", help="of RDNADetector: laptop, gpu or paper")
+    add("--adversarial-weight", type=float)
+    add("--max-time", type=float, help="seconds to train a category")
+    add("--image-size", type=int, help="the longer side inside the networks")
+    add(
+        "--set",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter of RDNADetector, repeatable; the value in Python's notation",
+    )
+    add("--resolution", type=int, default=256, help="side of the images and masks judged")
+    add("--checkpoints", type=Path, help="folder to store trainings in, and take them up from")
+    add("--out", type=Path, required=True, help="the CSV to append to")
+    add("--threads", type=int, default=2, help="CPU threads of one run")
+    args = parser.parse_args(argv)
+    unknown = set(args.methods.split(",")) - set(METHODS)
+    if unknown:
+        parser.error(f"there is no method {', '.join(sorted(unknown))}; choose of {METHODS}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    args = parse_arguments(argv)
+    results = Results(args.out, COLUMNS, KEY)
+    if args.checkpoints is not None:
+        args.checkpoints.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(args.threads)
+    all_went_well = True
+    with threadpool_limits(args.threads):
+        for row in planned_rows(args):
+            if row.key not in results.done:
+                all_went_well &= run(row, args)
+                results.add(asdict(row))
+    print(table(read_rows(args.out, COLUMNS)))
+    return 0 if all_went_well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
