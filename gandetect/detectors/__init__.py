@@ -6,5 +6,10 @@ from gandetect.detectors.bigan import BiGANDetector
 from gandetect.detectors.ganomaly import GANomalyDetector
 from gandetect.detectors.rdna import RDNADetector
 
-__all__ = ["ALOCCDetector", "AdversarialVAEDetector", "BiGANDetector", "GANomalyDetector"]
-__all__ = ["ALOCCDetector", "BiGANDetector", "GANomalyDetector", "RDNADetector"]
+__all__ = [
+    "ALOCCDetector",
+    "AdversarialVAEDetector",
+    "BiGANDetector",
+    "GANomalyDetector",
+    "RDNADetector",
+]

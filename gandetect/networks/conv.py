@@ -231,8 +231,8 @@ class BoundConvNet:
                 nn.Dropout2d(self.architecture.dropout),
             ]
         frame = Frame(self.n_members, (self.height, self.width), 2**n_halvings, 1)
-        network = PatchDiscriminator(frame, nn.Sequential(*layers), self._biased(widths[-1], 1))
-        network = _initialised(network)
+        head = self._biased(widths[-1], 1)
+        network = _initialised(PatchDiscriminator(frame, nn.Sequential(*layers), head))
         if self.architecture.spectral_norm:
             add_spectral_norm(network, self.n_members)
         return network
