@@ -147,7 +147,7 @@ def run_fit(options: Namespace) -> None:
         detector.infer_threshold(X, outlier_perc=options.outlier_perc)
         remember_columns(detector, samples)
     detector.save(Path(options.out).expanduser())
-    _tell(detector, samples, seconds, options)
+    _tell(detector, len(samples), len(everything) - len(samples), seconds, options)
 
 
 def _detector(options: Namespace) -> BaseDetector:
@@ -216,10 +216,13 @@ def _class_labels(samples: Samples) -> Any:
     return samples.labels
 
 
-def _tell(detector: BaseDetector, samples: Samples, seconds: float, options: Namespace) -> None:
+def _tell(
+    detector: BaseDetector, n_samples: int, n_left_out: int, seconds: float, options: Namespace
+) -> None:
     record = {
         "detector": type(detector).__name__,
-        "samples": len(samples),
+        "samples": n_samples,
+        "left_out": n_left_out,
         "sample_shape": " x ".join(map(str, detector.input_shape_)),
         "members": detector.n_members_,
         "epochs": detector.n_iter_,

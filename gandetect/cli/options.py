@@ -128,8 +128,8 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
         "--part",
         choices=("train", "test", "all"),
         help="train: some of the normal samples; test: the other normal ones and the anomalies; "
-        "all: no split (default: all of a file; of a data set with a name, train to fit, and test "
-        "for the other commands)",
+        "all: no split (default: all of a file, but to fit without what is labelled an anomaly; of "
+        "a data set with a name, train to fit, and test for the other commands)",
     )
     group.add_argument(
         "--outlier-fraction",

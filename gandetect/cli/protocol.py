@@ -26,7 +26,7 @@ def training_samples(samples: Samples, options: Namespace) -> Samples:
     if samples.is_split:
         return samples
     if _part(options, "train") == "all":
-        if not _has_class_options(options):
+        if not _has_class_options(options) and (options.part or not _tells(samples.labels)):
             return samples
         return samples.take(np.flatnonzero(~anomalies(samples, options)))
     if samples.has_classes and not _has_class_options(options):
@@ -112,6 +112,11 @@ def _part(options: Namespace, default: str) -> str:
                 f"--{option.replace('_', '-')} is about a split: add --part train or --part test"
             )
     return part
+
+
+def _tells(labels: NDArray[Any] | None) -> bool:
+    """Whether labels say by themselves which samples are anomalies."""
+    return labels is not None and set(labels.tolist()) in ({0, 1}, {-1, 1})
 
 
 def _has_class_options(options: Namespace) -> bool:

@@ -38,7 +38,8 @@ def test_what_is_saved_is_what_the_library_fits(run, normal, cli_rows, tmp_path)
     del loaded.feature_names_in_
     np.testing.assert_array_equal(loaded.anomaly_score(X), expected.anomaly_score(X))
     told = json.loads(out)
-    assert (told["detector"], told["samples"], told["epochs"]) == ("GANomalyDetector", 50, 2)
+    assert (told["detector"], told["epochs"]) == ("GANomalyDetector", 2)
+    assert (told["samples"], told["left_out"]) == (50, 10)
     assert told["threshold"] == expected.threshold_
 
 

@@ -64,10 +64,17 @@ class TestAnomalies:
 
 class TestFiles:
     def test_all_of_a_file_is_used(self):
-        for labels in (None, CLASSES, BINARY):
+        for labels in (None, CLASSES, np.zeros(100), BINARY):
             samples = samples_of(labels)
-            assert training_samples(samples, given()) is samples
+            assert training_samples(samples, given(part="all")) is samples
             assert samples_to_score(samples, given()) is samples
+            if labels is not BINARY:
+                assert training_samples(samples, given()) is samples
+
+    @pytest.mark.parametrize("labels", [BINARY, BINARY.astype(bool), 1 - 2 * BINARY])
+    def test_a_fit_leaves_out_what_is_labelled_an_anomaly(self, labels):
+        kept = training_samples(samples_of(labels), given())
+        assert kept.X.ravel().tolist() == list(range(80))
 
     def test_a_fit_takes_the_normal_ones_that_are_named(self):
         kept = training_samples(samples_of(CLASSES), given(anomalous_class=["a"]))
