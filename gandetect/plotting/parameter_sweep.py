@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Of a line without a name: only one parameter was searched.
 _ALONE = ""
+# How far apart lines stand over the same word.
+_SHIFT = 0.1
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -45,8 +47,8 @@ class ParameterSweepDisplay(Display):
     Attributes
     ----------
     {axes}
-    lines_ : dict of str to matplotlib ErrorbarContainer
-        By the name of the line.
+    lines_ : dict of str to matplotlib Line2D
+        The means, by the name of the line; around them one standard deviation each way.
 
     References
     ----------
@@ -200,24 +202,27 @@ class ParameterSweepDisplay(Display):
             )
         ax = self._draw_in(ax, figsize=(6.4, 3.8 + 0.2 * len(self.scores)))
         places = self._places()
-        is_numeric = self._is_numeric()
         self.lines_ = {}
-        means = {name: line.mean(axis=1) for name, line in self.scores.items()}
         for i, (name, line) in enumerate(self.scores.items()):
+            # Between words there is nothing to go through, and bars are moved apart instead.
+            is_numeric = self._is_numeric()
+            shift = 0.0 if is_numeric else _SHIFT * (i - (len(self.scores) - 1) / 2)
             order = np.argsort(places, kind="stable")
-            self.lines_[name] = ax.errorbar(
-                places[order],
-                means[name][order],
-                yerr=line.std(axis=1)[order],
+            x, mean, std = places[order] + shift, line.mean(axis=1)[order], line.std(axis=1)[order]
+            if is_numeric:
+                ax.fill_between(x, mean - std, mean + std, color=OKABE_ITO[i], alpha=0.15, lw=0)
+            else:
+                ax.errorbar(x, mean, yerr=std, color=OKABE_ITO[i], linestyle="none", capsize=4)
+            self.lines_[name] = ax.plot(
+                x,
+                mean,
                 color=OKABE_ITO[i],
                 marker=MARKERS[i],
-                # Between words there is nothing to go through.
                 linestyle="-" if is_numeric else "none",
                 linewidth=1.8,
-                capsize=4,
-                label=name,
-            )
-        self._ring_the_best(means, places)
+                label=name or None,
+            )[0]
+        self._ring_the_best()
         self._label_the_values(places)
         n_splits = next(iter(self.scores.values())).shape[1]
         ax.set_xlabel(_short(self.parameter))
@@ -233,20 +238,19 @@ class ParameterSweepDisplay(Display):
         """Where along the axis each value stands: at itself, or side by side with the others."""
         return np.array(self.values if self._is_numeric() else range(len(self.values)), dtype=float)
 
-    def _ring_the_best(
-        self, means: Mapping[str, NDArray[np.float64]], places: NDArray[np.float64]
-    ) -> None:
-        best = max(means, key=lambda name: np.nanmax(means[name], initial=-np.inf))
-        i = int(np.nanargmax(means[best]))
+    def _ring_the_best(self) -> None:
+        points = np.concatenate([np.asarray(line.get_xydata()) for line in self.lines_.values()])
+        x, mean = points[np.nanargmax(points[:, 1])]
+        value = self.values[int(np.abs(self._places() - x).argmin())]
         self.ax_.plot(
-            places[i],
-            means[best][i],
+            x,
+            mean,
             marker="o",
             markersize=14,
             markerfacecolor="none",
             markeredgecolor=BLACK,
             linestyle="none",
-            label=f"best: {means[best][i]:.3f} at {self.values[i]}",
+            label=f"best: {mean:.3f} at {value}",
         )
 
     def _label_the_values(self, places: NDArray[np.float64]) -> None:

@@ -27,9 +27,12 @@ def search_over(grid, scoring=roc_auc_scorer, estimator=None):
 
 
 def line_of(display, name=""):
-    data, _, (bars,) = display.lines_[name]
-    half_lengths = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments() if len(segment)]
-    return data.get_xdata(), data.get_ydata(), half_lengths
+    """Where a line of means runs, and how far the band around it reaches to each side."""
+    x, mean = display.lines_[name].get_data()
+    band = display.ax_.collections[list(display.lines_).index(name)]
+    edges = np.concatenate([path.vertices for path in band.get_paths()])
+    halves = [np.ptp(edges[edges[:, 0] == place, 1]) / 2 for place in x[np.isfinite(mean)]]
+    return x, mean, halves
 
 
 def entries(display):
@@ -68,11 +71,22 @@ def test_the_axis_is_logarithmic_for_a_geometric_series(values, scale):
 def test_words_stand_side_by_side_in_their_order():
     values = ["sum", None, (64, 32)]
     display = ParameterSweepDisplay.from_predictions(values, SCORES, parameter="step__kind")
-    np.testing.assert_array_equal(line_of(display)[0], [0, 1, 2])
-    assert display.lines_[""][0].get_linestyle() == "None"
+    np.testing.assert_array_equal(display.lines_[""].get_xdata(), [0, 1, 2])
+    assert display.lines_[""].get_linestyle() == "None"
+    (bars,) = display.ax_.collections
+    lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
+    np.testing.assert_allclose(lengths, [0.2, 0, 0.2], atol=1e-12)
     ticks = [label.get_text() for label in display.ax_.get_xticklabels()]
     assert ticks == ["sum", "None", "(64, 32)"]
     assert display.ax_.get_xlabel() == "kind"
+
+
+def test_lines_over_words_do_not_cover_each_other():
+    lines = {"a": SCORES, "b": np.subtract(SCORES, 0.1)}
+    display = ParameterSweepDisplay.from_predictions(["x", "y", "z"], lines, parameter="kind")
+    a, b = (display.lines_[name].get_xdata() for name in "ab")
+    np.testing.assert_allclose(b - a, 0.1)
+    assert entries(display) == ["a", "b", "best: 0.900 at y"]
 
 
 def test_numbers_are_drawn_in_their_order():
@@ -104,7 +118,7 @@ def test_other_parameters_are_lines():
     best = np.unravel_index(means.argmax(), (2, 2))
     ring = display.ax_.lines[-1] if display.ax_.lines[-1].get_markersize() == 14 else None
     assert ring.get_xydata().tolist() == [[[4, 8][best[1]], means.max()]]
-    assert entries(display)[0] == f"best: {means.max():.3f} at {[4, 8][best[1]]}"
+    assert entries(display)[-1] == f"best: {means.max():.3f} at {[4, 8][best[1]]}"
 
 
 def test_one_of_several_metrics():

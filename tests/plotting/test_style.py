@@ -4,8 +4,15 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from gandetect.plotting.style import OKABE_ITO, axes_or_new, legend_above, matplotlib_module
+from gandetect.plotting.style import (
+    OKABE_ITO,
+    axes_or_new,
+    legend_above,
+    matplotlib_module,
+    percent,
+)
 
 
 def test_a_missing_matplotlib_names_the_extra(monkeypatch):
@@ -35,3 +42,19 @@ def test_the_legend_covers_no_data():
     legend_above(ax, n_columns=1)
     ax.figure.canvas.draw()
     assert ax.get_legend().get_window_extent().ymin >= ax.get_window_extent().ymax
+
+
+def test_a_title_stands_above_the_legend_however_many_lines_it_has():
+    ax = Figure(layout="constrained").subplots()
+    for i in range(5):
+        ax.plot([0, 1], label=f"line {i}")
+    legend_above(ax, n_columns=2, title="a title")
+    ax.figure.draw_without_rendering()
+    (title,) = [text for text in ax.findobj(Text) if text.get_text() == "a title"]
+    box = title.get_window_extent()
+    assert ax.get_legend().get_window_extent().ymax <= box.ymin
+    assert box.ymax <= ax.figure.bbox.ymax
+
+
+def test_shares_are_written_as_percentages():
+    assert [percent(share) for share in (0, 0.05, 0.12345, 1)] == ["0 %", "5 %", "12.3 %", "100 %"]
