@@ -142,17 +142,17 @@ class RunFolder(Callback):
 
     def _grids(self, detector: BaseDetector) -> Iterator[tuple[str, np.ndarray]]:
         """The pictures by their folders; all are on the scale of grey of the training images."""
+        axis, shape = detector.channel_axis, detector.input_shape_
         for folder, x in self._followed.items():
-            layout = detector.input_shape_, detector.channel_axis
-            x_hat = detector.reconstruct(channels_restored(x, *layout))
-            x_hat = channels_first(x_hat, detector.sample_shape_, detector.channel_axis)
+            x_hat = detector.reconstruct(channels_restored(x, shape, axis))
+            x_hat = channels_first(x_hat, detector.sample_shape_, axis, shape)
             if folder == "comparison":
                 low, high = _range_of(x)
                 yield "true", _grid([_to_8_bit(x, low, high)])
                 fake = x_hat
                 if hasattr(detector, "sample"):
                     drawn = detector.sample(len(x), random_state=0)
-                    fake = channels_first(drawn, detector.sample_shape_, detector.channel_axis)
+                    fake = channels_first(drawn, detector.sample_shape_, axis, shape)
                 yield "fake", _grid([_to_8_bit(fake, low, high)])
             yield folder, _grid([_to_8_bit(images, low, high) for images in (x, x_hat)])
 

@@ -94,6 +94,17 @@ def test_a_generator_draws_the_same_codes_each_epoch(X, tmp_path):
     np.testing.assert_allclose(fake[2:68:11, 2:101:11, 0], expected, atol=1)
 
 
+def test_drawn_images_of_flat_rows_have_their_colours(tmp_path):
+    X = np.random.default_rng(0).random((20, 162))
+    run = RunFolder(tmp_path, every_n_epochs=2, n_images=4)
+    detector = small(BiGANDetector, image_shape=(6, 9, 3)).set_callbacks(run).fit(X)
+    fake = pixels(tmp_path / "reconstruction" / "fake" / "epoch_0002.png")
+    drawn = detector.sample(4, random_state=0).reshape(4, 6, 9, 3)
+    low, high = X[:4].min(), X[:4].max()
+    expected = np.rint(255 * np.clip((drawn[0] - low) / (high - low), 0, 1))
+    np.testing.assert_allclose(fake[2:68:11, 2:101:11], expected, atol=1)
+
+
 @pytest.mark.parametrize(
     ("shape", "parameters", "is_colour"),
     [
