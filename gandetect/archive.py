@@ -9,6 +9,7 @@ holds, so that a file from a stranger can do no more than be refused.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import tempfile
@@ -25,6 +26,7 @@ from torch import Tensor
 
 FORMAT = 1
 _HEADER = "gandetect"
+_CHECKSUM = "sha256"
 
 
 class ArchiveError(ValueError):
@@ -51,8 +53,9 @@ def write_archive(
         If the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
-    document = {"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))}
-    content = to_bytes(tensors, metadata={_HEADER: json.dumps(document)})
+    header = json.dumps({"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))})
+    metadata = {_HEADER: header, _CHECKSUM: checksum(header, tensors)}
+    content = to_bytes(tensors, metadata=metadata)
     with written_aside(path) as file:
         file.write(content)
 
@@ -99,11 +102,16 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        document = json.loads(metadata[_HEADER])
+        header = metadata[_HEADER]
+        document = json.loads(header)
         found = document["format"]
         if found != FORMAT:
             raise ArchiveError(
                 f"{str(path)!r} has format {found!r}, this version of gandetect reads {FORMAT}."
+            )
+        if metadata[_CHECKSUM] != checksum(header, tensors):
+            raise ArchiveError(
+                f"{str(path)!r} is damaged: its checksum is not that of its content."
             )
         tree = _decode(document["tree"], tensors, {c.__name__: c for c in classes})
     except ArchiveError:
@@ -115,6 +123,19 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     if not isinstance(tree, dict):
         raise ArchiveError(f"{str(path)!r} does not hold what gandetect writes.")
     return tree
+
+
+def checksum(header: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of the header and of all tensors with their names, types and shapes.
+
+    It finds what was damaged by accident; whoever wants to deceive can compute it as well.
+    """
+    found = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():  # torch cannot see bytes in nothing
+            found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _give_usual_mode(path: str) -> None:

@@ -17,7 +17,7 @@ from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from gandetect.archive import read_archive, write_archive
+from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.distributed import is_first
 
 if TYPE_CHECKING:
@@ -229,7 +229,12 @@ class Checkpoint(Callback):
                 f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
                 "or another X. Delete it, or pass resume=False to overwrite it."
             )
-        run.resume(state["run"])
+        try:
+            run.resume(state["run"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise ArchiveError(
+                f"The checkpoint {str(self.path)!r} does not hold a whole training: {error}"
+            ) from error
 
 
 class ExponentialMovingAverage(Callback):

@@ -271,8 +271,16 @@ def _lay_out_as_parameters(optimizer: Optimizer) -> None:
     """Give an optimizer's loaded moments the memory layout of their parameters.
 
     A fused step walks through both in the order of memory, and would pair the wrong numbers.
+
+    Raises
+    ------
+    ValueError
+        If a moment has another shape than its parameter: a fused step would write beyond it.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if torch.is_tensor(value) and value.shape == parameter.shape:
-                state[name] = torch.empty_like(parameter).copy_(value).detach()
+            if not torch.is_tensor(value) or value.ndim == 0:
+                continue
+            if value.shape != parameter.shape:
+                raise ValueError(f"the optimizer's {name!r} has the shape of another parameter")
+            state[name] = torch.empty_like(parameter).copy_(value).detach()

@@ -1,8 +1,10 @@
 """Trees of data there and back, and files that are refused."""
 
+import errno
 import json
 import os
 import pickle
+import re
 import stat
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.archive import ArchiveError, checksum, read_archive, write_archive
 from gandetect.networks import MLP
 from gandetect.scaling import Scaler
 
@@ -125,14 +127,16 @@ class TestRefusedToWrite:
             write_archive(tmp_path / "file", {"a": object()})
         assert read_archive(tmp_path / "file") == {"a": 1}
 
-    def test_a_disk_that_fails(self, tmp_path, monkeypatch):
+    @pytest.mark.parametrize("step", ["fdopen", "fsync", "replace"])
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EPIPE])
+    def test_a_disk_that_fails(self, tmp_path, monkeypatch, step, code):
         write_archive(tmp_path / "file", {"a": 1})
 
-        def full(_):
-            raise OSError("No space left on device")
+        def fails(*_):
+            raise OSError(code, os.strerror(code))
 
-        monkeypatch.setattr("gandetect.archive.os.fsync", full)
-        with pytest.raises(OSError, match="No space"):
+        monkeypatch.setattr(f"gandetect.archive.os.{step}", fails)
+        with pytest.raises(OSError, match=re.escape(os.strerror(code))):
             write_archive(tmp_path / "file", {"a": 2})
         assert read_archive(tmp_path / "file") == {"a": 1}
         assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -151,7 +155,9 @@ class TestRefusedToWrite:
 
 def with_header(path, document):
     header = document if isinstance(document, str) else json.dumps(document)
-    save_file({"t": torch.ones(2)}, path, metadata={"gandetect": header})
+    tensors = {"t": torch.ones(2)}
+    metadata = {"gandetect": header, "sha256": checksum(header, tensors)}
+    save_file(tensors, path, metadata=metadata)
 
 
 class TestRefusedToRead:
@@ -175,6 +181,20 @@ class TestRefusedToRead:
         content = (tmp_path / "file").read_bytes()
         (tmp_path / "file").write_bytes(content[: int(share * len(content))])
         with pytest.raises(ArchiveError):
+            read_archive(tmp_path / "file")
+
+    def test_one_bit_of_a_weight(self, tmp_path):
+        write_archive(tmp_path / "file", {"weights": torch.ones(100)})
+        content = bytearray((tmp_path / "file").read_bytes())
+        content[-1] ^= 1
+        (tmp_path / "file").write_bytes(content)
+        with pytest.raises(ArchiveError, match="checksum"):
+            read_archive(tmp_path / "file")
+
+    def test_without_a_checksum(self, tmp_path):
+        header = json.dumps({"format": 1, "tree": {"pairs": []}})
+        save_file({"t": torch.ones(2)}, tmp_path / "file", metadata={"gandetect": header})
+        with pytest.raises(ArchiveError, match="sha256"):
             read_archive(tmp_path / "file")
 
     def test_safetensors_of_someone_else(self, tmp_path):
