@@ -143,8 +143,8 @@ class BaseDetector(
         X : array-like, Dataset or path
             Rows (n_samples, n_features); images (n_samples, height, width) or with channels where
             `channel_axis` says; flat rows with `image_shape`; a numpy memory map or a torch
-            Dataset, which are read batch by batch; or the path of a folder of images. At least 2
-            samples, normal ones as far as you know.
+            Dataset, which are read batch by batch; or the path of a folder of images, or of a
+            Parquet file or directory. At least 2 samples, normal ones as far as you know.
         y : ignored
             There for scikit-learn's interface.
 

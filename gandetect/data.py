@@ -103,7 +103,7 @@ class ArraySource:
         Touching the map would make its pages resident, and with them whole neighbourhoods that
         the system maps along: a batch of random rows can bring in the whole file.
         """
-        rows = np.arange(len(self))[index]
+        rows = positions(index, len(self))
         x = np.empty((len(rows), *self.X.shape[1:]), self.X.dtype)
         values = x.reshape(-1).view(np.uint8).reshape(len(rows), -1)
         with open(self._path, "rb", buffering=0) as file:
@@ -144,7 +144,7 @@ class DatasetSource:
     def read(self, index: slice | np.ndarray) -> np.ndarray:
         """Read and stack the samples."""
         if isinstance(index, slice):
-            index = np.arange(len(self))[index]
+            index = positions(index, len(self))
         items = [self._item(int(i)) for i in index]
         for i, item in zip(index, items, strict=True):
             if item.shape != self.input_shape:
@@ -211,6 +211,11 @@ def channels_restored(x: np.ndarray, input_shape: tuple[int, ...], channel_axis:
     return x.reshape(len(x), *input_shape)
 
 
+def positions(index: slice | np.ndarray, n: int) -> np.ndarray:
+    """The numbers of the samples at `index`, of `n`; no longer than what is asked for."""
+    return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index)
+
+
 def check_finite(x: np.ndarray) -> None:
     """Raise ValueError if a sample that was read lazily holds NaN or infinity."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
@@ -222,9 +227,13 @@ def check_finite(x: np.ndarray) -> None:
 
 def blocks(source: Source) -> Iterator[np.ndarray]:
     """Walk through a source once, some megabytes at a time."""
-    n_rows = max(1, _VALUES_A_BLOCK // int(np.prod(source.sample_shape)))
+    n_rows = _rows_a_block(source)
     for start in range(0, len(source), n_rows):
         yield source.read(slice(start, start + n_rows))
+
+
+def _rows_a_block(source: Source) -> int:
+    return max(1, _VALUES_A_BLOCK // int(np.prod(source.sample_shape)))
 
 
 class TrainingData:
@@ -260,7 +269,16 @@ class TrainingData:
         n_bytes = 4 * len(rows) * int(np.prod(source.sample_shape))
         self.resident: Tensor | None = None
         if not source.is_lazy and n_bytes <= _RESIDENT_BYTES:
-            self.resident = scaler(source.read(rows)).to(device)
+            self.resident = self._scaled().to(device)
+
+    def _scaled(self) -> Tensor:
+        """All samples, scaled some at a time: the arithmetic is in float64."""
+        scaled = torch.empty(len(self.rows), *self.source.sample_shape)
+        n_rows = _rows_a_block(self.source)
+        for start in range(0, len(self.rows), n_rows):
+            part = slice(start, start + n_rows)
+            scaled[part] = self.scaler(self.source.read(self.rows[part]))
+        return scaled
 
     def epoch(self) -> Iterator[Tensor]:
         """The batches (K, B, ...) of one epoch, in an order drawn from torch's generator."""

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from gandetect.data import ArraySource, DatasetSource, Source, sample_shape_of
 from gandetect.images import ImageFolder
+from gandetect.parquet import ParquetRows, ParquetSource, is_parquet
 
 if TYPE_CHECKING:
     from gandetect.base import BaseDetector
@@ -37,7 +38,9 @@ def read(detector: BaseDetector, X: Any, *, reset: bool = False) -> Source:
         the detector was fitted with.
     """
     source: Source
-    if isinstance(X, str | os.PathLike):
+    if isinstance(X, str | os.PathLike) and is_parquet(X):
+        source = _read_parquet(detector, X, reset)
+    elif isinstance(X, str | os.PathLike):
         source = DatasetSource(ImageFolder(X), detector.channel_axis)
     elif isinstance(X, Dataset):
         source = DatasetSource(X, detector.channel_axis)
@@ -77,6 +80,15 @@ def _read_array(detector: BaseDetector, X: Any, reset: bool) -> ArraySource:
     if isinstance(X, np.memmap):
         checked = X
     return ArraySource(checked, *_layout(detector, checked.shape[1:]))
+
+
+def _read_parquet(
+    detector: BaseDetector, path: str | os.PathLike[str], reset: bool
+) -> ParquetSource:
+    rows = ParquetRows(path)
+    # The values are checked when they are read, like those of a memory map.
+    validate_data(detector, rows.head(), reset=reset, ensure_all_finite=False)
+    return ParquetSource(rows, *_layout(detector, rows.shape[1:]))
 
 
 def _layout(

@@ -26,6 +26,7 @@ FLOOR = {
     "metrics",
     "networks",
     "parameters",
+    "parquet",
     "persistence",
     "reading",
     "run_folder",
@@ -43,7 +44,7 @@ LEVELS = [
     FLOOR,
     {"base"},
     {"detectors"},
-    {"datasets", "loading", "plotting"},
+    {"dask", "datasets", "loading", "plotting"},
     {"__init__", "__main__", "cli", "demo", "export"},
 ]
 # What comes with extras, or is slow to import: only inside the function that needs it.

@@ -1,0 +1,144 @@
+"""Parquet files give the rows that they hold, in any order, and the same scores."""
+
+import gc
+import tempfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gandetect import GANomalyDetector
+from gandetect.data import blocks
+from gandetect.parquet import ParquetRows, ParquetSource, is_parquet
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+X = np.random.default_rng(0).normal(size=(103, 4))
+
+
+def small(**parameters):
+    return GANomalyDetector(**{"epochs": 1, "n_estimators": 1, "random_state": 0, **parameters})
+
+
+def write(path, X, **options):
+    parquet.write_table(
+        pa.table({f"c{i}": column for i, column in enumerate(X.T)}), path, **options
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    write(tmp_path / "rows.parquet", X, row_group_size=10)
+    return tmp_path / "rows.parquet"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i, part in enumerate(np.array_split(X, [40, 41, 90])):
+        (tmp_path / "many" / f"{i}").mkdir(parents=True)
+        write(tmp_path / "many" / f"{i}" / "part.parquet", part, row_group_size=7)
+    return tmp_path / "many"
+
+
+@pytest.fixture(params=["file", "folder"])
+def path(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def source(path, monkeypatch):
+    monkeypatch.setattr("gandetect.parquet._VALUES_A_BATCH", 12)  # batches of three rows
+    return ParquetSource(ParquetRows(path), (4,))
+
+
+class TestReading:
+    @pytest.mark.parametrize(
+        "index",
+        [slice(0, 103), slice(0, 0), slice(5, 6), slice(38, 95), slice(100, 200), np.arange(9, 60)],
+        ids=str,
+    )
+    def test_runs(self, source, index):
+        np.testing.assert_array_equal(source.read(index), X[index])
+
+    def test_one_run_after_the_other(self, source):
+        for start, stop in [(0, 10), (10, 45), (45, 103), (3, 9), (9, 10)]:
+            np.testing.assert_array_equal(source.read(slice(start, stop)), X[start:stop])
+
+    def test_blocks(self, source, monkeypatch):
+        monkeypatch.setattr("gandetect.data._VALUES_A_BLOCK", 40)
+        np.testing.assert_array_equal(np.concatenate(list(blocks(source))), X)
+
+    def test_any_order(self, source):
+        order = np.random.default_rng(0).permutation(103)[:50]
+        np.testing.assert_array_equal(source.read(order), X[order])
+        np.testing.assert_array_equal(source.read(slice(3, 5)), X[3:5])
+
+    def test_the_copy_vanishes(self, source, tmp_path, monkeypatch):
+        (tmp_path / "copies").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
+        another = ParquetSource(source.rows, (4,))  # the fixture holds the first one
+        another.read(np.array([5, 3]))
+        assert list((tmp_path / "copies").iterdir())
+        del another
+        gc.collect()
+        assert not list((tmp_path / "copies").iterdir())
+
+
+class TestDetector:
+    @pytest.mark.parametrize("resident_bytes", [2**28, 0])
+    def test_the_same_scores_as_in_memory(self, path, monkeypatch, resident_bytes):
+        monkeypatch.setattr("gandetect.data._RESIDENT_BYTES", resident_bytes)
+        on_path, in_memory = small().fit(path), small().fit(X)
+        np.testing.assert_array_equal(on_path.score_samples(str(path)), in_memory.score_samples(X))
+        assert on_path.threshold_ == in_memory.threshold_
+
+    def test_names_of_columns(self, file):
+        detector = small().fit(file)
+        assert list(detector.feature_names_in_) == ["c0", "c1", "c2", "c3"]
+        detector.predict(pd.DataFrame(X, columns=detector.feature_names_in_))
+
+    def test_other_names(self, file, tmp_path):
+        detector = small().fit(file)
+        pd.DataFrame(X, columns=list("abcd")).to_parquet(tmp_path / "other.pq")
+        with pytest.raises(ValueError, match="feature names"):
+            detector.predict(tmp_path / "other.pq")
+
+    def test_images_in_rows(self, file):
+        on_file, in_memory = (small(image_shape=(2, 2), latent_dim=2).fit(x) for x in (file, X))
+        np.testing.assert_array_equal(on_file.anomaly_score(file), in_memory.anomaly_score(X))
+
+
+class TestRefused:
+    def test_missing_values(self, tmp_path):
+        frame = pd.DataFrame({"a": [1.0, 2.0, None], "b": [1, 2, 3]})
+        frame.to_parquet(tmp_path / "rows.parquet")
+        with pytest.raises(ValueError, match="NaN"):
+            small().fit(tmp_path / "rows.parquet")
+
+    def test_missing_integers(self, tmp_path):
+        table = pa.table({"a": pa.array([1, None, 3]), "b": [1, 2, 3]})
+        parquet.write_table(table, tmp_path / "rows.parquet")
+        with pytest.raises(ValueError, match="NaN"):
+            small().fit(tmp_path / "rows.parquet")
+
+    def test_words(self, tmp_path):
+        pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_parquet(tmp_path / "rows.parquet")
+        with pytest.raises(TypeError, match="'b' is"):
+            small().fit(tmp_path / "rows.parquet")
+
+    @pytest.mark.parametrize("n", [0, 1])
+    def test_too_few(self, tmp_path, n):
+        write(tmp_path / "rows.parquet", X[:n])
+        with pytest.raises(ValueError, match=f"{n} sample"):
+            small().fit(tmp_path / "rows.parquet")
+
+    def test_files_that_differ(self, folder):
+        write(folder / "other.parquet", X[:, :2])
+        with pytest.raises(ValueError, match="other columns"):
+            small().fit(folder)
+
+    def test_no_file(self, tmp_path):
+        assert not is_parquet(tmp_path)
+        with pytest.raises(FileNotFoundError, match="Parquet"):
+            ParquetRows(tmp_path)
