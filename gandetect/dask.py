@@ -86,7 +86,7 @@ def _block_by_block(detector: BaseDetector, method: str, X: Any, dtype: np.dtype
         raise ImportError('Dask collections need dask: pip install "gandetect[dask]"') from error
     if isinstance(X, array.Array):
         # A sample stands in one block.
-        X = X.rechunk({axis: -1 for axis in range(1, X.ndim)})
+        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         return X.map_blocks(
             _of_array, detector, method, dtype=dtype, drop_axis=list(range(1, X.ndim))
         )
