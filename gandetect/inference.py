@@ -24,7 +24,7 @@ from gandetect.trimming import rows_without_worst
 _MAX_REFERENCES = 2_000
 
 # Values of training samples that the report on the training looks at.
-_REPORT_VALUES = 2**16
+_REPORT_VALUES = 2**15
 
 PartsFunction = Callable[[Any, Tensor], dict[str, Part]]
 

@@ -101,6 +101,8 @@ class ALOCCDetector(BaseDetector):
         Epochs trained.
     stop_reason_ : str
         Why training ended.
+    training_report_ : TrainingReport
+        What went wrong in the training, if anything did.
     n_features_in_, feature_names_in_, input_shape_
         What X looked like.
 
