@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from gandetect.losses import (
+    focal_loss,
     loss_as_fake,
     loss_as_real,
+    loss_to_label,
     mean_absolute_error,
     mean_squared_error,
     norm_distance,
+    structural_similarity,
 )
 
 X = torch.tensor([[[1.0, 2.0], [0.0, 0.0]], [[-1.0, 1.0], [5.0, 5.0]]])
@@ -76,3 +79,61 @@ def test_the_norm_of_equal_codes_has_a_gradient():
     z = torch.ones(1, 2, 3, requires_grad=True)
     norm_distance(z, torch.ones(1, 2, 3), 2).sum().backward()
     assert torch.isfinite(z.grad).all()
+
+
+def test_loss_to_label():
+    outputs = torch.tensor([[[0.0, 2.0], [1.0, 1.0]], [[-1.0, 1.0], [3.0, 1.0]]])
+    assert_close(loss_to_label(outputs, 1.0), [[1.0, 0.0], [2.0, 2.0]])
+    assert_close(loss_to_label(outputs[..., 0], 0.0), [[0.0, 1.0], [1.0, 9.0]])
+
+
+def test_focal_loss():
+    # Logits of the probabilities 3/4 and 1/2 of an anomaly, at two pixels that are one and two
+    # that are none.
+    logits = torch.tensor([math.log(3.0), 0.0]).repeat(2).reshape(1, 1, 4)
+    target = torch.tensor([1.0, 1.0, 0.0, 0.0]).reshape(1, 1, 4)
+    third, half, two = math.log(4 / 3), math.log(2), math.log(4)
+    assert_close(
+        focal_loss(logits, target), [[(third / 16 + half / 4 + 9 / 16 * two + half / 4) / 4]]
+    )
+    assert_close(focal_loss(logits, target, gamma=0), [[(third + half + two + half) / 4]])
+
+
+def test_focal_loss_of_extreme_logits_is_finite():
+    logits = torch.tensor([[[1e4, -1e4]]], requires_grad=True)
+    loss = focal_loss(logits, torch.tensor([[[0.0, 0.0]]]))
+    assert_close(loss, [[5e3]])
+    loss.sum().backward()
+    assert logits.grad.isfinite().all()
+
+
+class TestStructuralSimilarity:
+    @pytest.mark.parametrize("size", [(11, 11), (16, 40), (33, 12)])
+    @pytest.mark.parametrize("data_range", [1.0, 2.0])
+    def test_it_is_scikit_images(self, size, data_range):
+        metrics = pytest.importorskip("skimage.metrics")
+        generator = torch.Generator().manual_seed(0)
+        x = torch.rand(2, 3, 3, *size, generator=generator, dtype=torch.float64)
+        x_hat = (x + 0.2 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+        found = structural_similarity(x, x_hat, data_range)
+        for member, sample in [(0, 0), (1, 2)]:
+            expected = metrics.structural_similarity(
+                x[member, sample].numpy(),
+                x_hat[member, sample].numpy(),
+                data_range=data_range,
+                channel_axis=0,
+                gaussian_weights=True,
+                use_sample_covariance=False,
+            )
+            assert found[member, sample].item() == pytest.approx(expected, abs=1e-6)
+
+    def test_one_pixel_by_hand(self):
+        # A window of one pixel has no variance: what is left is the comparison of means.
+        x, x_hat = torch.full((1, 1, 1, 1, 1), 0.2), torch.full((1, 1, 1, 1, 1), 0.6)
+        expected = (2 * 0.12 + 0.01**2) / (0.04 + 0.36 + 0.01**2)
+        assert_close(structural_similarity(x, x_hat), [[expected]])
+
+    @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 64), (10, 10)])
+    def test_equal_images_of_any_size(self, size):
+        x = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(structural_similarity(x, x), torch.ones(2, 2))

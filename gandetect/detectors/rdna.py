@@ -21,6 +21,7 @@ from gandetect.device import RandomState, draw_seed, isolated_seed
 from gandetect.losses import (
     focal_loss,
     loss_to_label,
+    mean_absolute_error,
     mean_squared_error,
     structural_similarity,
 )
@@ -124,8 +125,10 @@ class RDNADetector(BaseDetector):
     Notes
     -----
     The parts of the score are "discriminant", the largest value of the smoothed map of images and
-    the mean of the highest fifth of a row's cells; "reconstruction", the same of the difference to
-    the reconstruction for images, and its mean square for rows; and "neighbours".
+    the mean probability of a row's likeliest fifth of cells; "reconstruction", the same of the
+    difference to the reconstruction for images, and its mean for rows; and "neighbours". The
+    default of rows has all three, the last one twice. The map of rows is the probability of a cell
+    times its difference to the reconstruction.
 
     `architecture` has the widths: ``ConvNet(n_filters=32, segmenter_filters=16)`` for the two
     modules, `discriminator_filters` for the discriminators. ``n_estimators="auto"`` is 1 for
@@ -184,7 +187,7 @@ class RDNADetector(BaseDetector):
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
         "discriminant": (1.0, 1.0),
         "reconstruction": (1.0, 0.0),
-        "neighbours": (1.0, 0.0),
+        "neighbours": (2.0, 0.0),
     }
     auto_updates: ClassVar[tuple[int, int]] = (1000, 4000)
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
@@ -290,7 +293,9 @@ class RDNADetector(BaseDetector):
         for name in ("augment", "mixed_precision"):
             check_choice(self, name, (True, False))
         if self.max_time is not None:
-            check_real(self, "max_time", 0, include_boundaries="neither")
+            check_real(self, "max_time", 0)
+            if self.max_time == 0:
+                raise ValueError("max_time must be None or greater than 0, got 0.")
 
     # What X and the parameters come to.
 
@@ -461,7 +466,7 @@ class RDNADetector(BaseDetector):
         n_top = math.ceil(_TOP_CELLS * x.shape[-1])
         return {
             "discriminant": probability.topk(n_top, dim=-1).values.mean(-1),
-            "reconstruction": mean_squared_error(x, x_hat),
+            "reconstruction": mean_absolute_error(x, x_hat),
         }
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:
@@ -478,9 +483,12 @@ class RDNADetector(BaseDetector):
         return enlarged.unflatten(0, x.shape[:2])
 
     def _anomaly_map(self, nets: Any, x: Tensor) -> Tensor:
-        _, logits = self._restored_and_judged(nets, self._resized(x))
+        x_hat, logits = self._restored_and_judged(nets, self._resized(x))
         probability = torch.sigmoid(logits)
-        if not self._is_fitted_to_images() or probability.shape[2:] == x.shape[3:]:
+        if not self._is_fitted_to_images():
+            # The discriminant knows rows by their context, the difference cells by themselves.
+            return probability * (x - x_hat).abs()
+        if probability.shape[2:] == x.shape[3:]:
             return probability
         return F.interpolate(probability, x.shape[3:], mode="bilinear")
 

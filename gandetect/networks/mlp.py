@@ -148,8 +148,11 @@ class BoundMLP:
         return self.discriminator(n_inputs=n_inputs)
 
     def segmenter(self, n_inputs: int = 1) -> nn.Module:
-        """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d)."""
-        return self.encoder(self.n_features, n_inputs)
+        """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d).
+
+        The last input also reaches each feature's logit on its own.
+        """
+        return _Segmenter(self.encoder(self.n_features, n_inputs), self.n_members, self.n_features)
 
     def _hidden(self, dims: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
         layers: list[nn.Module] = []
@@ -191,6 +194,19 @@ class _Refiner(nn.Module):
         hidden, kept = run_keeping(to_hidden, x)
         mirrored = run_joining(to_mirrored, to_code(hidden), kept, self.joins)
         return activation(to_row(mirrored))
+
+
+class _Segmenter(nn.Module):
+    """A logit a feature, from all of the row and, past the layers, from that feature alone."""
+
+    def __init__(self, encoder: nn.Module, n_members: int, n_features: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        # Hidden layers narrower than the row cannot keep its features apart; this way can.
+        self.weight = nn.Parameter(torch.zeros(n_members, 1, n_features))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.encoder(*inputs) + self.weight * inputs[-1]
 
 
 class _Discriminator(nn.Module):

@@ -1,0 +1,99 @@
+"""The benchmark of defects: its baselines, what a run holds, resuming."""
+
+import json
+
+import industrial
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+
+from gandetect import RDNADetector
+
+
+@pytest.fixture(scope="module")
+def category():
+    """Soft stripes of any phase; a third of the tested ones has a bright square."""
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 6, size=(60, 1, 1))
+    images = 100 + 50 * np.sin(np.arange(16) / 2 + phase) * np.ones((60, 16, 1))
+    masks = np.zeros((60, 16, 16), dtype=bool)
+    masks[50:, 4:8, 6:10] = True
+    images[masks] = 250
+    images, labels = images.astype(np.uint8), masks.any(axis=(1, 2)).astype(int)
+    halves = (slice(0, 30), slice(30, 60))
+    return [Bunch(images=images[s], masks=masks[s], labels=labels[s]) for s in halves]
+
+
+def row(method, **parameters):
+    params = {"preset": "laptop", **parameters} if method == "RDNA" else {}
+    return industrial.Row(
+        category="stripes",
+        method=method,
+        params=json.dumps(params),
+        resolution=16,
+        seed=0,
+        threads=1,
+    )
+
+
+@pytest.mark.parametrize("method", ["PCA", "autoencoder"])
+def test_error_maps_find_a_square(category, method, monkeypatch):
+    monkeypatch.setattr(industrial, "BASELINE_SIZE", 16)
+    found = row(method)
+    if method == "autoencoder":
+        monkeypatch.setattr(
+            industrial, "MLPRegressor", lambda _, random_state: industrial.PCA(3)
+        )
+    industrial.measure(found, *category)
+    assert found.image_auroc > 0.9
+    assert found.pixel_auroc > 0.9
+    assert found.n_train == found.n_test == 30
+
+
+def test_a_run_of_rdna_can_be_taken_up_again(category, tmp_path):
+    first, again = (row("RDNA", epochs=2, batch_size=16) for _ in "12")
+    industrial.measure(first, *category, tmp_path)
+    (checkpoint,) = tmp_path.iterdir()
+    written = checkpoint.read_bytes()
+    industrial.measure(again, *category, tmp_path)
+    assert checkpoint.read_bytes() == written
+    assert first.epochs == again.epochs == 2
+    assert first.pixel_ap == again.pixel_ap
+    assert first.stop_reason == "all epochs done"
+
+
+def test_options_become_parameters_of_the_detector():
+    args = industrial.parse_arguments(
+        "--data d --out o --categories a,b --seeds 0,1 --adversarial-weight 0 --image-size 32 "
+        "--max-time 60 --set batch_size=4 --preset gpu".split()
+    )
+    rows = list(industrial.planned_rows(args))
+    assert len(rows) == 2 * 2 * 3
+    detector = industrial.make_method(rows[0], None)
+    assert isinstance(detector, RDNADetector)
+    assert detector.adversarial_weight == 0
+    assert (detector.image_size, detector.max_time, detector.batch_size) == (32, 60, 4)
+    assert detector.mixed_precision
+
+
+def test_the_table_has_the_mean_of_the_categories():
+    rows = [
+        {
+            "category": category,
+            "method": "PCA",
+            "params": "{}",
+            "error": "",
+            "fit_seconds": "1",
+            **dict.fromkeys(industrial.FIGURES, value),
+        }
+        for category, value in [("a", "0.5"), ("a", "0.7"), ("b", "1.0")]
+    ]
+    lines = industrial.table(rows).splitlines()
+    assert lines[2].startswith("| PCA | a | 0.600 |")
+    assert lines[3].endswith("| 1 | 1 |")
+    assert lines[4].startswith("| PCA | mean | 0.800 |")
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(SystemExit):
+        industrial.parse_arguments("--data d --out o --methods RDNA,SVM".split())

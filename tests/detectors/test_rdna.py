@@ -1,0 +1,345 @@
+"""What is special to RDNA: its losses, its schedule, its simulated anomalies, its maps."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer, load_sample_images
+from sklearn.metrics import roc_auc_score
+from torch.nn import functional as F
+
+from gandetect import Checkpoint, ConvNet, RDNADetector
+from gandetect.losses import focal_loss, structural_similarity
+from gandetect.training import TrainingRun
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.normal(size=(60, 6))
+IMAGES = RNG.integers(0, 256, size=(20, 12, 20, 3)).astype(np.uint8)
+TINY = ConvNet(n_filters=4)
+
+
+def fitted(X, **parameters):
+    return RDNADetector(
+        **{"epochs": 2, "random_state": 0, "architecture": TINY if X.ndim > 2 else None}
+        | parameters
+    ).fit(X)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    with torch.random.fork_rng():
+        yield
+
+
+def in_training(detector):
+    torch.manual_seed(0)
+    nets = detector._make_networks()
+    nets.train()
+    optimizers = detector._build_optimizers(nets)
+    detector._run = TrainingRun(nets, optimizers, 1, 20)
+    detector._run.prepared = detector._prepare_training()
+    return nets, optimizers
+
+
+def batch(detector, X):
+    return detector.scaler_(np.moveaxis(X, -1, 1) if X.ndim > 2 else X)[None]
+
+
+class TestLosses:
+    @pytest.mark.parametrize("adversarial_weight", [0.0, 0.1])
+    def test_their_names_and_shapes(self, adversarial_weight):
+        detector = fitted(IMAGES, adversarial_weight=adversarial_weight, anomaly_probability=1.0)
+        nets, optimizers = in_training(detector)
+        losses = detector._train_step(nets, optimizers, batch(detector, IMAGES), 0.0)
+        assert {"reconstruction", "similarity", "discriminant"} <= set(losses)
+        assert ("adversarial" in losses) == bool(adversarial_weight)
+        assert all(loss.shape == (1, 20) for loss in losses.values())
+
+    def test_they_are_draems(self):
+        detector = fitted(IMAGES, adversarial_weight=0)
+        nets, optimizers = in_training(detector)
+        x = batch(detector, IMAGES)
+        torch.manual_seed(3)
+        x_corrupted, mask = detector._corrupted(detector._run.prepared, x)
+        with torch.no_grad():
+            x_hat = nets.reconstructor(x_corrupted)
+            logits = nets.discriminant(x_corrupted, x_hat)
+            expected = {
+                "reconstruction": F.mse_loss(x_hat, x),
+                "similarity": 1 - structural_similarity(x, x_hat).mean(),
+                "discriminant": focal_loss(logits, mask).mean(),
+            }
+        torch.manual_seed(3)
+        losses = detector._train_step(nets, optimizers, x, 0.0)
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(losses[name].mean(), value)
+
+    def test_the_discriminants_loss_teaches_the_reconstructor_too(self):
+        detector = fitted(IMAGES, similarity_weight=0)
+        nets, _ = in_training(detector)
+        x = batch(detector, IMAGES)
+        _, logits = detector._restored_and_judged(nets, x)
+        logits.sum().backward()
+        assert all(p.grad is not None for p in nets.reconstructor.parameters())
+
+    def test_rows_have_no_similarity(self):
+        assert set(fitted(ROWS).history_[0]) == {
+            "epoch",
+            "reconstruction",
+            "discriminant",
+            "adversarial",
+            "discriminators",
+        }
+
+
+class TestWithoutAdversaries:
+    """Weight 0 is DRAEM: nothing is built, and nothing drawn, for the adversarial part."""
+
+    @pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
+    def test_no_discriminator(self, X):
+        detector = fitted(X, adversarial_weight=0)
+        assert set(detector.networks_) == {"reconstructor", "discriminant"}
+        optimizers = detector._build_optimizers(detector.networks_)
+        assert set(optimizers) == {"modules"}
+
+    @pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
+    def test_before_its_warm_up_the_adversarial_part_changes_nothing(self, X):
+        modules = []
+        for weight in (0.0, 1.0):
+            detector = fitted(X, adversarial_weight=weight)
+            nets, optimizers = in_training(detector)
+            plain = fitted(X, adversarial_weight=0.0)
+            start = {
+                name: w for name, w in plain.networks_.state_dict().items() if name in nets.state_dict()
+            }
+            nets.load_state_dict(start, strict=False)
+            torch.manual_seed(0)
+            detector._train_step(nets, optimizers, batch(detector, X).expand(
+                detector.n_members_, *[-1] * X.ndim
+            ), 0.0)
+            modules.append({n: w for n, w in nets.state_dict().items() if n in start})
+        for name, weights in modules[0].items():
+            assert torch.equal(weights, modules[1][name]), name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("cosine", [1, 0.5, (1 + np.cos(0.8 * np.pi)) / 2, 0]),
+        ("steps", [1, 1, 0.2, 0.04]),
+        (None, [1, 1, 1, 1]),
+    ],
+)
+def test_schedule(schedule, expected):
+    detector = fitted(ROWS, schedule=schedule, learning_rate=0.5)
+    _, optimizers = in_training(detector)
+    for progress, factor in zip([0.0, 0.5, 0.8, 1.0], expected, strict=True):
+        detector._set_learning_rate(optimizers, progress)
+        for optimizer in optimizers.values():
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
+
+
+class TestMaxTime:
+    def test_it_stops_and_says_so(self):
+        detector = fitted(ROWS, epochs="auto", max_time=0.01)
+        assert detector.stop_reason_.startswith("max_time=0.01 reached after epoch")
+        assert 1 <= detector.n_iter_ < 1000
+
+    def test_the_epochs_may_end_first(self):
+        detector = fitted(ROWS, max_time=1000)
+        assert detector.n_iter_ == 2
+        assert detector.stop_reason_ == "all epochs done"
+
+    def test_the_learning_rate_falls_with_the_time(self):
+        detector = fitted(ROWS, max_time=100)
+        in_training(detector)
+        detector._run.seconds = 50.0
+        assert detector._progress(0.2) == 0.5
+        assert detector._progress(0.7) == 0.7
+        detector._run.seconds = 500.0
+        assert detector._progress(0.2) == 1.0
+
+    @pytest.mark.parametrize("max_time", [0, -1.0, float("nan"), "1 h"])
+    def test_it_is_checked(self, max_time):
+        with pytest.raises((TypeError, ValueError), match="max_time"):
+            RDNADetector(max_time=max_time).fit(ROWS)
+
+
+@pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
+def test_a_resumed_training_sees_the_same_anomalies(X, tmp_path, monkeypatch):
+    through = fitted(X, epochs=4)
+    detector = RDNADetector(
+        epochs=4, random_state=0, architecture=through.architecture
+    ).set_callbacks(Checkpoint(tmp_path / "run"))
+    with monkeypatch.context() as patch:
+        step = RDNADetector._train_step
+
+        def interrupted(self, *arguments):
+            if len(self.current_run().history) == 2:
+                raise RuntimeError("the power fails")
+            return step(self, *arguments)
+
+        patch.setattr(RDNADetector, "_train_step", interrupted)
+        with pytest.raises(RuntimeError, match="the power fails"):
+            detector.fit(X)
+    detector.fit(X)
+    assert detector.history_ == through.history_
+    np.testing.assert_array_equal(detector.anomaly_score(X), through.anomaly_score(X))
+
+
+class TestSimulate:
+    @pytest.mark.parametrize("X", [ROWS, IMAGES, IMAGES[..., 0]], ids=["rows", "rgb", "gray"])
+    def test_only_what_the_mask_says_is_changed(self, X):
+        simulated, masks = RDNADetector().simulate(X, random_state=0)
+        assert simulated.shape == X.shape
+        assert masks.shape == X.shape[:3]
+        changed = np.abs(simulated - X)
+        if X.ndim == 4:
+            changed = changed.max(axis=-1)
+        assert changed[masks == 0].max() < (0.3 if X is ROWS else 1e-3)
+        assert 0.2 < masks.reshape(len(X), -1).any(axis=1).mean() < 0.8
+
+    def test_it_repeats(self):
+        detector = RDNADetector()
+        first, again, other = (detector.simulate(ROWS, random_state=seed)[0] for seed in (0, 0, 1))
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).any()
+
+    def test_images_come_in_the_size_of_the_networks(self):
+        simulated, masks = RDNADetector(image_size=10).simulate(IMAGES)
+        assert simulated.shape == (20, 6, 10, 3)
+        assert masks.shape == (20, 6, 10)
+
+    def test_nothing_is_learned(self):
+        detector = RDNADetector()
+        before = dict(vars(detector))
+        detector.simulate(IMAGES)
+        assert vars(detector) == before
+
+
+class TestImageSize:
+    @pytest.mark.parametrize(
+        ("image_size", "shape", "expected"),
+        [
+            ("auto", (100, 200), (32, 64)),
+            ("auto", (50, 64), (50, 64)),
+            (None, (100, 200), (100, 200)),
+            (50, (100, 200), (25, 50)),
+            (500, (100, 200), (100, 200)),
+            (1, (100, 200), (1, 1)),
+        ],
+    )
+    def test_what_it_comes_to(self, image_size, shape, expected):
+        detector = RDNADetector(image_size=image_size)
+        detector.sample_shape_ = (3, *shape)
+        assert detector._network_shape() == (3, *expected)
+
+    def test_answers_come_in_the_size_of_x(self):
+        detector = fitted(IMAGES, image_size=10)
+        assert detector.anomaly_map(IMAGES).shape == (20, 12, 20)
+        assert detector.reconstruct(IMAGES).shape == IMAGES.shape
+
+    def test_small_images_come_in_large_batches(self):
+        detector = RDNADetector()
+        for side, size in [(8, 64), (32, 32), (64, 8), (256, 8)]:
+            detector.sample_shape_ = (1, side, side)
+            assert detector._batch_size() == size
+        detector.sample_shape_ = (5,)
+        assert detector._batch_size() == 64
+        assert detector.set_params(batch_size=3)._batch_size() == 3
+
+
+def test_the_paper_score_of_images_is_the_largest_mean_over_a_square():
+    detector = fitted(IMAGES, score="paper")
+    # 21 of 256 pixels are 2 of 20, made odd.
+    maps = np.pad(detector.anomaly_map(IMAGES), [(0, 0), (1, 1), (1, 1)])
+    windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
+    by_hand = windows.mean(axis=(3, 4)).max(axis=(1, 2))
+    np.testing.assert_allclose(detector.anomaly_score(IMAGES), by_hand, rtol=1e-5)
+
+
+def test_mixed_precision_trains_and_scores_in_full():
+    detector = fitted(IMAGES, mixed_precision=True)
+    assert all(np.isfinite(value) for value in detector.history_[-1].values())
+    assert all(p.dtype == torch.float32 for p in detector.networks_.parameters())
+
+
+@pytest.mark.parametrize("name", ["laptop", "gpu", "paper"])
+def test_presets(name):
+    detector = RDNADetector.preset(name, random_state=3, epochs=7)
+    detector._check_own_parameters()
+    assert detector.image_size in (64, 256)
+    assert detector.random_state == 3
+    assert detector.epochs == 7
+
+
+def test_an_unknown_preset():
+    with pytest.raises(ValueError, match="laptop"):
+        RDNADetector.preset("watch")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_size", 0),
+        ("image_size", 2.5),
+        ("anomaly_probability", 0),
+        ("anomaly_probability", 1.1),
+        ("opacity", 0.5),
+        ("opacity", (0.6, 0.5)),
+        ("opacity", (0.5, 1.5)),
+        ("mask_scales", (0, 2.5)),
+        ("adversarial_weight", -1),
+        ("similarity_weight", "much"),
+        ("focal_gamma", float("inf")),
+        ("schedule", "linear"),
+        ("augment", "yes"),
+        ("mixed_precision", "fp16"),
+        ("anomaly_source", "textures"),
+    ],
+)
+def test_parameters_are_checked(name, value):
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=name):
+        RDNADetector(**{name: value}).fit(ROWS)
+
+
+class TestOnRealData:
+    def test_every_part_is_larger_for_tumours(self):
+        X, y = load_breast_cancer(return_X_y=True)
+        benign, malignant = X[y == 1], X[y == 0]
+        detector = RDNADetector(epochs=100, n_estimators=2, random_state=0).fit(benign[:250])
+        judged = np.concatenate([benign[250:], malignant])
+        y_judged = np.arange(len(judged)) >= len(benign) - 250
+        for part in RDNADetector.part_weights:
+            detector.set_params(score=part)
+            assert roc_auc_score(y_judged, detector.anomaly_score(judged)) > 0.7, part
+
+    def test_the_planted_cell_ranks_first(self):
+        X, y = load_breast_cancer(return_X_y=True)
+        benign = X[y == 1]
+        detector = RDNADetector(epochs=30, n_estimators=2, random_state=0).fit(benign[:250])
+        rows, columns = benign[250:].copy(), np.arange(len(benign) - 250) % 30
+        rows[np.arange(len(rows)), columns] += 4 * benign.std(axis=0)[columns]
+        assert (detector.anomaly_map(rows).argmax(axis=1) == columns).mean() > 0.8
+
+    def test_a_made_defect_on_a_photograph(self):
+        photograph = load_sample_images().images[0][::4, ::4]
+        patches = np.stack(
+            [
+                photograph[i : i + 16, j : j + 16]
+                for i in range(0, 90, 3)
+                for j in range(0, 144, 6)
+            ]
+        )
+        patches = np.random.default_rng(0).permutation(patches)
+        detector = RDNADetector(
+            epochs=15, batch_size=16, architecture=ConvNet(n_filters=8), random_state=0
+        ).fit(patches[:250])
+        spoilt = patches[500:600].copy()
+        spoilt[:, 5:10, 6:11] = [255, 0, 255]
+        maps = detector.anomaly_map(spoilt)
+        inside = np.zeros((16, 16), dtype=bool)
+        inside[5:10, 6:11] = True
+        assert maps[:, inside].mean() > 3 * maps[:, ~inside].mean()
+        scores = detector.anomaly_score(np.concatenate([patches[500:600], spoilt]))
+        assert roc_auc_score(np.arange(200) >= 100, scores) > 0.9
