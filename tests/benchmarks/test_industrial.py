@@ -41,9 +41,7 @@ def test_error_maps_find_a_square(category, method, monkeypatch):
     monkeypatch.setattr(industrial, "BASELINE_SIZE", 16)
     found = row(method)
     if method == "autoencoder":
-        monkeypatch.setattr(
-            industrial, "MLPRegressor", lambda _, random_state: industrial.PCA(3)
-        )
+        monkeypatch.setattr(industrial, "MLPRegressor", lambda _, random_state: industrial.PCA(3))
     industrial.measure(found, *category)
     assert found.image_auroc > 0.9
     assert found.pixel_auroc > 0.9
@@ -64,8 +62,26 @@ def test_a_run_of_rdna_can_be_taken_up_again(category, tmp_path):
 
 def test_options_become_parameters_of_the_detector():
     args = industrial.parse_arguments(
-        "--data d --out o --categories a,b --seeds 0,1 --adversarial-weight 0 --image-size 32 "
-        "--max-time 60 --set batch_size=4 --preset gpu".split()
+        [
+            "--data",
+            "d",
+            "--out",
+            "o",
+            "--categories",
+            "a,b",
+            "--seeds",
+            "0,1",
+            "--adversarial-weight",
+            "0",
+            "--image-size",
+            "32",
+            "--max-time",
+            "60",
+            "--set",
+            "batch_size=4",
+            "--preset",
+            "gpu",
+        ]
     )
     rows = list(industrial.planned_rows(args))
     assert len(rows) == 2 * 2 * 3
@@ -96,4 +112,4 @@ def test_the_table_has_the_mean_of_the_categories():
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(SystemExit):
-        industrial.parse_arguments("--data d --out o --methods RDNA,SVM".split())
+        industrial.parse_arguments(["--data", "d", "--out", "o", "--methods", "RDNA,SVM"])

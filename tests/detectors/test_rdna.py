@@ -110,13 +110,18 @@ class TestWithoutAdversaries:
             nets, optimizers = in_training(detector)
             plain = fitted(X, adversarial_weight=0.0)
             start = {
-                name: w for name, w in plain.networks_.state_dict().items() if name in nets.state_dict()
+                name: w
+                for name, w in plain.networks_.state_dict().items()
+                if name in nets.state_dict()
             }
             nets.load_state_dict(start, strict=False)
             torch.manual_seed(0)
-            detector._train_step(nets, optimizers, batch(detector, X).expand(
-                detector.n_members_, *[-1] * X.ndim
-            ), 0.0)
+            detector._train_step(
+                nets,
+                optimizers,
+                batch(detector, X).expand(detector.n_members_, *[-1] * X.ndim),
+                0.0,
+            )
             modules.append({n: w for n, w in nets.state_dict().items() if n in start})
         for name, weights in modules[0].items():
             assert torch.equal(weights, modules[1][name]), name
@@ -325,11 +330,7 @@ class TestOnRealData:
     def test_a_made_defect_on_a_photograph(self):
         photograph = load_sample_images().images[0][::4, ::4]
         patches = np.stack(
-            [
-                photograph[i : i + 16, j : j + 16]
-                for i in range(0, 90, 3)
-                for j in range(0, 144, 6)
-            ]
+            [photograph[i : i + 16, j : j + 16] for i in range(0, 90, 3) for j in range(0, 144, 6)]
         )
         patches = np.random.default_rng(0).permutation(patches)
         detector = RDNADetector(

@@ -39,9 +39,7 @@ def test_a_share_of_the_images_is_left_alone():
 
 def test_opacity_is_the_share_of_the_texture():
     white = np.full((1, 8, 8), 255, np.uint8)
-    anomalies = ImageAnomalies(
-        white, 1, (8, 8), probability=1, opacity=(0.2, 0.6), augment=False
-    )
+    anomalies = ImageAnomalies(white, 1, (8, 8), probability=1, opacity=(0.2, 0.6), augment=False)
     x_corrupted, mask = anomalies(torch.zeros(400, 1, 8, 8))
     values = x_corrupted[:, 0][mask > 0]
     assert 0.2 <= values.min() < 0.22
