@@ -15,7 +15,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ import torch
 from detectors import make_detector
 from numpy.typing import NDArray
 from protocols import Split, load_split
-from quality import Results, assignment, read_rows
+from quality import assignment
+from results_file import Results, read_rows
 from threadpoolctl import threadpool_limits
 
 import gandetect
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     row = Row(name=name, detector=detector, params=params, seed=seed)
                     if row.key not in results.done:
                         measure(load_split(args.data, "adbench", name, seed), row)
-                        results.add(row)
+                        results.add(asdict(row))
                         print(f"{name} {detector} seed {seed}: {row.ranked_first}", flush=True)
     print(table(read_rows(args.out, COLUMNS)))
     return 0
