@@ -27,6 +27,7 @@ from gandetect.cli.output import check_place, write_record
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
 from gandetect.demo.methods import select_detectors
+from gandetect.distributed import is_first
 from gandetect.loading import load
 
 
@@ -134,7 +135,7 @@ def run_fit(options: Namespace) -> None:
     everything = read_samples(options, "train")
     samples = in_known_order(detector, training_samples(everything, options))
     for_threshold = _threshold_samples(options)
-    if options.run_folder:
+    if options.run_folder and is_first():
         callbacks.append(_run_folder(everything, options))
     if callbacks:
         detector.set_callbacks(*callbacks)
@@ -146,6 +147,8 @@ def run_fit(options: Namespace) -> None:
         X = in_known_order(detector, for_threshold).X
         detector.infer_threshold(X, outlier_perc=options.outlier_perc)
         remember_columns(detector, samples)
+    if not is_first():  # of the processes that torchrun started
+        return
     detector.save(Path(options.out).expanduser())
     _tell(detector, len(samples), len(everything) - len(samples), seconds, options)
 
@@ -187,7 +190,7 @@ def _callbacks(options: Namespace) -> list[Any]:
         callbacks.append(Checkpoint(path, every_n_epochs=every, resume=options.resume))
     elif options.resume or options.checkpoint_every:
         raise UsageError("--resume and --checkpoint-every need --checkpoint-dir")
-    if options.log_dir:
+    if options.log_dir and is_first():
         callbacks.append(TensorBoardLog(Path(options.log_dir).expanduser()))
     return callbacks
 

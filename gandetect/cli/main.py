@@ -14,11 +14,12 @@ from gandetect import __version__
 from gandetect.cli import animate, benchmark, datasets, demo, evaluate, fit, score
 from gandetect.cli import map as map_command
 from gandetect.cli.options import UsageError
+from gandetect.distributed import ProcessLostError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 # What the package raises for input that it cannot use, and Python for files that it cannot.
-_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
+_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ProcessLostError)
 
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     fit.add_fit,
