@@ -114,7 +114,7 @@ def projected_gradient(
 def _numbers(y: NDArray[Any], classes: NDArray[Any]) -> Tensor:
     unknown = np.setdiff1d(y, classes)
     if len(unknown):
-        raise ValueError(f"The classifier has no class {unknown[0]!r}; it has {classes.tolist()}.")
+        raise ValueError(f"The classifier has no class {unknown[0]}; it has {classes.tolist()}.")
     order = np.argsort(classes)
     return torch.from_numpy(order[np.searchsorted(classes, np.asarray(y), sorter=order)])
 

@@ -11,6 +11,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from gandetect.base import BaseDetector
 from gandetect.classifiers import (
     FORMS,
     Classifier,
@@ -26,8 +27,7 @@ from gandetect.classifiers import (
 )
 from gandetect.classifiers.module import TOLERANCE
 from gandetect.data import Source, channels_restored
-from gandetect.inference import InferenceMixin, thinned
-from gandetect.persistence import PersistenceMixin
+from gandetect.inference import thinned
 from gandetect.reading import read
 
 # Samples that a classifier is tried with, and that one is learned or imitated from at most.
@@ -35,7 +35,7 @@ _N_TRIED = 64
 _MAX_LEARNED_FROM = 20_000
 
 
-class DefenceMixin(PersistenceMixin, InferenceMixin):
+class DefendingDetector(BaseDetector):
     """A detector's classifier, from the parameter to corrected labels.
 
     Attributes
@@ -78,11 +78,12 @@ class DefenceMixin(PersistenceMixin, InferenceMixin):
             "data_type", "online". "data": "is_adversarial", an array of 0 and 1;
             "instance_score", what `anomaly_score` gives, or None; "threshold".
         """
-        scores = -self.decision_function(X) + self.threshold_
+        scores = self.anomaly_score(X)
+        self._check_threshold()
         return {
             "meta": self._meta(),
             "data": {
-                "is_adversarial": (self.predict(X) == -1).astype(int),
+                "is_adversarial": (scores > self.threshold_).astype(int),
                 "instance_score": scores if return_instance_score else None,
                 "threshold": self.threshold_,
             },

@@ -18,7 +18,6 @@ FLOOR = {
     "confidence",
     "classifiers",
     "data",
-    "defence",
     "device",
     "images",
     "inference",
@@ -42,7 +41,7 @@ FLOOR = {
 }
 LEVELS = [
     FLOOR,
-    {"base"},
+    {"base", "defence"},
     {"detectors"},
     {"dask", "datasets", "loading", "plotting"},
     {"__init__", "__main__", "cli", "demo", "export"},

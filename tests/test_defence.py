@@ -12,7 +12,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from torch import nn
 
 import gandetect
@@ -275,7 +275,7 @@ class TestSearches:
             small(classifier=FrozenEstimator(classifier)),
             {"latent_dim": [1, 2]},
             scoring=roc_auc_scorer,
-            cv=2,
+            cv=StratifiedKFold(2),
             error_score="raise",
         ).fit(np.concatenate([X, attacked]), np.repeat([0, 1], 150))
         assert (search.cv_results_["mean_test_score"] > 0).all()

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from gandetect.losses import (
+    divergence,
+    divergence_from_prior,
     focal_loss,
+    gaussian_error,
     loss_as_fake,
     loss_as_real,
     loss_to_label,
@@ -137,3 +140,25 @@ class TestStructuralSimilarity:
     def test_equal_images_of_any_size(self, size):
         x = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(structural_similarity(x, x), torch.ones(2, 2))
+
+
+def test_divergence():
+    p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, 0.75]])
+    expected = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    torch.testing.assert_close(divergence(p.log(), q.log()), torch.tensor([expected]))
+    assert divergence(p.log(), p.log()) == 0
+
+
+def test_divergence_from_prior():
+    """Of N(2, 4) and N(0, 1): (4 + 4 - log 4 - 1) / 2 and 0, and their mean."""
+    mean, log_variance = torch.tensor([[2.0, 0.0]]), torch.tensor([[math.log(4), 0.0]])
+    expected = (7 - math.log(4)) / 4
+    torch.testing.assert_close(divergence_from_prior(mean, log_variance), torch.tensor([expected]))
+
+
+def test_gaussian_error():
+    """Of the point (1, 2) under N(0, 2²) in each value, by three kinds of scale."""
+    x, x_hat = torch.tensor([[[1.0, 2.0]]]), torch.zeros(1, 1, 2)
+    expected = torch.tensor([[5 / 8 + 2 * math.log(2) + math.log(2 * math.pi)]])
+    for scale in (torch.tensor(2.0), torch.tensor([2.0, 2.0]), 2 * torch.eye(2)):
+        torch.testing.assert_close(gaussian_error(x, x_hat, scale), expected)

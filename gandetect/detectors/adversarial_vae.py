@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from gandetect.base import BaseDetector
 from gandetect.data import Source
-from gandetect.defence import DefenceMixin
+from gandetect.defence import DefendingDetector
 from gandetect.losses import (
     divergence,
     divergence_from_prior,
@@ -31,7 +30,7 @@ from gandetect.training import update
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AdversarialVAEDetector(DefenceMixin, BaseDetector):
+class AdversarialVAEDetector(DefendingDetector):
     """AdversarialVAE: catches inputs made to fool a classifier, and undoes them.
 
     A variational auto-encoder is trained so that a classifier answers its reconstruction as it
@@ -41,7 +40,10 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
 
     Without a classifier and without labels it is a plain variational auto-encoder, an outlier
     detector like the others: its score is the reconstruction error, standardised, and the mean
-    distance to the five nearest training codes.
+    distance to the five nearest training codes. With one, the score is the divergence of the
+    answers and, with twice its weight, the reconstruction error: an attack that is sure of itself
+    leaves the data, one that is not lies near the boundary. ``score="paper"`` is the divergence
+    alone.
 
     Parameters
     ----------
@@ -56,18 +58,19 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
         network from y, if there is y.
     classifier_output : {"auto", "logits", "probabilities"}, default="auto"
         What a torch network returns; "auto" looks at its answers.
-    w_model : float, default=1.0
-        Weight of the Kullback-Leibler divergence of the classifier's answers in the loss.
+    w_model : float, default=0.1
+        Weight of the Kullback-Leibler divergence of the classifier's answers in the loss. It is
+        scaled in each batch to the spread of the squared reconstruction error, unless `w_recon`
+        is 0 or `cov_elbo` is given.
     w_recon : float, default=1.0
         Weight of the reconstruction error. The published default is 0, with which a linear
         classifier's attacks, that move along the one direction the code must keep, pass unseen.
     beta : float, default=0.01
         Weight of the divergence of the codes from the standard normal, mean over their dimensions.
     cov_elbo : float, "diag", "full" or None, default=None
-        The reconstruction error. None: squared, and with a classifier scaled in each batch to the
-        spread of the divergence. Otherwise the Gaussian negative log-likelihood, with this
-        standard deviation of all values (alibi-detect's "sim"), that of each value over the
-        training samples, or their covariance.
+        The reconstruction error. None: the mean squared one. Otherwise the Gaussian negative
+        log-likelihood, with this standard deviation of all values (alibi-detect's "sim"), that of
+        each value over the training samples, or their covariance.
     temperature : float, default=1.0
         Below 1 it sharpens the classifier's answer to the sample, above 1 it smooths it.
     hidden_layers : dict of str to int or None, default=None
@@ -132,7 +135,7 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
     "reconstruction", the mean absolute error; "prior", the divergence of the code from the
     standard normal; and "neighbours". ``score="paper"`` is the divergence alone.
 
-    The published AdversarialVAE is ``w_recon=0, beta=0, log_variance="softplus",
+    The published AdversarialVAE is ``w_model=1, w_recon=0, beta=0, log_variance="softplus",
     score="paper", n_estimators=1``; AdversarialAE is the same with ``log_variance=None`` and a
     `temperature` of 0.5.
 
@@ -142,7 +145,8 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
     Departures from the paper and its code, on purpose:
 
     - The reconstruction has a weight in the default loss, and codes a prior.
-    - The scale of the squared error is taken without a gradient; the code's has one.
+    - The divergence is scaled to the squared error, without a gradient. alibi-detect scales the
+      error to the divergence, which with a linear classifier nears 0 and takes the error with it.
     - Divergences are not capped at 16.1, as by the code's clipping of probabilities.
     - Draws are fixed, and come in pairs of a draw and its mirror image; the code draws anew.
     - The classifier is a frozen copy in eval mode; the code freezes the caller's.
@@ -176,7 +180,7 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
 
     classifier: Any = None
     classifier_output: str = "auto"
-    w_model: float = 1.0
+    w_model: float = 0.1
     w_recon: float = 1.0
     beta: float = 0.01
     cov_elbo: float | str | None = None
@@ -201,9 +205,8 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
     }
     # The default weights where there is a classifier.
     part_weights_of_classifier: ClassVar[dict[str, tuple[float, float]]] = {
-        "divergence": (1.0, 1.0),
-        "reconstruction": (0.0, 0.0),
-        "neighbours": (0.0, 0.0),
+        "divergence": (0.5, 0.5),
+        "reconstruction": (1.0, 1.0),
     }
     code_parameters: ClassVar[tuple[str, ...]] = (
         "classifier",
@@ -305,7 +308,7 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
         )
         x_hat = nets.decoder(z)
 
-        # 2. The classifier should answer both alike; as far as w_recon says, they should be alike.
+        # 2. The classifier should answer both alike, and both should be alike.
         losses: dict[str, Tensor] = {"reconstruction": self._reconstruction_loss(x, x_hat)}
         log_p = log_p_hat = None
         if self.classifier_ is not None:
@@ -313,30 +316,32 @@ class AdversarialVAEDetector(DefenceMixin, BaseDetector):
                 log_p, hidden = self._answers(x)
             log_p_hat, hidden_hat = self._answers(x_hat)
             losses["model"] = self._divergence(log_p, hidden, log_p_hat, hidden_hat)
-        if self.loss_fn is not None:
-            losses["loss"] = _checked_loss(self.loss_fn(x, x_hat, log_p, log_p_hat), x)
-        else:
-            losses["loss"] = self._weighted(losses)
-
         # 3. The codes should be spread like the prior.
         if log_variance is not None:
             losses["prior"] = divergence_from_prior(mean, log_variance)
-            losses["loss"] = losses["loss"] + self.beta * losses["prior"]
+        if self.loss_fn is None:
+            losses["loss"] = self._weighted(losses)
+        else:
+            losses["loss"] = _checked_loss(self.loss_fn(x, x_hat, log_p, log_p_hat), x)
+            losses["loss"] = losses["loss"] + self.beta * losses.get("prior", 0.0)
         update(optimizers["encoder_decoder"], losses["loss"])
         for name, metric in (self.metrics or {}).items():
             losses[name] = metric(x, x_hat.detach())
         return losses
 
     def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """`w_model` and `w_recon` of their losses; the one without a classifier is enough."""
+        """The sum of the losses with `w_model`, `w_recon` and `beta`."""
         reconstruction = losses["reconstruction"]
+        total = self.w_recon * reconstruction + self.beta * losses.get("prior", 0.0)
         if self.classifier_ is None:
-            return reconstruction
+            return total
         model = losses["model"]
-        if self.cov_elbo is None:
-            spread, own_spread = model.detach().std(1), reconstruction.detach().std(1)
-            reconstruction = (spread / (own_spread + 1e-10))[:, None] * reconstruction
-        return self.w_model * model + self.w_recon * reconstruction
+        if self.cov_elbo is None and self.w_recon:
+            # A divergence has no unit, a squared error that of the scaled samples: what they
+            # vary by in a batch makes them comparable, early in training and late.
+            spread, own_spread = reconstruction.detach().std(1), model.detach().std(1)
+            model = (spread / (own_spread + 1e-10))[:, None] * model
+        return self.w_model * model + total
 
     def _posterior(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of the codes' distribution; None without a variance."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from gandetect.networks.members import (
     MemberBatchNorm,
     MemberLinear,
+    PerMember,
     add_spectral_norm,
     reset_members,
     reset_optimizer_members,
@@ -186,3 +187,11 @@ class TestReset:
         before = {n: w.clone() for n, w in old.state_dict().items()}
         reset_members(old, torch.zeros(3, dtype=torch.bool), stack(kind))
         assert all(torch.equal(w, before[n]) for n, w in old.state_dict().items())
+
+
+def test_networks_of_ones_own_get_their_members_batch():
+    networks = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    out = PerMember(networks)(x)
+    assert torch.equal(out[0], networks[0](x[0]))
+    assert torch.equal(out[1], networks[1](x[1]))
