@@ -38,8 +38,8 @@ def test_a_row_for_each_detector_and_strength(benchmark, capsys):
         for strength in adversarial.STRENGTHS
     }
     for row in rows:
-        assert float(row["accuracy_clean"]) > 0.9
-        assert float(row["success_rate"]) > 0.5
+        assert float(row["accuracy_clean"]) > 0.8
+        assert 0 < float(row["success_rate"]) < 1
         assert 0 <= float(row["auroc"]) <= 1
         makes_reconstructions = row["detector"] in ("AdversarialVAE", "autoencoder")
         assert bool(row["accuracy_defended"]) == makes_reconstructions

@@ -16,7 +16,8 @@ def task(tmp_path_factory):
 def test_rows(task):
     for X in (task.X_train, task.X_test):
         assert X.dtype == np.float32
-        assert (X.min(), X.max()) == (0, 1)
+        assert X.min() >= 0
+        assert X.max() <= 1
     assert len(task.X_test) == len(task.y_test) == 40
     np.testing.assert_array_equal(task.labels(task.X_test), task.classifier.predict(task.X_test))
     np.testing.assert_allclose(

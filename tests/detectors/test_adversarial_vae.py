@@ -291,7 +291,7 @@ def test_parameters_that_cannot_be_used(parameters, error, message):
 @pytest.fixture(scope="module")
 def attacked():
     X, y = load_digits(return_X_y=True)
-    classifier = MLPClassifier((32,), max_iter=40, tol=1e-3, random_state=0).fit(X[:1000], y[:1000])
+    classifier = MLPClassifier((32,), early_stopping=True, random_state=0).fit(X[:1000], y[:1000])
     unseen, labels = X[1000:1300], y[1000:1300]
     attacked = projected_gradient(classifier, unseen, labels, eps=2.0, clip=(0, 16))
     detector = AdversarialVAEDetector(
