@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    fit the detectors on scikit-learn's data and print a table"
 	@echo "make test    run the tests and the examples in docstrings"
-	@echo "make lint    check style, format and types"
+	@echo "make lint    check style, format, types, and known weaknesses of what is installed"
 	@echo "make docs    build the documentation into docs/_build/html"
 	@echo "make bench   measure speed; with DATA=folder also quality (benchmarks/README.md)"
 	@echo "Another Python than python3: make test PYTHON=python3.12"
@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	.ci/audit $(BIN)/python
 
 docs: $(VENV)/.installed-docs
 	rm -rf docs/api/generated
