@@ -20,12 +20,13 @@ def lowest_versions() -> list[str]:
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]
     lines = {line for line in "\n".join(lists).split("\n") if ">=" in line}
-    # The extra for exporting asks for a newer torch than the package does, and for newer companions.
+    # The extra for exporting asks for a newer torch than the package does.
     pins = {line.replace(">=", "==").replace("[array]", "") for line in lines}
     return sorted(pin for pin in pins if pin != "torch==2.5")
 
 
 def run_tests(session: nox.Session, *constraints: str) -> None:
+    """Build, install the wheel, and run the tests of the source distribution."""
     dist = Path(session.create_tmp()).resolve()
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(dist), str(ROOT))

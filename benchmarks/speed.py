@@ -13,6 +13,7 @@ import csv
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -139,6 +140,32 @@ def pyod_pairs() -> list[Pair]:
     ]
 
 
+def export_pairs() -> list[Pair]:
+    """Scoring with an exported file over scoring with the detector itself."""
+    from gandetect.export import load_onnx, load_torch_export, to_onnx, to_torch_export
+
+    X, images = rows(20_000, 20), np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
+    pairs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, samples in (("rows", X), ("images", images)):
+            detector = GANomalyDetector(random_state=0, epochs=1).fit(samples)
+            for name, write, read in (
+                ("ONNX", to_onnx, load_onnx),
+                ("torch.export", to_torch_export, load_torch_export),
+            ):
+                write(detector, Path(folder, "exported"), samples)
+                scorer = read(Path(folder, "exported"))
+                pairs.append(
+                    Pair(
+                        f"score {len(samples)} {kind}, {name} / native",
+                        lambda scorer=scorer, samples=samples: scorer.score_samples(samples),
+                        lambda detector=detector, samples=samples: detector.score_samples(samples),
+                        None,
+                    )
+                )
+    return pairs
+
+
 def import_pair() -> Pair:
     """Importing the package over importing torch and scikit-learn alone, in new processes."""
 
@@ -180,6 +207,8 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
 
     pairs = [*toolkit_pairs(), import_pair()]
+    if find_spec("onnxruntime"):
+        pairs += export_pairs()
     if find_spec("pyod"):
         pairs += pyod_pairs()
     missed = 0
