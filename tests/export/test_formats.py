@@ -38,7 +38,7 @@ def trained_and_X(request, Detector, make, rows, images, tiny_convnet):
     """Trained for long enough that every part of the score varies."""
     if request.param == "rows":
         return make(Detector, epochs=10).fit(rows[:200]), rows
-    detector = make(Detector, epochs=10, learning_rate=3e-3, latent_dim=4)
+    detector = make(Detector, epochs=20, batch_size=16, learning_rate=3e-3, latent_dim=4)
     return detector.set_params(architecture=tiny_convnet).fit(images[:60]), images
 
 
