@@ -20,7 +20,7 @@ demo: $(VENV)/.installed-plot
 	$(BIN)/gandetect demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
