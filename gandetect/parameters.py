@@ -28,8 +28,9 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Passes over X. "auto" is as many as make up a fixed number of updates, and at least one,
         so that 50 rows and 500,000 are both served.
     batch_size : int or "auto", default="auto"
-        Samples in an update; "auto" is 64. More than there are samples is one batch of them all;
-        batches are of nearly equal size, and no sample is dropped.
+        Samples in an update; "auto" is 64, and 8 to 16 for RDNA's images. More than there are
+        samples is one batch of them all; batches are of nearly equal size, and no sample is
+        dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
     contamination : float in (0, 0.5], default=0.1

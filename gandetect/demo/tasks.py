@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.datasets import load_breast_cancer, load_digits, load_sample_images
 from sklearn.model_selection import train_test_split
 
 from gandetect.datasets import one_class_rows_split, one_class_split
+
+# Side of the cuttings of photographs, in pixels.
+_CUTTING = 32
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -122,7 +125,59 @@ def digit_normal(seed: int, digit: int = 8) -> Task:
     )
 
 
-TASKS: tuple[Callable[[int], Task], ...] = (breast_cancer, digit_anomalous, digit_normal)
+def photographs(seed: int) -> Task:
+    """Images: cuttings of two photographs are normal, made defects on them anomalies.
+
+    Training and test take turns along the photographs, strip by strip, and share no pixel.
+    """
+    rng = np.random.default_rng(seed)
+    strips = [
+        photograph[::2, left : left + 2 * _CUTTING : 2]
+        for photograph in load_sample_images().images
+        for left in range(0, photograph.shape[1] - 2 * _CUTTING + 1, 2 * _CUTTING)
+    ]
+    X_train, X_rest = (_cuttings(strips[first::2], n, rng) for first, n in ((0, 24), (1, 16)))
+    y_rest = (np.arange(len(X_rest)) % 5 == 0).astype(int)
+    for i in np.flatnonzero(y_rest):
+        X_rest[i] = _with_defect(X_rest[i], rng)
+    return _task(
+        (X_train, X_rest, y_rest),
+        seed,
+        name="photographs with defects",
+        what_is_normal="cuttings of two photographs are normal, made spots and scratches are not",
+        epochs=10,
+    )
+
+
+TASKS: tuple[Callable[[int], Task], ...] = (
+    breast_cancer,
+    digit_anomalous,
+    digit_normal,
+    photographs,
+)
+
+
+def _cuttings(
+    strips: Sequence[NDArray[Any]], n_each: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Squares at even distances along each strip, from a start drawn once."""
+    start = rng.integers(0, 4)
+    tops = np.linspace(start, strips[0].shape[0] - _CUTTING, n_each).astype(int)
+    return np.stack([strip[top : top + _CUTTING] for strip in strips for top in tops])
+
+
+def _with_defect(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Put a half transparent spot or scratch of any colour onto an image."""
+    y, x = np.ogrid[: image.shape[0], : image.shape[1]]
+    across, along = (axis - rng.uniform(8, _CUTTING - 8) for axis in (y, x))
+    angle = rng.uniform(0, np.pi)
+    turned = across * np.cos(angle) + along * np.sin(angle)
+    other = along * np.cos(angle) - across * np.sin(angle)
+    height, width = ((2.5, 4.0), (1.0, 9.0))[rng.integers(2)]
+    is_spoilt = (turned / height) ** 2 + (other / width) ** 2 < 1
+    colour, opacity = rng.integers(0, 256, size=3), rng.uniform(0.5, 0.9)
+    spoilt = np.where(is_spoilt[..., None], (1 - opacity) * image + opacity * colour, image)
+    return spoilt.astype(np.uint8)
 
 
 def task_of_split(

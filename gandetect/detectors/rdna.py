@@ -21,7 +21,6 @@ from gandetect.device import RandomState, draw_seed, isolated_seed
 from gandetect.losses import (
     focal_loss,
     loss_to_label,
-    mean_absolute_error,
     mean_squared_error,
     structural_similarity,
 )
@@ -36,7 +35,7 @@ from gandetect.training import update
 
 # Images of this side, made smaller if larger, unless another size is asked for.
 _AUTO_SIZE = 64
-# Pixels in a batch of images: more of the small ones keep a step from being all overhead.
+# Pixels in a batch of images: some more of the small ones, which are mostly overhead.
 _PIXELS_A_BATCH = 2**15
 # Share of the training over which the adversarial losses grow to their full weight.
 _WARM_UP = 0.2
@@ -60,7 +59,7 @@ class RDNADetector(BaseDetector):
     reconstructions, the other true masks from those of the discriminant.
 
     Without the adversarial part (``adversarial_weight=0``) this is DRAEM [1]_, on which RDNA [2]_
-    builds. The default score of images is the maximum of the smoothed map.
+    builds.
 
     Parameters
     ----------
@@ -111,10 +110,8 @@ class RDNADetector(BaseDetector):
     history_ : list of dict
         One record an epoch: "epoch", "reconstruction", "similarity" (images), "discriminant", and
         with an `adversarial_weight` "adversarial" and "discriminators".
-    n_iter_ : int
-        Epochs trained.
-    stop_reason_ : str
-        Why training ended.
+    n_iter_, stop_reason_
+        Epochs trained, and why training ended.
     n_features_in_, feature_names_in_, input_shape_
         What X looked like.
 
@@ -124,29 +121,31 @@ class RDNADetector(BaseDetector):
 
     Notes
     -----
-    The parts of the score are "discriminant", the largest value of the smoothed map of images and
-    the mean probability of a row's likeliest fifth of cells; "reconstruction", the same of the
-    difference to the reconstruction for images, and its mean for rows; and "neighbours". The
-    default of rows has all three, the last one twice. The map of rows is the probability of a cell
-    times its difference to the reconstruction.
+    The map is the difference to the reconstruction times the square of the discriminant's
+    probability. The parts of the score of images are the largest values, smoothed, of it ("map"),
+    of the probability ("discriminant", DRAEM's score and ``score="paper"``) and of the difference
+    ("reconstruction"); those of rows are the means of the map, of the likeliest fifth of the
+    cells and of the difference; and "neighbours". The default of images is the map, that of rows
+    all but the map, neighbours twice.
 
-    `architecture` has the widths: ``ConvNet(n_filters=32, segmenter_filters=16)`` for the two
-    modules, `discriminator_filters` for the discriminators. ``n_estimators="auto"`` is 1 for
-    images, where two networks cost twice one.
+    `architecture` has the widths of the modules, as ``ConvNet(n_filters=32, segmenter_filters=16)``,
+    and of the discriminators. ``n_estimators="auto"`` is 1 for images: two would cost twice as much.
 
-    Of RDNA only the description and the results on MVTec AD are public. What it leaves open is done
-    thus: discriminators judge patches, of samples and of samples beside their masks; their losses
-    are least squares; their weight grows over the first fifth of the training.
+    Of RDNA only a description and results on MVTec AD are public. Here discriminators judge
+    patches, of samples and of samples beside their masks, by least squares; their weight grows over
+    the first fifth of the training.
 
     Departures from DRAEM and its code, on purpose:
 
     - Widths are those of the architecture, 16 by default, not 128 and 64; levels follow the size.
       The decoders have two convolutions a level, not three.
-    - SSIM has no padding; its windows lie inside the image.
-    - The discriminant has one logit a pixel, where a softmax of two has their difference.
+    - SSIM has no padding.
+    - The discriminant also sees the absolute difference of the two images, and has one logit a
+      pixel, where a softmax of two has their difference.
+    - Reconstructions end in an activation that covers the range of the scaled images.
     - Perlin noise is rolled, mirrored and turned by quarters, not rotated freely, and no mask is
       empty; normal images are not rotated.
-    - Batches hold 8 to 64 images, by their size; Adam's rate is 1e-3 and falls along a cosine.
+    - Batches hold 8 or, if they are small, 16 images; Adam's rate is 1e-3 and falls along a cosine.
     - Rows have no counterpart in either: cells are swapped, redrawn or shaken.
 
     References
@@ -185,7 +184,8 @@ class RDNADetector(BaseDetector):
     mixed_precision: bool = False
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "discriminant": (1.0, 1.0),
+        "map": (0.0, 1.0),
+        "discriminant": (1.0, 0.0),
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
     }
@@ -293,11 +293,7 @@ class RDNADetector(BaseDetector):
         for name in ("augment", "mixed_precision"):
             check_choice(self, name, (True, False))
         if self.max_time is not None:
-            check_real(self, "max_time", 0)
-            if self.max_time == 0:
-                raise ValueError("max_time must be None or greater than 0, got 0.")
-
-    # What X and the parameters come to.
+            check_real(self, "max_time", 1e-3)
 
     def _n_members(self) -> int:
         is_one = self.n_estimators == "auto" and self._is_fitted_to_images()
@@ -311,7 +307,7 @@ class RDNADetector(BaseDetector):
     def _batch_size(self) -> int:
         if self.batch_size != "auto" or not self._is_fitted_to_images():
             return super()._batch_size()
-        return min(max(_PIXELS_A_BATCH // math.prod(self._network_shape()[1:]), 8), 64)
+        return min(max(_PIXELS_A_BATCH // math.prod(self._network_shape()[1:]), 8), 16)
 
     def _network_shape(self) -> tuple[int, ...]:
         if not self._is_fitted_to_images() or self.image_size is None:
@@ -322,7 +318,7 @@ class RDNADetector(BaseDetector):
         return (n_channels, *(max(round(factor * side), 1) for side in size))
 
     def _resized(self, x: Tensor) -> Tensor:
-        """Images (K, B, C, H, W) in the size that the networks see; rows as they are."""
+        """Images (K, B, C, H, W) in the networks' size; rows as they are."""
         size = self._network_shape()[1:]
         if x.shape[3:] == size:
             return x
@@ -333,7 +329,7 @@ class RDNADetector(BaseDetector):
     def _build_networks(self, make: Any) -> dict[str, nn.Module]:
         networks = {
             "reconstructor": make.restorer(self.latent_dim_),
-            "discriminant": make.segmenter(n_inputs=2 if self._is_fitted_to_images() else 3),
+            "discriminant": make.segmenter(n_inputs=3),
         }
         if self.adversarial_weight:
             networks["sample_discriminator"] = make.patch_discriminator()
@@ -450,24 +446,31 @@ class RDNADetector(BaseDetector):
     def _restored_and_judged(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         """The reconstruction, and a logit for each pixel or cell."""
         x_hat = nets.reconstructor(x)
-        if self._is_fitted_to_images():
-            return x_hat, nets.discriminant(x, x_hat)
         return x_hat, nets.discriminant(x, x_hat, (x - x_hat).abs())
 
     def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        x = self._resized(x)
-        x_hat, logits = self._restored_and_judged(nets, x)
-        probability = torch.sigmoid(logits)
+        probability, difference = self._seen(nets, self._resized(x))
+        located = _located(probability, difference)
         if self._is_fitted_to_images():
             return {
-                "discriminant": _largest_smoothed(probability),
-                "reconstruction": lambda: _largest_smoothed((x - x_hat).abs().mean(dim=2)),
+                "map": _largest_smoothed(located),
+                "discriminant": lambda: _largest_smoothed(probability),
+                "reconstruction": lambda: _largest_smoothed(difference),
             }
         n_top = math.ceil(_TOP_CELLS * x.shape[-1])
         return {
+            "map": located.mean(-1),
             "discriminant": probability.topk(n_top, dim=-1).values.mean(-1),
-            "reconstruction": mean_absolute_error(x, x_hat),
+            "reconstruction": difference.mean(-1),
         }
+
+    def _seen(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """For each cell (K, B, d) or pixel (K, B, H, W), the probability and the difference."""
+        x_hat, logits = self._restored_and_judged(nets, x)
+        difference = (x - x_hat).abs()
+        if self._is_fitted_to_images():
+            difference = difference.mean(dim=2)
+        return torch.sigmoid(logits), difference
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:
         return value_of(parts["discriminant"])
@@ -483,14 +486,15 @@ class RDNADetector(BaseDetector):
         return enlarged.unflatten(0, x.shape[:2])
 
     def _anomaly_map(self, nets: Any, x: Tensor) -> Tensor:
-        x_hat, logits = self._restored_and_judged(nets, self._resized(x))
-        probability = torch.sigmoid(logits)
-        if not self._is_fitted_to_images():
-            # The discriminant knows rows by their context, the difference cells by themselves.
-            return probability * (x - x_hat).abs()
-        if probability.shape[2:] == x.shape[3:]:
-            return probability
-        return F.interpolate(probability, x.shape[3:], mode="bilinear")
+        located = _located(*self._seen(nets, self._resized(x)))
+        if located.shape[2:] in (x.shape[2:], x.shape[3:]):
+            return located
+        return F.interpolate(located, x.shape[3:], mode="bilinear")
+
+
+def _located(probability: Tensor, difference: Tensor) -> Tensor:
+    """Where both say that something is wrong: the discriminant smooths, the difference is sharp."""
+    return probability.square() * difference
 
 
 def _largest_smoothed(maps: Tensor) -> Tensor:

@@ -190,20 +190,17 @@ class BoundConvNet:
         return network
 
     def restorer(self, latent_dim: int) -> nn.Module:
-        """Images (K, B, C, H, W) to images without skips; its `encoder` makes the codes.
-
-        The output is linear unless the architecture names an activation.
-        """
+        """Images (K, B, C, H, W) to images without skips; its `encoder` makes the codes."""
         frame, widths = self._framed(self.architecture.n_filters, _MAX_HALVINGS - 1)
         n_folded = self.n_channels * frame.patch_size**2
         encoder = RestoringEncoder(
             frame, Descent(n_folded, widths, self._unit), widths[-1], latent_dim
         )
-        head: list[nn.Module] = [self._biased(widths[0], n_folded)]
-        if self.architecture.output_activation != "auto":
-            head.append(OUTPUT_ACTIVATIONS[self.output_activation]())
         ascent = Ascent(widths, self._unit, self.n_members, skips=False)
-        return _initialised(Restorer(encoder, ascent, nn.Sequential(*head)))
+        head = nn.Sequential(
+            self._biased(widths[0], n_folded), OUTPUT_ACTIVATIONS[self.output_activation]()
+        )
+        return _initialised(Restorer(encoder, ascent, head))
 
     def segmenter(self, n_inputs: int = 1) -> nn.Module:
         """Images (K, B, C, H, W), `n_inputs` of them, to one logit a pixel (K, B, H, W)."""

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gandetect.demo.tasks import TASKS
+from gandetect.demo.tasks import TASKS, _with_defect
 
 
 def rows_of(X):
@@ -50,7 +50,7 @@ def test_names_of_tasks_differ():
 
 
 def test_malignant_rows_are_the_anomalies():
-    rows, one_anomalous, one_normal = (make_task(0) for make_task in TASKS)
+    rows, one_anomalous, one_normal, _ = (make_task(0) for make_task in TASKS)
     radius = list(rows.feature_names).index("mean radius")
     radii = rows.X_test[:, radius]
     assert radii[rows.y_test == 1].mean() > radii[rows.y_test == 0].mean() + 3
@@ -60,3 +60,13 @@ def test_malignant_rows_are_the_anomalies():
     # 174 images are eights, 183 threes: more than 640 normal ones can only be of many digits.
     assert len(one_anomalous.X_train) == 640
     assert len(one_normal.X_train) + 2 * np.sum(one_normal.y_test == 0) <= 174
+
+
+def test_a_defect_changes_a_part_of_a_cutting():
+    photographs = TASKS[-1](0)
+    assert photographs.X_train.shape[1:] == (32, 32, 3)
+    plain = photographs.X_test[photographs.y_test == 0]
+    rng = np.random.default_rng(0)
+    changed = [(_with_defect(image, rng) != image).any(axis=-1).mean() for image in plain]
+    assert min(changed) > 0.005
+    assert max(changed) < 0.2

@@ -62,7 +62,7 @@ class TestLosses:
         x_corrupted, mask = detector._corrupted(detector._run.prepared, x)
         with torch.no_grad():
             x_hat = nets.reconstructor(x_corrupted)
-            logits = nets.discriminant(x_corrupted, x_hat)
+            logits = nets.discriminant(x_corrupted, x_hat, (x_corrupted - x_hat).abs())
             expected = {
                 "reconstruction": F.mse_loss(x_hat, x),
                 "similarity": 1 - structural_similarity(x, x_hat).mean(),
@@ -108,6 +108,8 @@ class TestWithoutAdversaries:
         for weight in (0.0, 1.0):
             detector = fitted(X, adversarial_weight=weight)
             nets, optimizers = in_training(detector)
+            torch.manual_seed(1)
+            detector._run.prepared = detector._prepare_training()
             plain = fitted(X, adversarial_weight=0.0)
             start = {
                 name: w
@@ -244,9 +246,9 @@ class TestImageSize:
         assert detector.anomaly_map(IMAGES).shape == (20, 12, 20)
         assert detector.reconstruct(IMAGES).shape == IMAGES.shape
 
-    def test_small_images_come_in_large_batches(self):
+    def test_small_images_come_in_larger_batches(self):
         detector = RDNADetector()
-        for side, size in [(8, 64), (32, 32), (64, 8), (256, 8)]:
+        for side, size in [(8, 16), (52, 12), (64, 8), (256, 8)]:
             detector.sample_shape_ = (1, side, side)
             assert detector._batch_size() == size
         detector.sample_shape_ = (5,)
@@ -254,13 +256,27 @@ class TestImageSize:
         assert detector.set_params(batch_size=3)._batch_size() == 3
 
 
-def test_the_paper_score_of_images_is_the_largest_mean_over_a_square():
-    detector = fitted(IMAGES, score="paper")
+def test_the_map_is_where_both_modules_agree():
+    for X in (IMAGES, ROWS):
+        detector = fitted(X, n_estimators=1)
+        x = batch(detector, X)
+        with torch.inference_mode():
+            x_hat, logits = detector._restored_and_judged(detector.networks_, x)
+        difference = (x - x_hat).abs()[0].numpy()
+        difference = difference.mean(axis=1) if X.ndim == 4 else difference
+        expected = difference / (1 + np.exp(-logits[0].numpy())) ** 2
+        np.testing.assert_allclose(detector.anomaly_map(X), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_the_score_of_images_is_the_largest_mean_over_a_square():
+    detector = fitted(IMAGES, score="map")
     # 21 of 256 pixels are 2 of 20, made odd.
     maps = np.pad(detector.anomaly_map(IMAGES), [(0, 0), (1, 1), (1, 1)])
     windows = np.lib.stride_tricks.sliding_window_view(maps, (3, 3), axis=(1, 2))
     by_hand = windows.mean(axis=(3, 4)).max(axis=(1, 2))
-    np.testing.assert_allclose(detector.anomaly_score(IMAGES), by_hand, rtol=1e-5)
+    calibration = detector.calibration_
+    by_hand = (by_hand - calibration.mean["map"].item()) / calibration.spread["map"].item()
+    np.testing.assert_allclose(detector.anomaly_score(IMAGES), by_hand, rtol=1e-3, atol=1e-3)
 
 
 def test_mixed_precision_trains_and_scores_in_full():
@@ -309,15 +325,17 @@ def test_parameters_are_checked(name, value):
 
 
 class TestOnRealData:
-    def test_every_part_is_larger_for_tumours(self):
+    def test_every_part_is_larger_for_rows_with_wrong_cells(self):
         X, y = load_breast_cancer(return_X_y=True)
-        benign, malignant = X[y == 1], X[y == 0]
-        detector = RDNADetector(epochs=100, n_estimators=2, random_state=0).fit(benign[:250])
-        judged = np.concatenate([benign[250:], malignant])
-        y_judged = np.arange(len(judged)) >= len(benign) - 250
+        benign = X[y == 1]
+        detector = RDNADetector(epochs=30, n_estimators=2, random_state=0).fit(benign[:250])
+        spoilt = benign[250:].copy()
+        spoilt[:, [3, 11, 20]] += 5 * benign.std(axis=0)[[3, 11, 20]]
+        judged = np.concatenate([benign[250:], spoilt])
         for part in RDNADetector.part_weights:
             detector.set_params(score=part)
-            assert roc_auc_score(y_judged, detector.anomaly_score(judged)) > 0.7, part
+            scores = detector.anomaly_score(judged)
+            assert roc_auc_score(np.arange(len(judged)) >= len(spoilt), scores) > 0.8, part
 
     def test_the_planted_cell_ranks_first(self):
         X, y = load_breast_cancer(return_X_y=True)
@@ -328,19 +346,17 @@ class TestOnRealData:
         assert (detector.anomaly_map(rows).argmax(axis=1) == columns).mean() > 0.8
 
     def test_a_made_defect_on_a_photograph(self):
-        photograph = load_sample_images().images[0][::4, ::4]
-        patches = np.stack(
-            [photograph[i : i + 16, j : j + 16] for i in range(0, 90, 3) for j in range(0, 144, 6)]
-        )
+        photograph = load_sample_images().images[1][::4, ::4]
+        tops, lefts = range(0, 90, 3), range(0, 144, 6)
+        patches = np.stack([photograph[i : i + 16, j : j + 16] for i in tops for j in lefts])
         patches = np.random.default_rng(0).permutation(patches)
-        detector = RDNADetector(
-            epochs=15, batch_size=16, architecture=ConvNet(n_filters=8), random_state=0
-        ).fit(patches[:250])
-        spoilt = patches[500:600].copy()
+        detector = RDNADetector(epochs=8, architecture=ConvNet(n_filters=8), random_state=0)
+        detector.fit(patches[:300])
+        spoilt = patches[500:550].copy()
         spoilt[:, 5:10, 6:11] = [255, 0, 255]
         maps = detector.anomaly_map(spoilt)
         inside = np.zeros((16, 16), dtype=bool)
         inside[5:10, 6:11] = True
         assert maps[:, inside].mean() > 3 * maps[:, ~inside].mean()
-        scores = detector.anomaly_score(np.concatenate([patches[500:600], spoilt]))
-        assert roc_auc_score(np.arange(200) >= 100, scores) > 0.9
+        scores = detector.anomaly_score(np.concatenate([patches[500:550], spoilt]))
+        assert roc_auc_score(np.arange(100) >= 50, scores) > 0.9

@@ -73,7 +73,6 @@ def test_the_segmenter_has_skips():
 def test_members_share_nothing(maker):
     make = bound((3, 16, 16), n_members=2)
     network = make.restorer(4) if maker == "restorer" else getattr(make, maker)()
-    network.eval()
 
     def outputs(x):
         out = network(x)
@@ -81,19 +80,16 @@ def test_members_share_nothing(maker):
 
     x = torch.randn(2, 2, 3, 16, 16)
     changed = x.clone()
-    changed[1] += 1
+    changed[1] = torch.randn_like(x[1])
     before, after = outputs(x), outputs(changed)
     assert torch.equal(before[0], after[0])
     assert not torch.equal(before[1], after[1])
 
 
-def test_the_output_of_the_restorer_is_linear_unless_an_activation_is_named():
-    x = 100 * torch.randn(2, 4, 3, 9, 13)
-    for named, is_bounded in [("auto", False), ("sigmoid", True)]:
-        restorer = bound(output_activation=named).restorer(3)
-        with torch.no_grad():
-            restorer.head[0].bias += 2
-        assert (restorer(x).max() <= 1) == is_bounded
+def test_the_output_of_the_restorer_covers_the_scaled_range():
+    x_hat = bound().restorer(3)(100 * torch.randn(2, 4, 3, 9, 13))
+    assert x_hat.min() >= 0
+    assert x_hat.max() <= 1
 
 
 def test_a_pixel_comes_back_where_it_was():
