@@ -12,8 +12,7 @@ to say where they were. The images here are cuttings of a photograph that scikit
 # %%
 # Normal images
 # -------------
-# Squares of 32 pixels from the left half of the photograph, every second pixel of it, are to learn
-# from; those of the right half are new.
+# Squares of 24 pixels. Every second column of them is to learn from, the others are new.
 
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -23,18 +22,18 @@ from gandetect import ConvNet, RDNADetector
 from gandetect.metrics import pixel_roc_auc
 from gandetect.plotting import ReconstructionDisplay
 
-photograph = load_sample_images().images[0][120:420:2, ::2]
-lefts = np.arange(0, photograph.shape[1] - 31, 8)
+photograph = load_sample_images().images[1][::3, ::3]
+lefts = np.arange(0, photograph.shape[1] - 23, 24)
 
 
 def cuttings(lefts):
-    tops = range(0, photograph.shape[0] - 31, 8)
+    tops = range(0, photograph.shape[0] - 23, 5)
     return np.stack(
-        [photograph[top : top + 32, left : left + 32] for left in lefts for top in tops]
+        [photograph[top : top + 24, left : left + 24] for left in lefts for top in tops]
     )
 
 
-X_train, X_new = cuttings(lefts[lefts + 32 <= 160]), cuttings(lefts[lefts >= 160])
+X_train, X_new = cuttings(lefts[::2]), cuttings(lefts[1::2])
 print(f"{len(X_train)} images to learn from, {len(X_new)} new ones")
 
 # %%
@@ -42,7 +41,7 @@ print(f"{len(X_train)} images to learn from, {len(X_new)} new ones")
 # -----------------
 # ``simulate`` shows the defects that a fit would make, before it is run.
 
-detector = RDNADetector(epochs=25, architecture=ConvNet(n_filters=8), random_state=0)
+detector = RDNADetector(epochs=20, architecture=ConvNet(n_filters=8), random_state=0)
 simulated, masks = detector.simulate(X_train, random_state=0)
 print(f"{masks.any(axis=(1, 2)).mean():.0%} of the images got a defect, which covers")
 print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
@@ -50,29 +49,28 @@ print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
 # %%
 # Learn, and look for defects of another kind
 # -------------------------------------------
-# Half of the new images get a dark scratch.
+# Half of the new images get a square of inverted colours, which it has not seen.
 
 detector.fit(X_train)
 
 rng = np.random.default_rng(0)
-is_scratched = np.arange(len(X_new)) % 2 == 1
+has_defect = np.arange(len(X_new)) % 2 == 1
 where = np.zeros(X_new.shape[:3], dtype=bool)
-for i in np.flatnonzero(is_scratched):
-    top, left = rng.integers(2, 18, size=2)
-    along = np.arange(12)
-    where[i, top + along, left + along] = where[i, top + along, left + along + 1] = True
-X_scratched = np.where(where[..., None], X_new // 4, X_new)
+for i in np.flatnonzero(has_defect):
+    top, left = rng.integers(2, 17, size=2)
+    where[i, top : top + 5, left : left + 5] = True
+X_new = np.where(where[..., None], 255 - X_new, X_new)
 
-maps = detector.anomaly_map(X_scratched)
-scores = detector.anomaly_score(X_scratched)
-print(f"AUROC of the images {roc_auc_score(is_scratched, scores):.2f}")
+maps = detector.anomaly_map(X_new)
+scores = detector.anomaly_score(X_new)
+print(f"AUROC of the images {roc_auc_score(has_defect, scores):.2f}")
 print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
 
 # %%
 # Input, reconstruction and map
 # -----------------------------
-# Three images as they were and three scratched ones: below them what the network makes of them, and
+# Three images as they were and three with a defect: below them what the network makes of them, and
 # the map, which is bright where the defect is.
 
-shown = [*np.flatnonzero(~is_scratched)[10:40:10], *np.flatnonzero(is_scratched)[10:40:10]]
-_ = ReconstructionDisplay.from_estimator(detector, X_scratched[shown])
+shown = [*np.flatnonzero(~has_defect)[10:40:10], *np.flatnonzero(has_defect)[10:40:10]]
+_ = ReconstructionDisplay.from_estimator(detector, X_new[shown])

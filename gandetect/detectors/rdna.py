@@ -115,21 +115,17 @@ class RDNADetector(BaseDetector):
     n_features_in_, feature_names_in_, input_shape_
         What X looked like.
 
-    See Also
-    --------
-    RDNADetector.preset : Detectors for a laptop and for a GPU.
-
     Notes
     -----
-    The map is the difference to the reconstruction times the square of the discriminant's
-    probability. The parts of the score of images are the largest values, smoothed, of it ("map"),
-    of the probability ("discriminant", DRAEM's score and ``score="paper"``) and of the difference
-    ("reconstruction"); those of rows are the means of the map, of the likeliest fifth of the
-    cells and of the difference; and "neighbours". The default of images is the map, that of rows
-    all but the map, neighbours twice.
+    The map is the difference to the reconstruction times the squared probability. The parts of the
+    score of images are the largest values, smoothed, of it ("map"), of the probability
+    ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
+    those of rows are the means of the map, of the likeliest fifth of the cells and of the
+    difference; and "neighbours". The default of images is the map, of rows the other three,
+    neighbours twice.
 
-    `architecture` has the widths of the modules, as ``ConvNet(n_filters=32, segmenter_filters=16)``,
-    and of the discriminators. ``n_estimators="auto"`` is 1 for images: two would cost twice as much.
+    `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
+    ``n_estimators="auto"`` is 1 for images, where two cost twice as much.
 
     Of RDNA only a description and results on MVTec AD are public. Here discriminators judge
     patches, of samples and of samples beside their masks, by least squares; their weight grows over
@@ -146,14 +142,13 @@ class RDNADetector(BaseDetector):
     - Perlin noise is rolled, mirrored and turned by quarters, not rotated freely, and no mask is
       empty; normal images are not rotated.
     - Batches hold 8 or, if they are small, 16 images; Adam's rate is 1e-3 and falls along a cosine.
-    - Rows have no counterpart in either: cells are swapped, redrawn or shaken.
+    - Rows have no counterpart in either.
 
     References
     ----------
     .. [1] Zavrtanik, Kristan and Skočaj, "DRAEM: a discriminatively trained reconstruction
        embedding for surface anomaly detection", ICCV 2021.
-    .. [2] Liu, Li, Cheng and Luo, "RDNA", reconstruction-discriminant networks with adversarial
-       training; known by the description in its repository.
+    .. [2] Liu, Li, Cheng and Luo, "RDNA"; known by the description in its repository.
 
     Examples
     --------
@@ -436,7 +431,7 @@ class RDNADetector(BaseDetector):
         return x_corrupted.unflatten(0, x.shape[:2]), mask.unflatten(0, x.shape[:2])
 
     def _range(self, x: Tensor) -> tuple[float, float]:
-        """The least and the largest value of scaled images, of the batch where none is fixed."""
+        """The least and the largest value of scaled images, or of the batch."""
         fixed = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
         if self.scaler_.kind in fixed:
             return fixed[self.scaler_.kind]

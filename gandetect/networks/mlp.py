@@ -203,7 +203,7 @@ class _Segmenter(nn.Module):
         super().__init__()
         self.encoder = encoder
         # Hidden layers narrower than the row cannot keep its features apart; this way can.
-        self.weight = nn.Parameter(torch.zeros(n_members, 1, n_features))
+        self.weight = nn.Parameter(torch.ones(n_members, 1, n_features))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.encoder(*inputs) + self.weight * inputs[-1]

@@ -61,11 +61,9 @@ def test_a_run_of_rdna_can_be_taken_up_again(category, tmp_path):
 
 
 def test_options_become_parameters_of_the_detector():
-    args = industrial.parse_arguments(
-        ["--data", "d", "--out", "o", "--categories", "a,b", "--seeds", "0,1", "--preset", "gpu"]
-        + ["--adversarial-weight", "0", "--image-size", "32", "--max-time", "60"]
-        + ["--set", "batch_size=4"]
-    )
+    arguments = ["--data=d", "--out=o", "--categories=a,b", "--seeds=0,1", "--preset=gpu"]
+    arguments += ["--adversarial-weight=0", "--image-size=32", "--max-time=60"]
+    args = industrial.parse_arguments([*arguments, "--set=batch_size=4"])
     rows = list(industrial.planned_rows(args))
     assert len(rows) == 2 * 2 * 3
     detector = industrial.make_method(rows[0], None)
