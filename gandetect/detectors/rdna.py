@@ -194,9 +194,9 @@ class RDNADetector(BaseDetector):
         Parameters
         ----------
         name : {"laptop", "gpu", "paper"}
-            With the first as the unit of training time for an image: "laptop", 64 pixels and width
-            16, costs 1; "gpu", 256 pixels and widths 32 and 16, about 40; "paper", DRAEM's 256
-            pixels and widths 128 and 64, about 600.
+            "laptop", 64 pixels and width 16, costs 1, counted in multiply-adds of training on an
+            image; "gpu", 256 pixels and widths 32 and 16, about 40; "paper", DRAEM's 256 pixels and
+            widths 128 and 64, about 600.
         **parameters
             Of the detector, also in place of those that the preset has.
 
