@@ -121,8 +121,8 @@ class RDNADetector(BaseDetector):
     score of images are the largest values, smoothed, of it ("map"), of the probability
     ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
-    difference; and "neighbours". The default of images is the map, of rows the other three,
-    neighbours twice.
+    difference; and "neighbours". The default of images is the map; of rows the other three,
+    weighted 0.5, 1 and 2.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
     ``n_estimators="auto"`` is 1 for images, where two cost twice as much.
@@ -180,7 +180,7 @@ class RDNADetector(BaseDetector):
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
         "map": (0.0, 1.0),
-        "discriminant": (1.0, 0.0),
+        "discriminant": (0.5, 0.0),
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
     }
