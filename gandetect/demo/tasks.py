@@ -140,7 +140,7 @@ def photographs(seed: int) -> Task:
     y_rest = (np.arange(len(X_rest)) % 5 == 0).astype(int)
     for i in np.flatnonzero(y_rest):
         X_rest[i] = _with_defect(X_rest[i], rng)
-    return _task(
+    return task_of_split(
         (X_train, X_rest, y_rest),
         seed,
         name="photographs with defects",
