@@ -23,7 +23,7 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     n_estimators : int or "auto", default="auto"
         Number of members: networks trained side by side from their own random weights, each on
         its own shuffles, whose standardised scores are averaged. "auto" is 8 for rows, where
-        eight cost about two to three times one, and 2 for images.
+        eight cost about two to three times one, and 2 for images; RDNA has 4 and 1.
     epochs : int or "auto", default="auto"
         Passes over X. "auto" is as many as make up a fixed number of updates, and at least one,
         so that 50 rows and 500,000 are both served.

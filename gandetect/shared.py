@@ -129,6 +129,8 @@ class SharedParameters(Learned):
     random_state: RandomState = None
     verbose: int = 0
 
+    # Members that n_estimators="auto" stands for, of rows and of images.
+    auto_members: ClassVar[tuple[int, int]] = (8, 2)
     # Updates that epochs="auto" stands for, of rows and of images.
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
     # What scaling="auto" stands for, of rows and of images.
@@ -167,7 +169,7 @@ class SharedParameters(Learned):
     def _n_members(self) -> int:
         if self.n_estimators != "auto":
             return int(self.n_estimators)
-        return 2 if self._is_fitted_to_images() else 8
+        return self.auto_members[self._is_fitted_to_images()]
 
     def _latent_dim(self) -> int:
         if self.latent_dim != "auto":

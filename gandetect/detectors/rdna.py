@@ -125,7 +125,7 @@ class RDNADetector(BaseDetector):
     weighted 0.5, 1 and 2.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
-    ``n_estimators="auto"`` is 1 for images, where two cost twice as much.
+    ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
 
     Of RDNA only a description and results on MVTec AD are public. Here discriminators judge
     patches, of samples and of samples beside their masks, by least squares; their weight grows over
@@ -184,7 +184,8 @@ class RDNADetector(BaseDetector):
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
     }
-    auto_updates: ClassVar[tuple[int, int]] = (1000, 4000)
+    auto_members: ClassVar[tuple[int, int]] = (4, 1)
+    auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
 
     @classmethod
@@ -289,10 +290,6 @@ class RDNADetector(BaseDetector):
             check_choice(self, name, (True, False))
         if self.max_time is not None:
             check_real(self, "max_time", 1e-3)
-
-    def _n_members(self) -> int:
-        is_one = self.n_estimators == "auto" and self._is_fitted_to_images()
-        return 1 if is_one else super()._n_members()
 
     def _n_epochs(self, n_batches: int) -> int:
         if self.max_time is not None and self.epochs == "auto":
