@@ -168,11 +168,9 @@ class BaseDetector(
         """
         check_parameters(self)
         device = resolve_device(self.device)
-        with (
-            self._all_or_nothing(),
-            distributed.process_group(device),
-            isolated_seed(distributed.same_seed(draw_seed(self.random_state)), device),
-        ):
+        distributed.join_process_group(device)
+        seed = distributed.same_seed(draw_seed(self.random_state))
+        with self._all_or_nothing(), isolated_seed(seed, device):
             go_on = self.warm_start and hasattr(self, "networks_")
             source = read(self, X, reset=not go_on)
             if go_on:

@@ -7,9 +7,9 @@ stay the same everywhere. Without `torchrun` every function here does nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -25,9 +25,8 @@ class ProcessLostError(RuntimeError):
     """Another process of the fit has ended, or does not answer."""
 
 
-@contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Join the processes that `torchrun` has started, for the time of the block.
+def join_process_group(device: torch.device) -> None:
+    """Join the processes that `torchrun` has started, until this one ends.
 
     A group that the caller has set up is used as it is. NCCL serves GPUs, Gloo everything else.
 
@@ -37,15 +36,11 @@ def process_group(device: torch.device) -> Iterator[None]:
         A CUDA device without a number becomes the one of this process's local rank.
     """
     if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
-        yield
         return
     if device.type == "cuda" and device.index is None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 def n_processes() -> int:

@@ -19,6 +19,7 @@ FLOOR = {
     "classifiers",
     "data",
     "device",
+    "distributed",
     "images",
     "inference",
     "losses",

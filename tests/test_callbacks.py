@@ -83,7 +83,7 @@ class TestProtocol:
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
         watched = make(Detector, verbose=1).set_callbacks(Watcher(), monitor).fit(rows[:60], y)
-        assert_same(watched, make(Detector).fit(rows[:60]), rows)
+        assert_same(watched, make(Detector).fit(rows[:60], y), rows)
 
 
 class TestScoringMonitor:

@@ -5,9 +5,11 @@ import json
 import industrial
 import numpy as np
 import pytest
+import torch
 from sklearn.utils import Bunch
 
 from gandetect import RDNADetector
+from gandetect.archive import read_archive
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +54,11 @@ def test_a_run_of_rdna_can_be_taken_up_again(category, tmp_path):
     first, again = (row("RDNA", epochs=2, batch_size=16) for _ in "12")
     industrial.measure(first, *category, tmp_path)
     (checkpoint,) = tmp_path.iterdir()
-    written = checkpoint.read_bytes()
+    written = read_archive(checkpoint)["run"]
     industrial.measure(again, *category, tmp_path)
-    assert checkpoint.read_bytes() == written
+    resumed = read_archive(checkpoint)["run"]
+    assert resumed["history"] == written["history"]
+    assert all(map(torch.equal, resumed["networks"].values(), written["networks"].values()))
     assert first.epochs == again.epochs == 2
     assert first.pixel_ap == again.pixel_ap
     assert first.stop_reason == "all epochs done"

@@ -1,6 +1,6 @@
 """One fit on images by two processes against one with the same batches, one thread each.
 
-    python benchmarks/distributed.py [--images 2048] [--repeats 3] [--out results/distributed.csv]
+    python benchmarks/processes.py [--images 2048] [--repeats 3] [--out results/processes.csv]
 
 The fits are timed in turn, each in processes of its own that `torchrun` starts; the time is that
 of `fit` alone, on 28 x 28 images. The difference is the largest between the scores of
@@ -56,7 +56,7 @@ def fit_in(n_processes: int, n_images: int) -> tuple[float, np.ndarray]:
         out = Path(folder) / "fit.npz"
         launch = ["-m", "torch.distributed.run", f"--nproc-per-node={n_processes}"]
         script = [__file__, "--images", str(n_images), "--worker", str(out)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(
             [sys.executable, *launch, *script],
             env=environment,
