@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from gandetect.classifiers.forms import DenseClassifier
 
 _HIDDEN_DIMS = (64, 64)
-_UPDATES = 1500
+_MAX_UPDATES = 1500
+# Passes over the data, of which few samples need no more.
+_MAX_EPOCHS = 200
 _BATCH_SIZE = 128
 _LEARNING_RATE = 2e-3
 _WEIGHT_DECAY = 1e-4
@@ -39,16 +41,17 @@ def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
     optimizer = torch.optim.AdamW(
         network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True
     )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _UPDATES)
-    n_updates = 0
-    while n_updates < _UPDATES:
-        for rows in torch.randperm(len(x)).split(_BATCH_SIZE)[: _UPDATES - n_updates]:
+    n_updates = min(_MAX_UPDATES, _MAX_EPOCHS * math.ceil(len(x) / _BATCH_SIZE))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_updates)
+    n_done = 0
+    while n_done < n_updates:
+        for rows in torch.randperm(len(x)).split(_BATCH_SIZE)[: n_updates - n_done]:
             loss = nn.functional.cross_entropy(network(x[rows]), target[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-            n_updates += 1
+            n_done += 1
     form = DenseClassifier(
         tuple(layer.weight.detach().double().T.contiguous() for layer in layers),
         tuple(layer.bias.detach().double() for layer in layers),
