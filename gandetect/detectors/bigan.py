@@ -38,8 +38,9 @@ class BiGANDetector(BaseDetector):
 
     The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
     discriminator's, standardised, and beside them the mean distance to the five nearest training
-    codes, as much of it on rows and three times as much on images. These neighbours are not part
-    of the published method; ``score="paper"`` is the published score alone.
+    codes: on rows as much of it; on images twelve times as much, and five times as much of the
+    distance between the codes of a sample and of its reconstruction. These two are not part of
+    the published method; ``score="paper"`` is the published score alone.
 
     Parameters
     ----------
@@ -153,11 +154,11 @@ class BiGANDetector(BaseDetector):
     degree: int = 1
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "reconstruction": (0.9, 0.9),
-        "discriminator_feature": (0.1, 0.1),
+        "reconstruction": (0.9, 0.18),
+        "discriminator_feature": (0.1, 0.02),
         "discriminator_cross_entropy": (0.0, 0.0),
-        "latent": (0.0, 0.0),
-        "neighbours": (1.0, 3.0),
+        "latent": (0.0, 1.0),
+        "neighbours": (1.0, 2.5),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
 
@@ -284,9 +285,11 @@ class BiGANDetector(BaseDetector):
         weights = super()._weights()
         if self.chosen_score is not None:
             return weights
+        published = weights["reconstruction"] + weights["discriminator_feature"]
         return {
-            "reconstruction": self.alpha,
-            f"discriminator_{self.discriminator_score}": 1 - self.alpha,
+            "reconstruction": published * self.alpha,
+            f"discriminator_{self.discriminator_score}": published * (1 - self.alpha),
+            "latent": weights["latent"],
             "neighbours": weights["neighbours"],
         }
 

@@ -38,7 +38,7 @@ def test_the_demo_as_a_program(tmp_path):
     done = gandetect_command("demo", *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "AUROC" in done.stdout
-    assert done.stdout.count("GANomalyDetector  ") == 3
+    assert done.stdout.count("GANomalyDetector  ") == 4
     assert "[9/9]" in done.stderr
     folder = tmp_path / "demo-output"
     assert len(list(folder.glob("*-scores.png"))) == 3

@@ -335,18 +335,21 @@ class TestScore:
             logits = detector.networks_.discriminator(x, detector._encode(detector.networks_, x))[0]
         assert np.corrcoef(scores, logits.mean(0).numpy())[0, 1] < -0.8
 
-    @pytest.mark.parametrize(("shape", "share"), [((6,), 1.0), ((2, 3), 3.0)])
-    def test_default_mixes_the_published_parts_by_alpha_and_the_neighbours(self, shape, share):
+    @pytest.mark.parametrize(
+        ("shape", "weights"), [((6,), (1.0, 0.0, 1.0)), ((2, 3), (0.2, 1.0, 2.5))]
+    )
+    def test_default_mixes_the_published_parts_by_alpha_with_the_others(self, shape, weights):
         data = X.reshape(60, *shape)
         detector = BiGANDetector(
             epochs=2, n_estimators=2, latent_dim=3, random_state=0, alpha=0.6
         ).fit(data)
         default = detector.anomaly_score(data)
         parts = {}
-        for name in ("reconstruction", "discriminator_feature", "neighbours"):
+        for name in ("reconstruction", "discriminator_feature", "latent", "neighbours"):
             parts[name] = detector.set_params(score=name).anomaly_score(data)
         published = 0.6 * parts["reconstruction"] + 0.4 * parts["discriminator_feature"]
-        expected = (published + share * parts["neighbours"]) / (1 + share)
+        terms = zip(weights, (published, parts["latent"], parts["neighbours"]), strict=True)
+        expected = sum(weight * part for weight, part in terms) / sum(weights)
         np.testing.assert_allclose(default, expected, rtol=1e-9, atol=1e-12)
 
     def test_default_takes_the_discriminators_part_that_was_asked_for(self):
