@@ -87,7 +87,7 @@ class AdversarialVAEDetector(DefendingDetector):
         and are the same for all samples, so that scores repeat. Fit again after changing it.
     encoder, decoder : callable or None, default=None
         Networks of your own, one call a member: ``encoder(sample_shape, n_out)`` returns a module
-        from (n, *sample_shape) to (n, n_out), mean and log-variance side by side;
+        from ``(n, *sample_shape)`` to ``(n, n_out)``, mean and log-variance side by side;
         ``decoder(latent_dim, sample_shape)`` one back. Images have their channels first, and
         values are scaled.
     vae : callable or None, default=None

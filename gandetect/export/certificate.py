@@ -52,7 +52,7 @@ class Certificate:
         their standard deviation over the reference batch.
     max_difference : float
         The largest difference when the file was written, see `difference`.
-    X : ndarray of shape (n, *input_shape)
+    X : ndarray of shape ``(n, *input_shape)``
     anomaly_score : ndarray of shape (n,)
         Native.
     """

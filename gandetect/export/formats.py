@@ -30,8 +30,8 @@ _CPU = ("CPUExecutionProvider",)
 def to_onnx(detector: BaseDetector, path: str | os.PathLike[str], X: Any = None) -> Certificate:
     """Write a fitted detector as an ONNX model that any ONNX runtime can run.
 
-    The model takes ``X`` (n, *input_shape_) of doubles, in the units and the layout of `fit` and
-    for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1. A sample
+    The model takes ``X`` ``(n, *input_shape_)`` of doubles, in the units and the layout of `fit`
+    and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1. A sample
     with a value that is not a number is labelled -1.
 
     Parameters
@@ -125,7 +125,7 @@ def to_torch_export(
 ) -> Certificate:
     """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
 
-    The program takes X (n, *input_shape_), float64, in the units and the layout of `fit` and for
+    The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
     any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1.
 
     Parameters

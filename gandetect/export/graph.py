@@ -45,7 +45,7 @@ class ScoringGraph(nn.Module):
 
         Parameters
         ----------
-        X : Tensor of shape (n, *input_shape_), float64
+        X : Tensor of shape ``(n, *input_shape_)``, float64
             In the user's units and layout.
         """
         if self.has_channels_last:

@@ -53,7 +53,7 @@ class ExportedScorer:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape ``(n_samples, *input_shape)``
             Or flat rows of images.
 
         Returns
@@ -74,7 +74,7 @@ class ExportedScorer:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape ``(n_samples, *input_shape)``
 
         Returns
         -------
@@ -87,7 +87,7 @@ class ExportedScorer:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape ``(n_samples, *input_shape)``
 
         Returns
         -------
