@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from gandetect import GANomalyDetector, __version__
+from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
 from gandetect.data import TrainingData
 from gandetect.reading import read
 
@@ -123,20 +123,23 @@ def pyod_pairs() -> list[Pair]:
 
     X = rows(2_000, 36)
     standardised = (X - X.mean(0)) / X.std(0)
-    asked = (
-        ("ALAD", ALAD, 1, None),
-        ("AutoEncoder", AutoEncoder, 1, None),
-        ("VAE", VAE, 1, 1 / 3),
-        ("VAE", VAE, 8, 1.0),
-    )
+    one = GANomalyDetector(random_state=0, n_estimators=1)
+    asked: list[tuple[str, BaseDetector, type, float | None]] = [
+        ("GANomaly, 1 member", one, ALAD, None),
+        ("GANomaly, 1 member", one, AutoEncoder, None),
+        ("GANomaly, 1 member", one, VAE, 1 / 3),
+    ]
+    for name in detectors.__all__:
+        default = getattr(detectors, name)(random_state=0)
+        asked.append((name.removesuffix("Detector"), default, VAE, 1.0))
     return [
         Pair(
-            f"fit GANomaly, {members} member{'s' * (members > 1)} / PyOD {name}",
-            lambda n=members: GANomalyDetector(random_state=0, n_estimators=n).fit(X),
-            lambda make=make: _quietly(lambda: make().fit(standardised)),
+            f"fit {name} / PyOD {theirs.__name__}",
+            lambda ours=ours: clone(ours).fit(X),
+            lambda theirs=theirs: _quietly(lambda: theirs().fit(standardised)),
             limit,
         )
-        for name, make, members, limit in asked
+        for name, ours, theirs, limit in asked
     ]
 
 
