@@ -109,9 +109,10 @@ def make_methods(
 ) -> dict[str, Any]:
     """Build, by name, the detectors and the baselines.
 
-    The detectors are at their defaults, but for the epochs of the task and what `parameters` says.
+    The detectors are at their defaults, but for the epochs and the batch size of the task and what `parameters` says.
     """
-    given = {"epochs": task.epochs, "random_state": seed, **(parameters or {})}
+    training = {"epochs": task.epochs, "batch_size": task.batch_size}
+    given = {**training, "random_state": seed, **(parameters or {})}
     ours = {name: cls(**given) for name, cls in classes.items()}
     neighbors: Any = KNearestNeighbors(n_neighbors=5)
     if task.is_rows:  # pixels have one unit, columns have their own

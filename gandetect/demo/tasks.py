@@ -39,6 +39,8 @@ class Task:
         1 for an anomaly, 0 for a normal sample.
     epochs : int or "auto"
         What the detectors train; in the demo so that a fit takes seconds.
+    batch_size : int or "auto", default="auto"
+        A number makes the epochs as many updates for each detector.
     feature_names : sequence of str or None, default=None
         Of rows.
     """
@@ -51,6 +53,7 @@ class Task:
     X_test: NDArray[Any]
     y_test: NDArray[np.int64]
     epochs: int | str
+    batch_size: int | str = "auto"
     feature_names: Sequence[str] | None = None
 
     @property
@@ -80,7 +83,7 @@ def breast_cancer(seed: int) -> Task:
         seed,
         name="breast cancer",
         what_is_normal="benign tumours are normal, malignant ones are not",
-        epochs=150,
+        epochs=100,
         feature_names=data.feature_names,
     )
 
@@ -101,7 +104,8 @@ def digit_anomalous(seed: int, digit: int = 3) -> Task:
         seed,
         name=f"digits, {digit} anomalous",
         what_is_normal=f"all digits but {digit} are normal",
-        epochs=40,
+        epochs=20,
+        batch_size=64,
     )
 
 
@@ -121,7 +125,8 @@ def digit_normal(seed: int, digit: int = 8) -> Task:
         seed,
         name=f"digits, {digit} normal",
         what_is_normal=f"only the digit {digit} is normal",
-        epochs=200,
+        epochs=100,
+        batch_size=64,
     )
 
 
