@@ -109,7 +109,8 @@ def make_methods(
 ) -> dict[str, Any]:
     """Build, by name, the detectors and the baselines.
 
-    The detectors are at their defaults, but for the epochs and the batch size of the task and what `parameters` says.
+    The detectors are at their defaults, but for the epochs and the batch size of the task and for
+    what `parameters` says.
     """
     training = {"epochs": task.epochs, "batch_size": task.batch_size}
     given = {**training, "random_state": seed, **(parameters or {})}

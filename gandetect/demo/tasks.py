@@ -150,7 +150,7 @@ def photographs(seed: int) -> Task:
         seed,
         name="photographs with defects",
         what_is_normal="cuttings of two photographs are normal, made spots and scratches are not",
-        epochs=10,
+        epochs=8,
     )
 
 
