@@ -50,7 +50,7 @@ def bare_fit(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
     source = read(fitted, X)
     members, device = fitted.n_members_, torch.device("cpu")
     data = TrainingData(
-        source, np.arange(len(X)), fitted.scaler_, members, fitted.batch_size, device
+        source, np.arange(len(X)), fitted.scaler_, members, fitted._batch_size(), device
     )
     resident, n_batches = data.resident, data.n_batches
     n_epochs = fitted.set_params(epochs=detector.epochs)._n_epochs(n_batches)
