@@ -39,10 +39,10 @@ def test_the_demo_as_a_program(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "AUROC" in done.stdout
     assert done.stdout.count("GANomalyDetector  ") == 4
-    assert "[9/9]" in done.stderr
+    assert "[12/12]" in done.stderr
     folder = tmp_path / "demo-output"
-    assert len(list(folder.glob("*-scores.png"))) == 3
-    assert len(list(folder.glob("*-GANomalyDetector-reconstructions.png"))) == 3
+    assert len(list(folder.glob("*-scores.png"))) == 4
+    assert len(list(folder.glob("*-GANomalyDetector-reconstructions.png"))) == 4
     assert str(folder) in done.stdout
 
 
