@@ -18,7 +18,6 @@ benchmark that was broken off goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import sys
 import time
@@ -35,6 +34,7 @@ import torch
 from adversarial_tasks import ATTACKS, STRENGTHS, TASKS, Task, attacked, make_task
 from detectors import KNearestNeighbors
 from numpy.typing import NDArray
+from quality import assignment
 from results_file import Results, read_rows
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
@@ -276,7 +276,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--n-test", type=int, default=500, help="test samples that are attacked")
     add(
         "--set",
-        type=_assignment,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -300,16 +300,6 @@ def _among(known: Sequence[str]) -> Any:
         return chosen
 
     return names
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, value  # a plain word
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,6 @@ of a few kinds of row, many times over. Runs that the CSV already holds are skip
 from __future__ import annotations
 
 import argparse
-import ast
 import csv
 import json
 import sys
@@ -23,13 +22,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sklearn
 import torch
 from detectors import is_ours, make_detector
 from numpy.typing import NDArray
+from quality import assignment
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 from threadpoolctl import threadpool_limits
 
@@ -166,7 +165,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-train", type=int, default=10_000, help="training rows of the half that is drawn")
     add(
         "--set",
-        type=_assignment,
+        type=assignment,
         action="append",
         default=[],
         metavar="NAME=VALUE",
@@ -175,16 +174,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="the CSV to append to")
     add("--threads", type=int, default=1, help="CPU threads of one run")
     return parser.parse_args(argv)
-
-
-def _assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, value  # a plain word
 
 
 def planned_rows(args: argparse.Namespace) -> list[Row]:

@@ -167,7 +167,7 @@ class ConfidenceMixin(InferenceMixin):
                 "score_std compares members, but the detector was fitted with one: fit with "
                 "n_estimators of at least 2."
             )
-        parts_of = self._parts_function(getattr(self, "neighbours_", None))
+        parts_of = self._fitted_parts_function()
         member_scores = self._member_score_function(parts_of, self.calibration_)
         return self._apply(lambda nets, x: member_scores(nets, x).std(0), read(self, X))
 

@@ -147,9 +147,13 @@ class InferenceMixin(SharedParameters):
 
         return parts_of
 
+    def _fitted_parts_function(self) -> PartsFunction:
+        """The parts of the score, with the neighbours that were learned."""
+        return self._parts_function(getattr(self, "neighbours_", None))
+
     def _fitted_score_function(self) -> Callable[[Any, Tensor], Tensor]:
         """The function of networks and a scaled batch (K, B, ...) that gives its scores (B,)."""
-        parts_of = self._parts_function(getattr(self, "neighbours_", None))
+        parts_of = self._fitted_parts_function()
         return self._score_function(parts_of, self.calibration_)
 
     def _score_function(
