@@ -403,16 +403,17 @@ class BaseDetector(
             "n_iter_": len(self._run.history),
             "stop_reason_": self._run.stop_reason,
         }
-        fitting = self._rows_that_fit(source, rows) if self.trim else rows
+        fits = self._that_fit(source, rows)
         neighbours = None
         if self._weights().get("neighbours"):
-            neighbours = learned["neighbours_"] = self._neighbours(source, fitting)
+            neighbours = learned["neighbours_"] = self._neighbours(source, rows[fits])
         parts_of = self._parts_function(neighbours)
-        parts = self._parts(parts_of, source, fitting)
-        calibration = learned["calibration_"] = Calibration.of(parts)
-        learned["training_report_"] = beginning.report(self._run, self._scored_parts(parts))
-        score_of = self._score_function(parts_of, calibration)
-        scores = self._apply(score_of, source, held if len(held) else rows)
+        parts = self._parts(parts_of, source, rows)
+        fitting = {name: values[:, fits] for name, values in parts.items()}
+        calibration = learned["calibration_"] = Calibration.of(fitting)
+        learned["training_report_"] = beginning.report(self._run, self._scored_parts(fitting))
+        scored = self._parts(parts_of, source, held) if len(held) else parts
+        scores = self._member_scores(scored, calibration).mean(0).numpy()
         # Of training samples the share itself is flagged; of others, the share of new ones.
         learned["threshold_"] = threshold_at_percentile(
             scores, 100 * self.contamination, method="weibull" if len(held) else "linear"

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from gandetect.inference import InferenceMixin
 from gandetect.parameters import check_score
@@ -168,8 +169,11 @@ class ConfidenceMixin(InferenceMixin):
                 "n_estimators of at least 2."
             )
         parts_of = self._fitted_parts_function()
-        member_scores = self._member_score_function(parts_of, self.calibration_)
-        return self._apply(lambda nets, x: member_scores(nets, x).std(0), read(self, X))
+
+        def spread(nets: Any, x: Tensor) -> Tensor:
+            return self._member_scores(parts_of(nets, x), self.calibration_).std(0)
+
+        return self._apply(spread, read(self, X))
 
     def _check_threshold(self) -> None:
         """Raise ValueError if what the score is made of was changed after the threshold was set."""

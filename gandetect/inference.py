@@ -15,10 +15,10 @@ from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
 from gandetect.losses import mean_absolute_error
 from gandetect.reading import read
-from gandetect.scoring import Calibration, Neighbours, Part, mix_by_member, value_of
+from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of
 from gandetect.shared import SharedParameters
 from gandetect.training_report import Reconstructions
-from gandetect.trimming import rows_without_worst
+from gandetect.trimming import not_among_worst
 
 # Training codes kept to measure distances to: more add memory and time, and little else.
 _MAX_REFERENCES = 2_000
@@ -92,7 +92,8 @@ class InferenceMixin(SharedParameters):
             names[:] = values
             return torch.stack([value_of(part) for part in values.values()]).permute(2, 0, 1)
 
-        columns = torch.from_numpy(self._apply(stacked, source, rows)).permute(1, 2, 0)
+        # Laid out as in a block that is scored: a mean over members adds in the same order.
+        columns = torch.from_numpy(self._apply(stacked, source, rows)).permute(1, 2, 0).contiguous()
         return dict(zip(names, columns, strict=True))
 
     def _scored_parts(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,12 +102,14 @@ class InferenceMixin(SharedParameters):
             return {"paper": self._paper_score(parts)}
         return {name: parts[name] for name, weight in self._weights().items() if weight}
 
-    def _rows_that_fit(self, source: Source, rows: np.ndarray) -> np.ndarray:
-        """The rows without the share `trim` of them whose reconstructions are worst."""
+    def _that_fit(self, source: Source, rows: np.ndarray) -> np.ndarray:
+        """Which of the rows are not among the share `trim` whose reconstructions are worst."""
+        if not self.trim:
+            return np.ones(len(rows), dtype=bool)
         errors = self._apply(
             lambda nets, x: mean_absolute_error(x, self._reconstruct(nets, x)).mean(0), source, rows
         )
-        return rows_without_worst(rows, errors, self.trim)
+        return not_among_worst(errors, self.trim)
 
     def _reconstructions(self, source: Source, rows: np.ndarray) -> Reconstructions:
         """How some samples come out of the networks as they are."""
@@ -154,26 +157,13 @@ class InferenceMixin(SharedParameters):
     def _fitted_score_function(self) -> Callable[[Any, Tensor], Tensor]:
         """The function of networks and a scaled batch (K, B, ...) that gives its scores (B,)."""
         parts_of = self._fitted_parts_function()
-        return self._score_function(parts_of, self.calibration_)
+        return lambda nets, x: self._member_scores(parts_of(nets, x), self.calibration_).mean(0)
 
-    def _score_function(
-        self, parts_of: PartsFunction, calibration: Calibration
-    ) -> Callable[[Any, Tensor], Tensor]:
-        member_scores = self._member_score_function(parts_of, calibration)
-        return lambda nets, x: member_scores(nets, x).mean(0)
-
-    def _member_score_function(
-        self, parts_of: PartsFunction, calibration: Calibration
-    ) -> Callable[[Any, Tensor], Tensor]:
-        """The function that gives each member's anomaly scores, (K, B)."""
-
-        def member_scores(nets: Any, x: Tensor) -> Tensor:
-            parts = parts_of(nets, x)
-            if self.chosen_score == "paper":
-                return self._paper_score(parts).cpu().double()
-            return mix_by_member(parts, self._weights(), calibration)
-
-        return member_scores
+    def _member_scores(self, parts: dict[str, Part], calibration: Calibration) -> Tensor:
+        """Each member's anomaly scores (K, B), from the parts."""
+        if self.chosen_score == "paper":
+            return self._paper_score(parts).cpu().double()
+        return mix(parts, self._weights(), calibration)
 
     def _score_definition(self) -> dict[str, Any]:
         """The parameters by which scores are computed: for others a threshold means nothing."""

@@ -27,7 +27,10 @@ def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
 
 def norm_distance(x: Tensor, x_hat: Tensor, degree: int) -> Tensor:
     """The norm of the difference of each sample: the sum of absolutes (1) or Euclid's (2)."""
-    return torch.linalg.vector_norm((x - x_hat).flatten(2), ord=degree, dim=-1)
+    difference = (x - x_hat).flatten(2)
+    if degree == 1:  # of which torch's own norm over short axes is fifteen times as slow
+        return difference.abs().sum(-1)
+    return torch.linalg.vector_norm(difference, dim=-1)
 
 
 def loss_as_real(logits: Tensor, label: float = 1.0) -> Tensor:

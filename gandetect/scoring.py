@@ -96,13 +96,6 @@ def value_of(part: Part) -> Tensor:
 def mix(
     parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
 ) -> Tensor:
-    """Weighted mean of standardised parts over parts and members: (K, B) each to (B,)."""
-    return mix_by_member(parts, weights, calibration).mean(0)
-
-
-def mix_by_member(
-    parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
-) -> Tensor:
     """Weighted mean of standardised parts, a member at a time: (K, B) each to (K, B)."""
     total = sum(weights.values())
     mixed = sum(

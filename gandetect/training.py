@@ -234,10 +234,10 @@ class _Snapshot:
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
-        """Every so many updates, each epoch of a training that is younger, and at the end."""
-        is_young = run.n_updates <= _UPDATES_BETWEEN_SNAPSHOTS
+        """Each time the updates have doubled, later every so many, and at the end."""
         is_last = len(run.history) == run.n_epochs
-        return is_young or is_last or run.n_updates - self.n_updates >= _UPDATES_BETWEEN_SNAPSHOTS
+        wait = min(self.n_updates, _UPDATES_BETWEEN_SNAPSHOTS)
+        return is_last or run.n_updates - self.n_updates >= wait
 
     def take(self, run: TrainingRun) -> bool:
         """Keep the weights if they are good; whether they are."""

@@ -57,7 +57,10 @@ def without_worst(x: Tensor, errors: Tensor, share: float) -> Tensor:
     return x[torch.arange(len(x), device=x.device)[:, None], kept]
 
 
-def rows_without_worst(rows: np.ndarray, errors: np.ndarray, share: float) -> np.ndarray:
-    """The rows, in their order, without the share of them that has the largest errors."""
-    n_kept = max(len(rows) - math.ceil(share * len(rows)), min(2, len(rows)))
-    return rows[np.sort(np.argsort(errors, kind="stable")[:n_kept])]
+def not_among_worst(errors: np.ndarray, share: float) -> np.ndarray:
+    """A mask of the samples without the share of them that has the largest errors."""
+    n = len(errors)
+    n_kept = max(n - math.ceil(share * n), min(2, n))
+    kept = np.zeros(n, dtype=bool)
+    kept[np.argsort(errors, kind="stable")[:n_kept]] = True
+    return kept

@@ -13,6 +13,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from gandetect.thresholds import threshold_at_percentile
+
 METHODS_PER_SAMPLE = ["anomaly_score", "transform", "reconstruct", "anomaly_map"]
 
 
@@ -229,6 +231,12 @@ class TestRandomness:
         np.testing.assert_array_equal(again.anomaly_score(X), fitted.anomaly_score(X))
         assert again.threshold_ == fitted.threshold_
         assert again.history_ == fitted.history_
+
+    def test_the_threshold_of_fit_is_that_of_the_training_scores_to_the_bit(self, fitted_and_X):
+        fitted, X = fitted_and_X
+        scores = fitted.anomaly_score(X[: 200 if X.ndim == 2 else 60])
+        threshold = threshold_at_percentile(scores, 100 * fitted.contamination)
+        assert threshold == fitted.threshold_
 
     def test_a_detector_refits_as_a_new_one_fits(self, Detector, make, rows):
         used = make(Detector).fit(rows[100:130, :4])
