@@ -187,4 +187,8 @@ class SharedParameters(Learned):
     def _n_epochs(self, n_batches: int) -> int:
         if self.epochs != "auto":
             return int(self.epochs)
-        return math.ceil(self.auto_updates[self._is_fitted_to_images()] / n_batches)
+        return math.ceil(self._updates()[self._is_fitted_to_images()] / n_batches)
+
+    def _updates(self) -> tuple[int, int]:
+        """The updates that epochs="auto" stands for, of rows and of images."""
+        return self.auto_updates

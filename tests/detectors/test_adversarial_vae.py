@@ -40,6 +40,7 @@ def global_generator_is_put_back():
 
 def fitted(**parameters):
     settings = {"epochs": 2, "n_estimators": 2, "latent_dim": 3, "n_samples": 4, "random_state": 0}
+    settings |= {"noise_std": 0.0}
     return AdversarialVAEDetector(**{**settings, **parameters}).fit(X)
 
 
@@ -93,6 +94,24 @@ class TestLosses:
         )
         losses, x, x_hat, *_ = step(detector)
         close(losses["loss"], divergence(answers(detector, x), answers(detector, x_hat)))
+
+    @pytest.mark.parametrize(
+        ("noise_std", "classifier", "std"),
+        [("auto", CLASSIFIER, 0.4), ("auto", None, 0.0), (0.3, None, 0.3)],
+    )
+    def test_noise_is_seen_by_the_encoder_alone(self, noise_std, classifier, std):
+        detector = fitted(classifier=classifier, noise_std=noise_std)
+        nets, seen = detector._make_networks(), {}
+        nets.encoder.register_forward_pre_hook(lambda _, inputs: seen.update(x=inputs[0]))
+        nets.decoder.register_forward_hook(lambda _, inputs, x_hat: seen.update(x_hat=x_hat))
+        x = detector.scaler_(X).expand(2, 60, 6)
+        optimizers = detector._build_optimizers(nets)
+        losses = detector._train_step(nets, optimizers, x, 0.0)
+        # Of a share of `std` between 0 and 1, drawn for each sample.
+        assert (seen["x"] - x).square().mean().sqrt().item() == pytest.approx(
+            std / 3**0.5, rel=0.2, abs=0
+        )
+        close(losses["reconstruction"], (x - seen["x_hat"]).square().mean(-1))
 
     def test_temperature_sharpens_the_answer_to_the_sample(self):
         detector = fitted(classifier=CLASSIFIER, temperature=0.5)
@@ -267,6 +286,8 @@ class TestNetworksOfOnesOwn:
     [
         ({"w_model": -1}, ValueError, "w_model"),
         ({"w_recon": "1"}, TypeError, "w_recon"),
+        ({"noise_std": -0.1}, ValueError, "noise_std"),
+        ({"noise_std": "none"}, TypeError, "noise_std"),
         ({"beta": np.inf}, ValueError, "beta"),
         ({"temperature": 0}, ValueError, "temperature"),
         ({"n_samples": 0}, ValueError, "n_samples"),
