@@ -36,7 +36,9 @@ class ConfidenceMixin(InferenceMixin):
             normal samples kept from `fit`, the percentage is the false-alarm rate you accept.
         outlier_perc : float in [0, 100], default=5.0
             With 0 nothing in X is flagged, with 100 everything. Samples that tie with the
-            threshold are not flagged, so that ties flag fewer, never more.
+            threshold are not flagged, so that ties flag fewer, never more. The threshold lies
+            where this percentage of *new* samples exceeds it on average; if X has fewer than
+            ``100 / outlier_perc - 1`` samples, it is their largest score.
 
         Returns
         -------

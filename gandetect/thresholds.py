@@ -14,7 +14,7 @@ def threshold_at_percentile(
     anomaly_scores: np.ndarray,
     outlier_perc: float,
     *,
-    method: Literal["linear", "weibull"] = "linear",
+    method: Literal["linear", "weibull"] = "weibull",
 ) -> float:
     """The threshold above which `outlier_perc` percent of the scores lie.
 
@@ -26,13 +26,14 @@ def threshold_at_percentile(
         Larger is more anomalous.
     outlier_perc : float in [0, 100]
         The percentage to flag. With 0 nothing that was given is flagged, with 100 everything is.
-        Between the two the threshold is interpolated linearly between neighbouring scores; scores
-        that tie with it are not flagged, so that ties flag fewer, never more.
-    method : {"linear", "weibull"}, default="linear"
-        Where between neighbouring scores, by numpy's names. With "weibull" this percentage of
-        *new* scores from the same source exceeds the threshold on average, however few scores
-        were given: of n of them, as long as the percentage is at least ``100 / (n + 1)``. With
-        "linear" it is more, by nearly ``100 / n`` points.
+        Between the two the threshold is interpolated between neighbouring scores; scores that tie
+        with it are not flagged, so that ties flag fewer, never more.
+    method : {"linear", "weibull"}, default="weibull"
+        Where between neighbouring scores, by numpy's names. Both flag this percentage of the
+        scores that were given, to the nearest one or two. With "weibull" this percentage of *new*
+        scores from the same source exceeds the threshold on average, however few scores were
+        given: of n of them, as long as the percentage is at least ``100 / (n + 1)``; below, the
+        largest score is the threshold. With "linear" it is more, by nearly ``100 / n`` points.
 
     Returns
     -------

@@ -17,8 +17,11 @@ def test_this_percentage_of_distinct_scores_exceeds_it(percentage):
 
 
 def test_between_two_scores_it_is_interpolated():
-    # The 75th percentile of 0, 1, 2, 10 lies a quarter of the way from 2 to 10.
-    assert threshold_at_percentile(np.array([10.0, 0.0, 2.0, 1.0]), 25) == 4.0
+    # Of 5 intervals that 4 scores make, 3.75 lie below: three quarters of the way from 2 to 10.
+    scores = np.array([10.0, 0.0, 2.0, 1.0])
+    assert threshold_at_percentile(scores, 25) == 8.0
+    # The 75th percentile as numpy has it by default lies a quarter of the way.
+    assert threshold_at_percentile(scores, 25, method="linear") == 4.0
 
 
 @pytest.mark.parametrize("n", [19, 50])
