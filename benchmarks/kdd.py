@@ -13,31 +13,35 @@ of a few kinds of row, many times over. Runs that the CSV already holds are skip
 
 from __future__ import annotations
 
-import argparse
-import csv
 import json
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-import sklearn
-import torch
-from detectors import is_ours, make_detector
-from numpy.typing import NDArray
-from quality import assignment
+from detectors import make_detector
+from runs import (
+    Run,
+    add_parameters,
+    as_params,
+    grouped,
+    mean_and_spread,
+    parser_of,
+    print_table,
+    rows_of,
+    run_all,
+)
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
-from threadpoolctl import threadpool_limits
 
-import gandetect
 from gandetect.datasets import load_kddcup99, one_class_rows_split
 from gandetect.thresholds import threshold_at_percentile
 
 OUTLIER_FRACTION = 0.2
-FIGURES = ("precision", "recall", "f1")
+FIGURES = ("precision", "recall", "f1", "auroc")
 
 # Of the papers' own tables: Zenati et al., arXiv:1802.06222 (cross-entropy score), and Zenati et
 # al., ICDM 2018.
@@ -48,13 +52,13 @@ PUBLISHED = {
 
 
 @dataclass(kw_only=True)
-class Row:
-    """One run: what was run, on what, how well and how long, with which versions."""
+class KddRun(Run):
+    """One run: how well and how long."""
 
-    detector: str
+    KEY: ClassVar[tuple[str, ...]] = ("detector", "params", "max_train", "seed")
+
     params: str  # JSON; empty braces for a detector at its defaults
     max_train: int
-    seed: int
     precision: float | None = None
     recall: float | None = None
     f1: float | None = None
@@ -65,31 +69,23 @@ class Row:
     fit_seconds: float | None = None
     score_seconds: float | None = None
     threads: int
-    gandetect: str = gandetect.__version__
-    torch: str = torch.__version__
-    sklearn: str = sklearn.__version__
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What tells this run from every other, as text."""
-        return (self.detector, self.params, str(self.max_train), str(self.seed))
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+_load = cache(load_kddcup99)
 
 
-def measure(row: Row, X: NDArray, y: NDArray) -> None:
-    """Split, fit and score; fill in the row."""
+def measure(run: KddRun, data: Path) -> Iterator[KddRun]:
+    """Split, fit and score; fill in the run."""
+    kdd = _load(data)
     X_train, X_test, y_test = one_class_rows_split(
-        X,
-        y,
-        random_state=row.seed,
-        max_train=row.max_train,
+        kdd.data,
+        kdd.target,
+        random_state=run.seed,
+        max_train=run.max_train,
         max_test=None,
         outlier_fraction=OUTLIER_FRACTION,
     )
-    params = json.loads(row.params)
-    detector = make_detector(row.detector, row.seed, standardise=True, **params)
+    detector = make_detector(run.detector, run.seed, standardise=True, **json.loads(run.params))
     start = time.perf_counter()
     detector.fit(X_train)
     fitted = time.perf_counter()
@@ -98,114 +94,50 @@ def measure(row: Row, X: NDArray, y: NDArray) -> None:
 
     flagged = scores > threshold_at_percentile(scores, 100 * OUTLIER_FRACTION)
     figures = precision_recall_fscore_support(y_test, flagged, average="binary")
-    row.precision, row.recall, row.f1 = (round(float(figure), 4) for figure in figures[:3])
-    row.auroc = round(float(roc_auc_score(y_test, scores)), 4)
-    row.n_train, row.n_test = len(X_train), len(X_test)
-    row.prevalence = round(float(y_test.mean()), 4)
-    row.fit_seconds, row.score_seconds = round(fitted - start, 2), round(scored - fitted, 2)
+    run.precision, run.recall, run.f1 = (round(float(figure), 4) for figure in figures[:3])
+    run.auroc = round(float(roc_auc_score(y_test, scores)), 4)
+    run.n_train, run.n_test = len(X_train), len(X_test)
+    run.prevalence = round(float(y_test.mean()), 4)
+    run.fit_seconds, run.score_seconds = round(fitted - start, 2), round(scored - fitted, 2)
+    yield run
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read the whole rows of a CSV of results; a line that was cut short does not count."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} has other columns than this benchmark; choose a new file.")
-        return [Row(**line) for line in reader if None not in line.values()]
-
-
-def append(path: Path, row: Row) -> None:
-    """Append a row, and have it on disk before the next run starts."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(asdict(row))
-
-
-def table(rows: Iterable[Row]) -> str:
-    """Markdown: mean and standard deviation over the seeds, below the published figures."""
-    lines = [
-        "| detector | precision | recall | F1 | AUROC | fit s | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+def table(rows: Sequence[dict[str, str]]) -> Iterator[list[Any]]:
+    """Mean and standard deviation over the seeds, below the published figures."""
     for name, figures in PUBLISHED.items():
-        lines.append(f"| {name} | " + " | ".join(f"{f:.3f}" for f in figures) + " | | | |")
-    runs: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        params = "" if row.params == "{}" else f" {row.params}"
-        runs[f"{row.detector}{params}, {row.max_train} training rows"].append(row)
-    for name, of_name in runs.items():
-        cells = [
-            _mean_and_spread([float(getattr(row, figure)) for row in of_name])
-            for figure in (*FIGURES, "auroc")
-        ]
-        seconds = np.mean([float(row.fit_seconds or 0) for row in of_name])
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {seconds:.0f} | {len(of_name)} |")
-    return "\n".join(lines)
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with kddcup.data_10_percent.gz")
-    add("--detectors", default="BiGAN,knn,iforest", help="names, comma-separated")
-    add("--seeds", default="0,1,2", help="each fixes the split and the detector")
-    add("--max-train", type=int, default=10_000, help="training rows of the half that is drawn")
-    add(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of our detectors, repeatable; the value in Python's notation",
-    )
-    add("--out", type=Path, required=True, help="the CSV to append to")
-    add("--threads", type=int, default=1, help="CPU threads of one run")
-    return parser.parse_args(argv)
-
-
-def planned_rows(args: argparse.Namespace) -> list[Row]:
-    """All runs that were asked for."""
-    return [
-        Row(
-            detector=name,
-            params=json.dumps(dict(args.set), sort_keys=True) if is_ours(name) else "{}",
-            max_train=args.max_train,
-            seed=int(seed),
-            threads=args.threads,
-        )
-        for seed in args.seeds.split(",")
-        for name in args.detectors.split(",")
-    ]
+        yield [name, "", "", *(f"{figure:.3f}" for figure in figures), "", "", ""]
+    for key, runs in grouped(rows, ["detector", "params", "max_train"]).items():
+        values = {name: [float(run[name]) for run in runs] for name in (*FIGURES, "fit_seconds")}
+        seconds = values.pop("fit_seconds")
+        cells = map(mean_and_spread, values.values())
+        yield [*key, *cells, f"{np.mean(seconds):.0f}", len(runs)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the CSV does not hold yet, and print the table of all it holds."""
-    args = parse_arguments(argv)
-    done = {row.key for row in read_rows(args.out)}
-    to_do = [row for row in planned_rows(args) if row.key not in done]
-    if to_do:
-        kdd = load_kddcup99(args.data)
-        torch.set_num_threads(args.threads)
-        with threadpool_limits(args.threads):
-            for row in to_do:
-                measure(row, kdd.data, kdd.target)
-                append(args.out, row)
-                print(f"{row.detector} seed {row.seed}: F1 {row.f1}", flush=True)
-    print(table(read_rows(args.out)))
-    return 0
+    parser = parser_of(__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, required=True, help="folder with kddcup.data_10_percent.gz")
+    add("--max-train", type=int, default=10_000, help="training rows of the half that is drawn")
+    add_parameters(parser)
+    parser.set_defaults(detectors=["BiGAN", "knn", "iforest"])
+    args = parser.parse_args(argv)
+    planned = [
+        KddRun(
+            name="kddcup99",
+            detector=detector,
+            params=as_params(args, detector),
+            max_train=args.max_train,
+            seed=seed,
+            threads=args.threads,
+        )
+        for seed in args.seeds
+        for detector in args.detectors
+    ]
+    went_well = run_all(planned, args, lambda run: measure(run, args.data))
+    heads = ["detector", "parameters", "training rows", "precision", "recall", "F1", "AUROC"]
+    print_table([*heads, "fit s", "seeds"], table(rows_of(args.out, KddRun)))
+    return 0 if went_well else 1
 
 
 if __name__ == "__main__":

@@ -10,54 +10,48 @@ that was moved. A run is one set with one seed; those that the file already hold
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
-import torch
 from detectors import make_detector
 from numpy.typing import NDArray
-from protocols import Split, load_split
-from quality import assignment
-from results_file import Results, read_rows
-from threadpoolctl import threadpool_limits
-
-import gandetect
+from protocols import load_split
+from runs import (
+    Run,
+    add_parameters,
+    add_sets,
+    as_params,
+    grouped,
+    mean_of,
+    parser_of,
+    print_table,
+    rows_of,
+    run_all,
+)
 
 OUTLIER_PERC = 5.0
 MAX_PLANTED = 3
 MOVED_BY = (3.0, 5.0)  # standard deviations
+SETS = ["28_pendigits", "30_satellite", "6_cardio"]
+FIGURES = ("caught", "ranked_first", "by_chance")
 
 
 @dataclass(kw_only=True)
-class Row:
-    """One run: what was run, on what, and what came of it."""
+class PlantedRun(Run):
+    """One run, and what came of it."""
 
-    name: str
-    detector: str
+    KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "params", "seed")
+
     params: str
-    seed: int
     n_rows: int | None = None
     caught: float | None = None  # share of the rows
     ranked_first: float | None = None  # share of the caught rows
     by_chance: float | None = None  # what a map of random numbers would reach
-    gandetect: str = gandetect.__version__
-    torch: str = torch.__version__
-    error: str = ""
-
-    @property
-    def key(self) -> tuple[str, ...]:
-        """What tells this run from every other, as text."""
-        return tuple(str(getattr(self, column)) for column in KEY)
-
-
-COLUMNS = tuple(field.name for field in fields(Row))
-KEY = ("name", "detector", "params", "seed")
 
 
 def plant(X: NDArray, deviations: NDArray, seed: int) -> tuple[NDArray, NDArray]:
@@ -73,77 +67,45 @@ def plant(X: NDArray, deviations: NDArray, seed: int) -> tuple[NDArray, NDArray]
     return X, planted
 
 
-def measure(split: Split, row: Row) -> None:
+def measure(run: PlantedRun, data: Path) -> Iterator[PlantedRun]:
     """Fit to normal rows, plant, and see whether the map finds what was planted."""
-    detector = make_detector(row.detector, row.seed, standardise=True, **json.loads(row.params))
+    split = load_split(data, "adbench", run.name, run.seed)
+    detector = make_detector(run.detector, run.seed, standardise=True, **json.loads(run.params))
     detector.fit(split.X_train)
     normal = split.X_test[split.y_test == 0]
     detector.infer_threshold(normal, OUTLIER_PERC)
-    X, planted = plant(normal, split.X_train.std(axis=0), row.seed)
+    X, planted = plant(normal, split.X_train.std(axis=0), run.seed)
     is_caught = detector.predict(X) == -1
     first = detector.anomaly_map(X).argmax(axis=1)
-    row.n_rows, row.caught = len(X), round(float(is_caught.mean()), 4)
-    row.ranked_first = round(float(planted[np.arange(len(X)), first][is_caught].mean()), 4)
-    row.by_chance = round(float(planted.mean()), 4)
-
-
-def table(rows: Iterable[dict[str, str]]) -> str:
-    """Markdown: means over the seeds."""
-    runs: dict[tuple[str, ...], list[list[float]]] = defaultdict(list)
-    figures = ("caught", "ranked_first", "by_chance")
-    for row in rows:
-        runs[row["detector"], row["params"], row["name"]].append([float(row[f]) for f in figures])
-    lines = [
-        "| detector | set | caught | planted cell first | by chance | seeds |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for (detector, params, name), of_name in runs.items():
-        cells = " | ".join(f"{value:.3f}" for value in np.mean(of_name, axis=0))
-        label = detector if params == "{}" else f"{detector} {params}"
-        lines.append(f"| {label} | {name} | {cells} | {len(of_name)} |")
-    return "\n".join(lines)
-
-
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data", type=Path, required=True, help="folder with adbench/*.npz")
-    add("--sets", default="28_pendigits,30_satellite,6_cardio", help="comma-separated")
-    add("--detectors", default="RDNA", help="names of ours, comma-separated")
-    add("--seeds", default="0,1,2", help="each fixes the split, the cells and the detector")
-    add(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of the detectors, repeatable; the value in Python's notation",
-    )
-    add("--out", type=Path, required=True, help="the CSV to append to")
-    add("--threads", type=int, default=1, help="CPU threads of one run")
-    return parser.parse_args(argv)
+    run.n_rows, run.caught = len(X), round(float(is_caught.mean()), 4)
+    run.ranked_first = round(float(planted[np.arange(len(X)), first][is_caught].mean()), 4)
+    run.by_chance = round(float(planted.mean()), 4)
+    yield run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the CSV does not hold yet, and print the table of all it holds."""
-    args = parse_arguments(argv)
-    results = Results(args.out, COLUMNS, KEY)
-    torch.set_num_threads(args.threads)
-    params = json.dumps(dict(args.set), sort_keys=True)
-    with threadpool_limits(args.threads):
-        for name in args.sets.split(","):
-            for seed in map(int, args.seeds.split(",")):
-                for detector in args.detectors.split(","):
-                    row = Row(name=name, detector=detector, params=params, seed=seed)
-                    if row.key not in results.done:
-                        measure(load_split(args.data, "adbench", name, seed), row)
-                        results.add(asdict(row))
-                        print(f"{name} {detector} seed {seed}: {row.ranked_first}", flush=True)
-    print(table(read_rows(args.out, COLUMNS)))
-    return 0
+    parser = parser_of(__doc__)
+    add_sets(parser)
+    add_parameters(parser)
+    parser.set_defaults(detectors=["RDNA"], sets=SETS)
+    args = parser.parse_args(argv)
+    planned = [
+        PlantedRun(name=name, detector=detector, params=as_params(args, detector), seed=seed)
+        for name in args.sets
+        for seed in args.seeds
+        for detector in args.detectors
+    ]
+    went_well = run_all(planned, args, lambda run: measure(run, args.data))
+    groups = grouped(rows_of(args.out, PlantedRun), ["detector", "params", "name"])
+    print_table(
+        ["detector", "parameters", "set", "caught", "planted cell first", "by chance", "seeds"],
+        [
+            [*key, *(mean_of(rows, figure) for figure in FIGURES), len(rows)]
+            for key, rows in groups.items()
+        ],
+    )
+    return 0 if went_well else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ a run that ended in an error is tried again, as in `quality.py`.
 from __future__ import annotations
 
 import argparse
+import json
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +18,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import sklearn
 import torch
+from detectors import is_ours
 from protocols import ADBENCH_SETS, select
+from quality import assignment
 from results_file import Results, read_rows
 from threadpoolctl import threadpool_limits
 
@@ -69,6 +72,23 @@ def add_sets(parser: argparse.ArgumentParser) -> None:
         default=ADBENCH_SETS,
         help="all, tune, report or names",
     )
+
+
+def add_parameters(parser: argparse.ArgumentParser) -> None:
+    """Add the parameters of our detectors."""
+    parser.add_argument(
+        "--set",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a parameter of our detectors, repeatable; the value in Python's notation",
+    )
+
+
+def as_params(args: argparse.Namespace, detector: str) -> str:
+    """What `--set` says to a detector, as a column: empty braces for one that is not ours."""
+    return json.dumps(dict(args.set) if is_ours(detector) else {}, sort_keys=True)
 
 
 def run_all(
@@ -125,6 +145,12 @@ def mean_of(rows: Iterable[dict[str, str]], column: str) -> float:
     """Mean over the sets of the mean over the seeds; rows without the number do not count."""
     by_set = grouped([row for row in rows if row[column]], ["name"])
     return float(np.mean([np.mean([float(r[column]) for r in group]) for group in by_set.values()]))
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """The mean, ± the standard deviation (n - 1) if there are several values."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
 def print_table(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:

@@ -34,28 +34,33 @@ class OneColumn:
         return np.tile([0.0, 1.0, 0.0], (len(X), 1))
 
 
-def test_only_caught_rows_count(monkeypatch, tmp_path):
-    monkeypatch.setattr(planted_cells, "make_detector", lambda *_, **__: OneColumn())
+@pytest.fixture
+def one_set(monkeypatch):
     X = np.random.default_rng(0).normal(size=(400, 3))
     split = Split(X[:200], X[200:], np.zeros(200, dtype=int))
-    row = planted_cells.Row(name="a", detector="RDNA", params="{}", seed=0)
-    planted_cells.measure(split, row)
-    moved, planted = planted_cells.plant(X[200:], X[:200].std(axis=0), 0)
-    is_caught = moved[:, 0] > np.percentile(X[200:, 0], 95)
-    assert row.caught == pytest.approx(is_caught.mean(), abs=1e-4)
-    assert row.ranked_first == pytest.approx(planted[is_caught, 1].mean(), abs=1e-4)
-    assert row.by_chance == pytest.approx(2 / 3, abs=0.05)
+    monkeypatch.setattr(planted_cells, "load_split", lambda *_: split)
+    return split
 
 
-def test_a_run_that_is_there_is_not_run_again(monkeypatch, tmp_path, capsys):
-    X = np.random.default_rng(0).normal(size=(40, 3))
-    monkeypatch.setattr(
-        planted_cells, "load_split", lambda *_: Split(X[:20], X[20:], np.zeros(20, dtype=int))
-    )
-    arguments = ["--data", str(tmp_path), "--sets", "a", "--seeds", "0,1", "--set", "epochs=1"]
-    arguments += ["--set", "n_estimators=1", "--out", str(tmp_path / "out.csv")]
+def test_only_caught_rows_count(monkeypatch, one_set, tmp_path):
+    monkeypatch.setattr(planted_cells, "make_detector", lambda *_, **__: OneColumn())
+    run = planted_cells.PlantedRun(name="a", detector="RDNA", params="{}", seed=0)
+    [run] = planted_cells.measure(run, tmp_path)
+    moved, planted = planted_cells.plant(one_set.X_test, one_set.X_train.std(axis=0), 0)
+    is_caught = moved[:, 0] > np.percentile(one_set.X_test[:, 0], 95)
+    assert run.caught == pytest.approx(is_caught.mean(), abs=1e-4)
+    assert run.ranked_first == pytest.approx(planted[is_caught, 1].mean(), abs=1e-4)
+    assert run.by_chance == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_a_run_that_is_there_is_not_run_again(one_set, tmp_path, capsys):
+    arguments = ["--data", str(tmp_path), "--sets", "6_cardio", "--seeds", "0,1"]
+    arguments += ["--set", "epochs=1", "--set", "n_estimators=1", "--out", str(tmp_path / "o.csv")]
     assert planted_cells.main(arguments) == 0
     first = capsys.readouterr().out
-    assert "a RDNA seed 1" in first
+    assert "6_cardio RDNA" in first
+    assert first.count("done") == 2
     planted_cells.main(arguments)
-    assert first.endswith(capsys.readouterr().out)
+    again = capsys.readouterr().out
+    assert "done" not in again
+    assert first.endswith(again)
