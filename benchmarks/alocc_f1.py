@@ -16,26 +16,25 @@ images, or 5 % of held-out ones, and know nothing of the test set. "best" is the
 are and with their exponential moving average, each without and with the second phase
 (`tuning_fraction`): AUROC of D(R(x)), the published score, and of the reconstruction error.
 
-Fits that the file already holds are skipped.
+Fits that the file already holds are skipped. F1 and curves go to different files.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from protocols import Split, load_split, select
+from runs import Run, grouped, mean_and_spread, parser_of, print_table, rows_of, run_all
 from sklearn.metrics import roc_auc_score
-from threadpoolctl import threadpool_limits
 
 from gandetect import ExponentialMovingAverage
 from gandetect.detectors.alocc import ALOCCDetector
@@ -48,16 +47,51 @@ N_HELD = 400
 EVERY_N_EPOCHS = 2
 TUNING_FRACTIONS = (0.0, 0.3)
 
-Rows = list[dict[str, Any]]
+
+@dataclass(kw_only=True)
+class F1Run(Run):
+    """One fit, its score and a share of outliers; all of a fit are measured at once."""
+
+    KEY: ClassVar[tuple[str, ...]] = ("name", "seed", "epochs", "score", "outlier_share")
+
+    epochs: int | str
+    score: str = SCORES[0]
+    outlier_share: float = OUTLIER_SHARES[0]
+    f1_best: float | None = None
+    f1_train: float | None = None
+    f1_held: float | None = None
+    f1_constant: float | None = None
+    auroc: float | None = None
+    fit_seconds: float | None = None
 
 
-def f1_rows(split: Split, seed: int, parameters: dict[str, Any]) -> Rows:
-    """Fit one detector; give a row for each score and share of outliers."""
+@dataclass(kw_only=True)
+class AlongRun(Run):
+    """One fit, an epoch of it and which weights; all of a fit are measured at once."""
+
+    KEY: ClassVar[tuple[str, ...]] = (
+        "name",
+        "seed",
+        "epochs",
+        "tuning_fraction",
+        "epoch",
+        "average",
+    )
+
+    epochs: int | str
+    tuning_fraction: float
+    epoch: int = EVERY_N_EPOCHS
+    average: int = 0  # 1: the average of the weights
+    auroc_refined: float | None = None
+    auroc_reconstruction: float | None = None
+
+
+def measure_f1(run: F1Run, split: Split, parameters: dict[str, Any]) -> Iterator[F1Run]:
+    """Fit one detector; give a run for each score and share of outliers."""
     X_train, X_held = split.X_train[:-N_HELD], split.X_train[-N_HELD:]
     start = time.perf_counter()
-    detector = ALOCCDetector(contamination=0.1, random_state=seed, **parameters).fit(X_train)
+    detector = ALOCCDetector(contamination=0.1, random_state=run.seed, **parameters).fit(X_train)
     fit_seconds = round(time.perf_counter() - start, 1)
-    rows = []
     for name in SCORES:
         detector.set_params(score=None if name == "default" else name)
         scores = detector.anomaly_score(split.X_test)
@@ -69,11 +103,9 @@ def f1_rows(split: Split, seed: int, parameters: dict[str, Any]) -> Rows:
         }
         auroc = round(float(roc_auc_score(split.y_test, scores)), 6)
         for share in OUTLIER_SHARES:
-            f1 = f1_by_threshold(split.y_test, scores, taus, share, seed)
-            rows.append(
-                {"score": name, "outlier_share": share, **f1, "auroc": auroc, "fit_s": fit_seconds}
-            )
-    return rows
+            f1 = f1_by_threshold(split.y_test, scores, taus, share, run.seed)
+            found: dict[str, Any] = {**f1, "auroc": auroc, "fit_seconds": fit_seconds}
+            yield replace(run, score=name, outlier_share=share, **found)
 
 
 def f1_by_threshold(
@@ -101,7 +133,7 @@ class AlongTraining:
     def __init__(self, split: Split, every_n_epochs: int) -> None:
         self.split = split
         self.every_n_epochs = every_n_epochs
-        self.rows: Rows = []
+        self.found: list[dict[str, Any]] = []
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Run before the first task."""
@@ -122,7 +154,7 @@ class AlongTraining:
             if is_average:
                 run.networks.load_state_dict(run.extra["average"], strict=False)
             aurocs = self.aurocs(run.networks.eval(), estimator.scaler_)
-            self.rows.append({"epoch": len(run.history), "average": int(is_average), **aurocs})
+            self.found.append({"epoch": len(run.history), "average": int(is_average), **aurocs})
         run.networks.load_state_dict(weights)
 
     def aurocs(self, nets: Any, scaler: Callable[[NDArray], torch.Tensor]) -> dict[str, float]:
@@ -143,128 +175,106 @@ class AlongTraining:
         }
 
 
-def along_rows(split: Split, seed: int, parameters: dict[str, Any]) -> Rows:
-    """Fit without and with the second phase; give a row for each scoring."""
-    rows = []
-    for tuning_fraction in TUNING_FRACTIONS:
-        along = AlongTraining(split, EVERY_N_EPOCHS)
-        detector = ALOCCDetector(random_state=seed, tuning_fraction=tuning_fraction, **parameters)
-        # The average first: it is what the other one scores by.
-        detector.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
-        rows += [{"tuning_fraction": tuning_fraction, **row} for row in along.rows]
-    return rows
+def measure_along(run: AlongRun, split: Split, parameters: dict[str, Any]) -> Iterator[AlongRun]:
+    """Fit without or with the second phase; give a run for each scoring."""
+    along = AlongTraining(split, EVERY_N_EPOCHS)
+    detector = ALOCCDetector(
+        random_state=run.seed, tuning_fraction=run.tuning_fraction, **parameters
+    )
+    # The average first: it is what the other one scores by.
+    detector.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
+    for found in along.found:
+        yield replace(run, **found)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a file of results, none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, rows: Rows) -> None:
-    """Append the rows of one fit at once, and a header to a new file."""
-    is_new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def report_f1(rows: list[dict[str, str]]) -> Iterator[str]:
-    """Make a table a score and threshold: mean F1 over the digits, mean and spread over seeds."""
-    yield "| F1 of the inliers, outliers in % | 10 | 20 | 30 | 40 | 50 | AUROC |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    yield table_row("published D(R(X))", [*(f"{f1:.2f}" for f1 in PUBLISHED), ""])
-    yield table_row("everything an inlier", [*f1_cells(rows, "constant"), "0.500"])
+def f1_table(rows: list[dict[str, str]]) -> Iterator[list[str]]:
+    """A line a score and threshold: mean F1 over the digits, mean and spread over seeds."""
+    yield ["published D(R(X))", *(f"{f1:.2f}" for f1 in PUBLISHED), ""]
+    yield ["everything an inlier", *_f1_cells(rows, "constant"), "0.500"]
     for score in SCORES:
         of_score = [row for row in rows if row["score"] == score]
-        auroc = mean_and_spread(of_score, "auroc")
+        auroc = over_seeds(of_score, "auroc")
         for threshold in ("best", "held", "train"):
-            yield table_row(f"{score}, τ {threshold}", [*f1_cells(of_score, threshold), auroc])
+            yield [f"{score}, τ {threshold}", *_f1_cells(of_score, threshold), auroc]
 
 
-def f1_cells(rows: list[dict[str, str]], threshold: str) -> list[str]:
-    """F1 at each share of outliers."""
-    by_share = {
-        share: [row for row in rows if float(row["outlier_share"]) == share]
-        for share in OUTLIER_SHARES
-    }
-    return [mean_and_spread(of_share, f"f1_{threshold}") for of_share in by_share.values()]
+def _f1_cells(rows: list[dict[str, str]], threshold: str) -> list[str]:
+    by_share = grouped(rows, ["outlier_share"])
+    return [over_seeds(by_share[str(share),], f"f1_{threshold}") for share in OUTLIER_SHARES]
 
 
-def report_along(rows: list[dict[str, str]]) -> Iterator[str]:
-    """Make a table: AUROC over the last third of the training, its mean and its lowest."""
-    yield "| D(R(x)) over the last third of the epochs | mean AUROC | lowest | mean step |"
-    yield "| --- | --- | --- | --- |"
+def along_table(rows: list[dict[str, str]]) -> Iterator[list[Any]]:
+    """A line a way to train and to weigh: AUROC of D(R(x)) over the last third of the epochs."""
     last = max((int(row["epoch"]) for row in rows), default=0)
-    curves: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    for row in rows:
-        if int(row["epoch"]) > last * 2 / 3:
-            curve = curves[row["tuning_fraction"], row["average"]][row["digit"], row["seed"]]
-            curve.append(float(row["auroc_refined"]))
-    for (tuning_fraction, average), of_fits in curves.items():
-        values = np.array(list(of_fits.values()))
+    late = [row for row in rows if int(row["epoch"]) > last * 2 / 3]
+    for (tuning_fraction, average), of_kind in grouped(
+        late, ["tuning_fraction", "average"]
+    ).items():
+        values = np.array(
+            [
+                [float(row["auroc_refined"]) for row in of_fit]
+                for of_fit in grouped(of_kind, ["name", "seed"]).values()
+            ]
+        )
         name = "average of the weights" if average == "1" else "weights as they are"
         steps = np.abs(np.diff(values, axis=1))
         figures = [values.mean(), values.min(axis=1).mean(), steps.mean() if steps.size else 0.0]
-        yield table_row(
-            f"{name}, tuning_fraction={tuning_fraction}", [f"{figure:.3f}" for figure in figures]
-        )
+        yield [f"{name}, tuning_fraction={tuning_fraction}", *map(float, figures)]
 
 
-def mean_and_spread(rows: list[dict[str, str]], column: str) -> str:
+def over_seeds(rows: list[dict[str, str]], column: str) -> str:
     """Mean over the seeds of the mean over the digits, ± its standard deviation over the seeds."""
     by_seed = defaultdict(list)
     for row in rows:
         by_seed[row["seed"]].append(float(row[column]))
-    means = [np.mean(values) for values in by_seed.values()]
-    spread = f" ± {np.std(means, ddof=1):.3f}" if len(means) > 1 else ""
-    return f"{np.mean(means):.3f}{spread}"
+    return mean_and_spread([float(np.mean(values)) for values in by_seed.values()])
 
 
-def table_row(name: str, cells: Sequence[str]) -> str:
-    """One row of a table in Markdown."""
-    return f"| {name} | {' | '.join(cells)} |"
+def planned_runs(names: Sequence[str], seeds: Sequence[int], epochs: Any, along: bool) -> list[Run]:
+    """The first run of every fit that was asked for."""
+    runs: list[Run] = []
+    for name in names:
+        for seed in seeds:
+            fit: dict[str, Any] = {
+                "name": name,
+                "detector": "ALOCC",
+                "seed": seed,
+                "epochs": epochs,
+            }
+            if along:
+                runs += [AlongRun(**fit, tuning_fraction=share) for share in TUNING_FRACTIONS]
+            else:
+                runs.append(F1Run(**fit))
+    return runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the file does not hold yet; print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with mnist.npz")
-    add("--out", type=Path, required=True, help="the CSV to append to, one for each kind of table")
-    add("--seeds", default="0,1,2", help="each fixes the split and the detector")
     add("--digits", default="all", help="all, tune, report or digits")
     add("--epochs", type=int, help="instead of the detector's default")
     add("--along", action="store_true", help="AUROC along the training instead of F1")
-    add("--threads", type=int, default=1, help="CPU threads")
     args = parser.parse_args(argv)
-
-    if any(("average" in row) != args.along for row in read(args.out)):
-        parser.error(f"{args.out} holds the other kind of table; choose a new file.")
     epochs = "auto" if args.epochs is None else args.epochs
-    torch.set_num_threads(args.threads)
-    rows_of = along_rows if args.along else f1_rows
-    for digit in select("mnist-one-normal", args.digits):
-        for seed in map(int, args.seeds.split(",")):
-            key = {"digit": digit, "seed": str(seed), "epochs": str(epochs)}
-            if any(key.items() <= row.items() for row in read(args.out)):
-                continue
-            split = load_split(args.data, "mnist-one-normal", digit, seed)
-            with threadpool_limits(args.threads):
-                rows = rows_of(split, seed, {"epochs": epochs})
-            append(args.out, [{**key, **row} for row in rows])
-            print(f"digit {digit}, seed {seed}: done", flush=True)
-    report = report_along if args.along else report_f1
-    print("\n".join(report([row for row in read(args.out) if row["epochs"] == str(epochs)])))
-    return 0
+    names = select("mnist-one-normal", args.digits)
+    measure: Any = measure_along if args.along else measure_f1
+
+    def measured(run: Run) -> Iterator[Run]:
+        split = load_split(args.data, "mnist-one-normal", run.name, run.seed)
+        yield from measure(run, split, {"epochs": epochs})
+
+    went_well = run_all(planned_runs(names, args.seeds, epochs, args.along), args, measured)
+    rows = rows_of(args.out, AlongRun if args.along else F1Run)
+    rows = [row for row in rows if row["epochs"] == str(epochs)]
+    if args.along:
+        heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
+        print_table(heads, along_table(rows))
+    else:
+        shares = [f"{share:.0%}" for share in OUTLIER_SHARES]
+        print_table(["F1 of the inliers, outliers", *shares, "AUROC"], f1_table(rows))
+    return 0 if went_well else 1
 
 
 if __name__ == "__main__":

@@ -22,7 +22,17 @@ from typing import Any, ClassVar
 import numpy as np
 from detectors import is_ours, make_detector
 from protocols import Split, data_file, split_rows
-from runs import Run, add_sets, grouped, mean_of, parser_of, print_table, rows_of, run_all
+from runs import (
+    Run,
+    add_detectors,
+    add_sets,
+    grouped,
+    mean_of,
+    parser_of,
+    print_table,
+    rows_of,
+    run_all,
+)
 from sklearn.metrics import roc_auc_score
 
 SHARES = (0.0, 0.01, 0.05, 0.1)
@@ -88,6 +98,7 @@ def report(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = parser_of(__doc__)
+    add_detectors(parser)
     add_sets(parser)
     parser.add_argument("--trim", type=float, default=0.1, help="of ours, beside trim=0")
     args = parser.parse_args(argv)

@@ -26,6 +26,7 @@ import numpy as np
 from detectors import make_detector
 from runs import (
     Run,
+    add_detectors,
     add_parameters,
     as_params,
     grouped,
@@ -116,11 +117,11 @@ def table(rows: Sequence[dict[str, str]]) -> Iterator[list[Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the CSV does not hold yet, and print the table of all it holds."""
     parser = parser_of(__doc__)
+    add_detectors(parser, ["BiGAN", "knn", "iforest"])
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with kddcup.data_10_percent.gz")
     add("--max-train", type=int, default=10_000, help="training rows of the half that is drawn")
     add_parameters(parser)
-    parser.set_defaults(detectors=["BiGAN", "knn", "iforest"])
     args = parser.parse_args(argv)
     planned = [
         KddRun(

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from protocols import load_split
 from runs import (
     Run,
+    add_detectors,
     add_parameters,
     add_sets,
     as_params,
@@ -86,9 +87,10 @@ def measure(run: PlantedRun, data: Path) -> Iterator[PlantedRun]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the CSV does not hold yet, and print the table of all it holds."""
     parser = parser_of(__doc__)
+    add_detectors(parser, ["RDNA"])
     add_sets(parser)
     add_parameters(parser)
-    parser.set_defaults(detectors=["RDNA"], sets=SETS)
+    parser.set_defaults(sets=SETS)
     args = parser.parse_args(argv)
     planned = [
         PlantedRun(name=name, detector=detector, params=as_params(args, detector), seed=seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -56,11 +57,17 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--detectors", type=words, default=["GANomaly"], help="names, comma-separated")
     add("--seeds", type=integers, default=[0, 1, 2], help="each fixes the data and the detector")
     add("--out", type=Path, required=True, help="the CSV to append to")
     add("--threads", type=int, default=1, help="CPU threads of one run")
     return parser
+
+
+def add_detectors(parser: argparse.ArgumentParser, default: Sequence[str] = ("GANomaly",)) -> None:
+    """Add which detectors to run."""
+    parser.add_argument(
+        "--detectors", type=words, default=list(default), help="names, comma-separated"
+    )
 
 
 def add_sets(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +107,10 @@ def run_all(
     one fitted detector do: a run whose row is then there is not measured itself.
     """
     kind = type(planned[0])
-    results = Results(args.out, kind.columns(), kind.KEY)
+    try:
+        results = Results(args.out, kind.columns(), kind.KEY)
+    except ValueError as error:
+        sys.exit(str(error))
     torch.set_num_threads(args.threads)
     all_went_well = True
     with threadpool_limits(args.threads):

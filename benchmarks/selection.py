@@ -23,7 +23,7 @@ import numpy as np
 from detectors import our_detectors
 from numpy.typing import NDArray
 from protocols import load_split
-from runs import Run, add_sets, grouped, parser_of, print_table, rows_of, run_all
+from runs import Run, add_detectors, add_sets, grouped, parser_of, print_table, rows_of, run_all
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -123,6 +123,7 @@ def report(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = parser_of(__doc__)
+    add_detectors(parser)
     add_sets(parser)
     args = parser.parse_args(argv)
     planned = [

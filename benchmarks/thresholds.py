@@ -21,7 +21,17 @@ import numpy as np
 from detectors import make_detector
 from numpy.typing import NDArray
 from protocols import load_split
-from runs import Run, add_sets, grouped, mean_of, parser_of, print_table, rows_of, run_all
+from runs import (
+    Run,
+    add_detectors,
+    add_sets,
+    grouped,
+    mean_of,
+    parser_of,
+    print_table,
+    rows_of,
+    run_all,
+)
 
 NOMINAL = 0.05
 FALSE_DISCOVERY_RATE = 0.1
@@ -103,6 +113,7 @@ def report(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = parser_of(__doc__)
+    add_detectors(parser)
     add_sets(parser)
     args = parser.parse_args(argv)
     planned = [

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from detectors import our_detectors
 from numpy.typing import NDArray
-from runs import Run, grouped, parser_of, print_table, rows_of, run_all
+from runs import Run, add_detectors, grouped, parser_of, print_table, rows_of, run_all
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 
@@ -95,6 +95,7 @@ def report(path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table."""
     parser = parser_of(__doc__)
+    add_detectors(parser)
     parser.set_defaults(seeds=list(range(50)), detectors=list(our_detectors()))
     parser.add_argument("--images", action="store_true", help="also the digits as images")
     args = parser.parse_args(argv)

@@ -1,5 +1,7 @@
 """ALOCC's experiment: what it measures, what it leaves alone, what it adds up."""
 
+from dataclasses import replace
+
 import alocc_f1
 import numpy as np
 import pytest
@@ -31,13 +33,14 @@ def test_f1_at_the_thresholds():
 
 def test_a_row_for_each_score_and_share(split, monkeypatch):
     monkeypatch.setattr(alocc_f1, "N_HELD", 20)
-    rows = alocc_f1.f1_rows(split, 0, PARAMETERS)
-    keys = [(row["score"], row["outlier_share"]) for row in rows]
+    fit = alocc_f1.F1Run(name="3", detector="ALOCC", seed=0, epochs=4)
+    runs = list(alocc_f1.measure_f1(fit, split, PARAMETERS))
+    keys = [(run.score, run.outlier_share) for run in runs]
     assert sorted(keys) == sorted(
         (name, share) for name in alocc_f1.SCORES for share in alocc_f1.OUTLIER_SHARES
     )
-    for row in rows:
-        assert row["f1_best"] >= max(row["f1_train"], row["f1_held"], row["f1_constant"])
+    for run in runs:
+        assert run.f1_best >= max(run.f1_train, run.f1_held, run.f1_constant)
 
 
 def test_scoring_along_the_training_changes_nothing(split):
@@ -48,7 +51,7 @@ def test_scoring_along_the_training_changes_nothing(split):
     np.testing.assert_array_equal(
         plain.anomaly_score(split.X_test), watched.anomaly_score(split.X_test)
     )
-    assert [(row["epoch"], row["average"]) for row in along.rows] == [
+    assert [(row["epoch"], row["average"]) for row in along.found] == [
         (2, 0),
         (2, 1),
         (4, 0),
@@ -62,7 +65,7 @@ def test_the_last_scoring_by_the_average_is_what_the_detector_scores(split):
     detector.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
     scores = detector.anomaly_score(split.X_test)
     auroc = alocc_f1.roc_auc_score(split.y_test, scores)
-    assert along.rows[-1]["auroc_refined"] == pytest.approx(auroc, abs=1e-6)
+    assert along.found[-1]["auroc_refined"] == pytest.approx(auroc, abs=1e-6)
 
 
 def test_means_over_digits_and_spread_over_seeds():
@@ -70,41 +73,40 @@ def test_means_over_digits_and_spread_over_seeds():
         {"seed": seed, "auroc": auroc}
         for seed, auroc in [("0", "0.8"), ("0", "0.9"), ("1", "0.9"), ("1", "1.0")]
     ]
-    assert alocc_f1.mean_and_spread(rows, "auroc") == "0.900 ± 0.071"  # of 0.85 and 0.95
-    assert alocc_f1.mean_and_spread(rows[:2], "auroc") == "0.850"
+    assert alocc_f1.over_seeds(rows, "auroc") == "0.900 ± 0.071"  # of 0.85 and 0.95
+    assert alocc_f1.over_seeds(rows[:2], "auroc") == "0.850"
 
 
 def test_the_curves_of_a_training():
     rows = [
-        {"digit": "1", "seed": "0", "epoch": epoch, "tuning_fraction": "0.0", "average": "0"}
+        {"name": "1", "seed": "0", "epoch": epoch, "tuning_fraction": "0.0", "average": "0"}
         | {"auroc_refined": auroc}
         for epoch, auroc in [("2", "0.1"), ("4", "0.5"), ("6", "0.9"), ("8", "0.7"), ("9", "0.8")]
     ]
-    *_, row = alocc_f1.report_along(rows)
+    [[name, *figures]] = alocc_f1.along_table(rows)
+    assert name == "weights as they are, tuning_fraction=0.0"
     # Epochs 8 and 9: beyond two thirds of nine.
-    assert row == "| weights as they are, tuning_fraction=0.0 | 0.750 | 0.700 | 0.100 |"
+    assert figures == pytest.approx([0.75, 0.7, 0.1])
 
 
 def test_a_fit_that_the_file_holds_is_not_repeated(tmp_path, monkeypatch, capsys):
     fits = []
 
-    def rows_of(split, seed, parameters):
-        fits.append(seed)
+    def measure(run, split, parameters):
+        fits.append(run.seed)
         f1 = {f"f1_{name}": 0.5 for name in ("best", "held", "train", "constant")}
-        return [
-            {"score": name, "outlier_share": share, "auroc": 0.5, **f1}
-            for name in alocc_f1.SCORES
-            for share in alocc_f1.OUTLIER_SHARES
-        ]
+        for score in alocc_f1.SCORES:
+            for share in alocc_f1.OUTLIER_SHARES:
+                yield replace(run, score=score, outlier_share=share, auroc=0.5, **f1)
 
-    monkeypatch.setattr(alocc_f1, "f1_rows", rows_of)
+    monkeypatch.setattr(alocc_f1, "measure_f1", measure)
     monkeypatch.setattr(alocc_f1, "load_split", lambda *_: None)
     out = tmp_path / "out.csv"
     arguments = ["--data", "none", "--out", str(out), "--digits", "3"]
     alocc_f1.main([*arguments, "--seeds", "0"])
     alocc_f1.main([*arguments, "--seeds", "0,1"])
     assert fits == [0, 1]
-    assert len(alocc_f1.read(out)) == 2 * 15
+    assert len(alocc_f1.rows_of(out, alocc_f1.F1Run)) == 2 * 15
     assert "| published D(R(X)) | 0.97 |" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="choose a new file"):
         alocc_f1.main([*arguments, "--along"])
