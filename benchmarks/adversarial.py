@@ -23,7 +23,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -229,10 +229,10 @@ def _title(row: Row) -> str:
     return f"{row.task} {row.attack} {row.strength} {row.detector} seed {row.seed}"
 
 
-def table(rows: Iterable[dict[str, str]]) -> str:
-    """Markdown: a line a task, strength and detector, means over the attacks and the seeds."""
+def report(path: Path) -> str:
+    """A line a task, strength and detector, means over the attacks and the seeds."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
-    for row in rows:
+    for row in read_rows(path, COLUMNS):
         if not row["error"]:
             name = " ".join(filter(None, (row["detector"], row["label"])))
             groups[row["task"], row["strength"], name].append(row)
@@ -323,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 )
                 for rows in filter(None, to_do):
                     all_went_well &= run(args, task, rows, results)
-    print(table(read_rows(args.out, COLUMNS)))
+    print(report(args.out))
     return 0 if all_went_well else 1
 
 

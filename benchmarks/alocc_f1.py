@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from protocols import Split, load_split, select
-from runs import Run, grouped, mean_and_spread, parser_of, print_table, rows_of, run_all
+from runs import Run, grouped, markdown, mean_and_spread, parser_of, rows_of, run_all
 from sklearn.metrics import roc_auc_score
 
 from gandetect import ExponentialMovingAverage
@@ -230,6 +230,17 @@ def over_seeds(rows: list[dict[str, str]], column: str) -> str:
     return mean_and_spread([float(np.mean(values)) for values in by_seed.values()])
 
 
+def report(path: Path, epochs: int | str = "auto", along: bool = False) -> str:
+    """The table of the fits that had so many epochs."""
+    rows = rows_of(path, AlongRun if along else F1Run)
+    rows = [row for row in rows if row["epochs"] == str(epochs)]
+    if along:
+        heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
+        return markdown(heads, along_table(rows))
+    shares = [f"{share:.0%}" for share in OUTLIER_SHARES]
+    return markdown(["F1 of the inliers, outliers", *shares, "AUROC"], f1_table(rows))
+
+
 def planned_runs(names: Sequence[str], seeds: Sequence[int], epochs: Any, along: bool) -> list[Run]:
     """The first run of every fit that was asked for."""
     runs: list[Run] = []
@@ -266,14 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         yield from measure(run, split, {"epochs": epochs})
 
     went_well = run_all(planned_runs(names, args.seeds, epochs, args.along), args, measured)
-    rows = rows_of(args.out, AlongRun if args.along else F1Run)
-    rows = [row for row in rows if row["epochs"] == str(epochs)]
-    if args.along:
-        heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
-        print_table(heads, along_table(rows))
-    else:
-        shares = [f"{share:.0%}" for share in OUTLIER_SHARES]
-        print_table(["F1 of the inliers, outliers", *shares, "AUROC"], f1_table(rows))
+    print(report(args.out, epochs, args.along))
     return 0 if went_well else 1
 
 

@@ -27,9 +27,9 @@ from runs import (
     add_detectors,
     add_sets,
     grouped,
+    markdown,
     mean_of,
     parser_of,
-    print_table,
     rows_of,
     run_all,
 )
@@ -81,8 +81,8 @@ def measure(run: ContaminatedRun, data: Path) -> Iterator[ContaminatedRun]:
     yield run
 
 
-def report(path: Path) -> None:
-    """Print the mean AUROC at each share, and the fall from none to the largest."""
+def report(path: Path) -> str:
+    """The mean AUROC at each share, and the fall from none to the largest."""
     lines = []
     for (detector, trim), rows in grouped(
         rows_of(path, ContaminatedRun), ["detector", "trim"]
@@ -92,7 +92,7 @@ def report(path: Path) -> None:
         title = f"{detector}, trim={trim}" if is_ours(detector) else detector
         lines.append([title, *aurocs, aurocs[0] - aurocs[-1]])
     shares = sorted({float(row["share"]) for row in rows_of(path, ContaminatedRun)})
-    print_table(["detector", *(f"{share:.0%} anomalous" for share in shares), "fall"], lines)
+    return markdown(["detector", *(f"{share:.0%} anomalous" for share in shares), "fall"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for trim in ((0.0, args.trim) if is_ours(detector) else (0.0,))
     ]
     went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    report(args.out)
+    print(report(args.out))
     return 0 if went_well else 1
 
 

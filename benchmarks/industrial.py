@@ -16,7 +16,7 @@ import time
 import traceback
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -199,10 +199,10 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
                 )
 
 
-def table(rows: Iterable[dict[str, str]]) -> str:
-    """Markdown: a line a category and method with the mean over seeds, and the mean of them."""
+def report(path: Path) -> str:
+    """A line a category and method with the mean over seeds, and the mean of them."""
     figures: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
+    for row in read_rows(path, COLUMNS):
         if not row["error"]:
             name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
             values = [float(row[figure]) for figure in (*FIGURES, "fit_seconds")]
@@ -269,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if row.key not in results.done:
                 all_went_well &= run(row, args)
                 results.add(asdict(row))
-    print(table(read_rows(args.out, COLUMNS)))
+    print(report(args.out))
     return 0 if all_went_well else 1
 
 

@@ -30,9 +30,9 @@ from runs import (
     add_parameters,
     as_params,
     grouped,
+    markdown,
     mean_and_spread,
     parser_of,
-    print_table,
     rows_of,
     run_all,
 )
@@ -103,15 +103,18 @@ def measure(run: KddRun, data: Path) -> Iterator[KddRun]:
     yield run
 
 
-def table(rows: Sequence[dict[str, str]]) -> Iterator[list[Any]]:
+def report(path: Path) -> str:
     """Mean and standard deviation over the seeds, below the published figures."""
-    for name, figures in PUBLISHED.items():
-        yield [name, "", "", *(f"{figure:.3f}" for figure in figures), "", "", ""]
-    for key, runs in grouped(rows, ["detector", "params", "max_train"]).items():
-        values = {name: [float(run[name]) for run in runs] for name in (*FIGURES, "fit_seconds")}
-        seconds = values.pop("fit_seconds")
-        cells = map(mean_and_spread, values.values())
-        yield [*key, *cells, f"{np.mean(seconds):.0f}", len(runs)]
+    lines: list[list[Any]] = [
+        [name, "", "", *(f"{figure:.3f}" for figure in figures), "", "", ""]
+        for name, figures in PUBLISHED.items()
+    ]
+    for key, runs in grouped(rows_of(path, KddRun), ["detector", "params", "max_train"]).items():
+        cells = [mean_and_spread([float(run[name]) for run in runs]) for name in FIGURES]
+        seconds = np.mean([float(run["fit_seconds"]) for run in runs])
+        lines.append([*key, *cells, f"{seconds:.0f}", len(runs)])
+    heads = ["detector", "parameters", "training rows", "precision", "recall", "F1", "AUROC"]
+    return markdown([*heads, "fit s", "seeds"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -136,8 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for detector in args.detectors
     ]
     went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    heads = ["detector", "parameters", "training rows", "precision", "recall", "F1", "AUROC"]
-    print_table([*heads, "fit s", "seeds"], table(rows_of(args.out, KddRun)))
+    print(report(args.out))
     return 0 if went_well else 1
 
 

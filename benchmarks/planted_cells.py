@@ -28,9 +28,9 @@ from runs import (
     add_sets,
     as_params,
     grouped,
+    markdown,
     mean_of,
     parser_of,
-    print_table,
     rows_of,
     run_all,
 )
@@ -84,6 +84,18 @@ def measure(run: PlantedRun, data: Path) -> Iterator[PlantedRun]:
     yield run
 
 
+def report(path: Path) -> str:
+    """Means over the seeds."""
+    groups = grouped(rows_of(path, PlantedRun), ["detector", "params", "name"])
+    return markdown(
+        ["detector", "parameters", "set", "caught", "planted cell first", "by chance", "seeds"],
+        [
+            [*key, *(mean_of(rows, figure) for figure in FIGURES), len(rows)]
+            for key, rows in groups.items()
+        ],
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what the CSV does not hold yet, and print the table of all it holds."""
     parser = parser_of(__doc__)
@@ -99,14 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for detector in args.detectors
     ]
     went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    groups = grouped(rows_of(args.out, PlantedRun), ["detector", "params", "name"])
-    print_table(
-        ["detector", "parameters", "set", "caught", "planted cell first", "by chance", "seeds"],
-        [
-            [*key, *(mean_of(rows, figure) for figure in FIGURES), len(rows)]
-            for key, rows in groups.items()
-        ],
-    )
+    print(report(args.out))
     return 0 if went_well else 1
 
 

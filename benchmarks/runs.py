@@ -163,12 +163,13 @@ def mean_and_spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.3f}{spread}"
 
 
-def print_table(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Print a table in Markdown, numbers with three digits."""
-    print(f"\n| {' | '.join(heads)} |\n|{' --- |' * len(heads)}")
-    for line in lines:
-        cells = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in line]
-        print(f"| {' | '.join(cells)} |")
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A table, numbers with three digits."""
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(
+        f"| {' | '.join(f'{c:.3f}' if isinstance(c, float) else str(c) for c in row)} |"
+        for row in rows
+    )
 
 
 def words(text: str) -> list[str]:

@@ -23,7 +23,7 @@ import numpy as np
 from detectors import our_detectors
 from numpy.typing import NDArray
 from protocols import load_split
-from runs import Run, add_detectors, add_sets, grouped, parser_of, print_table, rows_of, run_all
+from runs import Run, add_detectors, add_sets, grouped, markdown, parser_of, rows_of, run_all
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -101,8 +101,8 @@ def figures_of_a_set(rows: list[dict[str, str]], criterion: str) -> NDArray:
     return np.mean(figures, axis=0)
 
 
-def report(path: Path) -> None:
-    """Print, for each detector and criterion, means over the sets with their intervals."""
+def report(path: Path) -> str:
+    """For each detector and criterion, means over the sets with their intervals."""
     rng = np.random.default_rng(0)
     lines = []
     for (detector,), rows in grouped(rows_of(path, SelectionRun), ["detector"]).items():
@@ -117,7 +117,7 @@ def report(path: Path) -> None:
             ]
             lines.append([detector, criterion, *cells])
     heads = ["correlation", "AUROC of the pick", "the default", "at random", "the best"]
-    print_table(["detector", "criterion", *heads], lines)
+    return markdown(["detector", "criterion", *heads], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for setting in settings_of(detector)
     ]
     went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    report(args.out)
+    print(report(args.out))
     return 0 if went_well else 1
 
 

@@ -26,9 +26,9 @@ from runs import (
     add_detectors,
     add_sets,
     grouped,
+    markdown,
     mean_of,
     parser_of,
-    print_table,
     rows_of,
     run_all,
 )
@@ -99,15 +99,15 @@ def measure(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
     yield row(RULES[5], n, np.array(share), flagged[len(new) :])
 
 
-def report(path: Path) -> None:
-    """Print the mean over the sets of every rule."""
+def report(path: Path) -> str:
+    """The mean over the sets of every rule."""
     lines = [
         [detector, rule, mean_of(rows, "false_alarm_rate"), mean_of(rows, "detection_rate")]
         for (detector, rule), rows in grouped(
             rows_of(path, ThresholdRun), ["detector", "rule"]
         ).items()
     ]
-    print_table(["detector", "rule", "false alarms", "anomalies found"], lines)
+    return markdown(["detector", "rule", "false alarms", "anomalies found"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     ]
     went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    report(args.out)
+    print(report(args.out))
     return 0 if went_well else 1
 
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from detectors import our_detectors
 from numpy.typing import NDArray
-from runs import Run, add_detectors, grouped, parser_of, print_table, rows_of, run_all
+from runs import Run, add_detectors, grouped, markdown, parser_of, rows_of, run_all
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 
@@ -82,14 +82,14 @@ def measure(run: ReportRun) -> Iterator[ReportRun]:
     yield run
 
 
-def report(path: Path) -> None:
-    """Print how many of the trainings had a warning."""
+def report(path: Path) -> str:
+    """How many of the trainings had a warning."""
     lines = []
     for key, rows in grouped(rows_of(path, ReportRun), ["name", "detector", "case"]).items():
         n_warned = sum(int(row["n_warnings"]) > 0 for row in rows)
         problems = " ".join(sorted({word for row in rows for word in row["problems"].split()}))
         lines.append([*key, f"{n_warned} of {len(rows)}", problems])
-    print_table(["data", "detector", "case", "warned", "problems"], lines)
+    return markdown(["data", "detector", "case", "warned", "problems"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in (args.seeds if case == HEALTHY else args.seeds[:N_BROKEN_SEEDS])
     ]
     went_well = run_all(planned, args, measure)
-    report(args.out)
+    print(report(args.out))
     return 0 if went_well else 1
 
 

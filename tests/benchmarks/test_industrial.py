@@ -1,11 +1,13 @@
 """The benchmark of defects: its baselines, what a run holds, resuming."""
 
 import json
+from dataclasses import asdict, replace
 
 import industrial
 import numpy as np
 import pytest
 import torch
+from results_file import Results
 from sklearn.utils import Bunch
 
 from gandetect import RDNADetector
@@ -77,19 +79,12 @@ def test_options_become_parameters_of_the_detector():
     assert detector.mixed_precision
 
 
-def test_the_table_has_the_mean_of_the_categories():
-    rows = [
-        {
-            "category": category,
-            "method": "PCA",
-            "params": "{}",
-            "error": "",
-            "fit_seconds": "1",
-            **dict.fromkeys(industrial.FIGURES, value),
-        }
-        for category, value in [("a", "0.5"), ("a", "0.7"), ("b", "1.0")]
-    ]
-    lines = industrial.table(rows).splitlines()
+def test_the_table_has_the_mean_of_the_categories(tmp_path):
+    results = Results(tmp_path / "out.csv", industrial.COLUMNS, industrial.KEY)
+    for seed, (category, value) in enumerate([("a", 0.5), ("a", 0.7), ("b", 1.0)]):
+        figures = dict.fromkeys([*industrial.FIGURES, "fit_seconds"], value)
+        results.add(asdict(replace(row("PCA"), category=category, seed=seed, **figures)))
+    lines = industrial.report(tmp_path / "out.csv").splitlines()
     assert lines[2].startswith("| PCA | a | 0.600 |")
     assert lines[3].endswith("| 1 | 1 |")
     assert lines[4].startswith("| PCA | mean | 0.800 |")
