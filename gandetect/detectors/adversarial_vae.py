@@ -42,8 +42,8 @@ class AdversarialVAEDetector(DefendingDetector):
     detector like the others: its score is the reconstruction error, standardised, and the mean
     distance to the five nearest training codes. With one, the score is the divergence of the
     answers and the reconstruction error, which weighs twice as much on rows and as much on images:
-    an attack that is sure of itself leaves the data, one that is not lies near the boundary. ``score="paper"`` is the divergence
-    alone.
+    an attack that is sure of itself leaves the data, one that is not lies near the boundary.
+    ``score="paper"`` is the divergence alone.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ class AdversarialVAEDetector(DefendingDetector):
     standard normal; and "neighbours". ``score="paper"`` is the divergence alone.
 
     The published AdversarialVAE is ``w_model=1, w_recon=0, beta=0, noise_std=0, n_samples=10,
-    log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with ``log_variance=None`` and a
-    `temperature` of 0.5.
+    log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with
+    ``log_variance=None`` and a `temperature` of 0.5.
 
     In a search, y is for the scorer, and a given classifier is not touched by it. But without a
     classifier `fit` takes y for the labels of classes, also if they mean normal and anomalous.
