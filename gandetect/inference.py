@@ -159,7 +159,7 @@ class InferenceMixin(SharedParameters):
         parts_of = self._fitted_parts_function()
         return lambda nets, x: self._member_scores(parts_of(nets, x), self.calibration_).mean(0)
 
-    def _member_scores(self, parts: dict[str, Part], calibration: Calibration) -> Tensor:
+    def _member_scores(self, parts: dict[str, Any], calibration: Calibration) -> Tensor:
         """Each member's anomaly scores (K, B), from the parts."""
         if self.chosen_score == "paper":
             return self._paper_score(parts).cpu().double()

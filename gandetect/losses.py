@@ -81,6 +81,29 @@ def gaussian_error(x: Tensor, x_hat: Tensor, scale: Tensor) -> Tensor:
     return squares / 2 + log_determinant + d * math.log(2 * math.pi) / 2
 
 
+def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
+    """What `gaussian_error` takes for the scale of samples like these.
+
+    Parameters
+    ----------
+    x : Tensor of shape (n_samples, d)
+    full : bool
+        Whether the columns vary together.
+
+    Returns
+    -------
+    Tensor of shape (d,) or, if `full`, (d, d), float32
+        The standard deviation of each column, or the Cholesky factor of the covariance.
+    """
+    x = x.double()
+    if not full:
+        return x.std(0, correction=0).clamp(min=1e-3).float()
+    covariance = x.T.cov().reshape(x.shape[1], -1)
+    # More columns than rows, or columns that repeat each other, have no inverse covariance.
+    ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-3) * torch.eye(x.shape[1])
+    return torch.linalg.cholesky(covariance + ridge).float()
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake: Tensor) -> Tensor:
     """How far the critic's slope is from one between real and fake samples (WGAN-GP).
 

@@ -20,10 +20,11 @@ from gandetect.losses import (
     divergence,
     divergence_from_prior,
     gaussian_error,
+    gaussian_scale,
     mean_absolute_error,
     mean_squared_error,
 )
-from gandetect.networks.members import PerMember
+from gandetect.networks.members import PerMember, check_answer
 from gandetect.parameters import check_choice, check_real
 from gandetect.scoring import Part, value_of
 from gandetect.training import update
@@ -297,9 +298,9 @@ class AdversarialVAEDetector(DefendingDetector):
             }
         if self.vae or self.encoder or self.decoder:
             x = torch.zeros(self.n_members_, 2, *shape)
-            _check_shape("encoder", networks["encoder"].eval()(x), (2, n_outputs))
+            check_answer("encoder", networks["encoder"].eval()(x), (2, n_outputs))
             z = torch.zeros(self.n_members_, 2, latent_dim)
-            _check_shape("decoder", networks["decoder"].eval()(z), (2, *shape))
+            check_answer("decoder", networks["decoder"].eval()(z), (2, *shape))
         return networks
 
     def _updates(self) -> tuple[int, int]:
@@ -394,13 +395,8 @@ class AdversarialVAEDetector(DefendingDetector):
         """What `cov_elbo` came to: see `losses.gaussian_error`."""
         if self.cov_elbo not in ("diag", "full"):
             return torch.tensor(1.0 if self.cov_elbo is None else float(self.cov_elbo))
-        x = self._sample_of(source, rows).flatten(1).double()
-        if self.cov_elbo == "diag":
-            return x.std(0, correction=0).clamp(min=1e-3).float()
-        covariance = x.T.cov().reshape(x.shape[1], -1)
-        # More columns than rows, or columns that repeat each other, have no inverse covariance.
-        ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-3) * torch.eye(x.shape[1])
-        return torch.linalg.cholesky(covariance + ridge).float()
+        x = self._sample_of(source, rows).flatten(1)
+        return gaussian_scale(x, full=self.cov_elbo == "full")
 
     def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
         mean, log_variance = self._posterior(nets, x)
@@ -490,14 +486,6 @@ class AdversarialVAEDetector(DefendingDetector):
             (what was learned is kept).
         """
         return super().fit(X, y)
-
-
-def _check_shape(name: str, answer: Tensor, expected: tuple[int, ...]) -> None:
-    if tuple(answer.shape[1:]) != expected:
-        raise ValueError(
-            f"The networks of {name}= return samples of shape {tuple(answer.shape[2:])}, but "
-            f"{expected[1:]} is needed."
-        )
 
 
 def _checked_loss(loss: Tensor, x: Tensor) -> Tensor:

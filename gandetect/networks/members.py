@@ -64,6 +64,23 @@ class PerMember(nn.Module):
         return torch.stack([net(part) for net, part in zip(self.networks, x, strict=True)])
 
 
+def check_answer(name: str, answer: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise ValueError if networks of the user's own, of this name, answer in another shape.
+
+    Parameters
+    ----------
+    name : str
+    answer : Tensor of shape (K, B, ...)
+    expected : tuple of int
+        (B, ...)
+    """
+    if tuple(answer.shape[1:]) != expected:
+        raise ValueError(
+            f"The networks of {name}= return samples of shape {tuple(answer.shape[2:])}, but "
+            f"{expected[1:]} is needed."
+        )
+
+
 class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
     """Batch normalisation of rows (K, B, d), each member over its own batch."""
 
