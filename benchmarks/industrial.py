@@ -94,7 +94,7 @@ class ErrorMaps:
         if method == "PCA":
             self.estimator = PCA(n_components=0.95, svd_solver="full", random_state=seed)
         else:
-            self.estimator = MLPRegressor((256, 32, 256), random_state=seed)
+            self.estimator = MLPRegressor(hidden_layer_sizes=(256, 32, 256), random_state=seed)
 
     def fit(self, images: NDArray) -> Self:
         """Fit to normal images (n, H, W) or (n, H, W, C) of 8 bit."""

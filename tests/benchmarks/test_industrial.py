@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from results_file import Results
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
 
 from gandetect import RDNADetector
@@ -40,12 +41,21 @@ def row(method, **parameters):
     )
 
 
+def test_the_autoencoder_is_one(category):
+    method = industrial.ErrorMaps("autoencoder", seed=0)
+    method.estimator.set_params(max_iter=1)
+    with pytest.warns(ConvergenceWarning):
+        method.fit(category[0].images)
+    assert method.estimator.hidden_layer_sizes == (256, 32, 256)
+    assert method.anomaly_map(category[1].images).shape == (30, 16, 16)
+
+
 @pytest.mark.parametrize("method", ["PCA", "autoencoder"])
 def test_error_maps_find_a_square(category, method, monkeypatch):
     monkeypatch.setattr(industrial, "BASELINE_SIZE", 16)
     found = row(method)
     if method == "autoencoder":
-        monkeypatch.setattr(industrial, "MLPRegressor", lambda _, random_state: industrial.PCA(3))
+        monkeypatch.setattr(industrial, "MLPRegressor", lambda **_: industrial.PCA(3))
     industrial.measure(found, *category)
     assert found.image_auroc > 0.9
     assert found.pixel_auroc > 0.9
