@@ -21,7 +21,7 @@ TITLES = {
     "kdd": "KDD Cup 1999 by EGBAD's protocol.",
     "planted_cells": "Rows in which the map's largest value is at a cell that was planted.",
     "alocc_f1": "ALOCC on MNIST, one digit the inlier.",
-    "alocc_along": "ALOCC on MNIST, digits 2 and 3, along the training.",
+    "alocc_along": "ALOCC on MNIST, digit 2 the inlier, along the training.",
     "adversarial": "Attacks on classifiers: means over attacks and seeds.",
     "industrial": "Defects on images.",
 }
