@@ -412,8 +412,10 @@ class BaseDetector(
         fitting = {name: values[:, fits] for name, values in parts.items()}
         calibration = learned["calibration_"] = Calibration.of(fitting)
         learned["training_report_"] = beginning.report(self._run, self._scored_parts(fitting))
-        scored = self._parts(parts_of, source, held) if len(held) else parts
-        scores = self._member_scores(scored, calibration).mean(0).numpy()
+        if len(held):
+            scores = self._apply(self._score_function(parts_of, calibration), source, held)
+        else:  # the same samples, whose parts are there
+            scores = self._member_scores(parts, calibration).mean(0).numpy()
         # Of training samples the share itself is flagged; of others, the share of new ones.
         learned["threshold_"] = threshold_at_percentile(
             scores, 100 * self.contamination, method="weibull" if len(held) else "linear"

@@ -156,8 +156,12 @@ class InferenceMixin(SharedParameters):
 
     def _fitted_score_function(self) -> Callable[[Any, Tensor], Tensor]:
         """The function of networks and a scaled batch (K, B, ...) that gives its scores (B,)."""
-        parts_of = self._fitted_parts_function()
-        return lambda nets, x: self._member_scores(parts_of(nets, x), self.calibration_).mean(0)
+        return self._score_function(self._fitted_parts_function(), self.calibration_)
+
+    def _score_function(
+        self, parts_of: PartsFunction, calibration: Calibration
+    ) -> Callable[[Any, Tensor], Tensor]:
+        return lambda nets, x: self._member_scores(parts_of(nets, x), calibration).mean(0)
 
     def _member_scores(self, parts: dict[str, Any], calibration: Calibration) -> Tensor:
         """Each member's anomaly scores (K, B), from the parts."""

@@ -73,8 +73,8 @@ class AdversarialVAEDetector(DefendingDetector):
         log-likelihood, with this standard deviation of all values (alibi-detect's "sim"), that of
         each value over the training samples, or their covariance.
     noise_std : float or "auto", default="auto"
-        Standard deviation, in units of the scaled samples, of noise that the encoder sees in
-        training: of each sample's share of it drawn between 0 and 1. The losses know only the
+        Largest standard deviation, in units of the scaled samples, of the noise that the encoder
+        sees in training; that of each sample is drawn between 0 and it. The losses know only the
         clean sample, so that the noise, and with it what an attack adds, is to be taken away.
         "auto" is 0.4 for rows and 1 for images, half their range, and 0 without a classifier.
     temperature : float, default=1.0
