@@ -33,8 +33,9 @@ import sklearn
 import torch
 from adversarial_tasks import ATTACKS, STRENGTHS, TASKS, Task, attacked, make_task
 from detectors import KNearestNeighbors
+from markdown_tables import markdown
 from numpy.typing import NDArray
-from quality import assignment
+from options import add_parameters
 from results_file import Results, read_rows
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
@@ -246,13 +247,10 @@ def report(path: Path) -> str:
         "clean, corrected": "accuracy_clean_corrected",
     }
     lines = [
-        f"| task | strength | detector | {' | '.join(figures)} | runs |",
-        f"|{' --- |' * (len(figures) + 4)}",
+        [*key, *(_cell(of_group, column) for column in figures.values()), len(of_group)]
+        for key, of_group in sorted(groups.items())
     ]
-    for key, of_group in sorted(groups.items()):
-        cells = [_cell(of_group, column) for column in figures.values()]
-        lines.append(f"| {' | '.join([*key, *cells, str(len(of_group))])} |")
-    return "\n".join([*lines, "", PUBLISHED])
+    return f"{markdown(['task', 'strength', 'detector', *figures, 'runs'], lines)}\n\n{PUBLISHED}"
 
 
 def _cell(rows: Sequence[dict[str, str]], column: str) -> str:
@@ -274,14 +272,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", default="0,1,2", help="each fixes split, classifier, attacks and detector")
     add("--n-train", type=int, default=10_000, help="samples that a detector learns from")
     add("--n-test", type=int, default=500, help="test samples that are attacked")
-    add(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of AdversarialVAE, repeatable; the value in Python's notation",
-    )
+    add_parameters(parser, "AdversarialVAE")
     add("--label", default="", help="a name for these parameters, for the report")
     add("--out", type=Path, required=True, help="the CSV to append to")
     add("--threads", type=int, default=1, help="CPU threads of one run")

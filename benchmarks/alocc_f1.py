@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,9 +30,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from markdown_tables import markdown, mean_and_spread
 from numpy.typing import NDArray
 from protocols import Split, load_split, select
-from runs import Run, grouped, markdown, mean_and_spread, parser_of, rows_of, run_all
+from runs import Run, grouped, parser_of, rows_of, run_all
 from sklearn.metrics import roc_auc_score
 
 from gandetect import ExponentialMovingAverage
@@ -224,21 +224,27 @@ def along_table(rows: list[dict[str, str]]) -> Iterator[list[Any]]:
 
 def over_seeds(rows: list[dict[str, str]], column: str) -> str:
     """Mean over the seeds of the mean over the digits, ± its standard deviation over the seeds."""
-    by_seed = defaultdict(list)
-    for row in rows:
-        by_seed[row["seed"]].append(float(row[column]))
-    return mean_and_spread([float(np.mean(values)) for values in by_seed.values()])
+    by_seed = grouped(rows, ["seed"]).values()
+    return mean_and_spread(
+        [np.mean([float(row[column]) for row in of_seed]) for of_seed in by_seed]
+    )
 
 
-def report(path: Path, epochs: int | str = "auto", along: bool = False) -> str:
-    """The table of the fits that had so many epochs."""
-    rows = rows_of(path, AlongRun if along else F1Run)
-    rows = [row for row in rows if row["epochs"] == str(epochs)]
-    if along:
-        heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
-        return markdown(heads, along_table(rows))
+def report(path: Path, epochs: int | str = "auto") -> str:
+    """The table of F1 of the fits that had so many epochs."""
     shares = [f"{share:.0%}" for share in OUTLIER_SHARES]
-    return markdown(["F1 of the inliers, outliers", *shares, "AUROC"], f1_table(rows))
+    heads = ["F1 of the inliers, outliers", *shares, "AUROC"]
+    return markdown(heads, f1_table(_rows_with(path, F1Run, epochs)))
+
+
+def report_along(path: Path, epochs: int | str = "auto") -> str:
+    """The table of the curves of the fits that had so many epochs."""
+    heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
+    return markdown(heads, along_table(_rows_with(path, AlongRun, epochs)))
+
+
+def _rows_with(path: Path, kind: type[Run], epochs: int | str) -> list[dict[str, str]]:
+    return [row for row in rows_of(path, kind) if row["epochs"] == str(epochs)]
 
 
 def planned_runs(names: Sequence[str], seeds: Sequence[int], epochs: Any, along: bool) -> list[Run]:
@@ -277,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         yield from measure(run, split, {"epochs": epochs})
 
     went_well = run_all(planned_runs(names, args.seeds, epochs, args.along), args, measured)
-    print(report(args.out, epochs, args.along))
+    print((report_along if args.along else report)(args.out, epochs))
     return 0 if went_well else 1
 
 

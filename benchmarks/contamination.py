@@ -21,18 +21,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from detectors import is_ours, make_detector
+from markdown_tables import markdown
 from protocols import Split, data_file, split_rows
-from runs import (
-    Run,
-    add_detectors,
-    add_sets,
-    grouped,
-    markdown,
-    mean_of,
-    parser_of,
-    rows_of,
-    run_all,
-)
+from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
 from sklearn.metrics import roc_auc_score
 
 SHARES = (0.0, 0.01, 0.05, 0.1)

@@ -24,8 +24,9 @@ from typing import Any, Self
 import numpy as np
 import sklearn
 import torch
+from markdown_tables import markdown
 from numpy.typing import NDArray
-from quality import assignment
+from options import add_parameters
 from results_file import Results, read_rows
 from scipy.ndimage import uniform_filter
 from sklearn.decomposition import PCA
@@ -207,19 +208,17 @@ def report(path: Path) -> str:
             name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
             values = [float(row[figure]) for figure in (*FIGURES, "fit_seconds")]
             figures[name][row["category"]].append(values)
-    lines = [
-        "| method | category | image AUROC | pixel AUROC | pixel AP | PRO | fit s | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = []
     for name, of_name in figures.items():
         means = {category: np.mean(runs, axis=0) for category, runs in of_name.items()}
         n_seeds = {category: str(len(runs)) for category, runs in of_name.items()}
         if len(means) > 1:
             means["mean"], n_seeds["mean"] = np.mean(list(means.values()), axis=0), ""
         for category, mean in means.items():
-            cells = [*(f"{value:.3f}" for value in mean[:-1]), f"{mean[-1]:.0f}"]
-            lines.append(f"| {name} | {category} | {' | '.join(cells)} | {n_seeds[category]} |")
-    return "\n".join(lines)
+            of_figures = map(float, mean[:-1])
+            lines.append([name, category, *of_figures, f"{mean[-1]:.0f}", n_seeds[category]])
+    heads = ["method", "category", "image AUROC", "pixel AUROC", "pixel AP", "PRO", "fit s"]
+    return markdown([*heads, "seeds"], lines)
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -237,14 +236,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--adversarial-weight", type=float)
     add("--max-time", type=float, help="seconds to train a category")
     add("--image-size", type=int, help="the longer side inside the networks")
-    add(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="another parameter of RDNADetector, repeatable; the value in Python's notation",
-    )
+    add_parameters(parser, "RDNADetector")
     add("--resolution", type=int, default=256, help="side of the images and masks judged")
     add("--checkpoints", type=Path, help="folder to store trainings in, and take them up from")
     add("--out", type=Path, required=True, help="the CSV to append to")

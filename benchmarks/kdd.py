@@ -24,18 +24,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 from detectors import make_detector
-from runs import (
-    Run,
-    add_detectors,
-    add_parameters,
-    as_params,
-    grouped,
-    markdown,
-    mean_and_spread,
-    parser_of,
-    rows_of,
-    run_all,
-)
+from markdown_tables import markdown, mean_and_spread
+from options import add_parameters, as_params
+from runs import Run, add_detectors, grouped, parser_of, rows_of, run_all
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from gandetect.datasets import load_kddcup99, one_class_rows_split

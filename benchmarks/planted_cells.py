@@ -19,21 +19,11 @@ from typing import ClassVar
 
 import numpy as np
 from detectors import make_detector
+from markdown_tables import markdown
 from numpy.typing import NDArray
+from options import add_parameters, as_params
 from protocols import load_split
-from runs import (
-    Run,
-    add_detectors,
-    add_parameters,
-    add_sets,
-    as_params,
-    grouped,
-    markdown,
-    mean_of,
-    parser_of,
-    rows_of,
-    run_all,
-)
+from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
 
 OUTLIER_PERC = 5.0
 MAX_PLANTED = 3

@@ -10,10 +10,8 @@ in an error is tried again.
 from __future__ import annotations
 
 import argparse
-import ast
 import importlib
 import itertools
-import json
 import sys
 import time
 import traceback
@@ -27,6 +25,7 @@ import results_file
 import torch
 from detectors import is_ours, make_detector
 from numpy.typing import NDArray
+from options import add_parameters, as_params, words
 from protocols import PROTOCOLS, Split, data_file, load_split, select
 from sklearn.metrics import average_precision_score, roc_auc_score
 from threadpoolctl import threadpool_limits
@@ -134,7 +133,7 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
             name=name,
             detector=detector,
             label=args.label if ours else "",
-            params=json.dumps(dict(args.set), sort_keys=True) if ours else "{}",
+            params=as_params(args, detector),
             seed=seed,
             threads=args.threads,
             gandetect=_version("gandetect"),
@@ -174,18 +173,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with adbench/*.npz and mnist.npz")
     add("--protocol", choices=PROTOCOLS, required=True)
-    add("--detectors", type=_names, default="GANomaly,knn,iforest", help="names, comma-separated")
+    add("--detectors", type=words, default="GANomaly,knn,iforest", help="names, comma-separated")
     add("--seeds", type=_integers, default="0,1,2", help="each fixes the split and the detector")
     add("--sets", default="all", help="all, tune, report or names (adbench)")
     add("--digits", default="all", help="all, tune, report or digits (MNIST)")
-    add(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of our detectors, repeatable; the value in Python's notation",
-    )
+    add_parameters(parser)
     add("--label", default="", help="a name for these parameters, for the report")
     add("--paper", action="store_true", help='also measure ours with score="paper" (new rows)')
     add("--out", type=Path, required=True, help="the CSV to append to")
@@ -210,22 +202,8 @@ def _check(args: argparse.Namespace) -> None:
         make_detector(name, random_state=0, standardise=True, **params)
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
-
-
 def _integers(text: str) -> list[int]:
     return [int(number) for number in text.split(",")]
-
-
-def assignment(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    try:
-        return name, ast.literal_eval(value)
-    except (SyntaxError, ValueError):
-        return name, value  # a plain word, as in --set score=paper
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from markdown_tables import markdown
 from protocols import PROTOCOLS, halves
 from quality import read_rows
 
@@ -116,16 +117,14 @@ def summary(
     whole = [part for part in parts if table[reference][f"{part} AUROC"].is_complete]
     part = whole[0] if whole else "all"
     times = {name: Times(runs, parts[part], seeds) for name, runs in detectors.items()}
-    lines = [
-        _line(["detector", *heads, "fit s", "score s", "time", "errors"]),
-        _line(["---"] * (len(heads) + 5)),
-    ]
+    lines = []
     for name in sorted(table, key=lambda name: _rank(table[name][f"{part} AUROC"])):
         numbers = [str(table[name][head]) for head in heads]
         n_errors = sum(bool(run["error"]) for run in detectors[name].values())
-        lines.append(_line([name, *numbers, *times[name].cells(times[reference]), str(n_errors)]))
+        lines.append([name, *numbers, *times[name].cells(times[reference]), n_errors])
     note = f"Mean seconds of a run on {part} sets; time 1 = {reference}."
-    return [*lines, "", f"{note} {versions(detectors.values())}"]
+    made = markdown(["detector", *heads, "fit s", "score s", "time", "errors"], lines)
+    return [made, "", f"{note} {versions(detectors.values())}"]
 
 
 class Times:
@@ -154,14 +153,11 @@ class Times:
 def per_set(protocol: str, detectors: dict[str, Runs], seeds: Sequence[int]) -> list[str]:
     """Build the table of AUROC on each set: mean and standard deviation over the seeds."""
     tuning, report = halves(protocol)
-    lines = [
-        _line(["set", "half", *detectors]),
-        _line(["---"] * (len(detectors) + 2)),
-    ]
+    lines = []
     for name in sorted(tuning + report):
         cells = [str(Column(runs, "auroc", [name], seeds)) for runs in detectors.values()]
-        lines.append(_line([name, "tuning" if name in tuning else "report", *cells]))
-    return lines
+        lines.append([name, "tuning" if name in tuning else "report", *cells])
+    return [markdown(["set", "half", *detectors], lines)]
 
 
 def versions(detectors: Iterable[Runs]) -> str:
@@ -181,10 +177,6 @@ def _rank(column: Column) -> float:
 
 def _plain(number: float, digits: int) -> str:
     return f"{number:.{digits}f}" if math.isfinite(number) else "-"
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def tables(

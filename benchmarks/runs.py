@@ -7,21 +7,19 @@ a run that ended in an error is tried again, as in `quality.py`.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import sklearn
 import torch
-from detectors import is_ours
+from options import words
 from protocols import ADBENCH_SETS, select
-from quality import assignment
 from results_file import Results, read_rows
 from threadpoolctl import threadpool_limits
 
@@ -81,23 +79,6 @@ def add_sets(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_parameters(parser: argparse.ArgumentParser) -> None:
-    """Add the parameters of our detectors."""
-    parser.add_argument(
-        "--set",
-        type=assignment,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a parameter of our detectors, repeatable; the value in Python's notation",
-    )
-
-
-def as_params(args: argparse.Namespace, detector: str) -> str:
-    """What `--set` says to a detector, as a column: empty braces for one that is not ours."""
-    return json.dumps(dict(args.set) if is_ours(detector) else {}, sort_keys=True)
-
-
 def run_all(
     planned: Sequence[R], args: argparse.Namespace, measure: Callable[[R], Iterable[R]]
 ) -> bool:
@@ -155,26 +136,6 @@ def mean_of(rows: Iterable[dict[str, str]], column: str) -> float:
     """Mean over the sets of the mean over the seeds; rows without the number do not count."""
     by_set = grouped([row for row in rows if row[column]], ["name"])
     return float(np.mean([np.mean([float(r[column]) for r in group]) for group in by_set.values()]))
-
-
-def mean_and_spread(values: Sequence[float]) -> str:
-    """The mean, ± the standard deviation (n - 1) if there are several values."""
-    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3f}{spread}"
-
-
-def markdown(heads: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    """A table, numbers with three digits."""
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(
-        f"| {' | '.join(f'{c:.3f}' if isinstance(c, float) else str(c) for c in row)} |"
-        for row in rows
-    )
-
-
-def words(text: str) -> list[str]:
-    """Read names that are separated by commas."""
-    return [word.strip() for word in text.split(",")]
 
 
 def integers(text: str) -> list[int]:

@@ -21,9 +21,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 from detectors import our_detectors
+from markdown_tables import markdown
 from numpy.typing import NDArray
 from protocols import load_split
-from runs import Run, add_detectors, add_sets, grouped, markdown, parser_of, rows_of, run_all
+from runs import Run, add_detectors, add_sets, grouped, parser_of, rows_of, run_all
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 

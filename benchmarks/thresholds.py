@@ -19,19 +19,10 @@ from typing import ClassVar
 
 import numpy as np
 from detectors import make_detector
+from markdown_tables import markdown
 from numpy.typing import NDArray
 from protocols import load_split
-from runs import (
-    Run,
-    add_detectors,
-    add_sets,
-    grouped,
-    markdown,
-    mean_of,
-    parser_of,
-    rows_of,
-    run_all,
-)
+from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
 
 NOMINAL = 0.05
 FALSE_DISCOVERY_RATE = 0.1

@@ -19,8 +19,9 @@ from typing import Any, ClassVar
 
 import torch
 from detectors import our_detectors
+from markdown_tables import markdown
 from numpy.typing import NDArray
-from runs import Run, add_detectors, grouped, markdown, parser_of, rows_of, run_all
+from runs import Run, add_detectors, grouped, parser_of, rows_of, run_all
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.exceptions import ConvergenceWarning
 

@@ -12,6 +12,7 @@ from pathlib import Path
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
+import markdown_tables  # noqa: E402
 import report  # noqa: E402
 
 # What the numbers of a file are that is shown as it stands.
@@ -25,15 +26,20 @@ TITLES = {
     "adversarial": "Attacks on classifiers: means over attacks and seeds.",
     "industrial": "Defects on images.",
 }
-# Whose `report` averages the runs of a file.
-REPORTS = {
-    "kdd": "kdd",
-    "planted_cells": "planted_cells",
-    "alocc_f1": "alocc_f1",
-    "alocc_along": "alocc_f1",
-    "adversarial": "adversarial",
-    "industrial": "industrial",
-}
+# The function of a benchmark that averages the runs of a file; other files stand as they are.
+_OWN_FILE = (
+    "adversarial",
+    "alocc_f1",
+    "contamination",
+    "industrial",
+    "kdd",
+    "planted_cells",
+    "selection",
+    "thresholds",
+    "training_report",
+)
+REPORTS = {name: (name, "report") for name in _OWN_FILE}
+REPORTS["alocc_along"] = ("alocc_f1", "report_along")
 
 
 def setup(app):
@@ -61,11 +67,11 @@ def benchmark_tables(results):
 def titled_table(path):
     """What a benchmark reports of its file, or the file as it stands."""
     if path.stem in REPORTS:
-        options = {"along": True} if path.stem == "alocc_along" else {}
-        table = import_module(REPORTS[path.stem]).report(path, **options) + "\n"
+        module, function = REPORTS[path.stem]
+        table = getattr(import_module(module), function)(path)
     else:
         table = plain_table(path)
-    return f"### {path.stem.replace('_', ' ')}\n\n{TITLES.get(path.stem, '')}\n\n{table}"
+    return f"### {path.stem.replace('_', ' ')}\n\n{TITLES.get(path.stem, '')}\n\n{table}\n"
 
 
 def columns_of(path):
@@ -77,5 +83,4 @@ def plain_table(path):
     """A CSV as it stands."""
     with path.open(newline="", encoding="utf-8") as file:
         heads, *rows = csv.reader(file)
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_tables.markdown(heads, rows)
