@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gandetect
 
-sys.path.insert(0, str(Path(__file__).parent))  # benchmark_tables.py
+sys.path.insert(0, str(Path(__file__).parent))  # benchmark_tables.py, method_diagrams.py
 
 project = "gandetect"
 author = "The gandetect developers"
@@ -20,6 +20,7 @@ extensions = [
     "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
     "benchmark_tables",
+    "method_diagrams",
 ]
 exclude_patterns = ["_build", "_templates", "generated"]
 templates_path = ["_templates"]

@@ -122,19 +122,31 @@ def test_the_citation_has_the_version():
     assert f"\nversion: {gandetect.__version__}\n" in citation
 
 
-def test_every_dependency_is_pinned_in_the_constraints():
+def required_packages():
+    """All that setup.cfg asks for, extras included."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]
-    required = {
+    return {
         _LEADING_NAME.match(line)[0]
         for line in "\n".join(lists).split("\n")
         if line and not line.startswith("gandetect[")
     }
+
+
+def test_every_dependency_stands_among_the_licences():
+    text = (DOCS / "licences.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0] for line in text.split("\n") if line.startswith("| ")][1:]
+    named = [name for row in rows for name in row.removeprefix("| ").split(", ")]
+
+    assert sorted(named) == sorted(name.replace("_", "-") for name in required_packages())
+
+
+def test_every_dependency_is_pinned_in_the_constraints():
     constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").split("\n")
     pinned = {line.partition("==")[0] for line in constraints if "==" in line}
 
-    assert required == pinned
+    assert required_packages() == pinned
 
 
 def test_no_file_names_a_place_on_the_machine_where_it_was_written():

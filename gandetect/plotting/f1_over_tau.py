@@ -111,7 +111,7 @@ class F1OverTauDisplay(ScoreDisplay):
 
 
 def _draw(ax: Axes, curve: F1Curve, color: str, marker: str) -> None:
-    """Draw a curve, and the F1 of a constant answer in its colour."""
+    """Draw a curve, and the F1 of a constant answer in its colour and with its marker."""
     ax.plot(
         curve.taus,
         curve.f1,
@@ -123,4 +123,6 @@ def _draw(ax: Axes, curve: F1Curve, color: str, marker: str) -> None:
         markersize=5,
         label=f"{percent(curve.outlier_share)} outliers, best {curve.f1.max():.2f}",
     )
-    ax.axhline(curve.constant_f1, color=color, linestyle=":", linewidth=1.2)
+    ax.axhline(
+        curve.constant_f1, color=color, linestyle=":", linewidth=1.2, marker=marker, markersize=5
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import sklearn.metrics
 
 from gandetect.plotting.score_display import ScoreDisplay
-from gandetect.plotting.style import BLACK, BLUE, percent
+from gandetect.plotting.style import BLACK, LINE_STYLES, MARKERS, OKABE_ITO, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,15 +28,18 @@ class _OperatingPointDisplay(ScoreDisplay):
         """Where on the curve a threshold stands, and what it achieves in words."""
 
     def plot(
-        self, ax: Axes | None = None, *, color: str = BLUE, plot_chance_level: bool = True
+        self, ax: Axes | None = None, *, color: Any = None, plot_chance_level: bool = True
     ) -> Self:
         """Draw the curve and the point.
+
+        The style of the line and the marker of the point are the next ones that no curve in `ax`
+        has yet.
 
         Parameters
         ----------
         {ax}
-        color : color, default: blue
-            Of the curve and the point.
+        color : color or None, default=None
+            Of the curve and the point. None takes the next one too, of which blue is the first.
         plot_chance_level : bool, default=True
             Whether to draw the line of a detector that guesses.
 
@@ -45,11 +48,13 @@ class _OperatingPointDisplay(ScoreDisplay):
         self
         """
         ax = self._draw_in(ax, figsize=(5.2, 5.2))
+        place = _n_curves(ax) % len(OKABE_ITO)
+        color = OKABE_ITO[place] if color is None else color
         self.curve_ = self._curve_display.from_predictions(
             *self._labelled_scores(),
             name=self.name,
             ax=ax,
-            curve_kwargs={"color": color, "linewidth": 2.0},
+            curve_kwargs={"color": color, "linewidth": 2.0, "linestyle": LINE_STYLES[place]},
             plot_chance_level=plot_chance_level,
             chance_level_kw={"color": BLACK, "linestyle": ":", "linewidth": 1.0},
             despine=True,
@@ -59,7 +64,7 @@ class _OperatingPointDisplay(ScoreDisplay):
             *self.operating_point_, achieved = self._point_at(self.threshold)
             ax.plot(
                 *([value] for value in self.operating_point_),
-                marker="o",
+                marker=MARKERS[place],
                 markersize=9,
                 markerfacecolor=color,
                 markeredgecolor=BLACK,
@@ -72,8 +77,19 @@ class _OperatingPointDisplay(ScoreDisplay):
         ax.set(xlabel=x_label, ylabel=y_label)
         ax.xaxis.set_major_formatter(percent)
         ax.yaxis.set_major_formatter(percent)
-        ax.legend(loc=self._empty_corner, fontsize="small", framealpha=0.9, edgecolor="none")
+        ax.legend(
+            loc=self._empty_corner,
+            fontsize="small",
+            framealpha=0.9,
+            edgecolor="none",
+            handlelength=3,  # long enough to show the style of a line
+        )
         return self
+
+
+def _n_curves(ax: Axes) -> int:
+    """How many curves there are in the axes: not counted are points, and dotted lines of chance."""
+    return sum(line.get_linestyle() not in (":", "None") for line in ax.get_lines())
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -81,7 +97,7 @@ class RocDisplay(_OperatingPointDisplay):
     """ROC curve of the anomalies, with the point at which the threshold stands.
 
     Make it with `from_estimator` or `from_predictions`; `plot` draws it again. To compare
-    detectors, draw each in the same `ax` and with a `color` of its own.
+    detectors, draw each in the same `ax`: each gets its own colour, style of line and marker.
 
     Parameters
     ----------

@@ -248,7 +248,17 @@ class ReconstructionDisplay(Display):
         places = np.arange(n_shown)
         for ax, x, x_hat in zip(self.axes_[0], self.X, self.X_hat, strict=True):
             ax.barh(places - 0.2, x[shown], 0.4, color=BLUE, label="input")
-            ax.barh(places + 0.2, x_hat[shown], 0.4, color=ORANGE, label="reconstruction")
+            ax.barh(
+                places + 0.2,
+                x_hat[shown],
+                0.4,
+                color=ORANGE,
+                # Hatched, so that the two are told apart in grey as well.
+                hatch="////",
+                edgecolor="white",
+                linewidth=0,
+                label="reconstruction",
+            )
             ax.axvline(0, color=BLACK, linewidth=0.8)
             ax.spines[["top", "right"]].set_visible(False)
             ax.tick_params(left=False)

@@ -70,13 +70,13 @@ class ScoreDisplay(Display, ABC):
             If labels are missing or leave open what is an anomaly, or the detector's threshold
             was set with another score.
         """
-        scores = scores_of(estimator, X)
+        scores, threshold, name = judged(estimator, X, name)
         return cls.from_predictions(
             y,
             scores,
-            threshold=_threshold(estimator, X, scores),
+            threshold=threshold,
             anomaly_label=anomaly_label,
-            name=type(_last_step(estimator)).__name__ if name is None else name,
+            name=name,
             ax=ax,
             **plot_options,
         )
@@ -122,8 +122,7 @@ class ScoreDisplay(Display, ABC):
             there is not one score a label.
         """
         is_anomaly = is_anomalous(y_true, anomaly_label)
-        scores = column_or_1d(anomaly_score, dtype=np.float64)
-        assert_all_finite(scores, input_name="anomaly_score")
+        scores = checked_scores(anomaly_score)
         check_consistent_length(is_anomaly, scores)
         display = cls(
             normal_scores=scores[~is_anomaly],
@@ -142,6 +141,22 @@ class ScoreDisplay(Display, ABC):
         n_of_a_kind = len(self.normal_scores), len(self.anomalous_scores)
         scores = np.concatenate([self.normal_scores, self.anomalous_scores])
         return np.repeat([False, True], n_of_a_kind), scores
+
+
+def checked_scores(anomaly_score: ArrayLike) -> NDArray[np.float64]:
+    """Return the scores as an array, or raise ValueError if they are none."""
+    scores = column_or_1d(anomaly_score, dtype=np.float64)
+    assert_all_finite(scores, input_name="anomaly_score")
+    return np.asarray(scores)
+
+
+def judged(
+    estimator: Any, X: Any, name: str | None
+) -> tuple[NDArray[np.float64], float | None, str]:
+    """What a detector says of X: the scores, its threshold, and its name unless one is given."""
+    scores = scores_of(estimator, X)
+    name = type(_last_step(estimator)).__name__ if name is None else name
+    return scores, _threshold(estimator, X, scores), name
 
 
 def _last_step(estimator: Any) -> Any:

@@ -22,6 +22,17 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK = OKABE_ITO = (
 )
 # Beside the colours, one each, for who does not see them.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# The dots and gaps are in line widths. None is matplotlib's ":", which is for what is no curve:
+# chance, and the floors of F1.
+LINE_STYLES: tuple[Any, ...] = (
+    "-",
+    (0, (4, 1.5)),
+    (0, (5, 1.5, 1, 1.5)),
+    (0, (1, 0.8)),
+    (0, (7, 3)),
+    (0, (5, 1.5, 1, 1.5, 1, 1.5)),
+    (0, (2, 1)),
+)
 SCORE_LABEL = "Anomaly score (larger is more anomalous)"
 
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.plotting.display import Display
-from gandetect.plotting.style import OKABE_ITO, legend_right, matplotlib_module
+from gandetect.plotting.style import (
+    BLACK,
+    MARKERS,
+    OKABE_ITO,
+    legend_right,
+    matplotlib_module,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _VALIDATION = "validation_"
+# What detectors call the sum of their losses.
+_SUM = "loss"
+# On each line, about: enough to tell the lines from each other without their colours.
+_N_MARKERS = 5
 # Losses that differ by no more than this factor are seen on a linear axis.
 _LINEAR_RATIO = 100
 # Of an axis that is logarithmic on both sides of 0.
@@ -26,13 +39,14 @@ _LINEAR_BELOW = 0.01
 class TrainingCurveDisplay(Display):
     """The losses of each epoch, those on validation samples dashed.
 
-    Make it with `from_estimator`, or from records of your own and `plot`.
+    Make it with `from_estimator`, or with `from_predictions` from what a training has left behind;
+    `plot` draws it again.
 
     Parameters
     ----------
     history : sequence of dict
         One record an epoch: "epoch" and the losses by name, as in ``history_``. What begins with
-        ``"validation_"`` shares the colour of the loss of that name.
+        ``"validation_"`` shares the colour and the marker of the loss of that name.
     {name}
 
     Attributes
@@ -43,6 +57,9 @@ class TrainingCurveDisplay(Display):
 
     Notes
     -----
+    Beside others the loss called "loss" is their sum: black and thin, dashed and dotted, and drawn
+    last, so that a loss which it equals is seen around it.
+
     The axis is logarithmic when the largest loss is more than 100 times the smallest. If one of
     them is not positive then, as those of a critic may be, it is logarithmic on both sides of 0
     and linear between -0.01 and 0.01.
@@ -51,7 +68,7 @@ class TrainingCurveDisplay(Display):
     --------
     >>> from gandetect.plotting import TrainingCurveDisplay
     >>> history = [{"epoch": 1, "latent": 0.5}, {"epoch": 2, "latent": 0.001}]
-    >>> display = TrainingCurveDisplay(history=history).plot()
+    >>> display = TrainingCurveDisplay.from_predictions(history)
     >>> list(display.lines_), display.ax_.get_yscale()
     (['latent'], 'log')
     """
@@ -101,6 +118,49 @@ class TrainingCurveDisplay(Display):
         )
         return display.plot(ax=ax, losses=losses)
 
+    @classmethod
+    def from_predictions(
+        cls,
+        history: Sequence[Mapping[str, Any]] | str | os.PathLike[str],
+        *,
+        losses: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw losses that are there already.
+
+        Parameters
+        ----------
+        history : sequence of dict, or path
+            One record an epoch, as in ``history_``; or a CSV of such, as ``stats/history.csv`` in
+            the folder of a `RunFolder`. Records may hold text, as `csv.DictReader` gives them; what
+            is empty is a gap.
+        losses : sequence of str or None, default=None
+            The names of those to draw. None draws all.
+        {name}
+        {ax}
+
+        Returns
+        -------
+        TrainingCurveDisplay
+
+        Raises
+        ------
+        ValueError
+            If the history is empty, a record has no epoch, an entry is no number, or one of
+            `losses` is not in it.
+        """
+        records: Sequence[Mapping[str, Any]]
+        if isinstance(history, str | os.PathLike):
+            with Path(history).open(newline="", encoding="utf-8") as file:
+                records = list(csv.DictReader(file))
+        else:
+            records = history
+        if any("epoch" not in record for record in records):
+            raise ValueError('history needs an "epoch" in each record.')
+        numbers = [{key: _number(key, value) for key, value in r.items()} for r in records]
+        return cls(history=numbers, name=name).plot(ax=ax, losses=losses)
+
     def plot(self, ax: Axes | None = None, *, losses: Sequence[str] | None = None) -> Self:
         """Draw the curves.
 
@@ -123,17 +183,24 @@ class TrainingCurveDisplay(Display):
         ax = self._draw_in(ax, figsize=(6.4, 4.0))
         epochs = [record["epoch"] for record in self.history]
         bases = list(dict.fromkeys(name.removeprefix(_VALIDATION) for name in curves))
+        # The sum comes last, for it may hide a loss that it equals.
+        bases.sort(key=lambda base: base == _SUM)
         self.lines_ = {}
         for name, values in curves.items():
+            is_validation = name.startswith(_VALIDATION)
+            place = bases.index(name.removeprefix(_VALIDATION))
             self.lines_[name] = ax.plot(
                 epochs,
                 values,
-                color=OKABE_ITO[bases.index(name.removeprefix(_VALIDATION)) % len(OKABE_ITO)],
-                linestyle="--" if name.startswith(_VALIDATION) else "-",
-                # One epoch alone would be a line without length.
-                marker="o" if len(epochs) == 1 else None,
                 label=name.replace("_", " "),
+                **_style(place, len(bases), len(epochs)),
             )[0]
+            if bases[place] == _SUM and len(bases) > 1:
+                self.lines_[name].set(
+                    color=BLACK, linestyle="-.", linewidth=1, marker="x", zorder=3
+                )
+            if is_validation:
+                self.lines_[name].set_linestyle("--")
         _choose_scale(ax, np.concatenate(list(curves.values())))
         ax.set_xlabel("Epoch")
         ax.set_ylabel("Loss")
@@ -159,6 +226,27 @@ class TrainingCurveDisplay(Display):
             name: np.array([record.get(name, np.nan) for record in self.history])
             for name in losses or known
         }
+
+
+def _style(place: int, n_losses: int, n_epochs: int) -> dict[str, Any]:
+    """Colour and marker of a loss, the markers where those of the other losses are not."""
+    step = max(n_epochs // _N_MARKERS, 1)
+    return {
+        "color": OKABE_ITO[place % len(OKABE_ITO)],
+        # With more losses than colours another marker goes with a colour.
+        "marker": MARKERS[(place + place // len(OKABE_ITO)) % len(MARKERS)],
+        "linewidth": 2,
+        "markersize": 5,
+        "markevery": (place * step // n_losses, step),
+    }
+
+
+def _number(key: str, value: Any) -> float:
+    """What a record holds, which is text if it comes from a file."""
+    try:
+        return float("nan") if value in ("", None) else float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"history has {value!r} for {key!r}, which is no number.") from None
 
 
 def _choose_scale(ax: Axes, values: NDArray[np.float64]) -> None:

@@ -19,6 +19,7 @@ def test_a_curve_with_its_floor_and_threshold():
     line, floor, *_ = display.ax_.lines
     np.testing.assert_array_equal(line.get_xydata(), np.c_[curve.taus, curve.f1])
     assert set(floor.get_ydata()) == {curve.constant_f1}
+    assert (floor.get_color(), floor.get_marker()) == (line.get_color(), line.get_marker())
     assert list(display.threshold_line_.get_xdata()) == [0.9, 0.9]
     assert display.ax_.get_title(loc="left") == "a method"
     assert display.ax_.get_xlabel() == "τ: anomaly score (larger is more anomalous)"

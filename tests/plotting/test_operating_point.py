@@ -4,7 +4,7 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from gandetect.plotting import PrecisionRecallDisplay, RocDisplay
-from gandetect.plotting.style import BLUE, VERMILLION
+from gandetect.plotting.style import BLUE, MARKERS, OKABE_ITO, VERMILLION
 
 # Above 0.5: one of four normal samples, two of three anomalies.
 Y = [0, 0, 0, 0, 1, 1, 1]
@@ -62,6 +62,21 @@ class TestBoth:
         assert same_color(ax.lines[1].get_color(), VERMILLION)
         entries = [text.get_text()[:3] for text in ax.get_legend().get_texts()]
         assert entries == ["one", "two"]
+
+    def test_seven_detectors_are_told_apart_without_their_colours(self, Picture):
+        ax = Figure().subplots()
+        for _ in range(8):
+            Picture.from_predictions(Y, SCORES, threshold=0.5, ax=ax)
+        points = [line for line in ax.lines if line.get_linestyle() == "None"]
+        chance = [line for line in ax.lines if line.get_linestyle() == ":"]
+        curves = [line for line in ax.lines if line not in points and line not in chance]
+        assert len(points) == len(chance) == len(curves) == 8
+        assert [point.get_marker() for point in points] == [*MARKERS, MARKERS[0]]
+        assert [curve.get_color() for curve in curves] == [*OKABE_ITO, OKABE_ITO[0]]
+        # The pattern of the dashes, which no public method of a line gives.
+        patterns = [curve._unscaled_dash_pattern for curve in curves]
+        assert len(set(map(str, patterns))) == 7
+        assert patterns[7] == patterns[0]
 
     def test_axes_are_labelled_in_percent(self, Picture):
         ax = Picture.from_predictions(Y, SCORES).ax_

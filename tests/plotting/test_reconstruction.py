@@ -44,6 +44,7 @@ def test_rows_are_bars_of_input_beside_reconstruction():
     assert bars(second) == {"input": [6, 5, 4], "reconstruction": [4, 5, 4]}
     assert same_color(first.containers[0][0].get_facecolor(), BLUE)
     assert same_color(first.containers[1][0].get_facecolor(), ORANGE)
+    assert [container[0].get_hatch() for container in first.containers] == [None, "////"]
     assert first.get_title() == "sample 0"
     assert first.get_xlabel() == "Value"
     assert first.get_ylabel() == ""

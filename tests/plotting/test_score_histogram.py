@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from gandetect import GANomalyDetector
 from gandetect.metrics import roc_auc_scorer
-from gandetect.plotting import ScoreHistogramDisplay
+from gandetect.plotting import PrecisionRecallDisplay, RocDisplay, ScoreHistogramDisplay
 from gandetect.plotting.style import BLUE, VERMILLION
 
 Y = [0, 0, 0, 0, 1, 1]
@@ -131,6 +131,37 @@ def test_a_threshold_of_another_score_is_refused(X, y):
     detector.set_params(score="paper")
     with pytest.raises(ValueError, match="infer_threshold"):
         ScoreHistogramDisplay.from_estimator(detector, X, y)
+
+
+def test_scores_without_labels():
+    display = ScoreHistogramDisplay.from_predictions(
+        None, SCORES, threshold=0.5, bins=[0.0, 0.5, 1.0]
+    )
+    (patch,) = display.ax_.patches
+    assert heights(patch) == {0.0, 0.333333, 0.666667}
+    assert display.unlabelled_scores.tolist() == SCORES
+    assert len(display.normal_scores) == len(display.anomalous_scores) == 0
+    assert display.ax_.get_ylabel() == "Share of the samples"
+    entries = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert entries == ["samples (6)", "threshold 0.5, 33.3 % above it"]
+    with pytest.raises(ValueError, match="NaN"):
+        ScoreHistogramDisplay.from_predictions(None, [0.1, np.nan])
+
+
+def test_a_batch_without_labels(X):
+    forest = IsolationForest(contamination=0.2, random_state=0).fit(X)
+    display = ScoreHistogramDisplay.from_estimator(forest, X, bins=5)
+    np.testing.assert_array_equal(display.unlabelled_scores, -forest.score_samples(X))
+    assert display.threshold_line_.get_xdata()[0] == pytest.approx(-forest.offset_)
+    assert display.ax_.get_title(loc="left") == "IsolationForest"
+
+
+@pytest.mark.parametrize("Picture", [RocDisplay, PrecisionRecallDisplay])
+def test_a_curve_needs_labels(X, Picture):
+    with pytest.raises(TypeError, match="'y'"):
+        Picture.from_estimator(IsolationForest(random_state=0).fit(X), X)
+    with pytest.raises(ValueError):
+        Picture.from_predictions(None, SCORES)
 
 
 @pytest.mark.parametrize(

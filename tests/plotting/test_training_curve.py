@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 from sklearn.ensemble import IsolationForest
 
-from gandetect import GANomalyDetector
+from gandetect import GANomalyDetector, RunFolder
 from gandetect.plotting import TrainingCurveDisplay
+from gandetect.plotting.style import BLACK
 
 HISTORY = [
     {"epoch": 1, "latent": 1.0, "adversarial": 0.1, "validation_latent": 2.0},
@@ -56,6 +58,37 @@ def test_only_the_losses_that_are_asked_for():
         display.plot(losses=["latent", "feature"])
 
 
+def test_losses_are_told_apart_without_their_colours():
+    lines = TrainingCurveDisplay(history=HISTORY).plot().lines_
+    assert lines["validation_latent"].get_marker() == lines["latent"].get_marker()
+    assert lines["adversarial"].get_marker() != lines["latent"].get_marker()
+    names = [f"loss {i}" for i in range(9)]
+    many = TrainingCurveDisplay(history=[{"epoch": 1, **dict.fromkeys(names, 1.0)}]).plot().lines_
+    assert len({(line.get_color(), line.get_marker()) for line in many.values()}) == 9
+
+
+def test_markers_are_few_and_those_of_losses_that_coincide_are_apart():
+    history = [{"epoch": i + 1, "a": 1.0, "b": 1.0} for i in range(40)]
+    lines = TrainingCurveDisplay(history=history).plot().lines_.values()
+    marked = [set(range(40)[slice(line.get_markevery()[0], None, 8)]) for line in lines]
+    assert [line.get_markevery()[1] for line in lines] == [8, 8]
+    assert not marked[0] & marked[1]
+
+
+def test_the_sum_hides_no_loss_that_it_equals():
+    history = [{"epoch": i + 1, "loss": 1.0, "reconstruction": 1.0} for i in range(4)]
+    history[-1]["validation_loss"] = 1.0
+    lines = TrainingCurveDisplay(history=history).plot().lines_
+    assert lines["loss"].get_linestyle() == "-."
+    assert lines["loss"].get_linewidth() < lines["reconstruction"].get_linewidth()
+    assert lines["loss"].get_zorder() > lines["reconstruction"].get_zorder()
+    assert same_color(lines["loss"].get_color(), BLACK)
+    assert lines["validation_loss"].get_linestyle() == "--"
+    # Alone it is the sum of nothing.
+    alone = TrainingCurveDisplay(history=history).plot(losses=["loss"]).lines_
+    assert alone["loss"].get_linestyle() == "-"
+
+
 def test_one_epoch_is_seen():
     (line,) = TrainingCurveDisplay(history=[{"epoch": 1, "latent": 1.0}]).plot().lines_.values()
     assert line.get_marker() == "o"
@@ -82,6 +115,37 @@ def test_from_estimator(tmp_path):
     assert ax.get_title(loc="left") == "GANomalyDetector"
     display.figure_.savefig(tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_a_run_folder_keeps(tmp_path):
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    detector = GANomalyDetector(epochs=2, n_estimators=1, random_state=0)
+    detector.set_callbacks(RunFolder(tmp_path)).fit(X)
+    kept = TrainingCurveDisplay.from_predictions(tmp_path / "stats" / "history.csv", name="kept")
+    drawn = TrainingCurveDisplay.from_estimator(detector)
+    assert list(kept.lines_) == list(drawn.lines_)
+    for name, line in kept.lines_.items():
+        np.testing.assert_allclose(line.get_xydata(), drawn.lines_[name].get_xydata())
+    assert kept.ax_.get_title(loc="left") == "kept"
+
+
+def test_records_with_text_and_gaps():
+    history = [{"epoch": "1", "latent": ""}, {"epoch": "2", "latent": "0.5"}]
+    display = TrainingCurveDisplay.from_predictions(history, losses=["latent"])
+    np.testing.assert_array_equal(display.lines_["latent"].get_ydata(), [np.nan, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([], "no epoch"),
+        ([{"latent": 1.0}], 'needs an "epoch"'),
+        ([{"epoch": 1, "latent": "much"}], "'much' for 'latent', which is no number"),
+    ],
+)
+def test_what_is_no_history(history, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingCurveDisplay.from_predictions(history)
 
 
 def test_the_legend_covers_no_data():
