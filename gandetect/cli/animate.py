@@ -8,6 +8,7 @@ from typing import Any
 
 from gandetect.cli.options import names, number
 from gandetect.cli.output import check_place
+from gandetect.plotting.animation import DPI_LIMITS, FPS_LIMITS
 
 
 def add_animate(commands: Any) -> None:
@@ -34,10 +35,18 @@ def add_animate(commands: Any) -> None:
         help="folders of reconstruction/ side by side, as in comparison,fake,true",
     )
     parser.add_argument(
-        "--fps", type=number(float, 0.01), default=2.0, metavar="N", help="pictures a second"
+        "--fps",
+        type=number(float, *FPS_LIMITS),
+        default=2.0,
+        metavar="N",
+        help="pictures a second (default: 2)",
     )
     parser.add_argument(
-        "--dpi", type=number(int, 1), default=100, metavar="N", help="dots an inch of the film"
+        "--dpi",
+        type=number(int, *DPI_LIMITS),
+        default=100,
+        metavar="N",
+        help="dots an inch of the film (default: 100)",
     )
     parser.set_defaults(run=run_animate)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from gandetect.base import BaseDetector
 from gandetect.cli.data import read_samples
 from gandetect.cli.files import Samples
 from gandetect.cli.options import (
@@ -46,7 +49,8 @@ def add_benchmark(commands: Any) -> None:
         description=(
             "Split labelled data by the one-class protocol once a seed; fit the detectors, "
             "IsolationForest and k-nearest neighbours to the training part; infer thresholds from "
-            "one half of the test part, told its share of anomalies; judge by the other half."
+            "one half of the test part, told its share of anomalies; judge by the other half. "
+            "What --set says goes to the detectors that have such a parameter."
         ),
     )
     parser.add_argument(
@@ -79,19 +83,46 @@ def run_benchmark(options: Namespace) -> None:
     check_place(options.out)
     if options.part is not None:
         raise UsageError("a benchmark fits to the training part and judges by the test part")
-    parameters = chosen(options.set, {"device": options.device})
-    for Detector in options.detectors.values():
-        build_detector(Detector, parameters)
+    parameters = _of_each(options.detectors, chosen(options.set, {"device": options.device}))
     n_methods = len(options.detectors) + 2
     announced = announcer(options.seeds * n_methods)
     results = []
     for seed in range(options.seed, options.seed + options.seeds):
         task = _task(Namespace(**{**vars(options), "seed": seed}))
-        methods = make_methods(task, options.detectors, seed, parameters)
-        for name, method in methods.items():
+        for name, method in _methods(task, options.detectors, seed, parameters).items():
             with announced(f"seed {seed}: {name}"):
                 results.append((seed, fit_and_judge(task, name, method).result))
     write_columns(_every_run(results) if options.every_run else _means(results), options)
+
+
+def _of_each(
+    detectors: Mapping[str, type[BaseDetector]], parameters: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Give each detector the parameters that it has; one that none has is a mistake."""
+    of_each = {}
+    known = {name: inspect.signature(Detector).parameters for name, Detector in detectors.items()}
+    for name, Detector in detectors.items():
+        of_each[name] = {
+            parameter: value
+            for parameter, value in parameters.items()
+            if parameter in known[name] or not any(parameter in of for of in known.values())
+        }
+        build_detector(Detector, of_each[name])
+    return of_each
+
+
+def _methods(
+    task: Task,
+    detectors: Mapping[str, type[BaseDetector]],
+    seed: int,
+    parameters: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Build the detectors, each with its own parameters, and the baselines."""
+    ours = {
+        name: make_methods(task, {name: Detector}, seed, parameters[name])[name]
+        for name, Detector in detectors.items()
+    }
+    return {**ours, **make_methods(task, {}, seed)}
 
 
 def _task(options: Namespace) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from gandetect.cli.categories import model_of, names_all, one_by_one, side_by_side, with_means
 from gandetect.cli.model import model_and_samples, scores_and_flags
 from gandetect.cli.options import (
     UsageError,
@@ -25,7 +27,7 @@ from gandetect.cli.options import (
     add_output,
     add_protocol,
 )
-from gandetect.cli.output import check_place, write_record
+from gandetect.cli.output import check_place, write_columns, write_record
 from gandetect.cli.protocol import anomalies
 from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
 
@@ -38,7 +40,9 @@ def add_evaluate(commands: Any) -> None:
         description=(
             "Judge a fitted detector by labelled samples: the scores by AUROC, average precision "
             "and the best F1 over all thresholds, the threshold by precision, recall, F1 and "
-            "false-alarm rate of the anomalies; maps of pixels by the masks of mvtec."
+            "false-alarm rate of the anomalies; maps of pixels by the masks of mvtec. --data "
+            "mvtec:all judges each category by its own model, MODEL being the folder of "
+            "<category>.model that fit --data mvtec:all makes, and adds the means."
         ),
     )
     add_model(parser)
@@ -52,6 +56,19 @@ def add_evaluate(commands: Any) -> None:
 def run_evaluate(options: Namespace) -> None:
     """Score, compare with the labels, and write."""
     check_place(options.out)
+    if not names_all(options.data):
+        write_record(_judged_by_the_data(options), options)
+        return
+    of_category = one_by_one(options)
+    for category, its_options in of_category.items():
+        its_options.model = model_of(options.model, category)
+        if not Path(its_options.model).is_file():  # told before the work on the others
+            raise FileNotFoundError(f"there is no {its_options.model}, the model of {category}")
+    records = {name: _judged_by_the_data(its) for name, its in of_category.items()}
+    write_columns(with_means(side_by_side(records)), options)
+
+
+def _judged_by_the_data(options: Namespace) -> dict[str, float]:
     detector, samples = model_and_samples(options)
     is_anomaly = anomalies(samples, options)
     if is_anomaly.all() or not is_anomaly.any():
@@ -63,7 +80,7 @@ def run_evaluate(options: Namespace) -> None:
         record["pixel_roc_auc"] = pixel_roc_auc(samples.masks, maps)
         record["pixel_average_precision"] = pixel_average_precision(samples.masks, maps)
         record["per_region_overlap"] = per_region_overlap(samples.masks, maps)
-    write_record(record, options)
+    return record
 
 
 def judged(

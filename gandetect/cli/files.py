@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.cli.options import UsageError
-from gandetect.datasets.files import DataFileError, read_npz
+from gandetect.cli.resizing import is_resizable, resized
+from gandetect.datasets.files import DataFileError, read_npz, reason_of
 from gandetect.datasets.splits import take
 from gandetect.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
 
@@ -89,13 +90,15 @@ def read_path(path: Path, options: Namespace) -> Samples:
         known = ", ".join((*_READERS, *IMAGE_SUFFIXES))
         raise UsageError(f"the ending of {path} is not one of {known}")
     _refuse_options_of_others(path, samples, options)
+    if isinstance(samples.X, np.ndarray):
+        samples = replace(samples, X=resized(samples.X, options.image_size, options.channels))
     return replace(samples, labels=_read_labels(options, samples)) if options.labels else samples
 
 
 def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) -> None:
     """Raise rather than leave an option without effect."""
     is_table = samples.feature_names is not None
-    is_images = isinstance(samples.X, ImageFiles)
+    is_images = isinstance(samples.X, ImageFiles) or is_resizable(samples.X)
     has_label_name = is_table or path.suffix.lower() == ".npz"
     effects = {
         "--label-column": (options.label_column, has_label_name),
@@ -120,7 +123,9 @@ def _load_npy(path: Path) -> NDArray[Any]:
     except FileNotFoundError:
         raise
     except (ValueError, OSError, EOFError) as error:
-        raise DataFileError(f"{path} can not be read as an array of numbers: {error}") from error
+        raise DataFileError(
+            f"{path} can not be read as an array of numbers: {reason_of(error)}"
+        ) from error
     if not isinstance(array, np.memmap) or array.ndim == 0:
         raise DataFileError(f"{path} is not one array of samples")
     return array
@@ -241,7 +246,10 @@ def _read_labels(options: Namespace, samples: Samples) -> NDArray[Any]:
     if path.suffix.lower() == ".npy":
         labels = np.array(_load_npy(path))
     else:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        try:
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
+        except UnicodeDecodeError as error:
+            raise DataFileError(f"{path} is not text in UTF-8: {error}") from error
         labels = _numbers_if_all_are(np.array([line.strip() for line in lines if line.strip()]))
     if labels.shape != (len(samples),):
         raise DataFileError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 
 from gandetect.base import BaseDetector
 from gandetect.callbacks import Checkpoint, TensorBoardLog
-from gandetect.cli.data import read_samples
+from gandetect.cli.categories import model_of, names_all, one_by_one, side_by_side
+from gandetect.cli.data import is_named, read_samples
 from gandetect.cli.files import Samples
 from gandetect.cli.model import in_known_order, remember_columns
 from gandetect.cli.options import (
@@ -23,12 +25,15 @@ from gandetect.cli.options import (
     detector_class,
     number,
 )
-from gandetect.cli.output import check_place, write_record
+from gandetect.cli.output import check_place, write_columns, write_record
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
 from gandetect.demo.methods import select_detectors
 from gandetect.distributed import is_first
 from gandetect.loading import load
+
+# As many test images as the run folder shows.
+_N_SHOWN = 16
 
 
 def add_fit(commands: Any) -> None:
@@ -39,7 +44,7 @@ def add_fit(commands: Any) -> None:
         description=(
             "Fit a detector to samples, normal ones as far as you know, and save it as data only "
             "(safetensors). Where the data have class labels, a detector that learns from them "
-            "(AdversarialVAE) gets them."
+            "(AdversarialVAE) gets them. --data mvtec:all fits one a category."
         ),
     )
     known = [name.removesuffix("Detector") for name in select_detectors()]
@@ -89,7 +94,12 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def _add_keeping(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--out", required=True, metavar="FILE", help="file of the fitted detector")
+    group.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE",
+        help="file of the fitted detector; of mvtec:all, the folder of <category>.model",
+    )
     group.add_argument(
         "--format",
         choices=("table", "csv", "json"),
@@ -123,13 +133,56 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="epochs between the images of the run folder (default: 10)",
     )
+    group.add_argument(
+        "--run-test-data",
+        metavar="DATA",
+        help="images to reconstruct beside those of training, read as --data is (default: the "
+        "test part of --data, if it has one)",
+    )
 
 
 def run_fit(options: Namespace) -> None:
-    """Fit, set the threshold, save and say what came out."""
-    detector = _detector(options)
+    """Fit, and say what came out."""
+    _refuse_what_does_not_go_together(options)
+    where = Namespace(format=options.format, out=None)
+    if not names_all(options.data):
+        if (record := _fitted(options)) is not None:
+            write_record(record, where)
+        return
+    records = {}
+    for category, its_options in one_by_one(options).items():
+        if (record := _fitted(_in_folders_of(category, its_options))) is not None:
+            records[category] = record
+    if records:
+        write_columns(side_by_side(records), where)
+
+
+def _refuse_what_does_not_go_together(options: Namespace) -> None:
     if (options.outlier_perc is None) != (options.threshold_data is None):
         raise UsageError("--outlier-perc and --threshold-data go together")
+    if options.run_test_data and not options.run_folder:
+        raise UsageError("--run-test-data needs --run-folder")
+    for name in ("threshold_data", "go_on_from", "run_test_data"):
+        if names_all(options.data) and getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for one category, and {options.data} is all of them"
+            )
+
+
+def _in_folders_of(category: str, options: Namespace) -> Namespace:
+    """The options of a category, with all that is written apart from that of the others."""
+    folder = Path(options.out).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    own = {"out": model_of(options.out, category)}
+    for name in ("checkpoint_dir", "log_dir", "run_folder"):
+        if getattr(options, name):
+            own[name] = str(Path(getattr(options, name)) / category)
+    return Namespace(**{**vars(options), **own})
+
+
+def _fitted(options: Namespace) -> dict[str, Any] | None:
+    """Fit, set the threshold and save; return the summary, in the process that tells it."""
+    detector = _detector(options)
     check_place(options.out)
     callbacks = _callbacks(options)
     everything = read_samples(options, "train")
@@ -148,9 +201,9 @@ def run_fit(options: Namespace) -> None:
         detector.infer_threshold(X, outlier_perc=options.outlier_perc)
         remember_columns(detector, samples)
     if not is_first():  # of the processes that torchrun started
-        return
+        return None
     detector.save(Path(options.out).expanduser())
-    _tell(detector, len(samples), len(everything) - len(samples), seconds, options)
+    return _summary(detector, len(samples), len(everything) - len(samples), seconds, options)
 
 
 def _detector(options: Namespace) -> BaseDetector:
@@ -196,20 +249,40 @@ def _callbacks(options: Namespace) -> list[Any]:
 
 
 def _run_folder(everything: Samples, options: Namespace) -> Any:
-    """The callback that writes the run folder, with images of the test part if there is one."""
+    """The callback that writes the run folder, with images to test by if there are any."""
     from gandetect.run_folder import RunFolder
 
     X_test = None
-    if is_split_here(everything, options):
-        X_test = samples_to_score(everything, Namespace(**{**vars(options), "part": "test"})).X
+    test_options = Namespace(**{**vars(options), "part": "test"})
+    if options.run_test_data is not None:
+        X_test = _spread(_other_samples(test_options, "test", options.run_test_data)).X
+    elif is_split_here(everything, options):
+        X_test = samples_to_score(everything, test_options).X
+    elif everything.is_split:
+        try:
+            X_test = _spread(read_samples(test_options, "test")).X
+        except FileNotFoundError as error:  # a fit needs none
+            warnings.warn(f"the run folder shows no test images: {error}", stacklevel=2)
     folder = Path(options.run_folder).expanduser()
     return RunFolder(folder, X_test=X_test, every_n_epochs=options.run_every)
+
+
+def _spread(samples: Samples) -> Samples:
+    """Some of all: the first of a folder are of one kind, and the callback takes the first."""
+    n_shown = min(_N_SHOWN, len(samples))
+    return samples.take(np.linspace(0, len(samples) - 1, n_shown).round().astype(np.intp))
 
 
 def _threshold_samples(options: Namespace) -> Samples | None:
     if options.threshold_data is None:
         return None
-    return read_samples(options, "train", options.threshold_data)
+    return _other_samples(options, "train", options.threshold_data)
+
+
+def _other_samples(options: Namespace, default_part: str, data: str) -> Samples:
+    """Other data than ``--data``, whose file of labels is not theirs."""
+    own = {"labels": None, "download": options.download and is_named(data)}
+    return read_samples(Namespace(**{**vars(options), **own}), default_part, data)
 
 
 def _class_labels(samples: Samples) -> Any:
@@ -219,10 +292,10 @@ def _class_labels(samples: Samples) -> Any:
     return samples.labels
 
 
-def _tell(
+def _summary(
     detector: BaseDetector, n_samples: int, n_left_out: int, seconds: float, options: Namespace
-) -> None:
-    record = {
+) -> dict[str, Any]:
+    return {
         "detector": type(detector).__name__,
         "samples": n_samples,
         "left_out": n_left_out,
@@ -234,4 +307,3 @@ def _tell(
         "threshold": detector.threshold_,
         "model": options.out,
     }
-    write_record(record, Namespace(format=options.format, out=None))

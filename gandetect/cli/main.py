@@ -14,6 +14,7 @@ from gandetect import __version__
 from gandetect.cli import animate, benchmark, datasets, demo, evaluate, fit, score
 from gandetect.cli import map as map_command
 from gandetect.cli.options import UsageError
+from gandetect.cli.wording import for_commands
 from gandetect.distributed import ProcessLostError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
@@ -44,7 +45,9 @@ class _Parser(argparse.ArgumentParser):
     """A parser that tells a mistake in one line; `argparse` prints the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(MISUSED, f"{self.prog}: error: {_one_line(message)} (see {self.prog} --help)\n")
+        self.exit(
+            MISUSED, f"{self.prog}: error: {for_commands(message)} (see {self.prog} --help)\n"
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,8 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SystemExit
         With code 2 for arguments that cannot be read, with 0 after ``--help``.
     """
-    options = build_parser().parse_args(arguments)
+    options = argparse.Namespace(traceback=False)
     try:
+        options = build_parser().parse_args(arguments)
         with _warnings_in_one_line():
             options.run(options)
             sys.stdout.flush()
@@ -112,8 +116,4 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _tell(kind: str, message: str) -> None:
-    print(f"gandetect: {kind}: {_one_line(message)}", file=sys.stderr)
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())
+    print(f"gandetect: {kind}: {for_commands(message)}", file=sys.stderr)

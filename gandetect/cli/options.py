@@ -11,7 +11,8 @@ from gandetect.demo.methods import select_detectors
 
 _DATA = """\
 a file (.npy, .npz, .csv, .tsv, .parquet), a folder of images, one image, or a data set by name:
-mnist, fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET (see gandetect datasets)"""
+mnist, fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET (see gandetect datasets); for
+fit and evaluate, mvtec:all is every category"""
 
 
 class UsageError(ValueError):
@@ -44,18 +45,25 @@ def names(text: str) -> list[str]:
 
 
 def number(
-    convert: Callable[[str], Any], minimum: float, maximum: float = float("inf")
+    convert: Callable[[str], Any],
+    minimum: float,
+    maximum: float = float("inf"),
+    *,
+    with_limits: bool = True,
 ) -> Callable[[str], Any]:
-    """Make the type of an option whose value is a number between two others."""
+    """Make the type of an option whose value is a number between two others, or one of these."""
     kind = "an integer" if convert is int else "a number"
     limits = f"at least {minimum:g}" if maximum == float("inf") else f"{minimum:g} to {maximum:g}"
+    if not with_limits:
+        limits = f"above {minimum:g} and below {maximum:g}"
 
     def checked(text: str) -> Any:
         try:
             value = convert(text)
         except ValueError:
             value = float("nan")
-        if not minimum <= value <= maximum:
+        is_limit = value in (minimum, maximum)
+        if not minimum <= value <= maximum or (is_limit and not with_limits):
             raise argparse.ArgumentTypeError(f"expected {kind}, {limits}, got {text!r}")
         return value
 
@@ -101,7 +109,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--image-size", type=image_size, metavar="N", help="resize images to N or HEIGHT,WIDTH"
     )
     group.add_argument(
-        "--channels", type=int, choices=(1, 3), help="make images grey (1) or colour (3)"
+        "--channels", type=int, choices=(1, 3), help="make images grey (1) or coloured (3)"
     )
 
 
@@ -133,7 +141,7 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--outlier-fraction",
-        type=number(float, 0, 1),
+        type=number(float, 0, 1, with_limits=False),
         metavar="F",
         help="share of anomalies in the test part (default: all that there are)",
     )

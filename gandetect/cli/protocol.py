@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gandetect.cli.data import is_named
 from gandetect.cli.files import Samples
 from gandetect.cli.options import UsageError
+from gandetect.cli.wording import for_commands
 from gandetect.datasets import one_class_rows_split, one_class_split
 from gandetect.metrics import is_anomalous
 
@@ -71,9 +72,9 @@ def anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
         try:
             return is_anomalous(samples.labels)
         except ValueError as error:
+            told = for_commands(str(error)).removesuffix(".").replace("y has", "the data have", 1)
             raise UsageError(
-                f"{' '.join(str(error).split('.')[0].split()).replace('y has', 'the data have', 1)}"
-                "; say which are anomalies with --anomalous-class or --normal-class"
+                f"{told}; say which are anomalies with --anomalous-class or --normal-class"
             ) from error
     is_chosen = np.isin(samples.labels, _chosen_labels(samples, options))
     return ~is_chosen if options.anomalous_class is None else is_chosen

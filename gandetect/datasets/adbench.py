@@ -38,7 +38,8 @@ def load_adbench(name: str, data_dir: str | os.PathLike[str] | None = None) -> B
     FileNotFoundError
         If there is no such data set; the message lists those that are there.
     DataFileError
-        If the file is damaged, holds pickled objects, or is not a table with labels 0 and 1.
+        If the file is damaged, holds pickled objects, or is not a table of finite numbers with
+        labels 0 and 1.
     ValueError
         If no data folder is known.
 
@@ -123,6 +124,8 @@ def _read(path: Path) -> Bunch:
     X, y = arrays["X"], arrays["y"]
     if X.ndim != 2 or X.dtype.kind not in "biuf":
         raise DataFileError(f"{path}: X must be a table of numbers, got {X.dtype} {X.shape}")
+    if not np.isfinite(X).all():
+        raise DataFileError(f"{path}: X has values that are NaN or infinite")
     if y.shape != X.shape[:1] or not np.isin(y, (0, 1)).all():
         raise DataFileError(
             f"{path}: y must hold one 0 (normal) or 1 (anomaly) for each of {len(X)} rows, got "

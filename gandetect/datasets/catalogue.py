@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gandetect.datasets.cifar10 import CIFAR10_ARCHIVE
+from gandetect.datasets.cifar10 import CIFAR10_ARCHIVE, CIFAR10_BATCHES, CIFAR10_CLASSES
 from gandetect.datasets.download import RemoteFile, download
+from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, DataFileError, open_maybe_gzip
+from gandetect.datasets.idx import read_idx
 from gandetect.datasets.kddcup99 import KDDCUP99_ARCHIVE
 from gandetect.datasets.mnist import FASHION_MNIST_FILES, MNIST_FILES
+
+# One way in which a data set may lie on disk: what it needs, and for each of these where it may be,
+# as patterns of `pathlib.Path.glob` under the data folder. The first pattern that matches counts.
+Form = tuple[tuple[str, ...], ...]
+
+_CHUNK_BYTES = 1 << 20
+
+
+def _check_stream(path: Path) -> None:
+    """Raise DataFileError if a packed file does not unpack to its end."""
+    try:
+        with open_maybe_gzip(path) as file:
+            while file.read(_CHUNK_BYTES):
+                pass
+    except DAMAGED_STREAM_ERRORS as error:
+        raise DataFileError(f"{path} is damaged or cut off: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,40 +43,61 @@ class CatalogueEntry:
         How the command line names it, with the member where it is a family.
     description : str
         What it holds.
-    patterns : tuple of str
-        What is looked for under the data folder, as in `pathlib.Path.glob`.
+    forms : tuple of Form
+        The ways in which it may be there; any one will do if it is complete.
     instructions : str
         Where a copy comes from, and where to put it.
     remote : tuple of RemoteFile, default=()
         What can be fetched.
+    remote_form : Form, default=()
+        Where each file of `remote` may be.
     folder : str, default="."
         Where fetched files go.
+    check : function of a path, default: unpack it to its end
+        Raises DataFileError for a file that is not whole.
     """
 
     name: str
     written: str
     description: str
-    patterns: tuple[str, ...]
+    forms: tuple[Form, ...]
     instructions: str
     remote: tuple[RemoteFile, ...] = ()
+    remote_form: Form = ()
     folder: str = "."
+    check: Callable[[Path], object] = _check_stream
 
     def find(self, data_dir: Path) -> list[Path]:
-        """Return the files or folders of the first pattern that any matches."""
-        for pattern in self.patterns:
-            if found := sorted(data_dir.glob(pattern)):
-                return found
-        return []
+        """Return the files or folders of a complete form, else of the one that lacks least."""
+        return self._find(data_dir)[0]
+
+    def is_complete(self, data_dir: Path) -> bool:
+        """Say whether all is there that one of the forms needs."""
+        return self._find(data_dir)[1] == 0
 
     def state(self, data_dir: Path) -> str:
         """Say in a word or two what is there."""
-        found = self.find(data_dir)
+        found, n_missing = self._find(data_dir)
         if not found:
             return "no"
+        if n_missing:
+            folder = os.path.commonpath([path.parent for path in found])
+            return f"{len(found)} of {len(found) + n_missing} in {folder}"
         return str(found[0]) if len(found) == 1 else f"{len(found)} in {os.path.commonpath(found)}"
 
+    def _find(self, data_dir: Path) -> tuple[list[Path], int]:
+        """Return what is there of a form, and how much of it is missing."""
+        found_of_forms = []
+        for form in self.forms:
+            members = [_first_match(data_dir, patterns) for patterns in form]
+            n_missing = sum(not member for member in members)
+            found_of_forms.append(([path for member in members for path in member], n_missing))
+            if not n_missing:
+                return found_of_forms[-1]
+        return max(found_of_forms, key=lambda found: len(found[0]))
+
     def fetch(self, data_dir: Path) -> None:
-        """Fetch what is not there, with its checksum tested.
+        """Fetch every file that is not there, with its checksum tested.
 
         Parameters
         ----------
@@ -70,74 +110,111 @@ class CatalogueEntry:
             If it can not be fetched, or is not offered for that; the message says what to put
             where.
         DataFileError
-            If what came has another checksum.
+            If what came has another checksum, or a file that is there is damaged. It is left for
+            the user to delete.
         """
-        if self.find(data_dir):
+        there = [_first_match(data_dir, patterns) for patterns in self.remote_form]
+        for path in (path for paths in there for path in paths):
+            try:
+                self.check(path)
+            except DataFileError as error:
+                raise DataFileError(f"{error}. Delete {path} to have it fetched again") from error
+        if self.is_complete(data_dir):
             return
         if not self.remote:
             raise ConnectionError(
                 f"{self.name} is not offered for fetching: {self.instructions} in {data_dir}"
             )
-        for remote in self.remote:
-            download(remote, data_dir / self.folder)
+        for remote, paths in zip(self.remote, there, strict=True):
+            if not paths:
+                download(remote, data_dir / self.folder)
 
+
+def _first_match(data_dir: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Return what the first of the patterns that matches anything does match."""
+    matches = (sorted(data_dir.glob(pattern)) for pattern in patterns)
+    return next((found for found in matches if found), [])
+
+
+def _in_any(folders: tuple[str, ...], *names: str) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for folder in folders for name in names)
+
+
+def _idx_form(files: dict[str, RemoteFile], *folders: str) -> Form:
+    return tuple(_in_any(folders, name, f"{name}.gz") for name in files)
+
+
+_MNIST_FORM = _idx_form(MNIST_FILES, "mnist", "MNIST/raw")
+_FASHION_MNIST_FORM = _idx_form(FASHION_MNIST_FILES, "fashion-mnist", "FashionMNIST/raw")
+_CIFAR10_FOLDERS = (".", "cifar10", "cifar-10")
+_CIFAR10_ARCHIVE_FORM = (_in_any(_CIFAR10_FOLDERS, CIFAR10_ARCHIVE.name),)
+_KDDCUP99_FORM = (
+    _in_any(
+        (".", "kddcup99"),
+        *(f"kddcup.data_10_percent{end}" for end in ("", ".gz", "_corrected", "_corrected.gz")),
+    ),
+)
 
 _ENTRIES = (
     CatalogueEntry(
         name="mnist",
         written="mnist",
         description="70,000 digits, 28 x 28, ten classes",
-        patterns=(
-            "mnist.npz",
-            "mnist/*-ubyte*",
-            "MNIST/raw/*-ubyte*",
-            "mnist/mnist.npz",
-            "MNIST/mnist.npz",
-        ),
+        forms=((("mnist.npz", "mnist/mnist.npz", "MNIST/mnist.npz"),), _MNIST_FORM),
         instructions="the four *-ubyte.gz as mnist/, or mnist.npz",
         remote=tuple(MNIST_FILES.values()),
+        remote_form=_MNIST_FORM,
         folder="mnist",
+        check=read_idx,
     ),
     CatalogueEntry(
         name="fashion-mnist",
         written="fashion-mnist",
         description="70,000 pieces of clothing, 28 x 28, ten classes",
-        patterns=("fashion-mnist/*-ubyte*", "FashionMNIST/raw/*-ubyte*"),
+        forms=(_FASHION_MNIST_FORM,),
         instructions="the four *-ubyte.gz as fashion-mnist/",
         remote=tuple(FASHION_MNIST_FILES.values()),
+        remote_form=_FASHION_MNIST_FORM,
         folder="fashion-mnist",
+        check=read_idx,
     ),
     CatalogueEntry(
         name="cifar10",
         written="cifar10",
         description="60,000 pictures, 32 x 32 x 3, ten classes",
-        patterns=(
-            "cifar-10-batches-py",
-            "cifar10/cifar-10-batches-py",
-            "cifar-10/cifar-10-batches-py",
-            CIFAR10_ARCHIVE.name,
-            f"cifar10/{CIFAR10_ARCHIVE.name}",
-            f"cifar-10/{CIFAR10_ARCHIVE.name}",
-            "cifar10/t*/airplane",
-            "cifar-10/t*/airplane",
-            "CIFAR-10/t*/airplane",
+        forms=(
+            *(
+                tuple((f"{folder}/cifar-10-batches-py/{batch}",) for batch in CIFAR10_BATCHES)
+                for folder in _CIFAR10_FOLDERS
+            ),
+            _CIFAR10_ARCHIVE_FORM,
+            *(
+                tuple(
+                    (f"{folder}/{part}/{name}",)
+                    for part in ("train", "test")
+                    for name in CIFAR10_CLASSES
+                )
+                for folder in ("cifar10", "cifar-10", "CIFAR-10")
+            ),
         ),
         instructions=f"{CIFAR10_ARCHIVE.name}, or cifar10/train/<class>/*.png and test/",
         remote=(CIFAR10_ARCHIVE,),
+        remote_form=_CIFAR10_ARCHIVE_FORM,
     ),
     CatalogueEntry(
         name="kddcup99",
         written="kddcup99, kddcup99:attack",
         description="494,021 connections, 121 columns; normal traffic, or attacks, as anomalies",
-        patterns=("kddcup.data_10_percent*", "kddcup99/kddcup.data_10_percent*"),
+        forms=(_KDDCUP99_FORM,),
         instructions=KDDCUP99_ARCHIVE.name,
         remote=(KDDCUP99_ARCHIVE,),
+        remote_form=_KDDCUP99_FORM,
     ),
     CatalogueEntry(
         name="mvtec",
         written="mvtec:CATEGORY",
         description="industrial images with defects and masks, or any set in that layout",
-        patterns=("mvtec/*/train", "*/train/good"),
+        forms=((("mvtec/*/train", "*/train/good"),),),
         instructions="mvtec/<category>/train/good/*.png, test/ and ground_truth/, as published at "
         "mvtec.com",
     ),
@@ -145,11 +222,15 @@ _ENTRIES = (
         name="adbench",
         written="adbench:SET",
         description="tabular sets with anomalies",
-        patterns=(
-            "adbench/[0-9]*_*.npz",
-            "adbench/Classical/[0-9]*_*.npz",
-            "Classical/[0-9]*_*.npz",
-            "[0-9]*_*.npz",
+        forms=(
+            (
+                (
+                    "adbench/[0-9]*_*.npz",
+                    "adbench/Classical/[0-9]*_*.npz",
+                    "Classical/[0-9]*_*.npz",
+                    "[0-9]*_*.npz",
+                ),
+            ),
         ),
         instructions="<number>_<name>.npz of github.com/Minqi824/ADBench as adbench/",
     ),

@@ -42,6 +42,7 @@ CIFAR10_CLASSES = (
 
 _BATCH_FOLDER = "cifar-10-batches-py"
 _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
+CIFAR10_BATCHES = (*_BATCHES["train"], *_BATCHES["test"])
 # What the batch_label inside a batch begins with.
 _BATCH_LABELS = {"train": b"training", "test": b"testing"}
 _SUBFOLDERS = (".", "cifar10", "cifar-10")
@@ -69,7 +70,7 @@ def load_cifar10(
     split : {"all", "train", "test"}, default="all"
         The published part; "all" is the 50,000 training images, then the 10,000 test images.
     download : bool, default=False
-        Fetch ``cifar-10-python.tar.gz``, 170 MB, if nothing is found.
+        Fetch ``cifar-10-python.tar.gz``, 170 MB, if none of these is complete.
 
     Returns
     -------
@@ -130,18 +131,28 @@ def load_cifar10(
 def _read_parts(
     folder: Path, splits: tuple[str, ...], download: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images and labels from whichever of the published forms is there."""
-    for subfolder in _SUBFOLDERS:
-        if (folder / subfolder / _BATCH_FOLDER).is_dir():
-            return _read_batch_folder(folder / subfolder / _BATCH_FOLDER, splits)
+    """Yield images and labels from whichever of the published forms is there in full."""
+    batch_folders = [folder / subfolder / _BATCH_FOLDER for subfolder in _SUBFOLDERS]
+    roots = [folder / name for name in _PNG_FOLDERS]
+    batches = [name for part in splits for name in _BATCHES[part]]
+    for batch_folder in batch_folders:
+        if all((batch_folder / name).is_file() for name in batches):
+            return _read_batch_folder(batch_folder, splits)
     archive = find_file(folder, [CIFAR10_ARCHIVE.name], _SUBFOLDERS)
     if archive is not None:
         return _read_archive(archive, splits)
-    for name in _PNG_FOLDERS:
-        if any((folder / name / part / CIFAR10_CLASSES[0]).is_dir() for part in splits):
-            return _read_png_folders(folder / name, splits)
+    for root in roots:
+        if all(path.is_dir() for path in _png_folders(root, splits)):
+            return _read_png_folders(root, splits)
     if download:
         return _read_archive(download_file(CIFAR10_ARCHIVE, folder), splits)
+    # Of what is there in part, the readers say what is missing.
+    for batch_folder in batch_folders:
+        if batch_folder.is_dir():
+            return _read_batch_folder(batch_folder, splits)
+    for root in roots:
+        if any(path.is_dir() for path in _png_folders(root, splits)):
+            return _read_png_folders(root, splits)
     raise FileNotFoundError(
         f"CIFAR-10 is not in {folder}. Put {CIFAR10_ARCHIVE.name} there (or unpack it there, "
         f"which makes {_BATCH_FOLDER}/), or the images as cifar10/train/<class>/*.png and "
@@ -278,6 +289,10 @@ def _unpickle(content: bytes, source: str) -> Any:
         raise DataFileError(
             f"{source} is not a CIFAR-10 batch that can be read safely: {error}"
         ) from error
+
+
+def _png_folders(root: Path, splits: tuple[str, ...]) -> list[Path]:
+    return [root / part / name for part in splits for name in CIFAR10_CLASSES]
 
 
 def _read_png_folders(

@@ -82,6 +82,13 @@ def open_maybe_gzip(path: Path) -> BinaryIO:
     return cast(BinaryIO, gzip.open(path, "rb")) if is_gzip else path.open("rb")
 
 
+def reason_of(error: Exception) -> str:
+    """Say what numpy found, without its advice on how to read a file that is not to be trusted."""
+    if "pickle" in str(error):
+        return "it is no file of numpy's, or holds Python objects"
+    return str(error)
+
+
 def read_npz(path: Path, *key_sets: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Read the first of `key_sets` that the archive has in full; pickled objects are refused."""
     try:
@@ -98,7 +105,7 @@ def read_npz(path: Path, *key_sets: tuple[str, ...]) -> dict[str, np.ndarray]:
     except (ValueError, *DAMAGED_STREAM_ERRORS) as error:
         raise DataFileError(
             f"{path} can not be read as an .npz archive of plain arrays; it may be damaged or cut "
-            f"off: {error}"
+            f"off: {reason_of(error)}"
         ) from error
     expected = " or ".join(f"({', '.join(keys)})" for keys in key_sets)
     raise DataFileError(f"{path} has the arrays {archive.files}, expected {expected}")

@@ -134,7 +134,15 @@ def load_mvtec(
     )
 
 
+def categories_in(root: Path) -> list[str]:
+    """Return the names of the categories that `load_mvtec` finds in a root, sorted."""
+    folders = (*root.glob("*/train"), *root.glob("mvtec/*/train"))
+    return sorted({folder.parent.name for folder in folders})
+
+
 def _category_folder(root: Path, category: str) -> Path:
+    if category in ("", ".", ".."):  # the root itself, or what stands above it
+        raise ValueError(f"category must be the name of a folder in {root}, got {category!r}")
     for folder in (root / category, root / "mvtec" / category):
         if folder.is_dir():
             return folder
@@ -145,10 +153,9 @@ def _category_folder(root: Path, category: str) -> Path:
             f"{root} has no category {category!r}, but a folder train/: pass the folder above it "
             f"as root. Expected {_LAYOUT}"
         )
-    categories = sorted(path.parent.name for path in root.glob("*/train"))
+    there = ", ".join(categories_in(root)) or "none"
     raise FileNotFoundError(
-        f"{root} has no category {category!r}, only {', '.join(categories) or 'none'}; expected "
-        f"{_LAYOUT}"
+        f"{root} has no category {category!r}, only {there}; expected {_LAYOUT}"
     )
 
 
@@ -241,9 +248,14 @@ def _read_groups(path: Path, image_paths: list[Path]) -> np.ndarray | None:
     """Return the group of each image, or None where the category has no such file."""
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        if not {"name", "group"} <= set(reader.fieldnames or ()):
-            raise DataFileError(f"{path} must have the columns name and group")
-        groups = {row["name"]: row["group"] for row in reader}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = set(reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path} is not a table in UTF-8: {error}") from error
+    if not {"name", "group"} <= columns:
+        raise DataFileError(f"{path} must have the columns name and group")
+    groups = {row["name"]: row["group"] for row in rows}
     return np.array([groups.get(image.stem, "") for image in image_paths])

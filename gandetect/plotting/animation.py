@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from gandetect.run_folder import epoch_images
 _PANEL_SIZE = 5.0
 # Inches for the title, and the epoch above it.
 _TITLE_HEIGHT = 0.7
+# Fewer dots an inch leave no room for a picture, more make frames that fill the memory. A frame
+# that is shown for minutes, or for less than the hundredth of a second of a .gif, is a slip.
+DPI_LIMITS = (10, 600)
+FPS_LIMITS = (0.01, 100)
 
 
 def animate(
@@ -37,9 +42,9 @@ def animate(
     out : str or path
         The film: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
     fps : float, default=2
-        Frames a second.
+        Frames a second, 0.01 to 100.
     dpi : float, default=100
-        Dots an inch; the longer side of a panel is five inches.
+        Dots an inch, 10 to 600; the longer side of a panel is five inches.
     panels : str or sequence of str, default="comparison"
         Which folders of images to show, side by side: "comparison", "fake", "true", "test".
         Epochs that are not in all of them are left out.
@@ -55,7 +60,8 @@ def animate(
         If there is no such run or panel, no epoch that all panels have, no folder for `out`, or
         no ffmpeg for an ``.mp4``.
     ValueError
-        If `out` ends otherwise, no panel is named, or `fps` or `dpi` is not positive.
+        If `out` ends otherwise, no panel is named, `fps` or `dpi` is out of range, or the film
+        cannot be written.
     DataFileError
         If an image is damaged.
     ImportError
@@ -76,8 +82,8 @@ def animate(
     ...     film.read_bytes()[:6]
     b'GIF89a'
     """
-    for name, value in (("fps", fps), ("dpi", dpi)):
-        check_scalar(value, name, Real, min_val=0, include_boundaries="neither")
+    for name, value, (least, most) in (("fps", fps, FPS_LIMITS), ("dpi", dpi, DPI_LIMITS)):
+        check_scalar(value, name, Real, min_val=least, max_val=most)
     names = [panels] if isinstance(panels, str) else list(panels)
     if not names:
         raise ValueError("panels names no folder of images: pass at least one.")
@@ -88,7 +94,7 @@ def animate(
     if not epochs:
         raise FileNotFoundError(f"No epoch has an image in each of {', '.join(names)}.")
     figure, shown = _panels(names, [read_image(panel[epochs[0]], None, 3) for panel in images])
-    with writer.saving(figure, out, dpi):
+    with _told_by_the_file(out), writer.saving(figure, out, dpi):
         for epoch in epochs:
             figure.suptitle(f"epoch {epoch}")
             for picture, panel in zip(shown, images, strict=True):
@@ -112,6 +118,23 @@ def _writer_for(out: Path, fps: float) -> Any:
             "write a .gif."
         )
     return writer(fps=fps)
+
+
+@contextmanager
+def _told_by_the_file(out: Path) -> Iterator[None]:
+    """Raise a ValueError for what a writer raises when it, or its program, cannot go on."""
+    try:
+        yield
+    except Exception as error:
+        is_told = isinstance(error, (ValueError, OSError, ImportError))
+        # A program that ends early, as ffmpeg does, is a pipe without a reader.
+        if is_told and not isinstance(error, BrokenPipeError):
+            raise
+        # What a writer meets while it closes its file is no cause.
+        cause = error.__context__ or error
+        raise ValueError(
+            f"The film {str(out)!r} cannot be written: {str(cause) or type(cause).__name__}."
+        ) from error
 
 
 def _panels(names: Sequence[str], images: Sequence[Any]) -> tuple[Any, list[Any]]:

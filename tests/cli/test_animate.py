@@ -32,3 +32,17 @@ def test_a_folder_that_is_missing(recorded, fails, tmp_path):
     code, err = fails("animate", "here", "--out", tmp_path / "x" / "film.gif")
     assert (code, "no such folder" in err) == (1, True)
     assert recorded == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--dpi", "3", "an integer, 10 to 600"),
+        ("--dpi", "100000", "an integer, 10 to 600"),
+        ("--fps", "0", "a number, 0.01 to 100"),
+    ],
+)
+def test_what_no_film_has(recorded, fails, option, value, message):
+    code, err = fails("animate", "here", option, value)
+    assert (code, message in err) == (2, True)
+    assert recorded == []

@@ -2,6 +2,9 @@ import json
 
 import pytest
 
+from gandetect.cli.benchmark import _of_each
+from gandetect.cli.options import detector_classes
+
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
 
 
@@ -42,6 +45,19 @@ def test_every_run(run, data):
         ["IsolationForest", "5"],
         ["k-nearest neighbours", "5"],
     ]
+
+
+def test_a_parameter_of_one_of_the_detectors(run, fails, data):
+    more = ("--set", "noise_std=0.1", "--set", "latent_dim=2", "--seeds", "1")
+    code, out, _ = run("benchmark", "alocc,ganomaly", *data, *TINY, *more)
+    assert (code, "GANomalyDetector" in out) == (0, True)
+    parameters = _of_each(detector_classes("alocc,ganomaly"), {"noise_std": 0.1, "epochs": 1})
+    assert parameters == {
+        "ALOCCDetector": {"noise_std": 0.1, "epochs": 1},
+        "GANomalyDetector": {"epochs": 1},
+    }
+    code, err = fails("benchmark", "bigan,ganomaly", *data, *TINY, *more)
+    assert (code, "no parameter 'noise_std'" in err) == (2, True)
 
 
 def test_images_of_a_folder(run, image_folder):

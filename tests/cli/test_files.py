@@ -6,6 +6,7 @@ import pytest
 
 from gandetect.cli.files import Samples, read_path
 from gandetect.cli.options import UsageError
+from gandetect.cli.resizing import resized
 from gandetect.datasets import DataFileError
 from gandetect.images import ImageFiles
 
@@ -144,8 +145,20 @@ class TestArrays:
     @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
     def test_damaged(self, content, tmp_path):
         (tmp_path / "x.npy").write_bytes(content)
-        with pytest.raises(DataFileError, match="can not be read as an array"):
+        with pytest.raises(DataFileError, match="can not be read as an array") as caught:
             read(tmp_path / "x.npy")
+        assert "trust" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+    def test_images_are_resized(self, name, tmp_path):
+        X = np.random.default_rng(0).integers(0, 256, size=(2, 6, 6), dtype=np.uint8)
+        if name == "x.npy":
+            np.save(tmp_path / name, X)
+        else:
+            np.savez(tmp_path / name, X=X)
+        assert read(tmp_path / name).X.shape == (2, 6, 6)
+        samples = read(tmp_path / name, image_size=(4, 3), channels=3)
+        np.testing.assert_array_equal(samples.X, resized(X, (4, 3), 3))
 
     def test_objects_are_refused(self, tmp_path):
         np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
@@ -191,12 +204,19 @@ class TestLabels:
         with pytest.raises(DataFileError, match=r"\(2,\) for 3 samples"):
             read(tmp_path / "x.npy", labels=write("y.txt", "1\n2\n"))
 
+    def test_that_are_no_text(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.eye(3))
+        (tmp_path / "y.txt").write_bytes("gut\nschön\ngut\n".encode("latin1"))
+        with pytest.raises(DataFileError, match=r"y\.txt is not text in UTF-8"):
+            read(tmp_path / "x.npy", labels=tmp_path / "y.txt")
+
 
 @pytest.mark.parametrize(
     ("name", "options", "option"),
     [
         ("x.csv", {"image_size": 4}, "--image-size"),
         ("x.csv", {"channels": 1}, "--channels"),
+        ("x.npy", {"image_size": 4}, "--image-size"),
         ("x.npy", {"label_column": "y"}, "--label-column"),
         ("x.npy", {"drop_columns": ["y"]}, "--drop-columns"),
         ("x.npy", {"delimiter": ";"}, "--delimiter"),

@@ -1,5 +1,6 @@
 import json
 import sys
+from argparse import Namespace
 from types import ModuleType
 
 import numpy as np
@@ -7,8 +8,11 @@ import pytest
 
 import gandetect
 from gandetect import Checkpoint, GANomalyDetector, detectors
+from gandetect.cli.files import read_path
+from gandetect.cli.fit import _spread
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
+FILE_OPTIONS = ("label_column", "labels", "delimiter", "image_size", "channels")
 
 
 @pytest.fixture
@@ -95,7 +99,7 @@ def test_checkpoints(run, fails, normal, tmp_path, cli_rows):
     # Another training cannot go on from this one, but it can take its place.
     other = (*fit, "--set", "latent_dim=1", "--out", tmp_path / "third")
     code, err = fails(*other, "--resume")
-    assert (code, "other parameters" in err) == (1, True)
+    assert (code, "other parameters" in err, "--go-on-from MODEL" in err) == (1, True, True)
     before = path.read_bytes()
     assert run(*other)[0] == 0
     assert path.read_bytes() != before
@@ -176,3 +180,38 @@ def test_a_folder_that_is_missing_is_told_before_the_training(fails, normal, tmp
     code, err = fails("fit", "ganomaly", *normal, "--out", tmp_path / "x" / "m")
     assert code == 1
     assert "no such folder" in err
+
+
+def test_test_images_of_the_run_folder(run, fails, image_folder, tmp_path):
+    flat = ("--data", image_folder / "flat", *TINY, "--set", "architecture=ConvNet(n_filters=4)")
+    out = ("--out", tmp_path / "m")
+    keep = ("--run-folder", tmp_path / "run", "--run-every", "1")
+    assert run("fit", "ganomaly", *flat, *keep, *out)[0] == 0
+    assert not (tmp_path / "run" / "reconstruction" / "test").exists()
+    test_data = ("--run-test-data", image_folder)
+    assert run("fit", "ganomaly", *flat, *keep, *test_data, *out)[0] == 0
+    assert (tmp_path / "run" / "reconstruction" / "test" / "epoch_0001.png").is_file()
+    code, err = fails("fit", "ganomaly", *flat, *test_data, *out)
+    assert (code, "--run-test-data needs --run-folder" in err) == (2, True)
+
+
+def test_the_test_images_are_of_every_kind(image_folder):
+    samples = read_path(image_folder, Namespace(**dict.fromkeys(FILE_OPTIONS), drop_columns=[]))
+    many = samples.take(np.repeat(np.arange(12), 5))
+    shown = _spread(many)
+    assert len(shown) == 16
+    assert set(shown.labels) == {"flat", "spot"}
+    assert len(_spread(samples)) == 12
+
+
+@pytest.mark.filterwarnings("default:the run folder shows no test images")
+def test_a_category_without_a_test_part(run, image_folder, tmp_path):
+    nut = tmp_path / "mvtec" / "nut" / "train" / "good"
+    nut.mkdir(parents=True)
+    for path in (image_folder / "flat").iterdir():
+        (nut / path.name).write_bytes(path.read_bytes())
+    data = ("--data", "mvtec:nut", "--data-dir", tmp_path, "--run-folder", tmp_path / "run")
+    small = (*TINY, "--set", "architecture=ConvNet(n_filters=4)", "--out", tmp_path / "m")
+    code, _, err = run("fit", "ganomaly", *data, *small)
+    assert code == 0
+    assert err.startswith("gandetect: warning: the run folder shows no test images")

@@ -18,6 +18,8 @@ from gandetect.cli.main import COMMANDS, build_parser
 from gandetect.cli.parameters import build_detector
 
 ROOT = Path(__file__).parents[2]
+# The function of the same name hides it.
+main_module = sys.modules["gandetect.cli.main"]
 
 
 def gandetect_command(*arguments, cwd=None):
@@ -145,6 +147,26 @@ def test_ctrl_c(monkeypatch, run):
 
     monkeypatch.setattr(demo, "run_demo", interrupt)
     assert run("demo") == (130, "", "gandetect: interrupted\n")
+
+
+def test_ctrl_c_before_the_command_runs(monkeypatch, run):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main_module, "build_parser", interrupt)
+    assert run("demo") == (130, "", "gandetect: interrupted\n")
+
+
+def test_messages_name_options(fails, table, model, tmp_path, monkeypatch):
+    monkeypatch.delenv("GANDETECT_DATA", raising=False)
+    fit = ("fit", "ganomaly", "--normal-class", "1", "--out", tmp_path / "m")
+    assert "give --data-dir" in fails(*fit, "--data", "mnist")[1]
+    for name in ("mnist", "fashion-mnist", "cifar10", "kddcup99"):
+        _, err = fails(*fit, "--data", name, "--data-dir", tmp_path)
+        assert "add --download to fetch" in err
+        assert "True" not in err
+    _, err = fails("evaluate", model, "--data", table, "--label-column", "kind")
+    assert "scorer" not in err
 
 
 @pytest.mark.parametrize(

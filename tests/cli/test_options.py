@@ -25,6 +25,8 @@ def test_names():
 def test_numbers():
     assert number(int, 1)("3") == 3
     assert number(float, 0, 100)("2.5") == 2.5
+    assert number(float, 0, 100)("100") == 100
+    assert number(float, 0, 1, with_limits=False)("0.2") == 0.2
 
 
 @pytest.mark.parametrize(("text", "size"), [("64", 64), ("48,64", (48, 64))])
@@ -42,6 +44,8 @@ def test_image_sizes(text, size):
         (number(int, 1), "0", "an integer, at least 1, got '0'"),
         (number(float, 0, 100), "101", "a number, 0 to 100, got '101'"),
         (number(float, 0, 100), "nan", "a number, 0 to 100, got 'nan'"),
+        (number(float, 0, 1, with_limits=False), "0", "a number, above 0 and below 1, got '0'"),
+        (number(float, 0, 1, with_limits=False), "1", "a number, above 0 and below 1, got '1'"),
         (image_size, "0", "N or HEIGHT,WIDTH"),
         (image_size, "1,2,3", "N or HEIGHT,WIDTH"),
         (image_size, "x", "N or HEIGHT,WIDTH"),

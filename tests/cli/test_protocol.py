@@ -52,7 +52,8 @@ class TestAnomalies:
         ("labels", "options", "message"),
         [
             (None, {}, "rows.csv has no labels"),
-            (CLASSES, {}, "the data have the labels 'a', 'b', 'c', 'd'.*--anomalous-class"),
+            (CLASSES, {}, r"the data have the labels 'a', 'b', 'c', 'd'.*\(-1 is\); say which"),
+            (np.zeros(100), {}, "as well as anomalies; say which are .* --anomalous-class"),
             (CLASSES, {"normal_class": ["e"]}, "class 'e' is not in the labels, which are a, b"),
             (CLASSES, {"normal_class": ["a"], "anomalous_class": ["b"]}, "one of"),
         ],

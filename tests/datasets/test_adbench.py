@@ -51,6 +51,8 @@ def test_missing_data_set_lists_what_is_there(tmp_path):
     [
         ({"X": [1, 2, 3]}, "table of numbers"),
         ({"X": [["a"], ["b"], ["c"]]}, "table of numbers"),
+        ({"X": [[np.nan], [1], [2]]}, "NaN or infinite"),
+        ({"X": [[1], [np.inf], [2]]}, "NaN or infinite"),
         ({"y": [0, 1]}, "each of 3 rows"),
         ({"y": [0, 1, 2]}, "each of 3 rows"),
         ({"y": [[0], [1], [0]]}, "each of 3 rows"),
@@ -62,7 +64,16 @@ def test_mislabelled_files(tmp_path, arrays, message):
         load_adbench("cardio", tmp_path)
 
 
-def test_damaged_file(tmp_path):
-    (tmp_path / "6_cardio.npz").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(DataFileError, match="6_cardio"):
+@pytest.mark.parametrize("content", [b"PK\x03\x04 cut off", b"no archive", b""])
+def test_damaged_file(tmp_path, content):
+    (tmp_path / "6_cardio.npz").write_bytes(content)
+    with pytest.raises(DataFileError, match="6_cardio") as caught:
+        load_adbench("cardio", tmp_path)
+    assert "trust" not in str(caught.value)
+    assert "pickle" not in str(caught.value)
+
+
+def test_objects_are_refused(tmp_path):
+    _write(tmp_path, X=np.array([[{}], [{}], [{}]]))
+    with pytest.raises(DataFileError, match="holds Python objects"):
         load_adbench("cardio", tmp_path)

@@ -278,6 +278,25 @@ def test_download(tmp_path, monkeypatch):
     assert (tmp_path / "data" / "cifar-10-python.tar.gz").is_file()
 
 
+@pytest.mark.parametrize("part", ["batches", "pngs"])
+def test_what_is_there_in_part_does_not_hide_what_is_whole(tmp_path, monkeypatch, part):
+    files = _files()
+    path = tmp_path / "published.tar.gz"
+    _write_archive(path, files)
+    checksum = f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}"
+    remote = RemoteFile("cifar-10-python.tar.gz", path.as_uri(), checksum)
+    monkeypatch.setattr(cifar10, "CIFAR10_ARCHIVE", remote)
+    folder = tmp_path / "data"
+    if part == "batches":
+        _write(folder, {"data_batch_1": files["data_batch_1"]})
+    else:
+        (folder / "cifar10" / "train" / "airplane").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"(data_batch_2 is missing|airplane has no image)"):
+        load_cifar10(folder)
+    _check_whole(load_cifar10(folder, download=True))
+    _check_whole(load_cifar10(folder))
+
+
 @pytest.mark.parametrize("subfolder", [".", "cifar10", "cifar-10"])
 def test_batches_in_a_folder_of_their_own(subfolder, tmp_path):
     _write(tmp_path / subfolder, _files())

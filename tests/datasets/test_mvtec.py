@@ -183,6 +183,18 @@ def test_groups_without_the_columns(root):
         load_mvtec(root, "nut")
 
 
+@pytest.mark.parametrize("content", [b"name,group\n001,\xe9\n", b"\xff\xfe\x00\x81"])
+def test_groups_that_are_no_utf8(root, content):
+    (root / "nut" / "groups.csv").write_bytes(content)
+    with pytest.raises(DataFileError, match=r"groups\.csv is not a table in UTF-8"):
+        load_mvtec(root, "nut")
+
+
+def test_groups_with_a_byte_order_mark(root):
+    (root / "nut" / "groups.csv").write_text("\ufeffname,group\n001,a\n", encoding="utf-8")
+    assert load_mvtec(root, "nut").groups.tolist() == ["", "a"]
+
+
 def test_sizes_that_differ_ask_for_image_size(root):
     _save(root / "nut" / "train" / "good" / "001.png", 0, (5, 5))
     with pytest.raises(ValueError, match=r"\(5, 5\).*Pass image_size"):
@@ -213,6 +225,19 @@ def test_an_unreadable_image_or_mask(root, name):
 def test_an_unknown_category_lists_the_known(root):
     with pytest.raises(FileNotFoundError, match="no category 'bolt', only nut"):
         load_mvtec(root, "bolt")
+
+
+def test_an_unknown_category_lists_those_of_the_folder_below(root):
+    (root / "mvtec").mkdir()
+    (root / "nut").rename(root / "mvtec" / "nut")
+    with pytest.raises(FileNotFoundError, match="no category 'bolt', only nut"):
+        load_mvtec(root, "bolt")
+
+
+@pytest.mark.parametrize("category", ["", ".", ".."])
+def test_a_root_is_no_category(root, category):
+    with pytest.raises(ValueError, match="must be the name of a folder"):
+        load_mvtec(root / "nut", category)
 
 
 def test_the_category_itself_as_root(root):

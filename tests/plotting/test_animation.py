@@ -63,12 +63,32 @@ def test_a_video_where_ffmpeg_is(run):
         ("film.gif", {"panels": []}, ValueError, "at least one"),
         ("film.gif", {"panels": "true"}, FileNotFoundError, "it has comparison, fake"),
         ("film.gif", {"fps": 0}, ValueError, "fps"),
+        ("film.gif", {"fps": 101}, ValueError, "fps"),
+        ("film.gif", {"dpi": 3}, ValueError, "dpi == 3, must be >= 10"),
+        ("film.gif", {"dpi": 100_000}, ValueError, "dpi == 100000, must be <= 600"),
         ("film.gif", {"dpi": "high"}, TypeError, "dpi"),
     ],
 )
 def test_what_can_not_be_made(run, out, options, error, message):
     with pytest.raises(error, match=message):
         animate(run, run / out, **options)
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("no frame"), BrokenPipeError("no frame"), RuntimeError("no frame")]
+)
+def test_what_a_writer_can_not_do(run, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(matplotlib.animation.PillowWriter, "grab_frame", fail)
+    with pytest.raises(ValueError, match=r"film\.gif' cannot be written: no frame"):
+        animate(run, run / "film.gif")
+
+
+@pytest.mark.parametrize("dpi", [10, 11])
+def test_the_smallest_film(run, dpi):
+    assert len(list(frames(animate(run, run / "film.gif", dpi=dpi)))) == 3
 
 
 def test_folders_that_are_no_run(run, tmp_path_factory):

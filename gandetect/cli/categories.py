@@ -1,0 +1,104 @@
+"""``mvtec:all``: the categories of a data set in MVTec's layout, one after the other."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gandetect.cli.options import UsageError
+from gandetect.datasets.files import resolve_data_dir
+from gandetect.datasets.mvtec import categories_in
+
+# In DRAEM's order, in which its scripts and RDNA's number them from 0; -1 is all.
+NUMBERED = (
+    "capsule",
+    "bottle",
+    "carpet",
+    "leather",
+    "pill",
+    "transistor",
+    "tile",
+    "cable",
+    "zipper",
+    "toothbrush",
+    "metal_nut",
+    "hazelnut",
+    "screw",
+    "grid",
+    "wood",
+)
+_ALL = ("all", "-1")
+
+
+def names_all(data: str) -> bool:
+    """Whether ``--data`` names all categories at once."""
+    family, _, member = data.partition(":")
+    return family.lower() == "mvtec" and member in _ALL
+
+
+def category_of(member: str, data_dir: str | None) -> str:
+    """Return the category that a name, or a number where no category is called so, stands for.
+
+    Raises
+    ------
+    UsageError
+        If it stands for all of them, or for none.
+    """
+    if member in _ALL:
+        raise UsageError(
+            f"mvtec:{member} is for fit and evaluate: name one category here, as in mvtec:bottle"
+        )
+    if not member.isdecimal() or member in categories_in(resolve_data_dir(data_dir)):
+        return member
+    if int(member) >= len(NUMBERED):
+        raise UsageError(f"mvtec:{member} is no category: they are numbered from 0 to 14")
+    return NUMBERED[int(member)]
+
+
+def one_by_one(options: Namespace) -> dict[str, Namespace]:
+    """Return the options of a command for each category that is there.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    folder = resolve_data_dir(options.data_dir)
+    names = categories_in(folder)
+    if not names:
+        raise FileNotFoundError(
+            f"{folder} has no category: put mvtec/<category>/train/good/*.png and test/ there"
+        )
+    return {
+        name: Namespace(**{**vars(options), "data": f"mvtec:{name}"})
+        for name in sorted(names, key=lambda name: (_number(name), name))
+    }
+
+
+def model_of(folder: str, category: str) -> str:
+    """Return where the detector of a category is."""
+    return str(Path(folder).expanduser() / f"{category}.model")
+
+
+def side_by_side(records: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the columns of a table that has a line a category."""
+    names = list(dict.fromkeys(name for record in records.values() for name in record))
+    values = {name: [record.get(name) for record in records.values()] for name in names}
+    return {"category": list(records), **values}
+
+
+def with_means(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Add a line of the means, of what is no count."""
+    means: dict[str, Any] = {"category": "mean"}
+    for name, values in columns.items():
+        if all(isinstance(value, float) for value in values):
+            means[name] = float(np.mean(values))
+    return {name: [*values, means.get(name)] for name, values in columns.items()}
+
+
+def _number(name: str) -> int:
+    return NUMBERED.index(name) if name in NUMBERED else len(NUMBERED)
