@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ from gandetect.reading import read
 # Samples that a classifier is tried with, and that one is learned or imitated from at most.
 _N_TRIED = 64
 _MAX_LEARNED_FROM = 20_000
+# Up to which power of its slope a value changes in an attack: at 0 all values do, at 3 few.
+_MAX_POWER = 3.0
 
 
 class DefendingDetector(BaseDetector):
@@ -54,8 +56,13 @@ class DefendingDetector(BaseDetector):
 
     classifier: Any
     classifier_output: str
+    noise_std: float | str
+    attacked_fraction: float
     hidden_layers: Mapping[str, int] | None
     data_type: str | None
+
+    # What noise_std="auto" stands for, of rows and of images, where there is a classifier.
+    auto_noise_std: ClassVar[tuple[float, float]]
 
     def _drawn(self, nets: Any, x: Tensor) -> Iterator[Tensor]:
         """Reconstructions of x (K, B, ...), one for each draw."""
@@ -154,6 +161,39 @@ class DefendingDetector(BaseDetector):
             for name, h in zip(self.hidden_layers or (), hidden, strict=True)
         ]
         return log_p.to(x.dtype).unflatten(0, x.shape[:2]), logits
+
+    def _noisy(self, x: Tensor) -> Tensor:
+        """The samples (K, B, ...) with noise, from none to `noise_std`, random or an attack."""
+        noise_std = self.noise_std
+        if noise_std == "auto":
+            is_image = self._is_fitted_to_images()
+            noise_std = 0.0 if self.classifier_ is None else self.auto_noise_std[is_image]
+        if not noise_std:
+            return x
+        share = torch.rand(*x.shape[:2], *[1] * (x.ndim - 2), device=x.device)
+        noise = torch.randn_like(x)
+        # Batches are in random order, so that the first samples are as good as any.
+        n_attacked = round(self.attacked_fraction * x.shape[1])
+        if self.classifier_ is not None and n_attacked:
+            noise[:, :n_attacked] = self._attack(x[:, :n_attacked])
+        noisy = x + float(noise_std) * share * noise
+        return noisy.clamp(x.min(), x.max()) if self._is_fitted_to_images() else noisy
+
+    def _attack(self, x: Tensor) -> Tensor:
+        """The change of scaled samples (K, B, ...) that moves the answers most; its rms is 1.
+
+        It is the steepest one in a norm that is drawn for each sample: every value changes alike
+        (the sign of the gradient), by its slope, or few do.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            log_p, _ = self._answers(x)
+            (slope,) = torch.autograd.grad(log_p.amax(-1).sum(), x)
+        axes = tuple(range(2, x.ndim))
+        size = slope.abs() / slope.abs().amax(axes, keepdim=True).clamp(min=1e-30)
+        power = _MAX_POWER * torch.rand(*x.shape[:2], *[1] * len(axes), device=x.device)
+        change = -slope.sign() * size**power
+        return change / change.square().mean(axes, keepdim=True).sqrt().clamp(min=1e-12)
 
     def _in_units(self, x: Tensor) -> Tensor:
         """Scaled samples (n, *sample_shape) as the classifier takes them."""

@@ -56,6 +56,41 @@ def fitted(classifier):
     return small(classifier=classifier).fit(X)
 
 
+class TestAttackedSamples:
+    """What the encoder is taught to take away."""
+
+    def test_an_attack_is_of_size_1_and_fools_more_than_noise(self, fitted):
+        x = fitted.scaler_(X).expand(2, 150, 4)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            attack, noise = fitted._attack(x), torch.randn_like(x)
+        torch.testing.assert_close(attack.square().mean(-1), torch.ones(2, 150))
+        before, attacked, disturbed = (
+            fitted._answers(x + change)[0].argmax(-1) for change in (0, 0.4 * attack, 0.4 * noise)
+        )
+        assert (attacked != before).sum() > 2 * (disturbed != before).sum()
+
+    def test_they_are_the_first_of_a_batch(self, classifier):
+        detector = small(classifier=classifier, attacked_fraction=0.2, noise_std=0.4).fit(X)
+        x = detector.scaler_(X).expand(2, 150, 4)
+        seen = {}
+        for detector.attacked_fraction in (0.0, 0.2):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                seen[detector.attacked_fraction] = detector._noisy(x)
+        differs = (seen[0.0] != seen[0.2]).any(-1)
+        assert differs[:, :30].all()
+        assert not differs[:, 30:].any()
+
+    def test_images_stay_in_their_range(self):
+        detector = small(classifier=Net(), epochs=1, n_estimators=1).fit(DIGITS[:64])
+        x = detector.scaler_(DIGITS[:64, None])[None]
+        with torch.random.fork_rng():
+            noisy = detector._noisy(x)
+        assert (noisy != x).any()
+        assert (noisy.min(), noisy.max()) == (x.min(), x.max())
+
+
 class TestClassifiers:
     def test_a_fitted_one(self, fitted, classifier):
         answer = fitted.correct(X)["data"]

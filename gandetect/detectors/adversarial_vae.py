@@ -77,6 +77,9 @@ class AdversarialVAEDetector(DefendingDetector):
         sees in training; that of each sample is drawn between 0 and it. The losses know only the
         clean sample, so that the noise, and with it what an attack adds, is to be taken away.
         "auto" is 0.4 for rows and 1 for images, half their range, and 0 without a classifier.
+    attacked_fraction : float in [0, 1], default=0.5
+        Share of the samples whose noise is an attack, not random: one step up the gradient of the
+        classifier's loss, as large as the noise would be, spread over many values or a few.
     temperature : float, default=1.0
         Below 1 it sharpens the classifier's answer to the sample, above 1 it smooths it.
     hidden_layers : dict of str to int or None, default=None
@@ -152,8 +155,8 @@ class AdversarialVAEDetector(DefendingDetector):
     Departures from the paper and its code, on purpose:
 
     - The reconstruction has a weight in the default loss, and codes a prior.
-    - With a classifier the encoder sees noisy samples in training (a denoising auto-encoder's
-      idea): without, far fewer attacks are undone.
+    - With a classifier the encoder sees samples with noise or under attack in training, as in
+      Defense-VAE [3]_: without, far fewer attacks are undone.
     - The divergence is scaled to the squared error, without a gradient. alibi-detect scales the
       error to the divergence, which with a linear classifier nears 0 and takes the error with it.
     - Divergences are not capped at 16.1, as by the code's clipping of probabilities.
@@ -167,6 +170,8 @@ class AdversarialVAEDetector(DefendingDetector):
     .. [1] Vacanti and Van Looveren, "Adversarial detection and correction by matching prediction
        distributions", arXiv:2002.09364, 2020.
     .. [2] Kingma and Welling, "Auto-encoding variational Bayes", ICLR 2014.
+    .. [3] Li and Ji, "Defense-VAE: a fast and accurate defense against adversarial attacks",
+       ECML PKDD Workshops 2019.
 
     Examples
     --------
@@ -194,6 +199,7 @@ class AdversarialVAEDetector(DefendingDetector):
     beta: float = 0.01
     cov_elbo: float | str | None = None
     noise_std: float | str = "auto"
+    attacked_fraction: float = 0.5
     temperature: float = 1.0
     hidden_layers: Mapping[str, int] | None = None
     hidden_weights: Mapping[str, float] | None = None
@@ -238,6 +244,7 @@ class AdversarialVAEDetector(DefendingDetector):
             check_real(self, name, 0)
         if self.noise_std != "auto":
             check_real(self, "noise_std", 0)
+        check_real(self, "attacked_fraction", 0, 1)
         check_scalar(self.temperature, "temperature", Real, min_val=0, include_boundaries="neither")
         check_scalar(self.n_samples, "n_samples", Integral, min_val=1)
         if self.cov_elbo is not None and self.cov_elbo not in ("diag", "full"):
@@ -360,17 +367,6 @@ class AdversarialVAEDetector(DefendingDetector):
             spread, own_spread = reconstruction.detach().std(1), model.detach().std(1)
             model = (spread / (own_spread + 1e-10))[:, None] * model
         return self.w_model * model + total
-
-    def _noisy(self, x: Tensor) -> Tensor:
-        """The samples (K, B, ...) with noise, from none to `noise_std`."""
-        noise_std = self.noise_std
-        if noise_std == "auto":
-            is_image = self._is_fitted_to_images()
-            noise_std = 0.0 if self.classifier_ is None else self.auto_noise_std[is_image]
-        if not noise_std:
-            return x
-        share = torch.rand(*x.shape[:2], *[1] * (x.ndim - 2), device=x.device)
-        return x + float(noise_std) * share * torch.randn_like(x)
 
     def _posterior(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log-variance of the codes' distribution; None without a variance."""

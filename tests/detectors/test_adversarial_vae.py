@@ -288,6 +288,7 @@ class TestNetworksOfOnesOwn:
         ({"w_recon": "1"}, TypeError, "w_recon"),
         ({"noise_std": -0.1}, ValueError, "noise_std"),
         ({"noise_std": "none"}, TypeError, "noise_std"),
+        ({"attacked_fraction": 1.5}, ValueError, "attacked_fraction"),
         ({"beta": np.inf}, ValueError, "beta"),
         ({"temperature": 0}, ValueError, "temperature"),
         ({"n_samples": 0}, ValueError, "n_samples"),
