@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from gandetect import MLP, GANomalyDetector
+from gandetect import MLP, ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.parameters import (
     SHARED_PARAMETERS,
     check_choice,
@@ -65,6 +65,22 @@ def test_check_real():
         check_real(GANomalyDetector(learning_rate=float("nan")), "learning_rate", 0)
     with pytest.raises(ValueError, match="learning_rate"):
         check_real(GANomalyDetector(learning_rate=-1), "learning_rate", 0)
+
+
+@pytest.mark.parametrize("Adversarial", [ALOCCDetector, BiGANDetector, GANomalyDetector])
+class TestBeta1:
+    X = np.random.default_rng(0).normal(size=(16, 3))
+
+    def test_is_that_of_every_optimizer(self, Adversarial):
+        detector = Adversarial(beta_1=0.25, epochs=1, n_estimators=1, random_state=0).fit(self.X)
+        optimizers = detector._build_optimizers(detector.networks_)
+        groups = [group for one in optimizers.values() for group in one.param_groups]
+        assert {group["betas"] for group in groups} == {(0.25, 0.999)}
+
+    @pytest.mark.parametrize("beta_1", [-0.1, 1.0])
+    def test_out_of_range(self, Adversarial, beta_1):
+        with pytest.raises(ValueError, match="beta_1"):
+            Adversarial(beta_1=beta_1).fit(self.X)
 
 
 def documented(docstring):

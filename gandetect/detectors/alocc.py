@@ -59,8 +59,7 @@ class ALOCCDetector(BaseDetector):
     n_refiner_steps : int, default=1
         Steps of R for each step of D. The released code takes 2.
     optimizer : {"adam", "rmsprop"}, default="adam"
-        Adam with DCGAN's momentum (0.5, 0.999), or RMSprop with a decay of 0.9 as in the released
-        code.
+        Adam, or RMSprop with a decay of 0.9 as in the released code.
     weight_decay : float, default=0.0
         L2 penalty of the optimizers.
     skip : {None, "add", "concat"}, default=None
@@ -85,6 +84,8 @@ class ALOCCDetector(BaseDetector):
         by R of the means of two of these). The copy is R as it was after 0.3 of the training.
         "auto" is 0.3 for images and 0 for rows (see Notes). A training that is stopped early
         stops before it.
+    beta_1 : float in [0, 1), default=0.5
+        Adam's decay of the mean gradient; DCGAN's value. RMSprop has none.
     {shared_parameters}
 
     Attributes
@@ -169,6 +170,7 @@ class ALOCCDetector(BaseDetector):
     gradient_penalty_weight: float = 10.0
     rec_bound: float | None = None
     tuning_fraction: float | str = "auto"
+    beta_1: float = 0.5
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
         "refined": (0.0, 0.25),
@@ -185,6 +187,7 @@ class ALOCCDetector(BaseDetector):
             "gradient_penalty_weight",
         ):
             check_real(self, name, 0)
+        check_real(self, "beta_1", 0, 1, include_boundaries="left")
         if self.rec_bound is not None:
             check_real(self, "rec_bound", 0)
         if self.tuning_fraction != "auto":
@@ -218,7 +221,7 @@ class ALOCCDetector(BaseDetector):
             return torch.optim.Adam(
                 parameters,
                 self.learning_rate,
-                betas=(0.5, 0.999),
+                betas=(self.beta_1, 0.999),
                 weight_decay=self.weight_decay,
                 fused=True,
             )

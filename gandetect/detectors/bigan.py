@@ -68,6 +68,8 @@ class BiGANDetector(BaseDetector):
         the cross-entropy of taking (x, E(x)) for real.
     degree : {1, 2}, default=1
         Of the norms in the score: the sum of absolutes, or Euclid's.
+    beta_1 : float in [0, 1), default=0.5
+        Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}
 
     Attributes
@@ -152,6 +154,7 @@ class BiGANDetector(BaseDetector):
     alpha: float = 0.9
     discriminator_score: str = "feature"
     degree: int = 1
+    beta_1: float = 0.5
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
         "reconstruction": (0.9, 0.18),
@@ -169,6 +172,7 @@ class BiGANDetector(BaseDetector):
         check_choice(self, "stochastic_encoder", (True, False, "auto"))
         check_real(self, "reconstruction_weight", 0)
         check_real(self, "instance_noise", 0)
+        check_real(self, "beta_1", 0, 1, include_boundaries="left")
         check_scalar(self.alpha, "alpha", Real, min_val=0, max_val=1)
         check_scalar(
             self.label_smoothing,
@@ -198,8 +202,8 @@ class BiGANDetector(BaseDetector):
     def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
         discriminators = [net for name, net in nets.items() if name.startswith("discriminator")]
         return {
-            "encoder_generator": self._adam(nets.encoder, nets.generator),
-            "discriminator": self._adam(*discriminators),
+            "encoder_generator": self._adam(nets.encoder, nets.generator, beta_1=self.beta_1),
+            "discriminator": self._adam(*discriminators, beta_1=self.beta_1),
         }
 
     def _train_step(

@@ -56,6 +56,8 @@ class GANomalyDetector(BaseDetector):
     collapse_loss : float or None, default=1e-5
         The discriminator of a member is drawn anew, together with its optimizer state, when its
         loss falls below this: it has nothing left to teach the generator. None never does.
+    beta_1 : float in [0, 1), default=0.5
+        Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}
 
     Attributes
@@ -126,6 +128,7 @@ class GANomalyDetector(BaseDetector):
     adversarial_loss: str = "feature"
     score_norm: str = "l1"
     collapse_loss: float | None = 1e-5
+    beta_1: float = 0.5
 
     part_weights: ClassVar[dict[str, tuple[float, float]]] = {
         "latent": (1.0, 0.25),
@@ -139,6 +142,7 @@ class GANomalyDetector(BaseDetector):
     def _check_own_parameters(self) -> None:
         for name in ("adversarial_weight", "reconstruction_weight", "latent_weight"):
             check_real(self, name, 0)
+        check_real(self, "beta_1", 0, 1, include_boundaries="left")
         check_choice(self, "adversarial_loss", ("feature", "bce"))
         check_choice(self, "score_norm", ("l1", "l2"))
         if self.collapse_loss is not None:
@@ -154,8 +158,10 @@ class GANomalyDetector(BaseDetector):
 
     def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
         return {
-            "generator": self._adam(nets.encoder, nets.decoder, nets.re_encoder),
-            "discriminator": self._adam(nets.discriminator),
+            "generator": self._adam(
+                nets.encoder, nets.decoder, nets.re_encoder, beta_1=self.beta_1
+            ),
+            "discriminator": self._adam(nets.discriminator, beta_1=self.beta_1),
         }
 
     def _train_step(
