@@ -1,7 +1,8 @@
 """The tests at the lowest and at the newest versions that setup.cfg allows.
 
-``pip install nox``, then ``nox -s lowest`` or ``nox -s newest``: each builds the wheel, installs it
-into an environment of its own and runs the tests of the source distribution against it.
+``pip install nox``, then ``nox -s lowest``, ``nox -s lowest_torch`` or ``nox -s newest``: each
+builds the wheel, installs it into an environment of its own and runs the tests of the source
+distribution against it.
 """
 
 import configparser
@@ -12,38 +13,69 @@ import nox
 
 nox.options.sessions = ["newest"]
 ROOT = Path(__file__).parent
+# Exporting asks for a newer torch than the package does, and serving asks for exporting.
+WITH_ANOTHER_TORCH = ("export", "serve")
 
 
-def lowest_versions() -> list[str]:
-    """Every "package>=version" of setup.cfg as "package==version"."""
+def requirements() -> dict[str, list[str]]:
+    """What setup.cfg asks for by extra, and for the package itself by ""."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
-    lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]
-    lines = {line for line in "\n".join(lists).split("\n") if ">=" in line}
-    # The extra for exporting asks for a newer torch than the package does.
-    pins = {line.replace(">=", "==").replace("[array]", "") for line in lines}
-    return sorted(pin for pin in pins if pin != "torch==2.5")
+    lists = {"": config["options"]["install_requires"], **config["options.extras_require"]}
+    return {extra: text.split() for extra, text in lists.items()}
 
 
-def run_tests(session: nox.Session, *constraints: str) -> None:
+def lowest_versions(left_out: tuple[str, ...] = ()) -> list[str]:
+    """Every "package>=version" of setup.cfg as "package==version", but for the extras left out.
+
+    Of a package that is asked for twice, the newer of the two lowest versions.
+    """
+    pins: dict[str, str] = {}
+    for extra, lines in requirements().items():
+        for name, _, version in (line.replace("[array]", "").partition(">=") for line in lines):
+            if version and extra not in left_out:
+                pins[name] = max(pins.get(name, version), version, key=as_numbers)
+    return sorted(f"{name}=={version}" for name, version in pins.items())
+
+
+def as_numbers(version: str) -> list[int]:
+    """To compare by: 3.10 is newer than 3.9."""
+    return [int(part) for part in version.split(".")]
+
+
+def run_tests(session: nox.Session, extras: str = "test", *arguments: str) -> None:
     """Build, install the wheel, and run the tests of the source distribution."""
     dist = Path(session.create_tmp()).resolve()
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(dist), str(ROOT))
     wheel, sdist = max(dist.glob("*.whl")), max(dist.glob("*.tar.gz"))
-    session.install(f"{wheel}[test]", *constraints)
+    session.install(f"{wheel}[{extras}]", *arguments)
     with tarfile.open(sdist) as archive:
         archive.extractall(dist, filter="data")
     session.chdir(dist / sdist.name.removesuffix(".tar.gz"))
     session.run("python", "-m", "pytest", "tests", *session.posargs)
 
 
+def constraints(session: nox.Session, left_out: tuple[str, ...] = ()) -> tuple[str, str]:
+    """The options that pin all to the lowest versions."""
+    path = Path(session.create_tmp(), "lowest.txt")
+    path.write_text("\n".join(lowest_versions(left_out)), encoding="utf-8")
+    return "-c", str(path)
+
+
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """The oldest Python and the oldest versions."""
-    path = Path(session.create_tmp(), "lowest.txt")
-    path.write_text("\n".join(lowest_versions()), encoding="utf-8")
-    run_tests(session, "-c", str(path))
+    """The oldest Python and the oldest versions of all extras together."""
+    run_tests(session, "test", *constraints(session))
+
+
+@nox.session(python="3.11")
+def lowest_torch(session: nox.Session) -> None:
+    """The oldest torch, which the extras for exporting and serving do not take."""
+    ours, *others = requirements()["test"]
+    extras = ours.removeprefix("gandetect[").removesuffix("]").split(",")
+    kept = ",".join(extra for extra in extras if extra not in WITH_ANOTHER_TORCH)
+    run_tests(session, kept, *others, *constraints(session, WITH_ANOTHER_TORCH))
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

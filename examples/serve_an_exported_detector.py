@@ -53,14 +53,12 @@ def make_app(scorer: ExportedScorer) -> Starlette:
                 return JSONResponse({"error": f"more than {MOST_BYTES} bytes"}, status_code=413)
         try:
             samples = json.loads(body)["samples"]
-            scores = await run_in_threadpool(scorer.anomaly_score, samples)
+            scores, labels = await run_in_threadpool(scorer.scores_and_labels, samples)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             return JSONResponse({"error": str(error)}, status_code=422)
+        # The model's own label: a score that is rounded elsewhere may lie across the threshold.
         return JSONResponse(
-            {
-                "anomaly_score": scores.tolist(),
-                "is_anomaly": (scores > scorer.threshold_).tolist(),
-            }
+            {"anomaly_score": scores.tolist(), "is_anomaly": (labels == -1).tolist()}
         )
 
     return Starlette(

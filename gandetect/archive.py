@@ -27,6 +27,16 @@ from torch import Tensor
 FORMAT = 1
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
+# What reading may raise: the last three come from dataclasses that check what they are given.
+_DAMAGE = (
+    SafetensorError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    OverflowError,
+    AttributeError,
+)
 
 
 class ArchiveError(ValueError):
@@ -116,7 +126,7 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
         tree = _decode(document["tree"], tensors, {c.__name__: c for c in classes})
     except ArchiveError:
         raise
-    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except _DAMAGE as error:
         raise ArchiveError(
             f"{str(path)!r} is damaged or was not written by gandetect ({error})."
         ) from error

@@ -50,6 +50,6 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     True
     """
     name = read_archive(path, SAVED_CLASSES).get("detector")
-    if name not in detectors.__all__:
+    if not isinstance(name, str) or name not in detectors.__all__:
         raise ArchiveError(f"{str(path)!r} holds no detector of gandetect, but {name!r}.")
     return getattr(detectors, name).load(path, **given)

@@ -28,9 +28,14 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
 class ParquetRows:
     """The rows of a Parquet file, or of all Parquet files below a directory in order of names.
 
+    A file is open only while it is read, since a directory may hold more of them than a process
+    may open. What pandas or Dask has written as the index of a table is no column of it.
+
     Parameters
     ----------
     path : str or path
+        Below a directory, what has a name that begins with "_" or "." is passed over, as pyarrow,
+        Dask and Spark do: it is unfinished, or metadata.
 
     Raises
     ------
@@ -49,27 +54,44 @@ class ParquetRows:
         paths = [Path(path)] if Path(path).is_file() else _files(Path(path))
         if not paths:
             raise FileNotFoundError(f"There is no Parquet file {str(path)!r}.")
-        self.files = [parquet.ParquetFile(file) for file in paths]
-        schema = self.files[0].schema_arrow
-        for path, file in zip(paths, self.files, strict=True):
-            if not file.schema_arrow.equals(schema):
+        self.files: list[tuple[Path, int]] = []  # with their numbers of rows
+        fields = None
+        for path in paths:
+            with parquet.ParquetFile(path) as file:
+                self.files.append((path, file.metadata.num_rows))
+                found = list(_columns(file).values())
+            fields = found if fields is None else fields
+            if found != fields:
                 raise ValueError(f"{str(path)!r} has other columns than {str(paths[0])!r}.")
-        self.names = schema.names
-        self.dtype = _common_dtype(schema)
-        self.shape = (sum(file.metadata.num_rows for file in self.files), len(self.names))
+        self._fields = fields or []
+        self.names = [field.name for field in self._fields]
+        self.dtype = _common_dtype(self._fields)
+        self.shape = (sum(n for _, n in self.files), len(self.names))
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Rows from `start` on, (n, d) at a time."""
+        """Rows from `start` on, (n, d) at a time.
+
+        Raises
+        ------
+        ValueError
+            If a file has been changed since, or a value is missing.
+        """
+        parquet = _pyarrow_parquet()
         n_rows = max(1, _VALUES_A_BATCH // max(1, self.shape[1]))
-        for file in self.files:
-            if start >= file.metadata.num_rows:
-                start -= file.metadata.num_rows
+        for path, n_in_file in self.files:
+            if start >= n_in_file:
+                start -= n_in_file
                 continue
-            groups, start = _groups_from(file, start)
-            for batch in file.iter_batches(n_rows, row_groups=groups, use_threads=False):
-                if start < batch.num_rows:
-                    yield self._as_array(batch)[start:]
-                start = max(0, start - batch.num_rows)
+            with parquet.ParquetFile(path) as file:
+                columns = _columns(file)
+                found = (file.metadata.num_rows, list(columns.values()))
+                if found != (n_in_file, self._fields):
+                    raise ValueError(f"{str(path)!r} has been changed while it was in use.")
+                groups, start = _groups_from(file, start)
+                for batch in file.iter_batches(n_rows, row_groups=groups, use_threads=False):
+                    if start < batch.num_rows:
+                        yield self._as_array(batch.select(list(columns)))[start:]
+                    start = max(0, start - batch.num_rows)
 
     def head(self) -> Any:
         """The first rows as a table, with the names of its columns."""
@@ -160,7 +182,22 @@ class ParquetSource:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _SUFFIXES
+        and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+        and path.is_file()  # Dask and Spark name directories like files
+    )
+
+
+def _columns(file: Any) -> dict[int, Any]:
+    """The fields of a file by their places, without those that pandas' metadata call its index."""
+    schema = file.schema_arrow
+    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    # A range is an index without a column, and stands there as a dict.
+    names = [entry for entry in index if isinstance(entry, str)]
+    return {i: field for i, field in enumerate(schema) if field.name not in names}
 
 
 def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
@@ -172,9 +209,9 @@ def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
     return list(range(first, file.metadata.num_row_groups)), start
 
 
-def _common_dtype(schema: Any) -> np.dtype:
+def _common_dtype(fields: list[Any]) -> np.dtype:
     dtypes = []
-    for field in schema:
+    for field in fields:
         dtype = np.dtype(field.type.to_pandas_dtype())
         if dtype.kind not in "biuf":
             raise TypeError(

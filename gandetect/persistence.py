@@ -29,6 +29,8 @@ SAVED_CLASSES = (
     *FORMS,
     *ARCHITECTURES,
 )
+# What a detector may raise that is made of values that nobody has checked.
+_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError)
 
 
 def is_learned(name: str) -> bool:
@@ -106,12 +108,16 @@ class PersistenceMixin(Learned):
             If a parameter that the file left out is not given, or another one is.
         """
         tree = read_archive(path, SAVED_CLASSES)
-        if tree.get("detector") != cls.__name__:
+        found = tree.get("detector")
+        if not isinstance(found, str) or found != cls.__name__:  # an array compares as an array
             raise ArchiveError(
-                f"{str(path)!r} holds a {tree.get('detector')}, not a {cls.__name__}: use "
-                "gandetect.load."
+                f"{str(path)!r} holds a {found}, not a {cls.__name__}: use gandetect.load."
             )
         left_out = tree.get("left_out", [])
+        if not isinstance(left_out, list) or any(
+            not isinstance(name, str) or name not in cls.code_parameters for name in left_out
+        ):
+            raise ArchiveError(f"{str(path)!r} leaves out what is no code: {left_out!r}.")
         if set(left_out) != set(given):
             wanted = ", ".join(f"{name}=..." for name in left_out) or "no parameters"
             raise TypeError(
@@ -125,7 +131,7 @@ class PersistenceMixin(Learned):
                 raise ValueError(f"it has attributes that no detector learns: {unknown}")
             detector.__dict__.update(tree["learned"])
             detector._restore_networks(tree["networks"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
         return detector
 

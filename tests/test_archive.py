@@ -239,6 +239,15 @@ class TestRefusedToRead:
         with pytest.raises(ArchiveError):
             read_archive(tmp_path / "file", [MLP])
 
+    @pytest.mark.parametrize("value", [{"tensor": "t"}, {"list": []}, 10**30, None])
+    def test_fields_that_a_class_does_not_take(self, tmp_path, value):
+        """It may compare or call what it is given before it knows what it is."""
+        fields = {"pairs": [["hidden_dims", value], ["normalization", value], ["dropout", value]]}
+        tree = {"pairs": [["a", {"object": "MLP", "fields": fields}]]}
+        with_header(tmp_path / "file", {"format": 1, "tree": tree})
+        with pytest.raises(ArchiveError, match="damaged"):
+            read_archive(tmp_path / "file", [MLP])
+
     def test_fields_that_a_class_does_not_have(self, tmp_path):
         fields = {"pairs": [["x", 1.0], ["z", 3.0]]}
         tree = {"pairs": [["a", {"object": "Point", "fields": fields}]]}

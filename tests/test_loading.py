@@ -38,7 +38,19 @@ def test_another_classes_load_is_refused(rows, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["os.system", "BaseDetector", "load", "annotations", "__all__", "", None, 3, ["a"]]
+    "name",
+    [
+        "os.system",
+        "BaseDetector",
+        "load",
+        "annotations",
+        "__all__",
+        "",
+        None,
+        3,
+        ["a"],
+        np.array(["a", "b"]),
+    ],
 )
 def test_nothing_is_imported_by_a_name(tmp_path, name):
     write_archive(tmp_path / "file", {"detector": name, "parameters": {"command": "true"}})

@@ -85,6 +85,88 @@ class TestReading:
         assert not list((tmp_path / "copies").iterdir())
 
 
+class TestDirectories:
+    def test_more_files_than_may_be_open(self, tmp_path):
+        resource = pytest.importorskip("resource")
+        for i in range(60):
+            write(tmp_path / f"{i:02d}.parquet", X[i : i + 1])
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with open(tmp_path / "probe", "w") as probe:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 20, hard))
+        try:
+            source = ParquetSource(ParquetRows(tmp_path), (4,))
+            np.testing.assert_array_equal(source.read(slice(0, 60)), X[:60])
+            np.testing.assert_array_equal(source.read(np.arange(60)[::-1]), X[:60][::-1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    @pytest.mark.parametrize(
+        "name", [".hidden.parquet", "_metadata.parquet", "_temporary/0/x.parquet", ".a/x.parquet"]
+    )
+    def test_what_is_hidden_is_no_data(self, folder, name):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"unfinished")
+        np.testing.assert_array_equal(np.concatenate(list(ParquetRows(folder).batches())), X)
+
+    def test_the_way_to_the_directory_may_be_hidden(self, tmp_path):
+        folder = tmp_path / "_built" / ".cache"
+        folder.mkdir(parents=True)
+        assert not is_parquet(folder)
+        write(folder / "rows.parquet", X)
+        assert is_parquet(folder)
+        assert ParquetRows(folder).shape == X.shape
+
+    def test_directories_that_are_named_like_files(self, tmp_path):
+        (tmp_path / "table.parquet").mkdir()
+        assert not is_parquet(tmp_path)
+        write(tmp_path / "table.parquet" / "part.0.parquet", X)
+        assert ParquetRows(tmp_path).shape == X.shape
+
+    def test_a_file_that_is_changed(self, tmp_path):
+        write(tmp_path / "rows.parquet", X)
+        rows = ParquetRows(tmp_path)
+        write(tmp_path / "rows.parquet", X[:50])
+        with pytest.raises(ValueError, match="has been changed"):
+            next(rows.batches())
+
+
+class TestIndex:
+    """What pandas writes as an index is no feature."""
+
+    @pytest.mark.parametrize("name", [None, "when", "c0.when"])
+    def test_of_pandas(self, tmp_path, name):
+        frame = pd.DataFrame(X, columns=["c0", "c1", "c2", "c3"])
+        frame.index = pd.date_range("2024-01-01", periods=len(X), name=name)
+        frame.to_parquet(tmp_path / "rows.parquet")
+        rows = ParquetRows(tmp_path / "rows.parquet")
+        assert rows.names == ["c0", "c1", "c2", "c3"]
+        np.testing.assert_array_equal(np.concatenate(list(rows.batches())), X)
+
+    def test_of_one_file_and_not_of_another(self, tmp_path):
+        frame = pd.DataFrame(X, columns=["c0", "c1", "c2", "c3"])
+        frame[:40].to_parquet(tmp_path / "a.parquet")  # a range: metadata alone
+        frame[40:].set_index(np.arange(63) ** 2).to_parquet(tmp_path / "b.parquet")
+        np.testing.assert_array_equal(np.concatenate(list(ParquetRows(tmp_path).batches())), X)
+
+    def test_an_index_in_the_middle(self, tmp_path):
+        frame = pd.DataFrame(X[:, :3], columns=["a", "a.b", "c"])
+        table = pa.Table.from_pandas(frame.set_index("a.b")).select(["a", "a.b", "c"])
+        parquet.write_table(table, tmp_path / "rows.parquet")
+        (found,) = ParquetRows(tmp_path / "rows.parquet").batches()
+        np.testing.assert_array_equal(found, X[:, [0, 2]])
+
+    @pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask's use of pandas
+    @pytest.mark.parametrize("name", [None, "key"])
+    def test_of_dask(self, tmp_path, name):
+        dataframe = pytest.importorskip("dask.dataframe")
+        frame = pd.DataFrame(X, columns=["c0", "c1", "c2", "c3"])
+        frame.index.name = name
+        dataframe.from_pandas(frame, npartitions=3).to_parquet(tmp_path / "many")
+        rows = ParquetRows(tmp_path / "many")
+        assert rows.names == ["c0", "c1", "c2", "c3"]
+        np.testing.assert_array_equal(np.concatenate(list(rows.batches())), X)
+
+
 class TestDetector:
     @pytest.mark.parametrize("resident_bytes", [2**28, 0])
     def test_the_same_scores_as_in_memory(self, path, monkeypatch, resident_bytes):

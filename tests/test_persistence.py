@@ -147,6 +147,7 @@ class TestRefused:
         ("part", "content"),
         [
             ("detector", "SomeoneElses"),
+            ("detector", np.array(["a", "b"])),
             ("parameters", {"command": "true"}),
             ("parameters", 3),
             ("learned", {}),
@@ -161,6 +162,13 @@ class TestRefused:
         tree[part] = content
         write_archive(tmp_path / "other", tree, SAVED_CLASSES)
         with pytest.raises(ArchiveError):
+            GANomalyDetector.load(tmp_path / "other")
+
+    @pytest.mark.parametrize("left_out", [3, "classifier", ["latent_dim"], [[]], [3], {}])
+    def test_what_is_left_out_is_no_code(self, tree, tmp_path, left_out):
+        tree["left_out"] = left_out
+        write_archive(tmp_path / "other", tree, SAVED_CLASSES)
+        with pytest.raises(ArchiveError, match="no code"):
             GANomalyDetector.load(tmp_path / "other")
 
     def test_methods_cannot_be_replaced(self, tree, tmp_path):

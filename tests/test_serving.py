@@ -1,5 +1,6 @@
 """The example that serves an exported detector answers over loopback."""
 
+import contextlib
 import importlib.util
 import json
 import socket
@@ -28,16 +29,13 @@ def detector(rows):
     return GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:100])
 
 
-@pytest.fixture(scope="module")
-def address(detector, tmp_path_factory):
-    path = tmp_path_factory.mktemp("served") / "detector.onnx"
-    to_onnx(detector, path)
+@contextlib.contextmanager
+def served(scorer):
+    """The address at which the example serves a scorer."""
     spec = importlib.util.spec_from_file_location("serve_an_exported_detector", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    config = uvicorn.Config(
-        example.make_app(load_onnx(path)), ws="none", lifespan="off", log_level="error"
-    )
+    config = uvicorn.Config(example.make_app(scorer), ws="none", lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -49,6 +47,14 @@ def address(detector, tmp_path_factory):
         finally:
             server.should_exit = True
             thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(detector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("served") / "detector.onnx"
+    to_onnx(detector, path)
+    with served(load_onnx(path)) as address:
+        yield address
 
 
 def answer(address, body=None):
@@ -68,6 +74,21 @@ def test_scores(address, detector, rows):
     assert status == 200
     np.testing.assert_allclose(found["anomaly_score"], detector.anomaly_score(rows[:20]), atol=1e-5)
     np.testing.assert_array_equal(found["is_anomaly"], detector.predict(rows[:20]) == -1)
+
+
+class OnTheThreshold:
+    """A score that is rounded across the threshold, away from its label."""
+
+    threshold_ = 1.0
+
+    def scores_and_labels(self, X):
+        return np.array([1.0 + 1e-9, 1.0 - 1e-9]), np.array([1, -1])
+
+
+def test_the_label_is_the_models():
+    with served(OnTheThreshold()) as address:
+        _, found = answer(f"{address}/score", b'{"samples": [[0], [0]]}')
+    assert found["is_anomaly"] == [False, True]
 
 
 def test_health(address):

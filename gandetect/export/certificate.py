@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import asdict, dataclass
-from math import prod
+from math import isclose, isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ FORMAT = 1
 TOLERANCE = 1e-5
 # Numbers in a reference batch: 1 MiB as float32.
 _REFERENCE_VALUES = 2**18
+_CHECKSUM = "sha256"
+# What reading a text that is no certificate may raise.
+_DAMAGE = (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError)
+_DTYPES = {np.dtype(code).name for code in "?efd" + np.typecodes["AllInteger"]}
 
 
 class ParityError(ValueError):
@@ -84,8 +89,12 @@ class Certificate:
         Raises
         ------
         ParityError
-            If the difference exceeds 1e-5 or is not a number, or a label is wrong.
+            If the difference exceeds 1e-5 or is not a number, or a label is wrong, or the file
+            gives something else than a score and a label a sample.
         """
+        n = (len(self.X),)
+        if (anomaly_score.shape, label.shape) != (n, n) or anomaly_score.dtype.kind != "f":
+            raise ParityError(f"The exported {self.detector} gives no score and label a sample.")
         difference = self.difference(anomaly_score)
         if not difference <= TOLERANCE:
             raise ParityError(
@@ -106,7 +115,8 @@ class Certificate:
         """As text, arrays in base64."""
         values = asdict(self)
         arrays = {name: _encode(values.pop(name)) for name in ("X", "anomaly_score")}
-        return json.dumps({"format": FORMAT, **values, **arrays})
+        values = {"format": FORMAT, **values, **arrays}
+        return json.dumps({**values, _CHECKSUM: _checksum(values)})
 
     @classmethod
     def from_json(cls, text: str | None, where: str) -> Certificate:
@@ -121,20 +131,18 @@ class Certificate:
             raise ArchiveError(f"{where!r} has no certificate: gandetect did not export it.")
         try:
             values = json.loads(text)
-            if values.pop("format") != FORMAT:
+            found = values.pop(_CHECKSUM, None)
+            if values["format"] != FORMAT:
                 raise ValueError("it has another format")
-            values["input_shape"] = tuple(int(size) for size in values["input_shape"])
-            for name in ("threshold", "unit", "max_difference"):
-                values[name] = float(values[name])
+            if found != _checksum(values):
+                raise ValueError("its checksum is not that of its content")
+            del values["format"]
+            values["input_shape"] = tuple(values["input_shape"])
             for name in ("X", "anomaly_score"):
                 values[name] = _decode(values[name])
             certificate = cls(**values)
-            n = len(certificate.anomaly_score)
-            if n == 0 or certificate.X.shape != (n, *certificate.input_shape):
-                raise ValueError("its arrays do not fit together")
-            if not 1 <= int(certificate.block_size) <= 2**20:
-                raise ValueError("it has no size of blocks")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            _refuse_nonsense(certificate)
+        except _DAMAGE as error:
             raise ArchiveError(f"The certificate of {where!r} is damaged: {error}") from error
         return certificate
 
@@ -193,15 +201,58 @@ def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))  # a name has no byte order
     data = base64.b64encode(array.tobytes()).decode("ascii")
     return {"dtype": array.dtype.name, "shape": array.shape, "data": data}
 
 
 def _decode(value: dict[str, Any]) -> np.ndarray:
-    dtype = np.dtype(value["dtype"])
-    if dtype.kind not in "biuf":
-        raise ValueError(f"an array has dtype {dtype}")
-    return np.frombuffer(base64.b64decode(value["data"], validate=True), dtype).reshape(
-        value["shape"]
-    )
+    if value["dtype"] not in _DTYPES:
+        raise ValueError(f"an array has dtype {value['dtype']!r}")
+    data = base64.b64decode(value["data"], validate=True)
+    return np.frombuffer(data, value["dtype"]).reshape(value["shape"])
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    """It finds what was damaged by accident; whoever wants to deceive can compute it as well."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_nonsense(found: Certificate) -> None:
+    """Raise ValueError for values that `certify` cannot have put there.
+
+    With a unit large enough, or a threshold that is not a number, any file would pass.
+    """
+    shape, names, scores = found.input_shape, found.feature_names, found.anomaly_score
+    if not all(isinstance(text, str) for text in (found.detector, found.gandetect, found.torch)):
+        raise ValueError("its texts are no texts")
+    if not shape or not all(_is_count(size) for size in shape):
+        raise ValueError("it has no shape of samples")
+    if len(scores) == 0 or found.X.shape != (len(scores), *shape):
+        raise ValueError("its arrays do not fit together")
+    if scores.dtype != np.float64 or not (np.isfinite(scores).all() and np.isfinite(found.X).all()):
+        raise ValueError("its samples or scores are no finite numbers")
+    if names is not None and not (
+        isinstance(names, list)
+        and len(names) == prod(shape)
+        and all(isinstance(name, str) for name in names)
+    ):
+        raise ValueError("its names of columns do not fit its samples")
+    if not _is_count(found.block_size) or found.block_size > 2**20:
+        raise ValueError("it has no size of blocks")
+    if not _is_finite(found.threshold):
+        raise ValueError("it has no threshold")
+    # Another numpy may add up a standard deviation in another order.
+    units = (1.0, float(scores.std()))
+    if not _is_finite(found.unit) or not any(isclose(found.unit, unit) for unit in units if unit):
+        raise ValueError("its unit is not that of its scores")
+    if not _is_finite(found.max_difference) or not 0 <= found.max_difference <= TOLERANCE:
+        raise ValueError("its largest difference is none that is accepted")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and isfinite(value)

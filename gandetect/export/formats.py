@@ -212,6 +212,7 @@ def _onnx_run(
     onnxruntime = _require("onnxruntime")
     try:
         session = onnxruntime.InferenceSession(model, providers=list(providers))
+        metadata = session.get_modelmeta().custom_metadata_map
     except Exception as error:  # onnxruntime's errors have no class in common
         raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
 
@@ -219,7 +220,7 @@ def _onnx_run(
         scores, labels = session.run(["anomaly_score", "label"], {"X": X})
         return scores, labels
 
-    return run, session.get_modelmeta().custom_metadata_map
+    return run, metadata
 
 
 def _torch_run(program: ExportedProgram) -> Run:

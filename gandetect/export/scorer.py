@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from gandetect.archive import ArchiveError
 from gandetect.export.certificate import Certificate
 
 # Anomaly scores and labels, (n,) each, of samples (n, *input_shape) in float64.
@@ -39,6 +40,8 @@ class ExportedScorer:
     ------
     ParityError
         If the graph does not give the scores that the certificate promises.
+    ArchiveError
+        If the graph cannot be run on the samples of the certificate.
     """
 
     def __init__(self, run: Run, certificate: Certificate) -> None:
@@ -46,7 +49,14 @@ class ExportedScorer:
         self.certificate = certificate
         self.threshold_ = certificate.threshold
         self.offset_ = -certificate.threshold
-        self.difference = certificate.check(*self._scores_and_labels(certificate.X))
+        try:
+            found = self._in_blocks(certificate.X)
+        except Exception as error:  # the errors of onnxruntime and torch have no class in common
+            raise ArchiveError(
+                f"The exported {certificate.detector} cannot score the samples of its own "
+                f"certificate: {error}"
+            ) from error
+        self.difference = certificate.check(*found)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
         """The detector's anomaly score, larger for worse: see `BaseDetector.anomaly_score`.
@@ -67,7 +77,7 @@ class ExportedScorer:
         TypeError
             If X is not numeric.
         """
-        return self._scores_and_labels(self._checked(X))[0]
+        return self.scores_and_labels(X)[0]
 
     def score_samples(self, X: Any) -> np.ndarray:
         """Minus `anomaly_score`, as scikit-learn has it.
@@ -93,10 +103,24 @@ class ExportedScorer:
         -------
         ndarray of shape (n_samples,), int
         """
-        return self._scores_and_labels(self._checked(X))[1]
+        return self.scores_and_labels(X)[1]
 
-    def _scores_and_labels(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """In blocks: the distances to neighbours take much memory for many samples at once."""
+    def scores_and_labels(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What `anomaly_score` and `predict` give, from one pass.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+        ndarray of shape (n_samples,), int
+        """
+        return self._in_blocks(self._checked(X))
+
+    def _in_blocks(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Not at once: the distances to neighbours take much memory for many samples."""
         size = self.certificate.block_size
         blocks = [
             self._run(X[start : start + size].astype(np.float64))

@@ -1,6 +1,7 @@
 """What certificates accept and refuse, by hand; and certificates that are damaged."""
 
 import dataclasses
+import hashlib
 import json
 
 import numpy as np
@@ -25,6 +26,21 @@ CERTIFICATE = Certificate(
 LABELS = np.array([1, 1, -1])
 
 
+def edited(**changes):
+    """The text with other values, and with the checksum of those."""
+    values = {**json.loads(CERTIFICATE.to_json()), **changes}
+    del values["sha256"]
+    content = json.dumps(values, sort_keys=True).encode()
+    return json.dumps({**values, "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def array(*values):
+    """As JSON has it."""
+    return json.loads(
+        dataclasses.replace(CERTIFICATE, X=np.array(values), anomaly_score=np.zeros(1)).to_json()
+    )["X"]
+
+
 class TestCheck:
     def test_relative_above_the_unit_and_absolute_below(self):
         assert CERTIFICATE.difference(np.array([1e-6, 1.0, 1000.0])) == pytest.approx(1e-6)
@@ -46,6 +62,18 @@ class TestCheck:
     def test_wrong_labels(self):
         with pytest.raises(ParityError, match="labels"):
             CERTIFICATE.check(CERTIFICATE.anomaly_score, np.array([1, -1, -1]))
+
+    @pytest.mark.parametrize(
+        ("scores", "labels"),
+        [
+            (CERTIFICATE.anomaly_score[:, None], LABELS),
+            (CERTIFICATE.anomaly_score, LABELS[:1]),
+            (np.array(["a", "b", "c"]), LABELS),
+        ],
+    )
+    def test_something_else_than_scores_and_labels(self, scores, labels):
+        with pytest.raises(ParityError, match="no score and label"):
+            CERTIFICATE.check(scores, labels)
 
     def test_on_the_threshold_either_label_will_do(self):
         certificate = dataclasses.replace(CERTIFICATE, threshold=1.0)
@@ -79,14 +107,58 @@ class TestText:
             {"anomaly_score": {"dtype": "float64", "shape": [0], "data": ""}},
             {"X": {"dtype": "object", "shape": [1], "data": ""}},
             {"X": {"dtype": "float32", "shape": [3, 2], "data": "AAAA"}},
+            {"X": {"dtype": "float32", "shape": [10**30], "data": "AAAA"}},
             {"X": []},
+            {"X": array([0.0, 1.0], [np.nan, 0.0], [1.0, 1.0])},
+            {"anomaly_score": array(0.0, np.inf, 1.0)},
+            {"threshold": float("nan")},
+            {"threshold": float("inf")},
+            {"threshold": "1.5"},
+            {"unit": 1e30},
+            {"unit": 0.0},
+            {"unit": -1.0},
+            {"unit": float("inf")},
+            {"unit": None},
+            {"max_difference": 5.0},
+            {"max_difference": -1.0},
+            {"max_difference": float("nan")},
+            {"feature_names": 5},
+            {"feature_names": ["a"]},
+            {"feature_names": [1, 2]},
+            {"feature_names": "ab"},
+            {"block_size": "5"},
+            {"block_size": 5.5},
+            {"block_size": True},
+            {"block_size": 2**30},
+            {"input_shape": [2.0]},
+            {"input_shape": []},
+            {"detector": None},
         ],
         ids=str,
     )
     def test_damaged(self, change):
-        text = json.dumps({**json.loads(CERTIFICATE.to_json()), **change})
         with pytest.raises(ArchiveError, match="damaged"):
+            Certificate.from_json(edited(**change), "file")
+
+    @pytest.mark.parametrize("change", [{}, {"unit": float(CERTIFICATE.anomaly_score.std())}])
+    def test_what_may_stand_there(self, change):
+        assert Certificate.from_json(edited(**change), "file").detector == "D"
+
+    def test_an_edit_is_found_by_the_checksum(self):
+        text = CERTIFICATE.to_json().replace("1.5", "1.4")
+        with pytest.raises(ArchiveError, match="checksum"):
             Certificate.from_json(text, "file")
+
+    def test_without_a_checksum(self):
+        values = json.loads(CERTIFICATE.to_json())
+        del values["sha256"]
+        with pytest.raises(ArchiveError, match="checksum"):
+            Certificate.from_json(json.dumps(values), "file")
+
+    def test_another_order_of_bytes(self):
+        certificate = dataclasses.replace(CERTIFICATE, X=CERTIFICATE.X.astype(">f4"))
+        found = Certificate.from_json(certificate.to_json(), "file")
+        np.testing.assert_array_equal(found.X, CERTIFICATE.X)
 
     @pytest.mark.parametrize("text", ["{", "[]", "1", "[" * 100_000])
     def test_no_certificate_at_all(self, text):

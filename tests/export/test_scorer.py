@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gandetect import ArchiveError
 from gandetect.export import ExportedScorer, ParityError
 from gandetect.export.certificate import Certificate
 
@@ -45,6 +46,24 @@ def test_signs():
 def test_a_graph_that_is_not_the_certificates():
     with pytest.raises(ParityError):
         ExportedScorer(lambda x: (run(x)[0] + 1e-3, run(x)[1]), certificate())
+
+
+def test_a_graph_that_cannot_be_run():
+    def fails(x):
+        raise RuntimeError("no such input")
+
+    with pytest.raises(ArchiveError, match="no such input"):
+        ExportedScorer(fails, certificate())
+
+
+def test_scores_and_labels_come_from_one_pass():
+    calls = []
+    scorer = ExportedScorer(lambda x: (calls.append(len(x)), run(x))[1], certificate())
+    calls.clear()
+    scores, labels = scorer.scores_and_labels(X)
+    assert calls == [2, 2, 1]
+    np.testing.assert_array_equal(scores, scorer.anomaly_score(X))
+    np.testing.assert_array_equal(labels, scorer.predict(X))
 
 
 def test_flat_images():
