@@ -193,7 +193,7 @@ class Checkpoint(Callback):
 
     def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
         """Refuse a folder that is not there before training, not after it."""
-        if not Path(self.path).absolute().parent.is_dir():
+        if is_first() and not Path(self.path).absolute().parent.is_dir():
             raise FileNotFoundError(
                 f"Checkpoint cannot write {str(self.path)!r}: there is no such folder."
             )
@@ -205,7 +205,8 @@ class Checkpoint(Callback):
             # All callbacks have then done with the last epoch.
             if run.history and len(run.history) % self.every_n_epochs == 0:
                 self._write(estimator)
-        elif self.resume and Path(self.path).exists():
+        # The others begin with the state of the first process: they may not see its file.
+        elif self.resume and is_first() and Path(self.path).exists():
             self._resume(estimator)
 
     def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
@@ -326,16 +327,17 @@ class TensorBoardLog(Callback):
 
     def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
         """Refuse before training where TensorBoard is missing."""
-        _summary_writer_class()
+        if is_first():
+            _summary_writer_class()
 
     def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
         """Open the event file."""
-        if context.task_name == "fit":
+        if context.task_name == "fit" and is_first():
             self._writer = _summary_writer_class()(str(self.log_dir))
 
     def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
         """Write the losses of the epoch."""
-        if context.task_name != "fit":
+        if context.task_name != "fit" and self._writer is not None:
             *_, record = estimator.current_run().history
             for name, value in record.items():
                 if name != "epoch":

@@ -8,17 +8,25 @@ stay the same everywhere. Without `torchrun` every function here does nothing.
 from __future__ import annotations
 
 import atexit
+import io
 import os
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# How long a process waits for the others before it takes them for dead.
-_PATIENCE = timedelta(seconds=50)
+# The environment variable that says how many seconds a process waits for the others. A process
+# that ends closes its connections, which the others notice at once: the time is for machines that
+# vanish, and must be longer than all that one process does while the others wait.
+PATIENCE_VARIABLE = "GANDETECT_PATIENCE"
+_PATIENCE_SECONDS = 600.0
+
+# In units of the scaler's spread, so that machines which round otherwise still agree.
+_TOLERANCE = 1e-4
 
 
 class ProcessLostError(RuntimeError):
@@ -34,12 +42,26 @@ def join_process_group(device: torch.device) -> None:
     ----------
     device : torch.device
         A CUDA device without a number becomes the one of this process's local rank.
+
+    Raises
+    ------
+    ProcessLostError
+        If not all of them come within the seconds that ``GANDETECT_PATIENCE`` says.
     """
     if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
         return
     if device.type == "cuda" and device.index is None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    patience = _patience()
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    except RuntimeError as error:
+        raise ProcessLostError(
+            f"Process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join "
+            "the others: one of them has ended before its fit, has not come to it within "
+            f"{patience.total_seconds():g} seconds ({PATIENCE_VARIABLE} in the environment), or "
+            "cannot be reached. Its own error says why."
+        ) from error
     atexit.register(dist.destroy_process_group)
 
 
@@ -102,10 +124,22 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 def same_seed(seed: int) -> int:
     """The first process's seed, which all of them initialise their networks with."""
-    seeds = [seed]
-    if n_processes() > 1:
-        _together(lambda: dist.broadcast_object_list(seeds, src=0))
-    return seeds[0]
+    return tree_from_first(seed)
+
+
+def tree_from_first(tree: Any) -> Any:
+    """What the first process holds, whatever it is; tensors arrive on the CPU."""
+    if n_processes() == 1:
+        return tree
+    buffer = io.BytesIO()
+    if rank() == 0:
+        torch.save(tree, buffer)
+    sent = [buffer.getvalue()]
+    _together(lambda: dist.broadcast_object_list(sent, src=0))
+    if rank() == 0:
+        return tree
+    # Pickle, as all that torch.distributed sends: the processes of one fit run one script.
+    return torch.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=False)
 
 
 def any_says(yes: bool) -> bool:
@@ -113,17 +147,35 @@ def any_says(yes: bool) -> bool:
     return bool(averaged(torch.tensor(float(yes))) > 0)
 
 
-def check_same(number: int, what: str) -> None:
-    """Raise ValueError if a number is not the same in every process."""
+def check_same(facts: Callable[[], dict[str, Any]]) -> None:
+    """Raise ValueError if what a fit begins with is not the same in every process.
+
+    Parameters
+    ----------
+    facts : callable
+        Gives numbers, words and arrays by what they are, in the plural; not called where there is
+        one process. Arrays need to be the same but for rounding.
+    """
     if n_processes() == 1:
         return
-    numbers: list[int] = [0] * n_processes()
-    _together(lambda: dist.all_gather_object(numbers, number))
-    if len(set(numbers)) > 1:
-        raise ValueError(
-            f"The processes of one fit must be given the same X and parameters, but their {what} "
-            f"are {numbers}."
-        )
+    own = facts()
+    all_facts: list[dict[str, Any]] = [{}] * n_processes()
+    _together(lambda: dist.all_gather_object(all_facts, own))
+    for what in all_facts[0]:  # the first that differs says why others may
+        values = [there.get(what) for there in all_facts]
+        if not all(_is_same(values[0], value) for value in values):
+            is_array = any(isinstance(value, np.ndarray) for value in values)
+            found = "not" if is_array else f"[{', '.join(map(str, values))}]"
+            raise ValueError(
+                "The processes of one fit must be given the same X and parameters, but their "
+                f"{what} are {found}."
+            )
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a.shape == b.shape and np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
+    return type(a) is type(b) and bool(a == b)
 
 
 def draw_own_random_numbers(epoch: int) -> None:
@@ -169,6 +221,20 @@ def _together(exchange: Callable[[], Any]) -> None:
     except RuntimeError as error:
         raise ProcessLostError(
             f"Process {rank()} of {n_processes()} has lost the others: one of them has ended or "
-            f"does not answer. Its own error says why. With a Checkpoint, start all of them again "
-            "to go on from the last one."
+            "does not answer. Its own error says why. With a Checkpoint, start all of them again "
+            f"to go on from the last one. If one was only slow, set {PATIENCE_VARIABLE} to more "
+            "seconds."
         ) from error
+
+
+def _patience() -> timedelta:
+    """How long a process waits for the others before it takes them for dead."""
+    given = os.environ.get(PATIENCE_VARIABLE)
+    try:
+        seconds = _PATIENCE_SECONDS if given is None else float(given)
+        patience = timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        patience = timedelta(0)
+    if patience <= timedelta(0):
+        raise ValueError(f"{PATIENCE_VARIABLE} must be a number of seconds above 0, got {given!r}.")
+    return patience

@@ -21,6 +21,7 @@ from sklearn.utils import check_scalar
 
 from gandetect.callbacks import Callback
 from gandetect.data import channels_first, channels_restored
+from gandetect.distributed import is_first
 from gandetect.images import pillow_image
 from gandetect.reading import read
 
@@ -106,6 +107,8 @@ class RunFolder(Callback):
         self, estimator: BaseDetector, context: CallbackContext, *, X: Any = None
     ) -> None:
         """Before training, make the folders; before an epoch, remove what an older run left."""
+        if not is_first():  # all processes hold the same, and one of them writes it
+            return
         if context.task_name != "fit":
             # All callbacks have begun by now: a checkpoint has said where training goes on.
             self._remove_after(len(estimator.current_run().history))
@@ -121,6 +124,8 @@ class RunFolder(Callback):
 
     def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
         """After an epoch, write the losses and, every so many, images and the model."""
+        if not is_first():
+            return None
         history = estimator.current_run().history
         if context.task_name == "fit":
             estimator.fitted_so_far().save(Path(self.path, MODELS, "final.safetensors"))

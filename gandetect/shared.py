@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -19,8 +20,15 @@ from gandetect.scaling import Scaler
 from gandetect.scoring import Calibration, Neighbours
 from gandetect.training_report import TrainingReport
 
+if TYPE_CHECKING:
+    from gandetect.data import Source
+
 # What a checkpoint need not agree on: these change nothing about the training.
 _WITHOUT_EFFECT = {"verbose", "device", "score", "contamination"}
+# What the processes of one fit need not agree on: the seed is the first's.
+_OF_EACH_PROCESS = {"verbose", "device", "random_state"}
+# Samples that the processes compare, and how many of their values.
+_N_COMPARED, _MAX_COMPARED_VALUES = 8, 10_000
 
 
 class Learned(BaseEstimator):
@@ -162,6 +170,24 @@ class SharedParameters(Learned):
         kept = {name: parameters[name] for name in parameters if name not in _WITHOUT_EFFECT}
         data = zlib.crc32(self.scaler_.center.tobytes() + self.scaler_.spread.tobytes())
         return f"{type(self).__name__} {self.sample_shape_} {data} {kept}"
+
+    def _common_ground(self, source: Source, n_epochs_before: int) -> dict[str, Any]:
+        """What the processes of one fit must agree on, by what it is called in the plural."""
+        facts: dict[str, Any] = {"classes": type(self).__name__}
+        for name, value in self.get_params(deep=False).items():
+            if name not in _OF_EACH_PROCESS:
+                # Where in memory something stands is each process's own.
+                facts[f"values of {name}"] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+        facts["numbers of samples"] = len(source)
+        facts["shapes of a sample"] = self.sample_shape_
+        facts["numbers of epochs before this fit"] = n_epochs_before
+        if not source.is_lazy:  # an X that augments gives each process samples of its own
+            rows = np.linspace(0, len(source) - 1, _N_COMPARED).astype(int)
+            values = self.scaler_(source.read(np.unique(rows))).flatten().numpy()
+            facts["samples"] = values[:: len(values) // _MAX_COMPARED_VALUES + 1]
+        center, spread = self.scaler_.center, self.scaler_.spread
+        facts["means or ranges of X"] = np.stack([center / spread, np.log(spread)])
+        return facts
 
     def _is_fitted_to_images(self) -> bool:
         return len(self.sample_shape_) > 1

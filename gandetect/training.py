@@ -115,10 +115,18 @@ class TrainingRun:
             _lay_out_as_parameters(optimizer)
         self.history[:] = state["history"]
         self.n_updates, self.seconds = state["n_updates"], state["seconds"]
-        self.extra.update(state["extra"])
+        device = next(self.networks.parameters()).device
+        self.extra.update(_moved(state["extra"], device))
         self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
         self.has_diverged = state["has_diverged"]
         torch.set_rng_state(state["random"])
+
+    def begin_as_first(self) -> None:
+        """Begin with the state of the first process, which may have taken up a checkpoint."""
+        if distributed.n_processes() > 1:
+            state = distributed.tree_from_first(self.state())
+            if distributed.rank() > 0:
+                self.resume(state)
 
     def last_optimizer(self) -> Optimizer:
         """The optimizer that a method names last, which is the one that steps last."""
@@ -173,6 +181,7 @@ def train(
     ConvergenceWarning
         When a loss is not finite; the weights of the last snapshot before it are restored.
     """
+    run.begin_as_first()
     snapshot = _Snapshot(run, is_sound)
     start = time.perf_counter() - run.seconds
     try:
@@ -265,6 +274,17 @@ class _Snapshot:
             ConvergenceWarning,
             stacklevel=6,
         )
+
+
+def _moved(tree: Any, device: torch.device) -> Any:
+    """A tree of data with its tensors on the device: they are stored and sent on the CPU."""
+    if torch.is_tensor(tree):
+        return tree.to(device)
+    if isinstance(tree, dict):
+        return {key: _moved(value, device) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_moved(value, device) for value in tree]
+    return tuple(_moved(value, device) for value in tree) if isinstance(tree, tuple) else tree
 
 
 def _lay_out_as_parameters(optimizer: Optimizer) -> None:

@@ -368,6 +368,15 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match="belongs to"):
             small().set_callbacks(Checkpoint(tmp_path / "run")).fit(rows[:60])
 
+    def test_only_the_first_process_reads_and_writes(self, rows, tmp_path, monkeypatch):
+        checkpoint = Checkpoint(tmp_path / "run")
+        small(epochs=1).set_callbacks(checkpoint).fit(rows[:30])
+        monkeypatch.setenv("RANK", "1")
+        elsewhere = Checkpoint(tmp_path / "not there" / "run")
+        # Of another detector: the first would refuse it.
+        small(epochs=2).set_callbacks(checkpoint, elsewhere).fit(rows[:30])
+        assert len(read_archive(tmp_path / "run")["run"]["history"]) == 1
+
     def test_a_relative_path(self, rows, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         small(epochs=1).set_callbacks(Checkpoint("run")).fit(rows[:30])
@@ -388,6 +397,12 @@ class TestTensorBoardLog:
             written = [(event.step, event.value) for event in events.Scalars(f"loss/{name}")]
             expected = [(record["epoch"], record[name]) for record in detector.history_]
             np.testing.assert_allclose(written, expected, rtol=1e-6)
+
+    def test_only_the_first_process_writes(self, rows, tmp_path, monkeypatch):
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # nor needs it
+        small(epochs=1).set_callbacks(TensorBoardLog(tmp_path / "logs")).fit(rows[:50])
+        assert not (tmp_path / "logs").exists()
 
     def test_without_tensorboard_nothing_is_trained(self, rows, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

@@ -60,7 +60,75 @@ DIFFERENT = """
 import os
 import numpy as np
 from gandetect import GANomalyDetector
-GANomalyDetector(epochs=1).fit(np.eye(8 + 2 * int(os.environ["RANK"]), 4))
+
+is_second = os.environ["RANK"] == "1"
+X = np.random.default_rng(0).normal(size=(60, 4))
+pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8)
+for own_X, parameters in [
+    (X[: 50 if is_second else None], {}),
+    (X[:, : 3 if is_second else None], {}),
+    (X * 3 + 1 if is_second else X, {}),
+    (pixels[::-1] if is_second else pixels, {}),
+    (X, {"epochs": 2 if is_second else 1}),
+    (X, {"learning_rate": 0.1 if is_second else 0.01}),
+]:
+    try:
+        GANomalyDetector(**{"epochs": 1, "n_estimators": 1, **parameters}).fit(own_X)
+    except ValueError as error:
+        print(str(error).partition("but their ")[2])
+# These may differ.
+own = np.random.RandomState(is_second)
+detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=own, verbose=int(is_second))
+print(detector.fit(X * (1 + 1e-9 * is_second)).n_iter_)
+"""
+
+UNEQUAL = """
+import os, sys, warnings
+import numpy as np
+from gandetect import Checkpoint, ExponentialMovingAverage, GANomalyDetector, RunFolder
+
+folder, rank = sys.argv[1], os.environ["RANK"]
+X = np.random.default_rng(0).normal(size=(64, 4))
+
+class Interrupts:
+    def setup(self, estimator, context): pass
+    def teardown(self, estimator, context): pass
+    def on_fit_task_begin(self, estimator, context):
+        if len(estimator.current_run().history) == 2:
+            raise KeyboardInterrupt
+    def on_fit_task_end(self, estimator, context): pass
+
+def fitted(*callbacks):
+    detector = GANomalyDetector(epochs=4, n_estimators=1, random_state=0)
+    return detector.set_callbacks(ExponentialMovingAverage(0.9), *callbacks).fit(X)
+
+def checkpoint():
+    os.makedirs(f"{folder}/{rank}", exist_ok=True)  # as on machines that share no disk
+    return Checkpoint(f"{folder}/{rank}/run")
+
+warnings.simplefilter("ignore")
+fitted(checkpoint(), Interrupts())
+resumed = fitted(checkpoint(), RunFolder(f"{folder}/run-of-{rank}"))
+whole = fitted()
+going_on = GANomalyDetector(epochs=1, n_estimators=1, random_state=0, warm_start=True).fit(X)
+for weight in going_on.networks_.parameters():
+    weight.data *= 1 + int(rank)
+going_on.fit(X)
+np.savez(
+    f"{folder}/{rank}.npz",
+    resumed=resumed.anomaly_score(X),
+    whole=whole.anomaly_score(X),
+    going_on=going_on.anomaly_score(X),
+)
+"""
+
+NEVER_JOINS = """
+import os
+if os.environ["RANK"] == "1":
+    raise SystemExit(9)
+import numpy as np
+from gandetect import GANomalyDetector
+GANomalyDetector(epochs=1).fit(np.eye(8, 4))
 """
 
 
@@ -132,10 +200,37 @@ class TestTwoProcesses:
             assert code == 0, err
             assert out.strip() == "5"
 
-    def test_another_x_in_each_is_refused(self):
-        for code, _, err in finish(start(DIFFERENT)):
-            assert code == 1
-            assert "numbers of samples are [8, 10]" in err
+    def test_another_x_or_other_parameters_in_each_are_refused(self):
+        for code, out, err in finish(start(DIFFERENT)):
+            assert code == 0, err
+            assert out.splitlines() == [
+                "numbers of samples are [60, 50].",
+                "shapes of a sample are [(4,), (3,)].",
+                "means or ranges of X are not.",
+                "samples are not.",
+                "values of epochs are [1, 2].",
+                "values of learning_rate are [0.01, 0.1].",
+                "1",
+            ]
+
+    def test_all_begin_as_the_first_which_alone_writes(self, tmp_path):
+        for code, _, err in finish(start(UNEQUAL, str(tmp_path))):
+            assert code == 0, err
+        first, second = np.load(tmp_path / "0.npz"), np.load(tmp_path / "1.npz")
+        for what in ("resumed", "whole", "going_on"):
+            np.testing.assert_array_equal(first[what], second[what], err_msg=what)
+        # The second draws no noise here, so that nothing else is lost by resuming.
+        np.testing.assert_array_equal(first["resumed"], first["whole"])
+        folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+        assert folders == ["0", "1", "run-of-0"]
+        assert not list((tmp_path / "1").iterdir())
+
+    def test_one_that_never_joins_is_told_of(self, monkeypatch):
+        monkeypatch.setenv("GANDETECT_PATIENCE", "2")
+        (code, _, err), (code_of_other, _, _) = finish(start(NEVER_JOINS))
+        assert (code, code_of_other) == (1, 9)
+        assert "ProcessLostError: Process 0 of 2 could not join the others" in err
+        assert "within 2 seconds (GANDETECT_PATIENCE" in err
 
 
 class TestAlone:
@@ -146,10 +241,19 @@ class TestAlone:
         assert distributed.averaged(values) is values
         assert distributed.from_first(values) is values
         assert distributed.share(values) is values
+        assert distributed.tree_from_first(values) is values
+        distributed.check_same(lambda: pytest.fail("nothing is to be looked at"))
 
     def test_no_group_is_made_without_torchrun(self):
         distributed.join_process_group(torch.device("cpu"))
         assert not torch.distributed.is_initialized()
+
+    @pytest.mark.parametrize("patience", ["soon", "0", "-1", "nan", "inf"])
+    def test_a_patience_that_is_none(self, monkeypatch, patience):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+        monkeypatch.setenv("GANDETECT_PATIENCE", patience)
+        with pytest.raises(ValueError, match="GANDETECT_PATIENCE must be"):
+            distributed.join_process_group(torch.device("cpu"))
 
 
 def test_batch_norm_is_torchs_where_there_is_one_process():

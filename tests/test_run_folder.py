@@ -191,6 +191,12 @@ def test_a_resumed_training_keeps_what_it_wrote(X, tmp_path, order):
     assert (tmp_path / "models" / "epoch_0001.safetensors").stat().st_mtime_ns == first
 
 
+def test_only_the_first_process_writes(X, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    small().set_callbacks(RunFolder(tmp_path / "run", every_n_epochs=1)).fit(X)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("parameters", [{"every_n_epochs": 0}, {"n_images": 0}])
 def test_wrong_parameters(parameters):
     with pytest.raises(ValueError, match=next(iter(parameters))):
