@@ -36,7 +36,7 @@ from gandetect.persistence import PersistenceMixin
 from gandetect.reading import read
 from gandetect.scaling import MATCHING_ACTIVATION, Scaler
 from gandetect.scoring import Calibration, Part, value_of
-from gandetect.thresholds import threshold_at_percentile
+from gandetect.thresholds import check_scores, overflow_as_worst, threshold_at_percentile
 from gandetect.training import TrainingRun, train
 from gandetect.training_report import Beginning, TrainingWarning
 from gandetect.trimming import trimmed
@@ -175,7 +175,6 @@ class BaseDetector(
             source = read(self, X, reset=not go_on)
             if go_on:
                 self._check_same_networks()
-            distributed.check_same(len(source), "numbers of samples")
             self._fit(source, X, y, device, go_on)
         return self
 
@@ -209,11 +208,12 @@ class BaseDetector(
         -------
         ndarray of shape (n_samples,), float64
             With the default `score`, in standard deviations of the training samples' scores.
+            Always finite: 2**126 where the networks' numbers overflow.
         """
         check_is_fitted(self)
         check_score(self)
         source = read(self, X)
-        return self._apply(self._fitted_score_function(), source)
+        return overflow_as_worst(self._apply(self._fitted_score_function(), source))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``: negative for outliers.
@@ -249,7 +249,7 @@ class BaseDetector(
         -------
         ndarray of shape (n_samples,), int
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def transform(self, X: Any) -> np.ndarray:
         """The latent codes of X, those of the members side by side.
@@ -322,12 +322,16 @@ class BaseDetector(
             is_image = self._is_fitted_to_images()
             self.scaler_ = Scaler.fitted(self._scaling(), blocks(source), is_image)
             self.networks_ = self._make_networks()
+        n_before = len(self.history_) if go_on else 0
+        distributed.check_same(partial(self._common_ground, source, n_before))
         self._prepare(source, rows, y, device, go_on)
         nets = self.networks_.to(device)
         data = TrainingData(source, rows, self.scaler_, self.n_members_, self._batch_size(), device)
         history = list(self.history_) if go_on else []
         n_epochs = len(history) + self._n_epochs(data.n_batches)
         optimizers = self._build_optimizers(nets)
+        if not self._is_sound(device):
+            raise ValueError("Scores overflow before any training: divide X by a power of ten.")
         report_rows = self._rows_of_the_report(rows)
         beginning = Beginning.of(
             nets,
@@ -355,6 +359,7 @@ class BaseDetector(
             nets.eval()
             self.__dict__.pop("normal_scores_", None)
             self.__dict__.update(learned())
+            check_scores(self.threshold_)
             if self.training_report_.problems and not self._run.has_diverged:
                 warnings.warn(self.training_report_.message(), TrainingWarning, stacklevel=4)
         finally:
@@ -367,10 +372,8 @@ class BaseDetector(
 
     def _check_same_networks(self) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
-        asked: dict[str, Any] = {
-            "n_estimators": self._n_members(),
-            "latent_dim": self._latent_dim(),
-        }
+        asked: dict[str, Any] = {"n_estimators": self._n_members()}
+        asked["latent_dim"] = self._latent_dim()
         learned: dict[str, Any] = {"n_estimators": self.n_members_, "latent_dim": self.latent_dim_}
         if self.architecture is not None:
             asked["architecture"], learned["architecture"] = self.architecture, self.architecture_
@@ -446,10 +449,10 @@ class BaseDetector(
         make = self.architecture_.bind(self._network_shape(), self.n_members_, activation)
         return nn.ModuleDict(self._build_networks(make)).eval()
 
-    def _adam(self, *modules: nn.Module) -> Optimizer:
-        """Adam with DCGAN's momentum over the weights of these modules."""
+    def _adam(self, *modules: nn.Module, beta_1: float = 0.5) -> Optimizer:
+        """Adam with DCGAN's momentum, or another, over the weights of these modules."""
         parameters = [p for module in modules for p in module.parameters()]
-        return torch.optim.Adam(parameters, self.learning_rate, betas=(0.5, 0.999), fused=True)
+        return torch.optim.Adam(parameters, self.learning_rate, betas=(beta_1, 0.999), fused=True)
 
     def current_run(self) -> TrainingRun:
         """The training under way, for callbacks."""

@@ -14,7 +14,9 @@ from gandetect.parameters import check_score
 from gandetect.reading import read
 from gandetect.thresholds import (
     benjamini_hochberg,
+    check_scores,
     conformal_p_values,
+    overflow_as_worst,
     threshold_at_percentile,
 )
 
@@ -47,9 +49,11 @@ class ConfidenceMixin(InferenceMixin):
         Raises
         ------
         ValueError
-            If `outlier_perc` lies outside [0, 100].
+            If `outlier_perc` lies outside [0, 100], or a sample of X is so far from those of `fit`
+            that its score overflows; the threshold then stays where it was.
         """
         scores = self.anomaly_score(X)
+        check_scores(scores)
         self.threshold_ = threshold_at_percentile(scores, outlier_perc)
         self.threshold_score_ = self._score_definition()
         return self
@@ -108,8 +112,15 @@ class ConfidenceMixin(InferenceMixin):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If a sample of X is so far from those of `fit` that its score overflows.
         """
-        self.normal_scores_ = np.sort(self.anomaly_score(X))
+        scores = self.anomaly_score(X)
+        check_scores(scores)
+        self.normal_scores_ = np.sort(scores)
         self.normal_scores_score_ = self._score_definition()
         return self
 
@@ -175,7 +186,7 @@ class ConfidenceMixin(InferenceMixin):
         def spread(nets: Any, x: Tensor) -> Tensor:
             return self._member_scores(parts_of(nets, x), self.calibration_).std(0)
 
-        return self._apply(spread, read(self, X))
+        return overflow_as_worst(self._apply(spread, read(self, X)))
 
     def _check_threshold(self) -> None:
         """Raise ValueError if what the score is made of was changed after the threshold was set."""

@@ -23,6 +23,10 @@ MATCHING_ACTIVATION = {
 # Standardised values beyond this many spreads grow only by their logarithm: one wild value must
 # not drown a row's other columns, yet a wilder one must still score higher.
 _KNEE = 5.0
+# Scaled values end here, lest squares and products of them overflow in the networks' float32.
+_LIMIT = 1e15
+# Centers and spreads up to which sums of their squares are float64 numbers.
+_LARGEST = 1e151
 # Rows from which medians and quartiles are taken when there are more.
 _MAX_QUANTILE_ROWS = 20_000
 
@@ -38,7 +42,7 @@ class Scaler:
         "robust" does so with the median and the interquartile range; both compress what lies
         beyond 5 spreads to its logarithm. "unit" maps the range of the training data to [0, 1]
         and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
-        holds. "none" changes nothing.
+        holds. "none" changes nothing. Scaled values end at 1e15 on either side.
     center, spread : ndarray of float64
         One a column for rows, one in all for images.
 
@@ -63,33 +67,44 @@ class Scaler:
         blocks : iterable of ndarray
         is_image : bool
             Images share one center and spread, rows have one a column.
+
+        Raises
+        ------
+        ValueError
+            If values are too large for a center and a spread that are finite.
         """
         if kind == "auto":
             kind = "symmetric" if is_image else "standard"
         if kind == "none":
-            for _ in blocks:  # the pass that also looks for values that are not finite
-                pass
+            size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
+            if size > _LIMIT:
+                raise ValueError(
+                    f"X holds values of up to {size:.0e}, and scaling='none' takes up to "
+                    f"{_LIMIT:.0e}: divide X by a power of ten, or choose another scaling."
+                )
             return cls(kind, np.zeros(1), np.ones(1))
-        if kind == "robust":
-            center, spread = _quartiles(blocks, is_image)
-        else:
-            moments = _Moments(is_image)
-            for block in blocks:
-                moments.add(block)
-            if kind == "standard":
-                center, spread = moments.mean, moments.standard_deviation()
-            else:
-                center, spread = moments.range()
-                if kind == "symmetric":
-                    center, spread = center + spread / 2, spread / 2
+        with np.errstate(over="ignore", invalid="ignore"):
+            center, spread = _center_and_spread(kind, blocks, is_image)
+        sound = (np.abs(center) <= _LARGEST) & (spread <= _LARGEST)
+        if not sound.all():
+            where = "The pixels" if is_image else f"Column {int(np.argmin(sound))} of X"
+            raise ValueError(
+                f"{where} cannot be scaled: values are so large that one cannot compute with their "
+                "mean or spread. Divide by a power of ten, take logarithms, or leave out the "
+                "samples that hold them."
+            )
         # A constant column has no spread of its own: it is left in the user's units.
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
         return cls(kind, center, np.where(negligible, 1.0, spread))
 
     def __call__(self, x: np.ndarray) -> Tensor:
         """Scale samples (n, ...) of any numeric dtype to a float32 tensor."""
-        if self.kind == "none":
-            return torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+        with np.errstate(over="ignore"):  # infinity is limited below
+            scaled = x if self.kind == "none" else self._scaled(x)
+            result = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+        return result.clamp(-_LIMIT, _LIMIT)
+
+    def _scaled(self, x: np.ndarray) -> np.ndarray:
         scaled = (x.astype(np.float64) - self._shaped(self.center, x.ndim)) / self._shaped(
             self.spread, x.ndim
         )
@@ -99,19 +114,19 @@ class Scaler:
             if beyond.any():
                 compressed = _KNEE + np.log1p(size[beyond] - _KNEE)
                 scaled[beyond] = np.copysign(compressed, scaled[beyond])
-        return torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
+        return scaled
 
     def of_tensor(self, x: Tensor) -> Tensor:
         """Scale samples (n, ...) in float64 as `__call__` does, in operations that export."""
         if self.kind == "none":
-            return x.float()
+            return x.float().clamp(-_LIMIT, _LIMIT)
         center, spread = self._as_tensors(x)
         x = (x - center) / spread
         if self.kind in ("standard", "robust"):
             beyond = x.abs() - _KNEE
             compressed = x.sign() * (_KNEE + beyond.clamp(min=0).log1p())
             x = torch.where(beyond > 0, compressed, x)
-        return x.float()
+        return x.float().clamp(-_LIMIT, _LIMIT)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Back to the user's units: (..., *sample shape) on any device, differentiable."""
@@ -133,6 +148,21 @@ class Scaler:
     @staticmethod
     def _shaped(values: np.ndarray, n_dimensions: int) -> np.ndarray:
         return values if n_dimensions == 2 else values.reshape(-1, *[1] * (n_dimensions - 1))
+
+
+def _center_and_spread(
+    kind: str, blocks: Iterable[np.ndarray], is_image: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the kind subtracts, and what it divides by; not finite where X is too large."""
+    if kind == "robust":
+        return _quartiles(blocks, is_image)
+    moments = _Moments(is_image)
+    for block in blocks:
+        moments.add(block)
+    if kind == "standard":
+        return moments.mean, moments.standard_deviation()
+    low, width = moments.range()
+    return (low + width / 2, width / 2) if kind == "symmetric" else (low, width)
 
 
 class _Moments:

@@ -9,6 +9,24 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
+# The score of a sample so far from all others that the networks' numbers overflow: a number that
+# float32 has as well, in which exported graphs may keep it.
+WORST_SCORE = 2.0**126
+
+
+def overflow_as_worst(anomaly_scores: np.ndarray) -> np.ndarray:
+    """The scores, with `WORST_SCORE` for those that are not finite."""
+    return np.where(np.abs(anomaly_scores) < WORST_SCORE, anomaly_scores, WORST_SCORE)
+
+
+def check_scores(anomaly_scores: ArrayLike) -> None:
+    """Raise ValueError if a score stands for an overflow: thresholds are not set by such."""
+    if not (np.abs(anomaly_scores) < WORST_SCORE).all():
+        raise ValueError(
+            "Scores of X are not finite, and no threshold can be set by them: leave out samples "
+            "with values far from all others, or divide X by a power of ten before fit."
+        )
+
 
 def threshold_at_percentile(
     anomaly_scores: np.ndarray,

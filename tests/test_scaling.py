@@ -112,6 +112,55 @@ class TestDegenerate:
         assert torch.isfinite(scaled).all()
         assert scaled.std() > 0.1
 
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("size", [1e160, 1e181, 1e300, 1e308])
+    def test_what_is_too_large_is_refused(self, kind, size):
+        X = np.random.default_rng(0).uniform(-1, 1, size=(20, 3)) * [1, size, 1]
+        with pytest.raises(ValueError, match=r"power of ten") as caught:
+            fitted(kind, X, 3)
+        assert kind == "none" or "Column 1 of X" in str(caught.value)
+
+    @pytest.mark.parametrize("kind", ["standard", "robust", "unit", "symmetric"])
+    def test_images_that_are_too_bright_are_refused(self, kind):
+        with pytest.raises(ValueError, match="The pixels cannot be scaled"):
+            fitted(kind, 1e308 * np.random.default_rng(0).uniform(-1, 1, size=(6, 1, 4, 5)), 2)
+
+    def test_none_takes_what_the_networks_take(self):
+        X = np.array([[-1e15], [1e15]])
+        np.testing.assert_array_equal(fitted("none", X)(X), X.astype(np.float32))
+        assert fitted("none", np.array([[0], [255]], dtype=np.uint8)).kind == "none"
+        assert fitted("none", np.array([[True], [False]])).kind == "none"
+
+
+class TestLimit:
+    VALUES = (1e14, 1e16, 1e30, 3e38, 1e39, 1e154, 1.79e308)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("spread", [1e-300, 1e-3, 1.0])
+    @pytest.mark.parametrize("n_dimensions", [2, 4])
+    def test_every_finite_value_stays_finite(self, kind, spread, n_dimensions):
+        scaler = Scaler(kind, np.full(1, -0.5), np.full(1, spread))
+        X = np.array([*self.VALUES, 0.0, *(-x for x in self.VALUES)])
+        X = X.reshape(-1, *[1] * (n_dimensions - 1))
+        scaled = scaler(X)
+        assert scaled.isfinite().all()
+        # Samples are no less outlying than ones nearer by.
+        assert (scaled[:7].flatten().diff() >= 0).all()
+        # A square is what a score may take of them.
+        assert scaled.square().isfinite().all()
+        np.testing.assert_allclose(scaled, scaler.of_tensor(torch.from_numpy(X)), rtol=1e-6)
+
+    @pytest.mark.parametrize("kind", ["unit", "symmetric", "none"])
+    def test_what_lies_below_keeps_its_bits(self, kind):
+        X = np.array([[1.7], [-4e14], [1e15]])
+        scaled = Scaler(kind, np.zeros(1), np.ones(1))(X)
+        np.testing.assert_array_equal(scaled, X.astype(np.float32))
+
+    def test_x_is_not_written_to(self):
+        X = np.array([[1e30]], dtype=np.float32)
+        assert Scaler("none", np.zeros(1), np.ones(1))(X) == 1e15
+        assert X.item() == np.float32(1e30)
+
 
 class TestTails:
     @pytest.mark.parametrize("kind", ["standard", "robust"])

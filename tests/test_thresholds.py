@@ -4,10 +4,28 @@ import numpy as np
 import pytest
 
 from gandetect.thresholds import (
+    WORST_SCORE,
     benjamini_hochberg,
+    check_scores,
     conformal_p_values,
+    overflow_as_worst,
     threshold_at_percentile,
 )
+
+
+def test_what_overflows_is_the_worst():
+    scores = np.array([np.nan, 1e37, np.inf, -2.5, -np.inf])
+    expected = [WORST_SCORE, 1e37, WORST_SCORE, -2.5, WORST_SCORE]
+    assert overflow_as_worst(scores).tolist() == expected
+    assert np.float32(WORST_SCORE) == WORST_SCORE
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, WORST_SCORE])
+def test_no_threshold_is_set_by_what_overflows(bad):
+    check_scores(np.array([-1.0, 1e37]))
+    for scores in (bad, np.array([0.0, bad, 1.0])):
+        with pytest.raises(ValueError, match="not finite"):
+            check_scores(scores)
 
 
 @pytest.mark.parametrize("percentage", [0, 1, 7, 10, 29, 50, 58, 99, 100])

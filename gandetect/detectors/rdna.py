@@ -44,6 +44,8 @@ _WARM_UP = 0.2
 _SMOOTHED = 21
 # Share of a row's cells, the most anomalous ones, that its score is the mean of.
 _TOP_CELLS = 0.2
+# How far from 0 scaled images are known, to networks that learn from -1 or 0 to 1.
+_KNOWN = 3.0
 # Epochs to train where only the clock decides.
 _UNTIL_STOPPED = 100_000
 
@@ -441,8 +443,7 @@ class RDNADetector(BaseDetector):
         return x_hat, nets.discriminant(x, x_hat, (x - x_hat).abs())
 
     def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        probability, difference = self._seen(nets, self._resized(x))
-        located = _located(probability, difference)
+        located, probability, difference = self._seen(nets, self._resized(x))
         if self._is_fitted_to_images():
             return {
                 "map": _largest_smoothed(located),
@@ -456,13 +457,19 @@ class RDNADetector(BaseDetector):
             "reconstruction": difference.mean(-1),
         }
 
-    def _seen(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """For each cell (K, B, d) or pixel (K, B, H, W), the probability and the difference."""
-        x_hat, logits = self._restored_and_judged(nets, x)
-        difference = (x - x_hat).abs()
-        if self._is_fitted_to_images():
-            difference = difference.mean(dim=2)
-        return torch.sigmoid(logits), difference
+    def _seen(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For each cell (K, B, d) or pixel (K, B, H, W): map, probability and difference."""
+        is_image = self._is_fitted_to_images()
+        # The networks know nothing of values far from all images: these are anomalies as such.
+        has_range = is_image and self.scaler_.kind in ("unit", "symmetric")
+        known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
+        x_hat, logits = self._restored_and_judged(nets, known)
+        probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
+        if not is_image:
+            return probability.square() * difference, probability, difference
+        difference = difference.mean(dim=2)
+        excess = (x - known).abs().mean(dim=2)
+        return probability.square() * difference + excess, probability, difference + excess
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:
         return value_of(parts["discriminant"])
@@ -478,15 +485,10 @@ class RDNADetector(BaseDetector):
         return enlarged.unflatten(0, x.shape[:2])
 
     def _anomaly_map(self, nets: Any, x: Tensor) -> Tensor:
-        located = _located(*self._seen(nets, self._resized(x)))
+        located, *_ = self._seen(nets, self._resized(x))
         if located.shape[2:] in (x.shape[2:], x.shape[3:]):
             return located
         return F.interpolate(located, x.shape[3:], mode="bilinear")
-
-
-def _located(probability: Tensor, difference: Tensor) -> Tensor:
-    """Where both say that something is wrong: the discriminant smooths, the difference is sharp."""
-    return probability.square() * difference
 
 
 def _largest_smoothed(maps: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gandetect.base import BaseDetector
+from gandetect.thresholds import WORST_SCORE
 
 
 class ScoringGraph(nn.Module):
@@ -53,5 +54,6 @@ class ScoringGraph(nn.Module):
         x = self.scaler.of_tensor(X.reshape(X.shape[0], *self.sample_shape))
         x = x.unsqueeze(0).expand(self.n_members, -1, *self.sample_shape)
         score = self.score_of(self.networks, x)
-        # A score that is not a number compares as false, and must not pass for an inlier's.
+        # A score that is not a number compares as false: it is the worst, as in the detector.
+        score = torch.where(score.abs() < WORST_SCORE, score, WORST_SCORE)
         return score, torch.where(score <= self.threshold, 1, -1)

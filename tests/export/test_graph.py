@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from gandetect import ConvNet, GANomalyDetector
+from gandetect import AdversarialVAEDetector, ConvNet, GANomalyDetector
 from gandetect.export.graph import ScoringGraph
+from gandetect.thresholds import WORST_SCORE
 
 
 def run(detector, X):
@@ -51,6 +52,29 @@ def test_own_codes_are_passed_over(rows):
         np.testing.assert_allclose(
             run(detector, rows[:n])[0], detector.anomaly_score(rows[:n]), rtol=1e-5, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("scaling", ["standard", "robust", "unit", "symmetric", "none"])
+def test_values_beyond_float32(rows, scaling):
+    X = rows[:80]
+    detector = GANomalyDetector(epochs=1, n_estimators=1, scaling=scaling, random_state=0).fit(X)
+    X = X[:5] * np.array([[1e14], [1e30], [1e39], [1e181], [1e307]])
+    scores, labels = run(detector, X)
+    np.testing.assert_allclose(scores, detector.anomaly_score(X), rtol=1e-5)
+    assert labels.tolist() == detector.predict(X).tolist() == [-1] * 5
+
+
+def test_an_overflow_is_the_worst(images):
+    """Far from its samples the spread of a VAE's code is an exponential beyond float32."""
+    detector = AdversarialVAEDetector(
+        epochs=1, n_estimators=1, architecture=ConvNet(n_filters=2), random_state=0, score="prior"
+    )
+    detector.fit(images[:20])
+    X = images[:2] * [[[[1.0]]], [[[1e30]]]]
+    scores, labels = run(detector, X)
+    assert scores[0] != WORST_SCORE
+    assert scores[1] == detector.anomaly_score(X)[1] == WORST_SCORE
+    assert labels[1] == detector.predict(X)[1] == -1
 
 
 def test_what_is_not_a_number_is_no_inlier(fitted_to_rows, rows):
