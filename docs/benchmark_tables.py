@@ -25,6 +25,8 @@ TITLES = {
     "alocc_along": "ALOCC on MNIST, digit 2 the inlier, along the training.",
     "adversarial": "Attacks on classifiers: means over attacks and seeds.",
     "industrial": "Defects on images.",
+    "scale": "Throughput, growth of memory in MB, and the power of n that the time grows with.",
+    "processes": "Two processes against one with the same batches.",
 }
 # The function of a benchmark that averages the runs of a file; other files stand as they are.
 _OWN_FILE = (
