@@ -372,8 +372,10 @@ class BaseDetector(
 
     def _check_same_networks(self) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
-        asked: dict[str, Any] = {"n_estimators": self._n_members()}
-        asked["latent_dim"] = self._latent_dim()
+        asked: dict[str, Any] = {
+            "n_estimators": self._n_members(),
+            "latent_dim": self._latent_dim(),
+        }
         learned: dict[str, Any] = {"n_estimators": self.n_members_, "latent_dim": self.latent_dim_}
         if self.architecture is not None:
             asked["architecture"], learned["architecture"] = self.architecture, self.architecture_

@@ -121,7 +121,7 @@ roc_auc_scorer = AnomalyScorer(roc_auc_score)
 average_precision_scorer = AnomalyScorer(average_precision_score)
 
 
-def is_anomalous(y: ArrayLike, anomaly_label: Any = None) -> Mask:
+def is_anomalous(y: ArrayLike | None, anomaly_label: Any = None) -> Mask:
     """Say which samples are anomalies, or refuse when that would be a guess."""
     y = np.asarray(column_or_1d(y))
     assert_all_finite(y, input_name="y")

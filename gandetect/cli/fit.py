@@ -243,7 +243,7 @@ def _callbacks(options: Namespace) -> list[Any]:
         callbacks.append(Checkpoint(path, every_n_epochs=every, resume=options.resume))
     elif options.resume or options.checkpoint_every:
         raise UsageError("--resume and --checkpoint-every need --checkpoint-dir")
-    if options.log_dir and is_first():
+    if options.log_dir:
         callbacks.append(TensorBoardLog(Path(options.log_dir).expanduser()))
     return callbacks
 

@@ -36,7 +36,7 @@ class ScoreDisplay(Display, ABC):
         cls,
         estimator: Any,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None,
         *,
         anomaly_label: Any = None,
         name: str | None = None,
@@ -70,13 +70,13 @@ class ScoreDisplay(Display, ABC):
             If labels are missing or leave open what is an anomaly, or the detector's threshold
             was set with another score.
         """
-        scores, threshold, name = judged(estimator, X, name)
+        scores = scores_of(estimator, X)
         return cls.from_predictions(
             y,
             scores,
-            threshold=threshold,
+            threshold=_threshold(estimator, X, scores),
             anomaly_label=anomaly_label,
-            name=name,
+            name=type(_last_step(estimator)).__name__ if name is None else name,
             ax=ax,
             **plot_options,
         )
@@ -84,7 +84,7 @@ class ScoreDisplay(Display, ABC):
     @classmethod
     def from_predictions(
         cls,
-        y_true: ArrayLike,
+        y_true: ArrayLike | None,
         anomaly_score: ArrayLike,
         *,
         threshold: float | None = None,
@@ -148,15 +148,6 @@ def checked_scores(anomaly_score: ArrayLike) -> NDArray[np.float64]:
     scores = column_or_1d(anomaly_score, dtype=np.float64)
     assert_all_finite(scores, input_name="anomaly_score")
     return np.asarray(scores)
-
-
-def judged(
-    estimator: Any, X: Any, name: str | None
-) -> tuple[NDArray[np.float64], float | None, str]:
-    """What a detector says of X: the scores, its threshold, and its name unless one is given."""
-    scores = scores_of(estimator, X)
-    name = type(_last_step(estimator)).__name__ if name is None else name
-    return scores, _threshold(estimator, X, scores), name
 
 
 def _last_step(estimator: Any) -> Any:

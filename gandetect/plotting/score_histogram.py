@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gandetect.plotting.score_display import ScoreDisplay, checked_scores, judged
+from gandetect.plotting.score_display import ScoreDisplay, checked_scores
 from gandetect.plotting.style import (
     BLACK,
     BLUE,
@@ -106,15 +106,8 @@ class ScoreHistogramDisplay(ScoreDisplay):
             If labels leave open what is an anomaly, or the detector's threshold was set with
             another score.
         """
-        scores, threshold, name = judged(estimator, X, name)
-        return cls.from_predictions(
-            y,
-            scores,
-            threshold=threshold,
-            anomaly_label=anomaly_label,
-            name=name,
-            ax=ax,
-            **plot_options,
+        return super().from_estimator(
+            estimator, X, y, anomaly_label=anomaly_label, name=name, ax=ax, **plot_options
         )
 
     @classmethod
