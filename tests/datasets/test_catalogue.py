@@ -95,7 +95,7 @@ def test_an_interrupted_download_is_completed(entry, tmp_path):
     assert all((folder / remote.name).read_bytes() == EMPTY_IDX for remote in entry.remote)
 
 
-@pytest.mark.parametrize("content", [b"", b"x", EMPTY_IDX[:-4]])
+@pytest.mark.parametrize("content", [b"", b"x", EMPTY_IDX[:-4]], ids=["empty", "text", "cut off"])
 def test_a_damaged_file_is_told_and_left(entry, tmp_path, content):
     path = tmp_path / entry.folder / entry.remote[1].name
     path.parent.mkdir()
