@@ -409,9 +409,9 @@ class BaseDetector(
             "stop_reason_": self._run.stop_reason,
         }
         fits = self._that_fit(source, rows)
-        neighbours = None
-        if self._weights().get("neighbours"):
-            neighbours = learned["neighbours_"] = self._neighbours(source, rows[fits])
+        neighbours = self._neighbours(source, rows[fits])
+        if neighbours:
+            learned["neighbours_"] = neighbours
         parts_of = self._parts_function(neighbours)
         parts = self._parts(parts_of, source, rows)
         fitting = {name: values[:, fits] for name, values in parts.items()}

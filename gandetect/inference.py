@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class InferenceMixin(SharedParameters):
     """What a detector does with networks that it does not train."""
 
     # The parts of the score and their weights in the default score, of rows and of images: those
-    # that `_score_parts` returns, and "neighbours" where a method has codes worth comparing.
+    # that `_score_parts` returns, and the distances to "neighbours" and "sample_neighbours".
     part_weights: ClassVar[dict[str, tuple[float, float]]]
     # The method's own parameters that say how the score is computed.
     score_parameters: ClassVar[tuple[str, ...]] = ()
@@ -129,30 +130,43 @@ class InferenceMixin(SharedParameters):
         codes = self._apply(lambda nets, x: self._encode(nets, x).transpose(0, 1), source, rows)
         return torch.from_numpy(codes)
 
-    def _neighbours(self, source: Source, rows: np.ndarray) -> Neighbours:
-        """Codes of training rows to measure distances to."""
-        codes = self._codes(source, thinned(rows, _MAX_REFERENCES))
-        return Neighbours(codes.permute(1, 0, 2).contiguous())
+    def _neighbour_parts(self) -> list[str]:
+        """The parts of the score that are distances to training samples."""
+        return [name for name in _POINTS if self._weights().get(name)]
 
-    def _parts_function(self, neighbours: Neighbours | None) -> PartsFunction:
-        """The method's parts, and the distance to neighbours where the score has it."""
-        if not self._weights().get("neighbours"):
+    def _neighbours(self, source: Source, rows: np.ndarray) -> dict[str, Neighbours]:
+        """What the score measures distances to, of some training samples, by the part."""
+        rows = thinned(rows, _MAX_REFERENCES)
+        found = {}
+        for name in self._neighbour_parts():
+            points = partial(_POINTS[name], self)
+            values = self._apply(lambda nets, x: points(nets, x).transpose(0, 1), source, rows)
+            found[name] = Neighbours.of(torch.from_numpy(values).transpose(0, 1).contiguous())
+        return found
+
+    def _parts_function(self, neighbours: Mapping[str, Neighbours]) -> PartsFunction:
+        """The method's parts, and the distances to neighbours where the score has them."""
+        wanted = self._neighbour_parts()
+        if not wanted:
             return self._score_parts
-        if neighbours is None:
+        if not set(wanted) <= set(neighbours):
             raise ValueError(
-                "The detector was fitted without 'neighbours' in its score: fit it again with "
-                f"score={self.chosen_score!r}."
+                f"The detector was fitted without {sorted(set(wanted) - set(neighbours))} in its "
+                f"score: fit it again with score={self.chosen_score!r}."
             )
 
         def parts_of(nets: Any, x: Tensor) -> dict[str, Part]:
-            distance = neighbours.distance(self._encode(nets, x))
-            return {**self._score_parts(nets, x), "neighbours": distance}
+            parts = self._score_parts(nets, x)
+            for name in wanted:
+                distance = neighbours[name].distance(_POINTS[name](self, nets, x))
+                parts[name] = distance.expand(len(x), -1)
+            return parts
 
         return parts_of
 
     def _fitted_parts_function(self) -> PartsFunction:
         """The parts of the score, with the neighbours that were learned."""
-        return self._parts_function(getattr(self, "neighbours_", None))
+        return self._parts_function(getattr(self, "neighbours_", {}))
 
     def _fitted_score_function(self) -> Callable[[Any, Tensor], Tensor]:
         """The function of networks and a scaled batch (K, B, ...) that gives its scores (B,)."""
@@ -202,6 +216,19 @@ class InferenceMixin(SharedParameters):
                 x = x.expand(self.n_members_, *x.shape)
                 results.append(function(nets, x)[:n_real].cpu())
         return torch.cat(results).numpy()
+
+
+def _codes_of(detector: InferenceMixin, nets: Any, x: Tensor) -> Tensor:
+    return detector._encode(nets, x)
+
+
+def _samples_of(detector: InferenceMixin, nets: Any, x: Tensor) -> Tensor:
+    """Scaled samples, which are the same for all members: (1, B, n_values)."""
+    return x[:1].flatten(2)
+
+
+# What each of these parts of a score measures distances between.
+_POINTS = {"neighbours": _codes_of, "sample_neighbours": _samples_of}
 
 
 def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:

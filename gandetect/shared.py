@@ -45,8 +45,8 @@ class Learned(BaseEstimator):
         What `architecture` came to.
     calibration_ : Calibration
         Mean and spread of the score's parts on training samples.
-    neighbours_ : Neighbours
-        Training codes, if the score has a distance to them.
+    neighbours_ : dict of str to Neighbours
+        Codes of training samples, and these themselves, as far as the score has a distance to them.
     threshold_ : float
         The anomaly score above which a sample is flagged.
     threshold_score_ : dict
@@ -81,7 +81,7 @@ class Learned(BaseEstimator):
     latent_dim_: int
     architecture_: Architecture
     calibration_: Calibration
-    neighbours_: Neighbours
+    neighbours_: dict[str, Neighbours]
     threshold_: float
     threshold_score_: dict[str, Any]
     normal_scores_: np.ndarray

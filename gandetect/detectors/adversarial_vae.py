@@ -218,6 +218,7 @@ class AdversarialVAEDetector(DefendingDetector):
         "reconstruction": (1.0, 1.0),
         "prior": (0.0, 0.0),
         "neighbours": (2.0, 3.0),
+        "sample_neighbours": (3.0, 0.0),
     }
     # Where there is a classifier, of rows and of images: the default weights, the updates that
     # epochs="auto" stands for, and what noise_std="auto" does.

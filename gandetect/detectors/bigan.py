@@ -162,6 +162,7 @@ class BiGANDetector(BaseDetector):
         "discriminator_cross_entropy": (0.0, 0.0),
         "latent": (0.0, 1.0),
         "neighbours": (1.0, 2.5),
+        "sample_neighbours": (2.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
 
@@ -295,6 +296,7 @@ class BiGANDetector(BaseDetector):
             f"discriminator_{self.discriminator_score}": published * (1 - self.alpha),
             "latent": weights["latent"],
             "neighbours": weights["neighbours"],
+            "sample_neighbours": weights["sample_neighbours"],
         }
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:

@@ -136,6 +136,7 @@ class GANomalyDetector(BaseDetector):
         "feature": (0.0, 0.0),
         "discriminator": (0.0, 0.0),
         "neighbours": (0.0, 1.0),
+        "sample_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
 

@@ -40,8 +40,8 @@ _PIXELS_A_BATCH = 2**15
 # Share of the training over which the adversarial losses grow to their full weight.
 _WARM_UP = 0.2
 # Side of the square over which a map is averaged before its maximum is taken, in 256ths of the
-# image's longer side (DRAEM: 21 at 256).
-_SMOOTHED = 21
+# image's longer side: about half of DRAEM's 21, in which small defects drown.
+_SMOOTHED = 11
 # Share of a row's cells, the most anomalous ones, that its score is the mean of.
 _TOP_CELLS = 0.2
 # How far from 0 scaled images are known, to networks that learn from -1 or 0 to 1.
@@ -82,7 +82,7 @@ class RDNADetector(BaseDetector):
         raise the first for small defects, lower the second for large ones.
     augment : bool, default=True
         Whether tones, contrast and levels of the content are varied.
-    adversarial_weight : float, default=0.01
+    adversarial_weight : float, default=0.001
         Of the two adversarial losses, after a warm-up. With 0 no discriminator is built.
     similarity_weight : float, default=1.0
         Of the structural dissimilarity of images beside the squared error.
@@ -119,12 +119,12 @@ class RDNADetector(BaseDetector):
 
     Notes
     -----
-    The map is the difference to the reconstruction times the squared probability. The parts of the
-    score of images are the largest values, smoothed, of it ("map"), of the probability
+    The map is the squared probability times the root of the difference to the reconstruction. The
+    parts of the score of images are the largest values, smoothed, of it ("map"), of the probability
     ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
-    difference; and "neighbours". The default of images is the map; of rows the other three,
-    weighted 0.5, 1 and 2.
+    difference; and "neighbours" and "sample_neighbours". The default of images is the map; of rows
+    the other four, weighted 0.5, 1, 2 and 3.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
     ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
@@ -172,7 +172,7 @@ class RDNADetector(BaseDetector):
     opacity: tuple[float, float] = (0.1, 1.0)
     mask_scales: tuple[int, int] = (0, 5)
     augment: bool = True
-    adversarial_weight: float = 0.01
+    adversarial_weight: float = 0.001
     similarity_weight: float = 1.0
     focal_weight: float = 1.0
     focal_gamma: float = 2.0
@@ -185,6 +185,7 @@ class RDNADetector(BaseDetector):
         "discriminant": (0.5, 0.0),
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
+        "sample_neighbours": (3.0, 0.0),
     }
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
@@ -466,10 +467,11 @@ class RDNADetector(BaseDetector):
         x_hat, logits = self._restored_and_judged(nets, known)
         probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
         if not is_image:
-            return probability.square() * difference, probability, difference
+            return probability.square() * difference.sqrt(), probability, difference
         difference = difference.mean(dim=2)
         excess = (x - known).abs().mean(dim=2)
-        return probability.square() * difference + excess, probability, difference + excess
+        located = probability.square() * difference.sqrt() + excess
+        return located, probability, difference + excess
 
     def _paper_score(self, parts: dict[str, Any]) -> Tensor:
         return value_of(parts["discriminant"])
