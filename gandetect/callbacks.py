@@ -224,18 +224,19 @@ class Checkpoint(Callback):
     def _resume(self, estimator: BaseDetector) -> None:
         state = read_archive(self.path)
         run = estimator.current_run()
-        is_ours = state.get("fingerprint") == estimator.fingerprint()
-        if not is_ours or state["run"]["n_samples"] != run.n_samples:
-            raise ValueError(
-                f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
-                "or another X. Delete it, or pass resume=False to overwrite it."
-            )
         try:
-            run.resume(state["run"])
+            is_ours = state["fingerprint"] == estimator.fingerprint()
+            if is_ours and state["run"]["n_samples"] == run.n_samples:
+                run.resume(state["run"])
+                return
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise ArchiveError(
                 f"The checkpoint {str(self.path)!r} does not hold a whole training: {error}"
             ) from error
+        raise ValueError(
+            f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
+            "or another X. Delete it, or pass resume=False to overwrite it."
+        )
 
 
 class ExponentialMovingAverage(Callback):

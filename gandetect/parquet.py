@@ -193,11 +193,15 @@ def _files(folder: Path) -> list[Path]:
 
 def _columns(file: Any) -> dict[int, Any]:
     """The fields of a file by their places, without those that pandas' metadata call its index."""
-    schema = file.schema_arrow
-    index = (schema.pandas_metadata or {}).get("index_columns", [])
+    index = index_columns(file.schema_arrow)
+    return {i: field for i, field in enumerate(file.schema_arrow) if field.name not in index}
+
+
+def index_columns(schema: Any) -> list[str]:
+    """Names of the columns that pandas' metadata in an Arrow schema call its index."""
+    entries = (schema.pandas_metadata or {}).get("index_columns", [])
     # A range is an index without a column, and stands there as a dict.
-    names = [entry for entry in index if isinstance(entry, str)]
-    return {i: field for i, field in enumerate(schema) if field.name not in names}
+    return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _groups_from(file: Any, start: int) -> tuple[list[int], int]:

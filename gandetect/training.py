@@ -108,17 +108,19 @@ class TrainingRun:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave, to the same bits."""
+        """Continue from what `state` gave, to the same bits; whatever else it holds raises."""
+        if not all(isinstance(value, float | int) for r in state["history"] for value in r.values()):
+            raise TypeError("its history is not one of numbers")
         self.networks.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             _lay_out_as_parameters(optimizer)
         self.history[:] = state["history"]
-        self.n_updates, self.seconds = state["n_updates"], state["seconds"]
+        self.n_updates, self.seconds = int(state["n_updates"]), float(state["seconds"])
         device = next(self.networks.parameters()).device
         self.extra.update(_moved(state["extra"], device))
-        self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
-        self.has_diverged = state["has_diverged"]
+        self.is_done, self.stop_reason = bool(state["is_done"]), str(state["stop_reason"])
+        self.has_diverged = bool(state["has_diverged"])
         torch.set_rng_state(state["random"])
 
     def begin_as_first(self) -> None:

@@ -415,7 +415,10 @@ class TestTensorBoardLog:
 class TestDamagedCheckpoints:
     """Whole files whose content is no training: the checksum is right."""
 
-    @pytest.mark.parametrize("part", ["networks", "optimizers", "random", "history", "moments"])
+    @pytest.mark.parametrize(
+        "part",
+        ["networks", "optimizers", "random", "history", "n_updates", "records", "moments", "run"],
+    )
     def test_refused(self, rows, tmp_path, part):
         X, path = rows[:30], tmp_path / "checkpoint"
         small(epochs=1).set_callbacks(Checkpoint(path)).fit(X)
@@ -424,8 +427,12 @@ class TestDamagedCheckpoints:
         if part == "moments":  # of another shape: a fused step would write beyond it
             for state in run["optimizers"]["generator"]["state"].values():
                 state["exp_avg"] = torch.zeros(1)
+        elif part == "records":
+            run["history"] = [{"epoch": 1, "generator": "low"}]
+        elif part == "run":
+            tree["run"] = 3
         else:
-            run[part] = 3
+            run[part] = None if part == "n_updates" else 3
         write_archive(path, tree)
         with pytest.raises(ArchiveError, match="whole training"):
             small(epochs=1).set_callbacks(Checkpoint(path)).fit(X)

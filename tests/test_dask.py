@@ -64,8 +64,8 @@ class TestWeight:
     def test_fitted_is_weights_and_references_and_little_else(self, Detector, make, rows):
         detector = make(Detector, epochs=1).fit(rows)
         tensors = [*detector.networks_.state_dict().values()]
-        if hasattr(detector, "neighbours_"):
-            tensors.append(detector.neighbours_.codes)
+        for neighbours in getattr(detector, "neighbours_", {}).values():
+            tensors += [neighbours.points, neighbours.spreads]
         n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         assert len(pickle.dumps(detector)) < n_bytes + 30_000
 

@@ -6,6 +6,7 @@ import torch
 
 from gandetect import GANomalyDetector
 from gandetect.inference import block_size, thinned
+from gandetect.scoring import Neighbours
 
 
 @pytest.mark.parametrize("n_max", [1, 2, 7, 10, 11])
@@ -52,12 +53,38 @@ class TestNeighbours:
         codes = torch.from_numpy(detector.transform(rows[:60])).double()
         distances = torch.cdist(codes, codes)
         references = thinned(np.arange(60), n_references)
-        expected = []
-        for i, row in enumerate(distances):
-            others = row[[j for j in references if j != i]]
-            expected.append(others.sort().values[: min(5, len(references) - 1)].mean())
+        n_nearest = min(5, len(references) - 1)
+
+        def without_itself(i, spreads):
+            others = [j for j in references if j != i]
+            return (distances[i, others] / spreads[others].sqrt()).sort().values[:n_nearest].mean()
+
+        spreads = torch.ones(60).double()
+        spreads[references] = torch.stack([without_itself(i, spreads) for i in references])
+        expected = np.mean([without_itself(i, spreads) for i in range(60)])
         found = detector.calibration_.mean["neighbours"]
-        np.testing.assert_allclose(found, [np.mean(expected)], rtol=1e-3)
+        np.testing.assert_allclose(found, [expected], rtol=1e-3)
+
+    def test_samples_themselves_may_be_the_neighbours(self, rows):
+        """By hand, where the networks do not matter; the members are alike."""
+        detector = GANomalyDetector(
+            epochs=1, n_estimators=2, random_state=0, score="sample_neighbours"
+        ).fit(rows[:60])
+        assert set(detector.neighbours_) == {"sample_neighbours"}
+        x = detector.scaler_(rows)[None]
+        distance = Neighbours.of(x[:, :60]).distance(x)[0].double()
+        own = distance[:60]
+        expected = (distance - own.mean()) / own.std(correction=0)
+        np.testing.assert_allclose(detector.anomaly_score(rows), expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(detector.score_std(rows), np.zeros(len(rows)))
+
+    def test_images_are_compared_pixel_by_pixel(self, rows):
+        images = rows[:60, :4].reshape(60, 2, 2).repeat(4, axis=1).repeat(4, axis=2)
+        detector = GANomalyDetector(
+            epochs=1, n_estimators=1, random_state=0, score="sample_neighbours"
+        ).fit(images)
+        assert detector.neighbours_["sample_neighbours"].points.shape == (1, 60, 64)
+        assert np.isfinite(detector.anomaly_score(images)).all()
 
     def test_new_rows_far_from_all_are_far(self, rows):
         detector = GANomalyDetector(epochs=2, n_estimators=2, random_state=0, score="neighbours")

@@ -53,8 +53,9 @@ class TestMix:
 class TestNeighbours:
     @pytest.fixture
     def neighbours(self):
-        codes = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0])
-        return Neighbours(codes.reshape(1, 7, 1))
+        """Without spreads: distances as they are."""
+        points = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0]).reshape(1, 7, 1)
+        return Neighbours(points, torch.ones(1, 7))
 
     def test_mean_distance_to_the_nearest_five(self, neighbours):
         # From 0.4: 0.4, 0.6, 1.6, 2.6, 3.6.
@@ -68,17 +69,48 @@ class TestNeighbours:
         np.testing.assert_allclose(distance, [others])
 
     def test_members_have_their_own_references(self):
-        codes = torch.stack([torch.zeros(6, 2), torch.full((6, 2), 3.0)])
-        distance = Neighbours(codes).distance(torch.zeros(2, 1, 2))
+        points = torch.stack([torch.zeros(6, 2), torch.full((6, 2), 3.0)])
+        distance = Neighbours.of(points).distance(torch.zeros(2, 1, 2))
         np.testing.assert_allclose(distance, [[0], [3 * 2**0.5]], rtol=1e-6)
+
+    def test_units_are_the_roots_of_the_references_own_distances(self):
+        """Of two members: ten at a distance of 1 from each other, and ten at a distance of 9."""
+        points = torch.stack([torch.arange(10.0), 9 * torch.arange(10.0)])[:, :, None]
+        neighbours = Neighbours.of(points)
+        in_the_middle = np.mean([1, 1, 2, 2, 3])
+        np.testing.assert_allclose(neighbours.spreads[:, 4], [in_the_middle, 9 * in_the_middle])
+        dense, sparse = neighbours.distance(torch.full((2, 1, 1), -1e5))
+        assert (dense / sparse).item() == pytest.approx(3, rel=1e-2)
+
+    def test_nearest_are_those_in_the_references_units(self):
+        """A reference that lies twice as far but has nine times the spread is the nearer one."""
+        points = torch.tensor([-2.0, 4.0]).reshape(1, 2, 1)
+        neighbours = Neighbours(points.repeat(1, 6, 1), torch.tensor([1.0, 9.0]).repeat(1, 6))
+        assert neighbours.distance(torch.zeros(1, 1, 1)).item() == pytest.approx(4 / 9**0.5)
+
+    def test_references_that_occur_many_times_have_a_spread(self):
+        points = torch.cat([torch.zeros(30), torch.arange(1.0, 11.0)]).reshape(1, 40, 1)
+        neighbours = Neighbours.of(points)
+        assert (neighbours.spreads > 0).all()
+        assert neighbours.distance(torch.zeros(1, 1, 1)).item() == 0
+        assert neighbours.distance(torch.full((1, 1, 1), 0.5)).isfinite().all()
+
+    def test_scores_do_not_jump_where_one_reference_takes_over_from_another(self):
+        torch.manual_seed(0)
+        neighbours = Neighbours.of(torch.randn(1, 200, 3).double())
+        path = torch.linspace(-3, 3, 20_001).double()
+        z = torch.stack([path, path.sin(), torch.full_like(path, 0.3)], dim=1)[None]
+        steps = neighbours.distance(z)[0].diff().abs()
+        assert steps.max() < 5 * steps.mean()
 
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_few_references(self, n):
-        distance = Neighbours(torch.zeros(1, n, 1)).distance(torch.full((1, 2, 1), 2.0))
+        distance = Neighbours.of(torch.zeros(1, n, 1)).distance(torch.full((1, 2, 1), 2.0))
         np.testing.assert_allclose(distance, [[2, 2]])
 
     def test_codes_far_from_zero_lose_no_digits(self):
         """Distances by way of a matrix product would be noise here."""
-        codes = 1000 + torch.arange(40.0).reshape(1, 40, 1) / 8
-        distance = Neighbours(codes).distance(codes[:, :1])
+        points = 1000 + torch.arange(40.0).reshape(1, 40, 1) / 8
+        neighbours = Neighbours(points, torch.ones(1, 40))
+        distance = neighbours.distance(points[:, :1])
         assert distance.item() == pytest.approx((1 + 2 + 3 + 4 + 5) / 8 / 5, rel=1e-4)

@@ -18,6 +18,7 @@ from gandetect.cli.resizing import is_resizable, resized
 from gandetect.datasets.files import DataFileError, read_npz, reason_of
 from gandetect.datasets.splits import take
 from gandetect.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
+from gandetect.parquet import index_columns
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
@@ -190,6 +191,7 @@ def _read_parquet(path: Path, options: Namespace) -> Samples:
         table = parquet.read_table(path)
     except pyarrow.ArrowInvalid as error:
         raise DataFileError(f"{path} can not be read as a Parquet file: {error}") from error
+    table = table.drop_columns(index_columns(table.schema))
     features, label = _columns(path, table.column_names, options)
     try:
         X = np.column_stack([table.column(column).to_numpy().astype(float) for column in features])

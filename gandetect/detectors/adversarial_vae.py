@@ -143,7 +143,8 @@ class AdversarialVAEDetector(DefendingDetector):
     The parts of the score are "divergence", the mean over `n_samples` reconstructions of the
     Kullback-Leibler divergence of the classifier's answers, with that of `hidden_layers`;
     "reconstruction", the mean absolute error; "prior", the divergence of the code from the
-    standard normal; and "neighbours". ``score="paper"`` is the divergence alone.
+    standard normal; and "neighbours" and "sample_neighbours", the distances of the code and of the
+    sample to the nearest training ones. ``score="paper"`` is the divergence alone.
 
     The published AdversarialVAE is ``w_model=1, w_recon=0, beta=0, noise_std=0, n_samples=10,
     log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with

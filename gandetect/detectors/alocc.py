@@ -116,8 +116,9 @@ class ALOCCDetector(BaseDetector):
     Notes
     -----
     The parts of the score are "refined", minus D's logit of R(x), the published score; "raw",
-    minus the logit of x itself; "reconstruction", the mean squared error; and "neighbours". On
-    most tabular data D takes anomalies for more real than normal rows: there its two parts are
+    minus the logit of x itself; "reconstruction", the mean squared error; and "neighbours" and
+    "sample_neighbours", the distances of the code and of the sample to the nearest training ones.
+    On most tabular data D takes anomalies for more real than normal rows: there its two parts are
     offered for study. With images of one kind the second phase teaches it better (AUROC of the
     published score on MNIST, digit 2 normal, one member, 600 updates: 0.69 without, 0.89 with it);
     with nine digits normal the published score stays weak.

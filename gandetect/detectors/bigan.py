@@ -99,7 +99,9 @@ class BiGANDetector(BaseDetector):
     -----
     The parts of the score are "reconstruction", the norm of x - G(E(x));
     "discriminator_feature" and "discriminator_cross_entropy", above; "latent", the norm of
-    E(x) - E(G(E(x))); and "neighbours". On tabular data the cross-entropy is near chance by itself.
+    E(x) - E(G(E(x))); and "neighbours" and "sample_neighbours", the distances of the code and of
+    the sample to the nearest training ones. On tabular data the cross-entropy is near chance by
+    itself.
 
     Widths, dropout, spectral normalisation and the output activation belong to `architecture`:
     EGBAD's dropout is ``MLP(dropout=0.2)``, a discriminator of another width

@@ -85,7 +85,9 @@ class GANomalyDetector(BaseDetector):
     -----
     The parts of the score are "latent", the norm of the difference of the two codes;
     "reconstruction", the mean absolute error; "feature", the mean squared difference of the
-    discriminator's features; "discriminator", minus its logit of the sample; and "neighbours".
+    discriminator's features; "discriminator", minus its logit of the sample; and "neighbours" and
+    "sample_neighbours", the distances of the code and of the sample to the nearest training ones,
+    of which rows have none in the default, as they take several times as long to score with.
     The logit ranks anomalies as more real than normal rows on most tabular data: it is offered
     for study.
 

@@ -104,6 +104,15 @@ class TestParquet:
         with pytest.raises(DataFileError, match="not a table of numbers"):
             read(path)
 
+    def test_the_index_that_pandas_writes_is_no_feature(self, tmp_path):
+        pytest.importorskip("pyarrow")
+        pandas = pytest.importorskip("pandas")
+        path = tmp_path / "x.parquet"
+        pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}, index=[7, 9]).to_parquet(path)
+        samples = read(path)
+        np.testing.assert_array_equal(samples.X, [[1, 3], [2, 4]])
+        assert samples.feature_names == ["a", "b"]
+
     def test_damaged(self, write):
         pytest.importorskip("pyarrow")
         with pytest.raises(DataFileError, match="Parquet"):

@@ -336,27 +336,36 @@ class TestScore:
         assert np.corrcoef(scores, logits.mean(0).numpy())[0, 1] < -0.8
 
     @pytest.mark.parametrize(
-        ("shape", "weights"), [((6,), (1.0, 0.0, 1.0)), ((2, 3), (0.2, 1.0, 2.5))]
+        ("shape", "share", "others"),
+        [
+            ((6,), 1.0, {"neighbours": 1.0, "sample_neighbours": 2.0}),
+            ((2, 3), 0.2, {"latent": 1.0, "neighbours": 2.5}),
+        ],
     )
-    def test_default_mixes_the_published_parts_by_alpha_with_the_others(self, shape, weights):
+    def test_default_mixes_the_published_parts_by_alpha_with_others(self, shape, share, others):
         data = X.reshape(60, *shape)
         detector = BiGANDetector(
             epochs=2, n_estimators=2, latent_dim=3, random_state=0, alpha=0.6
         ).fit(data)
         default = detector.anomaly_score(data)
         parts = {}
-        for name in ("reconstruction", "discriminator_feature", "latent", "neighbours"):
+        for name in ("reconstruction", "discriminator_feature", *others):
             parts[name] = detector.set_params(score=name).anomaly_score(data)
         published = 0.6 * parts["reconstruction"] + 0.4 * parts["discriminator_feature"]
-        terms = zip(weights, (published, parts["latent"], parts["neighbours"]), strict=True)
-        expected = sum(weight * part for weight, part in terms) / sum(weights)
+        mixed = share * published + sum(weight * parts[name] for name, weight in others.items())
+        expected = mixed / (share + sum(others.values()))
         np.testing.assert_allclose(default, expected, rtol=1e-9, atol=1e-12)
 
     def test_default_takes_the_discriminators_part_that_was_asked_for(self):
         detector = fitted(alpha=0.25, discriminator_score="cross_entropy")
         same = detector.anomaly_score(X)
         detector.set_params(
-            score={"reconstruction": 1, "discriminator_cross_entropy": 3, "neighbours": 4}
+            score={
+                "reconstruction": 1,
+                "discriminator_cross_entropy": 3,
+                "neighbours": 4,
+                "sample_neighbours": 8,
+            }
         )
         np.testing.assert_allclose(detector.anomaly_score(X), same, rtol=1e-9, atol=1e-12)
 
