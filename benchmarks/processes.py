@@ -1,9 +1,10 @@
 """One fit on images by two processes against one with the same batches, one thread each.
 
-    python benchmarks/processes.py [--images 2048] [--repeats 3] [--out results/processes.csv]
+    python benchmarks/processes.py [--images 2048] [--side 28] [--batch-size 64] [--repeats 3]
+        [--out results/processes.csv]
 
 The fits are timed in turn, each in processes of its own that `torchrun` starts; the time is that
-of `fit` alone, on 28 x 28 images. The difference is the largest between the scores of
+of `fit` alone, for two epochs. The difference is the largest between the scores of
 scikit-learn's digits after three epochs, which two processes should not change. Only rounding
 differs, but adversarial training with Adam magnifies it: after long fits the weights are others,
 though as good.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -29,20 +31,29 @@ from gandetect import GANomalyDetector, __version__
 LIMIT, TOLERANCE = 1.7, 1e-4
 
 
-def blobs(n: int) -> np.ndarray:
-    """Images of 28 by 28 pixels, each a bright spot somewhere."""
+class Task(NamedTuple):
+    """What is fitted, and how often."""
+
+    images: int
+    side: int
+    batch_size: int
+    repeats: int
+
+
+def blobs(n: int, side: int) -> np.ndarray:
+    """Square images, each a bright spot somewhere."""
     rng = np.random.default_rng(0)
-    rows, columns = np.mgrid[:28, :28]
-    centres = rng.uniform(8, 20, size=(2, n, 1, 1))
-    spots = np.exp(-((rows - centres[0]) ** 2 + (columns - centres[1]) ** 2) / 20)
-    return (spots + rng.normal(0, 0.05, size=(n, 28, 28))).astype(np.float32)
+    rows, columns = np.mgrid[:side, :side] / side
+    centres = rng.uniform(0.3, 0.7, size=(2, n, 1, 1))
+    spots = np.exp(-40 * ((rows - centres[0]) ** 2 + (columns - centres[1]) ** 2))
+    return (spots + rng.normal(0, 0.05, size=(n, side, side))).astype(np.float32)
 
 
-def fit_here(n_images: int, out: Path) -> None:
+def fit_here(task: Task, out: Path) -> None:
     """Fit in this process, which may be one of several; the first writes time and scores."""
-    X = blobs(n_images)
+    X = blobs(task.images, task.side)
     start = time.perf_counter()
-    GANomalyDetector(epochs=2, random_state=0).fit(X)
+    GANomalyDetector(epochs=2, batch_size=task.batch_size, random_state=0).fit(X)
     seconds = time.perf_counter() - start
     digits = load_digits().images[:512]
     detector = GANomalyDetector(epochs=3, random_state=0).fit(digits)
@@ -50,12 +61,13 @@ def fit_here(n_images: int, out: Path) -> None:
         np.savez(out, seconds=seconds, scores=detector.anomaly_score(digits))
 
 
-def fit_in(n_processes: int, n_images: int) -> tuple[float, np.ndarray]:
+def fit_in(n_processes: int, task: Task) -> tuple[float, np.ndarray]:
     """Seconds of a fit in so many processes, and scores after it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "fit.npz"
         launch = ["-m", "torch.distributed.run", f"--nproc-per-node={n_processes}"]
-        script = [__file__, "--images", str(n_images), "--worker", str(out)]
+        sizes = [f"--{name.replace('_', '-')}={value}" for name, value in task._asdict().items()]
+        script = [__file__, *sizes, "--worker", str(out)]
         environment = {"GLOO_SOCKET_IFNAME": "lo", **os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(
             [sys.executable, *launch, *script],
@@ -71,17 +83,18 @@ def main() -> int:
     """Measure, print, append to the CSV; 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=2048)
+    parser.add_argument("--side", type=int, default=28, help="of an image, in pixels")
+    parser.add_argument("--batch-size", type=int, default=64, help="of both processes together")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=None, help="CSV to append the row to")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    task = Task(**{name: getattr(arguments, name) for name in Task._fields})
     if arguments.worker:
-        fit_here(arguments.images, arguments.worker)
+        fit_here(task, arguments.worker)
         return 0
 
-    runs = [
-        (fit_in(1, arguments.images), fit_in(2, arguments.images)) for _ in range(arguments.repeats)
-    ]
+    runs = [(fit_in(1, task), fit_in(2, task)) for _ in range(task.repeats)]
     alone, together = (statistics.median(run[i][0] for run in runs) for i in (0, 1))
     speedup = alone / together
     difference = max(float(np.abs(one[1] - two[1]).max()) for one, two in runs)
@@ -92,9 +105,8 @@ def main() -> int:
         with arguments.out.open("a", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             if is_new:
-                writer.writerow(["n_images", "repeats", "speedup", "difference", "gandetect"])
-            figures = [f"{speedup:.2f}", f"{difference:.1e}"]
-            writer.writerow([arguments.images, arguments.repeats, *figures, __version__])
+                writer.writerow([*task._fields, "speedup", "difference", "gandetect"])
+            writer.writerow([*task, f"{speedup:.2f}", f"{difference:.1e}", __version__])
     return int(speedup < LIMIT or difference > TOLERANCE)
 
 

@@ -109,7 +109,9 @@ class TrainingRun:
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from what `state` gave, to the same bits; whatever else it holds raises."""
-        if not all(isinstance(value, float | int) for r in state["history"] for value in r.values()):
+        if not all(
+            isinstance(value, float | int) for r in state["history"] for value in r.values()
+        ):
             raise TypeError("its history is not one of numbers")
         self.networks.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
