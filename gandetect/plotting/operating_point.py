@@ -15,6 +15,9 @@ from gandetect.plotting.style import BLACK, LINE_STYLES, MARKERS, OKABE_ITO, per
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Curves whose names still find room inside the axes, with their thresholds.
+_MOST_NAMED_INSIDE = 4
+
 
 class _OperatingPointDisplay(ScoreDisplay):
     """A curve of scikit-learn's over all thresholds, with the point of one of them marked."""
@@ -50,13 +53,16 @@ class _OperatingPointDisplay(ScoreDisplay):
         ax = self._draw_in(ax, figsize=(5.2, 5.2))
         place = _n_curves(ax) % len(OKABE_ITO)
         color = OKABE_ITO[place] if color is None else color
+        chance = {"color": BLACK, "linestyle": ":", "linewidth": 1.0}
+        if any(line.get_linestyle() == ":" for line in ax.get_lines()):
+            chance["label"] = "_nolegend_"  # named once is enough
         self.curve_ = self._curve_display.from_predictions(
             *self._labelled_scores(),
             name=self.name,
             ax=ax,
             curve_kwargs={"color": color, "linewidth": 2.0, "linestyle": LINE_STYLES[place]},
             plot_chance_level=plot_chance_level,
-            chance_level_kw={"color": BLACK, "linestyle": ":", "linewidth": 1.0},
+            chance_level_kw=chance,
             despine=True,
         )
         self.operating_point_ = None
@@ -77,8 +83,13 @@ class _OperatingPointDisplay(ScoreDisplay):
         ax.set(xlabel=x_label, ylabel=y_label)
         ax.xaxis.set_major_formatter(percent)
         ax.yaxis.set_major_formatter(percent)
+        # Inside, many curves' names would cover the curves.
+        beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
+        is_crowded = _n_curves(ax) > _MOST_NAMED_INSIDE
+        if is_crowded:
+            ax.set_aspect("auto")  # scikit-learn's square would not make room for them
         ax.legend(
-            loc=self._empty_corner,
+            **(beside if is_crowded else {"loc": self._empty_corner}),
             fontsize="small",
             framealpha=0.9,
             edgecolor="none",

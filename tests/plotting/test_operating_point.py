@@ -78,6 +78,18 @@ class TestBoth:
         assert len(set(map(str, patterns))) == 7
         assert patterns[7] == patterns[0]
 
+    def test_the_names_of_many_curves_stand_beside_them(self, Picture):
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        ax = figure.subplots()
+        for i in range(5):
+            Picture.from_predictions(Y, SCORES, threshold=0.5, name=str(i), ax=ax)
+            figure.draw_without_rendering()
+            names, curves = ax.get_legend().get_window_extent(), ax.get_window_extent()
+            assert names.overlaps(curves) == (i < 4)
+        assert names.x1 <= figure.bbox.x1
+        titles = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert sum("hance" in title for title in titles) == 1
+
     def test_axes_are_labelled_in_percent(self, Picture):
         ax = Picture.from_predictions(Y, SCORES).ax_
         assert ax.get_xlabel().endswith("flagged")
