@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,12 +136,12 @@ class InferenceMixin(SharedParameters):
     def _neighbours(self, source: Source, rows: np.ndarray) -> dict[str, Neighbours]:
         """What the score measures distances to, of some training samples, by the part."""
         rows = thinned(rows, _MAX_REFERENCES)
-        found = {}
-        for name in self._neighbour_parts():
-            points = partial(_POINTS[name], self)
-            values = self._apply(lambda nets, x: points(nets, x).transpose(0, 1), source, rows)
-            found[name] = Neighbours.of(torch.from_numpy(values).transpose(0, 1).contiguous())
-        return found
+
+        def among(points: Callable[[Any, Any, Tensor], Tensor]) -> Neighbours:
+            found = self._apply(lambda nets, x: points(self, nets, x).transpose(0, 1), source, rows)
+            return Neighbours.of(torch.from_numpy(found).transpose(0, 1).contiguous())
+
+        return {name: among(_POINTS[name]) for name in self._neighbour_parts()}
 
     def _parts_function(self, neighbours: Mapping[str, Neighbours]) -> PartsFunction:
         """The method's parts, and the distances to neighbours where the score has them."""
