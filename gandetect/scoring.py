@@ -95,14 +95,15 @@ class Neighbours:
         """
         points, spreads = self.points.to(z.device), self.spreads.to(z.device)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
-        # A matrix product finds the nearest: from the centre of the references, where squared
-        # distances lose the fewest digits.
+        # A matrix product finds the nearest: |z|² - 2 z·p + |p|², all over the spread, from the
+        # centre of the references, where squared distances lose the fewest digits.
         center = points.mean(dim=1, keepdim=True)
-        centred = points - center
-        norms = centred.square().sum(-1).unsqueeze(1)
-        own_norms = (z - center).square().sum(-1, keepdim=True)
-        squares = torch.baddbmm(norms, z - center, centred.mT, alpha=-2) + own_norms
-        nearest = (squares / spreads.unsqueeze(1)).topk(n_nearest, dim=-1, largest=False).indices
+        p, z_p = points - center, z - center
+        ones, z_ones = torch.ones_like(p[..., :1]), torch.ones_like(z_p[..., :1])
+        terms = torch.cat([-2 * p, ones, p.square().sum(-1, keepdim=True)], dim=-1)
+        z_terms = torch.cat([z_p, z_p.square().sum(-1, keepdim=True), z_ones], dim=-1)
+        squares = torch.bmm(z_terms, (terms / spreads.unsqueeze(-1)).mT)
+        nearest = squares.topk(n_nearest, dim=-1, largest=False).indices
         # Only theirs are then taken without rounding.
         members = torch.arange(points.shape[0], device=z.device)[:, None, None]
         plain = torch.linalg.vector_norm(points[members, nearest] - z[:, :, None], dim=-1)
