@@ -40,7 +40,8 @@ class ConfidenceMixin(InferenceMixin):
             With 0 nothing in X is flagged, with 100 everything. Samples that tie with the
             threshold are not flagged, so that ties flag fewer, never more. The threshold lies
             where this percentage of *new* samples exceeds it on average; if X has fewer than
-            ``100 / outlier_perc - 1`` samples, it is their largest score.
+            ``100 / outlier_perc - 1`` samples, beyond their largest score, by the shape of their
+            upper half.
 
         Returns
         -------

@@ -50,8 +50,11 @@ def threshold_at_percentile(
         Where between neighbouring scores, by numpy's names. Both flag this percentage of the
         scores that were given, to the nearest one or two. With "weibull" this percentage of *new*
         scores from the same source exceeds the threshold on average, however few scores were
-        given: of n of them, as long as the percentage is at least ``100 / (n + 1)``; below, the
-        largest score is the threshold. With "linear" it is more, by nearly ``100 / n`` points.
+        given: of n of them, as long as the percentage is at least ``100 / (n + 1)``. Below, the
+        threshold lies above all scores, where an exponential tail, as steep as the upper half of
+        the scores, has this percentage left: of 11 normally distributed scores and 5 %, 4.6 %,
+        where the largest score would flag 8.3 %. With "linear" it is more, by nearly ``100 / n``
+        points.
 
     Returns
     -------
@@ -74,7 +77,18 @@ def threshold_at_percentile(
         raise ValueError(f"outlier_perc must be in [0, 100], got {outlier_perc!r}.")
     if outlier_perc == 100:
         return float(np.nextafter(np.min(anomaly_scores), -np.inf))
+    n_too_few = 100 / outlier_perc - 1 if outlier_perc else 0
+    if method == "weibull" and len(anomaly_scores) < n_too_few:
+        return _in_the_tail(anomaly_scores, outlier_perc / 100)
     return float(np.percentile(anomaly_scores, 100 - outlier_perc, method=method))
+
+
+def _in_the_tail(scores: np.ndarray, share: float) -> float:
+    """Where an exponential tail has this share left, of which the largest score has 1 / (n + 1)."""
+    median = np.median(scores)
+    upper = scores[scores > median]
+    steepness = (upper - median).mean() if len(upper) else 0.0
+    return float(scores.max() - steepness * np.log((len(scores) + 1) * share))
 
 
 def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """The threshold of a percentage, p-values, and what they flag."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,24 @@ def test_this_percentage_of_new_scores_exceeds_it(n):
     }
     assert abs(levels["weibull"] - 0.05) < 0.002
     assert levels["linear"] > 0.06
+
+
+def test_with_few_scores_it_lies_beyond_the_largest():
+    # The median is 2, and 3 and 6 lie on average 2.5 above it; of 5 scores a sixth lies beyond.
+    scores = np.array([1.0, 6.0, 2.0, 3.0, 0.0])
+    expected = 6 + 2.5 * np.log((1 / 6) / 0.05)
+    assert threshold_at_percentile(scores, 5) == pytest.approx(expected)
+    assert threshold_at_percentile(np.ones(1), 5) == 1
+
+
+@pytest.mark.parametrize("draw", ["normal", "standard_exponential", "standard_t"])
+def test_few_scores_keep_their_word_about(draw):
+    """The largest of 11 would flag 8.3 %."""
+    rng = np.random.default_rng(0)
+    sample = partial(getattr(rng, draw), *([3] if draw == "standard_t" else []))
+    new = sample(size=20_000)
+    thresholds = [threshold_at_percentile(s, 5) for s in sample(size=(500, 11))]
+    assert 0.035 < (new > np.array(thresholds)[:, None]).mean() < 0.065
 
 
 @pytest.mark.parametrize("percentage", [0, 0.5, 30, 99.9])
