@@ -24,7 +24,11 @@ TITLES = {
     "alocc_f1": "ALOCC on MNIST, one digit the inlier.",
     "alocc_along": "ALOCC on MNIST, digit 2 the inlier, along the training.",
     "adversarial": "Attacks on classifiers: means over attacks and seeds.",
+    "contamination": "Mean AUROC with anomalies among the training rows.",
     "industrial": "Defects on images.",
+    "selection": "Choosing a setting without labels.",
+    "thresholds": "What is flagged where 5 % are asked for, and by flag_by_fdr at 10 %.",
+    "training_report": "Trainings with a warning.",
     "scale": "Throughput, growth of memory in MB, and the power of n that the time grows with.",
     "processes": "Two processes against one with the same batches.",
 }
