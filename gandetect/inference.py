@@ -139,7 +139,7 @@ class InferenceMixin(SharedParameters):
 
         def among(points: Callable[[Any, Any, Tensor], Tensor]) -> Neighbours:
             found = self._apply(lambda nets, x: points(self, nets, x).transpose(0, 1), source, rows)
-            return Neighbours.of(torch.from_numpy(found).transpose(0, 1).contiguous())
+            return Neighbours.of(torch.from_numpy(found).transpose(0, 1).contiguous(), self.trim)
 
         return {name: among(_POINTS[name]) for name in self._neighbour_parts()}
 

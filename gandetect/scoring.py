@@ -77,15 +77,27 @@ class Neighbours:
     spreads: Tensor
 
     @classmethod
-    def of(cls, points: Tensor) -> Neighbours:
-        """From references (n_members, n_references, n_dimensions), whose spreads are found."""
+    def of(cls, points: Tensor, trim: float = 0.0) -> Neighbours:
+        """From references (n_members, n_references, n_dimensions), whose spreads are found.
+
+        With `trim`, for references that may hold anomalies, the share that lies farthest from its
+        own nearest is left out, and no spread is larger than the median: a reference far from all
+        others would count as near to all that is anomalous around it.
+        """
         plain = cls(points, torch.ones_like(points[..., 0]))
         blocks = points.split(_BLOCK, dim=1)
         spreads = torch.cat([plain.distance(block) for block in blocks], dim=1)
         # Samples that occur many times have no distance to each other, but do to all others.
         usual = spreads.mean(dim=1, keepdim=True)
         spreads = torch.maximum(spreads, _LEAST_SPREAD * usual)
-        return cls(points, torch.where(usual > 0, spreads, 1.0))
+        spreads = torch.where(usual > 0, spreads, 1.0)
+        if not trim:
+            return cls(points, spreads)
+        n_kept = points.shape[1] - int(trim * points.shape[1])
+        kept = spreads.argsort(dim=1, stable=True)[:, :n_kept]
+        limited = torch.minimum(spreads, spreads.median(dim=1, keepdim=True).values)
+        members = torch.arange(len(points))[:, None]
+        return cls(points[members, kept], limited[members, kept])
 
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).

@@ -95,6 +95,22 @@ class TestNeighbours:
         assert neighbours.distance(torch.zeros(1, 1, 1)).item() == 0
         assert neighbours.distance(torch.full((1, 1, 1), 0.5)).isfinite().all()
 
+    def test_trimmed_references(self):
+        """Of 19 in a row and one far away, the far one goes, and it limits nobody's spread."""
+        points = torch.cat([torch.arange(19.0), torch.tensor([500.0])]).reshape(1, 20, 1)
+        whole, trimmed = Neighbours.of(points), Neighbours.of(points, trim=0.05)
+        assert sorted(trimmed.points.flatten().tolist()) == list(range(19))
+        assert trimmed.spreads.max() == whole.spreads.median() < whole.spreads.max()
+        near_the_far_one = torch.full((1, 1, 1), 499.0)
+        # It was one of the five.
+        assert trimmed.distance(near_the_far_one) > 1.2 * whole.distance(near_the_far_one)
+
+    def test_members_are_trimmed_alike_in_number(self):
+        torch.manual_seed(0)
+        trimmed = Neighbours.of(torch.randn(3, 40, 2), trim=0.1)
+        assert trimmed.points.shape == (3, 36, 2)
+        assert trimmed.spreads.shape == (3, 36)
+
     def test_scores_do_not_jump_where_one_reference_takes_over_from_another(self):
         torch.manual_seed(0)
         neighbours = Neighbours.of(torch.randn(1, 200, 3).double())
