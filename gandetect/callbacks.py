@@ -225,7 +225,7 @@ class Checkpoint(Callback):
         state = read_archive(self.path)
         run = estimator.current_run()
         try:
-            is_ours = state["fingerprint"] == estimator.fingerprint()
+            is_ours = state.get("fingerprint") == estimator.fingerprint()
             if is_ours and state["run"]["n_samples"] == run.n_samples:
                 run.resume(state["run"])
                 return
