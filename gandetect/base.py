@@ -264,7 +264,7 @@ class BaseDetector(
         ndarray of shape (n_samples, n_estimators * latent_dim)
         """
         check_is_fitted(self)
-        return self._codes(read(self, X)).flatten(1).numpy()
+        return self._points("neighbours", read(self, X)).flatten(1).numpy()
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """What the networks make of X, in X's units: the mean over the members.

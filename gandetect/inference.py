@@ -124,10 +124,11 @@ class InferenceMixin(SharedParameters):
         """Some of the training samples: few enough to cost next to nothing."""
         return thinned(rows, min(max(_REPORT_VALUES // self.n_features_in_, 16), 256))
 
-    def _codes(self, source: Source, rows: np.ndarray | None = None) -> Tensor:
-        """Latent codes (n, K, latent_dim)."""
-        codes = self._apply(lambda nets, x: self._encode(nets, x).transpose(0, 1), source, rows)
-        return torch.from_numpy(codes)
+    def _points(self, part: str, source: Source, rows: np.ndarray | None = None) -> Tensor:
+        """What a part of the score measures distances between, (n, K, n_dimensions): codes, say."""
+        of = _POINTS[part]
+        points = self._apply(lambda nets, x: of(self, nets, x).transpose(0, 1), source, rows)
+        return torch.from_numpy(points)
 
     def _neighbour_parts(self) -> list[str]:
         """The parts of the score that are distances to training samples."""
@@ -136,12 +137,12 @@ class InferenceMixin(SharedParameters):
     def _neighbours(self, source: Source, rows: np.ndarray) -> dict[str, Neighbours]:
         """What the score measures distances to, of some training samples, by the part."""
         rows = thinned(rows, _MAX_REFERENCES)
-
-        def among(points: Callable[[Any, Any, Tensor], Tensor]) -> Neighbours:
-            found = self._apply(lambda nets, x: points(self, nets, x).transpose(0, 1), source, rows)
-            return Neighbours.of(torch.from_numpy(found).transpose(0, 1).contiguous(), self.trim)
-
-        return {name: among(_POINTS[name]) for name in self._neighbour_parts()}
+        return {
+            part: Neighbours.of(
+                self._points(part, source, rows).transpose(0, 1).contiguous(), self.trim
+            )
+            for part in self._neighbour_parts()
+        }
 
     def _parts_function(self, neighbours: Mapping[str, Neighbours]) -> PartsFunction:
         """The method's parts, and the distances to neighbours where the score has them."""
