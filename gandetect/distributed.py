@@ -184,35 +184,63 @@ def draw_own_random_numbers(epoch: int) -> None:
         torch.manual_seed((torch.initial_seed() + 1_000_003 * rank() + epoch) % 2**63)
 
 
-class _Average(torch.autograd.Function):
-    """`averaged`, with a gradient: each process's loss depends on the values of all."""
+class _BatchNorm(torch.autograd.Function):
+    """Batch normalisation by the statistics of all processes, which exchange them once a pass.
+
+    The arithmetic is torch's own, for statistics that are given; its gradient then lacks what
+    flows through the statistics, of which every process has a part.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return averaged(values)
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps = eps
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return averaged(gradients[0])
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise NotImplementedError(
+                "Batch normalisation over several processes has no second derivative, which a "
+                "gradient penalty needs: use an architecture with normalization='group'."
+            )
+        x, weight, mean, var = ctx.saved_tensors
+        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )
+        n_samples = x.numel() // x.shape[1]
+        slope, shift = averaged(torch.stack([of_weight, of_bias])) / n_samples
+        scale = weight * (var + ctx.eps).rsqrt()
+        through_statistics = torch.batch_norm(
+            x, scale * slope, scale * shift, mean, var, False, 0.0, ctx.eps, False
+        )
+        return direct.sub_(through_statistics), of_weight, of_bias, None, None, None
 
 
 def batch_norm(x: Tensor, layer: Any) -> Tensor:
     """Normalise channels (axis 1) as a BatchNorm layer does, by the batch of all processes.
 
-    torch's SyncBatchNorm does so on GPUs only.
+    torch's SyncBatchNorm does so on GPUs only. Every process must hold as many samples.
+
+    Raises
+    ------
+    NotImplementedError
+        When a gradient is to be differentiated once more.
     """
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    shape = [1, -1, *[1] * (x.ndim - 2)]
-    mean = _Average.apply(x.mean(axes))
-    centred = x - mean.view(shape)
-    variance = _Average.apply(centred.square().mean(axes))
     with torch.no_grad():
+        own_mean, own_var = torch.batch_norm_update_stats(x, None, None, 0.0)
+        # In double precision, so that the square of a large mean costs no digits.
+        own_mean, own_var = own_mean.double(), own_var.double()
+        mean, square = averaged(torch.stack([own_mean, own_var + own_mean.square()]))
+        var = (square - mean.square()).clamp_(min=0).to(x.dtype)
+        mean = mean.to(x.dtype)
         n = x.numel() // x.shape[1] * n_processes()
         layer.running_mean.lerp_(mean, layer.momentum)
-        layer.running_var.lerp_(variance * n / max(n - 1, 1), layer.momentum)
+        layer.running_var.lerp_(var * n / max(n - 1, 1), layer.momentum)
         layer.num_batches_tracked.add_(1)
-    x = centred * (variance + layer.eps).rsqrt().view(shape)
-    return x * layer.weight.view(shape) + layer.bias.view(shape)
+    return torch.as_tensor(_BatchNorm.apply(x, layer.weight, layer.bias, mean, var, layer.eps))
 
 
 def _together(exchange: Callable[[], Any]) -> None:

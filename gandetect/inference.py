@@ -15,7 +15,7 @@ from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
 from gandetect.losses import mean_absolute_error
 from gandetect.reading import read
-from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of
+from gandetect.scoring import Calibration, Neighbours, Part, draws, mix, value_of, without_farthest
 from gandetect.shared import SharedParameters
 from gandetect.training_report import Reconstructions
 from gandetect.trimming import not_among_worst
@@ -33,7 +33,7 @@ class InferenceMixin(SharedParameters):
     """What a detector does with networks that it does not train."""
 
     # The parts of the score and their weights in the default score, of rows and of images: those
-    # that `_score_parts` returns, and the distances to "neighbours" and "sample_neighbours".
+    # that `_score_parts` returns, and the distances that `_POINTS` names.
     part_weights: ClassVar[dict[str, tuple[float, float]]]
     # The method's own parameters that say how the score is computed.
     score_parameters: ClassVar[tuple[str, ...]] = ()
@@ -137,12 +137,15 @@ class InferenceMixin(SharedParameters):
     def _neighbours(self, source: Source, rows: np.ndarray) -> dict[str, Neighbours]:
         """What the score measures distances to, of some training samples, by the part."""
         rows = thinned(rows, _MAX_REFERENCES)
-        return {
-            part: Neighbours.of(
-                self._points(part, source, rows).transpose(0, 1).contiguous(), self.trim
-            )
-            for part in self._neighbour_parts()
-        }
+        neighbours = {}
+        for part in self._neighbour_parts():
+            points = self._points(part, source, rows).transpose(0, 1).contiguous()
+            points = without_farthest(points, self.trim)
+            if part == "subsampled_neighbours":
+                neighbours[part] = Neighbours.plain(points[0, draws(points.shape[1])])
+            else:
+                neighbours[part] = Neighbours.of(points)
+        return neighbours
 
     def _parts_function(self, neighbours: Mapping[str, Neighbours]) -> PartsFunction:
         """The method's parts, and the distances to neighbours where the score has them."""
@@ -158,7 +161,10 @@ class InferenceMixin(SharedParameters):
         def parts_of(nets: Any, x: Tensor) -> dict[str, Part]:
             parts = self._score_parts(nets, x)
             for name in wanted:
-                distance = neighbours[name].distance(_POINTS[name](self, nets, x))
+                points = _POINTS[name](self, nets, x)
+                distance = neighbours[name].distance(points)
+                # Samples are the same for all members, and so is the mean over draws of them.
+                distance = distance.mean(0, keepdim=True) if len(points) == 1 else distance
                 parts[name] = distance.expand(len(x), -1)
             return parts
 
@@ -228,7 +234,11 @@ def _samples_of(detector: InferenceMixin, nets: Any, x: Tensor) -> Tensor:
 
 
 # What each of these parts of a score measures distances between.
-_POINTS = {"neighbours": _codes_of, "sample_neighbours": _samples_of}
+_POINTS = {
+    "neighbours": _codes_of,
+    "sample_neighbours": _samples_of,
+    "subsampled_neighbours": _samples_of,
+}
 
 
 def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:

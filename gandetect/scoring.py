@@ -15,6 +15,9 @@ Part = Tensor | Callable[[], Tensor]
 _N_NEIGHBOURS = 5
 # How far, of its norm, a code may come out elsewhere: exported, or on another device.
 _ROUNDING = 2e-6
+# Draws of references among which distances are taken too, the size of one, and the share of all
+# references that one may take: small, so that few anomalies get into each.
+_N_DRAWS, _DRAW_SIZE, _DRAW_SHARE = 16, 64, 1 / 8
 # The least spread of a reference, of their mean.
 _LEAST_SPREAD = 0.05
 # References whose spreads are found at once, which bounds the memory.
@@ -77,35 +80,31 @@ class Neighbours:
     spreads: Tensor
 
     @classmethod
-    def of(cls, points: Tensor, trim: float = 0.0) -> Neighbours:
-        """From references (n_members, n_references, n_dimensions), whose spreads are found.
-
-        With `trim`, for references that may hold anomalies, the share that lies farthest from its
-        own nearest is left out, and no spread is larger than the median: a reference far from all
-        others would count as near to all that is anomalous around it.
-        """
-        plain = cls(points, torch.ones_like(points[..., 0]))
+    def of(cls, points: Tensor) -> Neighbours:
+        """From references (n_members, n_references, n_dimensions), whose spreads are found."""
+        plain = cls.plain(points)
         blocks = points.split(_BLOCK, dim=1)
         spreads = torch.cat([plain.distance(block) for block in blocks], dim=1)
         # Samples that occur many times have no distance to each other, but do to all others.
         usual = spreads.mean(dim=1, keepdim=True)
         spreads = torch.maximum(spreads, _LEAST_SPREAD * usual)
-        spreads = torch.where(usual > 0, spreads, 1.0)
-        if not trim:
-            return cls(points, spreads)
-        n_kept = points.shape[1] - int(trim * points.shape[1])
-        kept = spreads.argsort(dim=1, stable=True)[:, :n_kept]
-        limited = torch.minimum(spreads, spreads.median(dim=1, keepdim=True).values)
-        members = torch.arange(len(points))[:, None]
-        return cls(points[members, kept], limited[members, kept])
+        return cls(points, torch.where(usual > 0, spreads, 1.0))
+
+    @classmethod
+    def plain(cls, points: Tensor) -> Neighbours:
+        """From references to which distances count as they are."""
+        return cls(points, torch.ones_like(points[..., 0]))
 
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).
+
+        Points that are the same for all members, (1, B, n_dimensions), may be given once.
 
         A reference at no distance but that of rounding is passed over, once: it is the sample's
         own, and a training sample must not look nearer to the others than a new one does.
         """
         points, spreads = self.points.to(z.device), self.spreads.to(z.device)
+        z = z.expand(len(points), -1, -1)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
         # A matrix product finds the nearest: |z|² - 2 z·p + |p|², all over the spread, from the
         # centre of the references, where squared distances lose the fewest digits.
@@ -126,6 +125,41 @@ class Neighbours:
         if n_nearest == 1:
             return distances[..., 0]
         return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
+
+
+def draws(n: int) -> Tensor:
+    """Small random draws from n references: their numbers, (n_draws, size).
+
+    Among few references the nearest are far apart, and a distance to them says how a sample lies to
+    the whole. A group of anomalies that is dense enough to be near each other in all of the
+    training samples has hardly a member in a draw.
+
+    References
+    ----------
+    Zimek, Gaudet, Campello and Sander, "Subsampling for efficient and effective unsupervised
+    outlier detection ensembles", KDD 2013.
+    """
+    size = max(min(int(_DRAW_SHARE * n), _DRAW_SIZE), min(n, _N_NEIGHBOURS + 1))
+    # A generator of its own: detectors are looked at in training, whose draws must not change.
+    generator = torch.Generator().manual_seed(0)
+    return torch.stack([torch.randperm(n, generator=generator)[:size] for _ in range(_N_DRAWS)])
+
+
+def without_farthest(points: Tensor, share: float) -> Tensor:
+    """References (n_members, n, n_dimensions) without those that are farthest from the whole.
+
+    Parameters
+    ----------
+    points : Tensor
+    share : float in [0, 0.5]
+        Of each member's references: for those that may hold anomalies.
+    """
+    n = points.shape[1]
+    if not share:
+        return points
+    among_few = [Neighbours.plain(points[:, draw]).distance(points) for draw in draws(n)]
+    nearest = torch.stack(among_few).mean(0).argsort(dim=1, stable=True)[:, : n - int(share * n)]
+    return points[torch.arange(len(points))[:, None], nearest.sort(dim=1).values]
 
 
 def value_of(part: Part) -> Tensor:

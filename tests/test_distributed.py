@@ -266,8 +266,13 @@ def test_batch_norm_is_torchs_where_there_is_one_process():
     torch.testing.assert_close(ours.running_var, theirs.running_var)
     assert ours.num_batches_tracked == theirs.num_batches_tracked
     weights = torch.randn_like(x)
-    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (expected, got)]
-    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-4)
+    for layer, y in ((theirs, expected), (ours, got)):
+        layer.gradients = torch.autograd.grad(
+            (y * weights).sum(), [x, layer.weight, layer.bias], retain_graph=True
+        )
+    torch.testing.assert_close(ours.gradients, theirs.gradients, atol=1e-5, rtol=1e-4)
+    with pytest.raises(NotImplementedError, match="normalization='group'"):
+        torch.autograd.grad((got * weights).sum(), x, create_graph=True)
 
 
 def test_every_process_gets_as_many_samples(monkeypatch):

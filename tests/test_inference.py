@@ -6,7 +6,7 @@ import torch
 
 from gandetect import GANomalyDetector
 from gandetect.inference import block_size, thinned
-from gandetect.scoring import Neighbours
+from gandetect.scoring import Neighbours, draws
 
 
 @pytest.mark.parametrize("n_max", [1, 2, 7, 10, 11])
@@ -77,6 +77,17 @@ class TestNeighbours:
         expected = (distance - own.mean()) / own.std(correction=0)
         np.testing.assert_allclose(detector.anomaly_score(rows), expected, rtol=1e-5, atol=1e-5)
         np.testing.assert_array_equal(detector.score_std(rows), np.zeros(len(rows)))
+
+    def test_of_small_draws_of_samples_the_mean_counts(self, rows):
+        detector = GANomalyDetector(
+            epochs=1, n_estimators=2, random_state=0, score="subsampled_neighbours"
+        ).fit(rows[:60])
+        assert detector.neighbours_["subsampled_neighbours"].points.shape[:2] == (16, 7)
+        x = detector.scaler_(rows)[None]
+        distance = Neighbours.plain(x[0, draws(60)]).distance(x).mean(0).double()
+        own = distance[:60]
+        expected = (distance - own.mean()) / own.std(correction=0)
+        np.testing.assert_allclose(detector.anomaly_score(rows), expected, rtol=1e-5, atol=1e-5)
 
     def test_images_are_compared_pixel_by_pixel(self, rows):
         images = rows[:60, :4].reshape(60, 2, 2).repeat(4, axis=1).repeat(4, axis=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gandetect.scoring import Calibration, Neighbours, mix
+from gandetect.scoring import Calibration, Neighbours, draws, mix, without_farthest
 
 
 class TestCalibration:
@@ -95,22 +95,6 @@ class TestNeighbours:
         assert neighbours.distance(torch.zeros(1, 1, 1)).item() == 0
         assert neighbours.distance(torch.full((1, 1, 1), 0.5)).isfinite().all()
 
-    def test_trimmed_references(self):
-        """Of 19 in a row and one far away, the far one goes, and it limits nobody's spread."""
-        points = torch.cat([torch.arange(19.0), torch.tensor([500.0])]).reshape(1, 20, 1)
-        whole, trimmed = Neighbours.of(points), Neighbours.of(points, trim=0.05)
-        assert sorted(trimmed.points.flatten().tolist()) == list(range(19))
-        assert trimmed.spreads.max() == whole.spreads.median() < whole.spreads.max()
-        near_the_far_one = torch.full((1, 1, 1), 499.0)
-        # It was one of the five.
-        assert trimmed.distance(near_the_far_one) > 1.2 * whole.distance(near_the_far_one)
-
-    def test_members_are_trimmed_alike_in_number(self):
-        torch.manual_seed(0)
-        trimmed = Neighbours.of(torch.randn(3, 40, 2), trim=0.1)
-        assert trimmed.points.shape == (3, 36, 2)
-        assert trimmed.spreads.shape == (3, 36)
-
     def test_scores_do_not_jump_where_one_reference_takes_over_from_another(self):
         torch.manual_seed(0)
         neighbours = Neighbours.of(torch.randn(1, 200, 3).double())
@@ -130,3 +114,54 @@ class TestNeighbours:
         neighbours = Neighbours(points, torch.ones(1, 40))
         distance = neighbours.distance(points[:, :1])
         assert distance.item() == pytest.approx((1 + 2 + 3 + 4 + 5) / 8 / 5, rel=1e-4)
+
+
+@pytest.fixture
+def normal_and_knot():
+    """References around zero, of which twenty in 420 lie in a knot elsewhere."""
+    torch.manual_seed(0)
+    return torch.cat([torch.randn(400, 2), 5 + torch.randn(20, 2) / 50])[None]
+
+
+class TestDraws:
+    @pytest.mark.parametrize(("n", "size"), [(1000, 64), (100, 12), (40, 6), (3, 3), (1, 1)])
+    def test_small_but_enough_for_neighbours(self, n, size):
+        drawn = draws(n)
+        assert drawn.shape == (16, size)
+        for draw in drawn.tolist():
+            assert len(set(draw)) == size
+            assert set(draw) <= set(range(n))
+
+    def test_they_differ_and_repeat_and_leave_the_random_numbers_alone(self):
+        before = torch.get_rng_state()
+        drawn = draws(200)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(draws(200), drawn)
+        assert len({tuple(draw) for draw in drawn.tolist()}) == 16
+
+    def test_points_that_are_given_once_are_for_all_draws(self):
+        torch.manual_seed(0)
+        neighbours = Neighbours.plain(torch.randn(300, 2)[draws(300)])
+        z = torch.randn(1, 5, 2)
+        assert torch.equal(neighbours.distance(z), neighbours.distance(z.expand(16, -1, -1)))
+
+    def test_anomalies_like_those_that_were_trained_on_stay_far(self, normal_and_knot):
+        """They are near each other in all of the references, and strangers in most draws."""
+        new_normal, new_knot = torch.randn(1, 200, 2), 5 + torch.randn(1, 50, 2) / 50
+        among_all = Neighbours.of(normal_and_knot)
+        assert among_all.distance(new_knot).max() < among_all.distance(new_normal).median()
+        among_few = Neighbours.plain(normal_and_knot[0, draws(420)])
+        far = among_few.distance(new_normal).mean(0).quantile(0.95)
+        assert among_few.distance(new_knot).mean(0).min() > far
+
+
+class TestWithoutFarthest:
+    def test_all_stay_where_no_share_goes(self, normal_and_knot):
+        assert without_farthest(normal_and_knot, 0.0) is normal_and_knot
+
+    def test_a_knot_of_anomalies_goes_and_the_order_stays(self, normal_and_knot):
+        members = torch.cat([normal_and_knot, normal_and_knot.flip(1)])
+        kept = without_farthest(members, 0.05)
+        assert kept.shape == (2, 399, 2)
+        assert kept.amax() < 4.5
+        assert torch.equal(kept[0], kept[1].flip(0))

@@ -143,8 +143,9 @@ class AdversarialVAEDetector(DefendingDetector):
     The parts of the score are "divergence", the mean over `n_samples` reconstructions of the
     Kullback-Leibler divergence of the classifier's answers, with that of `hidden_layers`;
     "reconstruction", the mean absolute error; "prior", the divergence of the code from the
-    standard normal; and "neighbours" and "sample_neighbours", the distances of the code and of the
-    sample to the nearest training ones. ``score="paper"`` is the divergence alone.
+    standard normal; and "neighbours", "sample_neighbours" and "subsampled_neighbours", the
+    distances of the code and of the sample to the nearest training ones, and of the sample to the
+    nearest of few, the mean over 16 draws of 64. ``score="paper"`` is the divergence alone.
 
     The published AdversarialVAE is ``w_model=1, w_recon=0, beta=0, noise_std=0, n_samples=10,
     log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with
@@ -220,6 +221,7 @@ class AdversarialVAEDetector(DefendingDetector):
         "prior": (0.0, 0.0),
         "neighbours": (2.0, 3.0),
         "sample_neighbours": (3.0, 0.0),
+        "subsampled_neighbours": (2.0, 0.0),
     }
     # Where there is a classifier, of rows and of images: the default weights, the updates that
     # epochs="auto" stands for, and what noise_std="auto" does.

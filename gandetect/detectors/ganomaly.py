@@ -85,9 +85,10 @@ class GANomalyDetector(BaseDetector):
     -----
     The parts of the score are "latent", the norm of the difference of the two codes;
     "reconstruction", the mean absolute error; "feature", the mean squared difference of the
-    discriminator's features; "discriminator", minus its logit of the sample; and "neighbours" and
-    "sample_neighbours", the distances of the code and of the sample to the nearest training ones,
-    of which rows have none in the default, as they take several times as long to score with.
+    discriminator's features; "discriminator", minus its logit of the sample; and "neighbours",
+    "sample_neighbours" and "subsampled_neighbours", the distances of the code and of the sample to
+    the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
+    64. Rows have none of them in the default, as they take several times as long to score with.
     The logit ranks anomalies as more real than normal rows on most tabular data: it is offered
     for study.
 
@@ -139,6 +140,7 @@ class GANomalyDetector(BaseDetector):
         "discriminator": (0.0, 0.0),
         "neighbours": (0.0, 1.0),
         "sample_neighbours": (0.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
 

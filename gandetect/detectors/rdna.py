@@ -123,15 +123,14 @@ class RDNADetector(BaseDetector):
     parts of the score of images are the largest values, smoothed, of it ("map"), of the probability
     ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
-    difference; and "neighbours" and "sample_neighbours". The default of images is the map; of rows
-    the other four, weighted 0.5, 1, 2 and 3.
+    difference; and "neighbours", "sample_neighbours" and "subsampled_neighbours". The default of
+    images is the map; of rows the other five, weighted 0.5, 1, 2, 3 and 2.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
     ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
 
-    Of RDNA only a description and results on MVTec AD are public. Here discriminators judge
-    patches, of samples and of samples beside their masks, by least squares; their weight grows over
-    the first fifth of the training.
+    Of RDNA only a description and results on MVTec AD are public. Discriminators judge patches,
+    one of them beside masks, by least squares; their weight grows over the first fifth of training.
 
     Departures from DRAEM and its code, on purpose:
 
@@ -186,6 +185,7 @@ class RDNADetector(BaseDetector):
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
         "sample_neighbours": (3.0, 0.0),
+        "subsampled_neighbours": (2.0, 0.0),
     }
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
