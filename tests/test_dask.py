@@ -1,4 +1,4 @@
-"""Many fits and large arrays over Dask, and how little a detector weighs on the way there."""
+"""Many fits and large arrays over Dask or Ray, and how little a detector weighs on the way there."""
 
 import pickle
 
@@ -91,8 +91,22 @@ def cluster():
         yield client
 
 
-@pytest.mark.filterwarnings("default")  # what Dask and its workers warn of is theirs
-def test_grid_search_on_a_cluster(cluster, rows):
+@pytest.fixture
+def ray_cluster():
+    """Two workers of Ray, where its extra is installed."""
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    register_ray()
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("default")  # what the clusters warn of is theirs
+@pytest.mark.parametrize(("backend", "workers"), [("dask", "cluster"), ("ray", "ray_cluster")])
+def test_grid_search_on_a_cluster(request, backend, workers, rows):
+    request.getfixturevalue(workers)
     y = np.arange(200) % 10 == 0
     X = rows[:200] + 5 * y[:, None]
     search = GridSearchCV(
@@ -103,6 +117,6 @@ def test_grid_search_on_a_cluster(cluster, rows):
         error_score="raise",
     )
     here = search.fit(X, y).cv_results_["mean_test_score"]
-    with joblib.parallel_backend("dask"):
+    with joblib.parallel_backend(backend):
         there = search.fit(X, y).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(here, there)
