@@ -198,7 +198,7 @@ class ConfidenceMixin(InferenceMixin):
     def _check_same_score(self, definition: dict[str, Any], what: str, remedy: str) -> None:
         """Raise ValueError if scores are computed in another way than by `definition`."""
         for name, now in self._score_definition().items():
-            before = definition[name]
+            before = definition.get(name)
             if now != before:
                 raise ValueError(
                     f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "

@@ -193,13 +193,20 @@ class InferenceMixin(SharedParameters):
         """The parameters by which scores are computed: for others a threshold means nothing."""
         score = self.chosen_score
         own = {name: getattr(self, name) for name in self.score_parameters}
+        if score is None:
+            own["trim"] = bool(self.trim)
         return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
 
     def _weights(self) -> Mapping[str, float]:
         score = self.chosen_score
         if score is None:
             is_image = self._is_fitted_to_images()
-            return {name: weights[is_image] for name, weights in self.part_weights.items()}
+            weights = {name: pair[is_image] for name, pair in self.part_weights.items()}
+            if self.trim:
+                # Anomalies that were trained on are near to others like them, but few of them are
+                # in a small draw.
+                weights["subsampled_neighbours"] = weights["sample_neighbours"]
+            return weights
         return {score: 1.0} if isinstance(score, str) else score
 
     def _apply(

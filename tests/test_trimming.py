@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from gandetect import GANomalyDetector
+from gandetect import ALOCCDetector, GANomalyDetector
 from gandetect.trimming import not_among_worst, trimmed, without_worst
 
 
@@ -95,3 +95,18 @@ class TestDetectors:
     def test_shares_that_are_none(self, rows, trim):
         with pytest.raises((TypeError, ValueError), match="trim"):
             GANomalyDetector(trim=trim).fit(rows[:50])
+
+    def test_the_default_of_rows_takes_small_draws_in(self, rows):
+        detector = ALOCCDetector(epochs=2, n_estimators=2, trim=0.1, random_state=0).fit(rows[:200])
+        scores = detector.anomaly_score(rows)
+        parts = {"reconstruction": 1, "neighbours": 2, "sample_neighbours": 3}
+        detector.set_params(score={**parts, "subsampled_neighbours": 3})
+        np.testing.assert_array_equal(detector.anomaly_score(rows), scores)
+
+    def test_trim_belongs_to_the_default_score(self, rows):
+        detector = ALOCCDetector(epochs=1, n_estimators=1, trim=0.1, random_state=0).fit(rows[:80])
+        with pytest.raises(ValueError, match="set with trim=True and cannot be used with trim=Fal"):
+            detector.set_params(trim=0).predict(rows)
+        whole = ALOCCDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:80])
+        with pytest.raises(ValueError, match="fit it again"):
+            whole.set_params(trim=0.1).predict(rows)

@@ -221,7 +221,7 @@ class AdversarialVAEDetector(DefendingDetector):
         "prior": (0.0, 0.0),
         "neighbours": (2.0, 3.0),
         "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
     }
     # Where there is a classifier, of rows and of images: the default weights, the updates that
     # epochs="auto" stands for, and what noise_std="auto" does.

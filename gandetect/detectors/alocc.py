@@ -181,7 +181,7 @@ class ALOCCDetector(BaseDetector):
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 1.0),
         "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
     }
 
     def _check_own_parameters(self) -> None:

@@ -166,7 +166,7 @@ class BiGANDetector(BaseDetector):
         "latent": (0.0, 1.0),
         "neighbours": (1.0, 2.5),
         "sample_neighbours": (2.0, 0.0),
-        "subsampled_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
 

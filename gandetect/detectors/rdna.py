@@ -124,7 +124,7 @@ class RDNADetector(BaseDetector):
     ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
     difference; and "neighbours", "sample_neighbours" and "subsampled_neighbours". The default of
-    images is the map; of rows the other five, weighted 0.5, 1, 2, 3 and 2.
+    images is the map; of rows the next four, weighted 0.5, 1, 2 and 3.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
     ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
@@ -185,7 +185,7 @@ class RDNADetector(BaseDetector):
         "reconstruction": (1.0, 0.0),
         "neighbours": (2.0, 0.0),
         "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
     }
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
