@@ -1,4 +1,4 @@
-"""Many fits and large arrays over Dask or Ray, and how little a detector weighs on the way there."""
+"""Many fits and large arrays over Dask or Ray, and how little a detector weighs on the way."""
 
 import pickle
 
