@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gandetect import ArchiveError, GANomalyDetector
+from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
 from gandetect.export import (
     ParityError,
     formats,
@@ -55,6 +55,21 @@ def test_parity(trained_and_X, name, tmp_path):
     np.testing.assert_array_equal(scorer.predict(X), fitted.predict(X))
     np.testing.assert_allclose(
         scorer.anomaly_score(X[:1]), fitted.anomaly_score(X[:1]), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_draws_of_samples(name, rows, tmp_path):
+    """A detector that was trimmed measures distances to them, too."""
+    write, read = FORMATS[name]
+    fitted = ALOCCDetector(epochs=5, n_estimators=2, trim=0.1, random_state=0).fit(rows[:200])
+    assert "subsampled_neighbours" in fitted.neighbours_
+    assert write(fitted, tmp_path / "detector").max_difference <= 1e-5
+    np.testing.assert_allclose(
+        read(tmp_path / "detector").anomaly_score(rows),
+        fitted.anomaly_score(rows),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
