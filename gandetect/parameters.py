@@ -62,8 +62,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Share of each batch that an update leaves out: the samples whose reconstructions are worst.
         For training data that hold anomalies: about the share you expect, or a little more. The
         same share of all training samples is left out of the score's calibration and its
-        neighbours, of which another such share is, those farthest from the others. Costs one more
-        forward pass an update.
+        neighbours, of which another such share is, those farthest from the whole, and the default
+        score of rows takes "subsampled_neighbours" in. Costs one more forward pass an update.
     warm_start : bool, default=False
         Whether a further `fit` goes on from the networks of the last one.
     device : str, default="auto"
