@@ -234,8 +234,8 @@ def batch_norm(x: Tensor, layer: Any) -> Tensor:
         # In double precision, so that the square of a large mean costs no digits.
         own_mean, own_var = own_mean.double(), own_var.double()
         mean, square = averaged(torch.stack([own_mean, own_var + own_mean.square()]))
-        var = (square - mean.square()).clamp_(min=0).to(x.dtype)
-        mean = mean.to(x.dtype)
+        var = (square - mean.square()).clamp_(min=0).to(layer.weight.dtype)
+        mean = mean.to(layer.weight.dtype)
         n = x.numel() // x.shape[1] * n_processes()
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(var * n / max(n - 1, 1), layer.momentum)
