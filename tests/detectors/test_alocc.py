@@ -349,7 +349,7 @@ class TestRealData:
         with_it, without = (
             make(epochs=40, tuning_fraction=share).fit(zeros[:120]) for share in (0.3, 0.0)
         )
-        for part in ("paper", *ALOCCDetector.part_weights.keys() - {"sample_neighbours"}):
+        for part in ("paper", "refined", "raw", "reconstruction", "neighbours"):
             with_it.set_params(score=part)
             assert auroc(with_it, zeros[120:], others) > 0.9, part
         # Before it D rather takes the others for real: the reason why there is a second phase.

@@ -338,11 +338,7 @@ class TestScore:
     @pytest.mark.parametrize(
         ("shape", "share", "others"),
         [
-            (
-                (6,),
-                1.0,
-                {"neighbours": 1.0, "sample_neighbours": 2.0, "subsampled_neighbours": 2.0},
-            ),
+            ((6,), 1.0, {"neighbours": 1.0, "sample_neighbours": 2.0}),
             ((2, 3), 0.2, {"latent": 1.0, "neighbours": 2.5}),
         ],
     )
@@ -369,7 +365,6 @@ class TestScore:
                 "discriminator_cross_entropy": 3,
                 "neighbours": 4,
                 "sample_neighbours": 8,
-                "subsampled_neighbours": 8,
             }
         )
         np.testing.assert_allclose(detector.anomaly_score(X), same, rtol=1e-9, atol=1e-12)
