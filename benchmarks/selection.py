@@ -71,9 +71,12 @@ def measure(run: SelectionRun, data: Path) -> Iterator[SelectionRun]:
     if fit["latent_dim"] == "d":
         fit["latent_dim"] = trained.shape[1]
     Detector = our_detectors()[run.detector]
-    # Fitted with neighbours in its score, a detector can be asked for any.
-    parts = dict.fromkeys(Detector.part_weights, 1.0)
-    detector = Detector(random_state=run.seed, score=parts, **fit).fit(trained)
+    # Fitted with all of them in its score, a detector can be asked for each.
+    parts = [
+        name for name, (of_rows, _) in Detector.part_weights.items() if of_rows or name in SCORES
+    ]
+    score = dict.fromkeys(parts, 1.0)
+    detector = Detector(random_state=run.seed, score=score, **fit).fit(trained)
     for other in settings_of(run.detector):
         if {**other, "score": setting["score"]} != setting:
             continue
