@@ -15,7 +15,7 @@ from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
 from gandetect.losses import mean_absolute_error
 from gandetect.reading import read
-from gandetect.scoring import Calibration, Neighbours, Part, draws, mix, value_of, without_farthest
+from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of, without_farthest
 from gandetect.shared import SharedParameters
 from gandetect.training_report import Reconstructions
 from gandetect.trimming import not_among_worst
@@ -140,11 +140,7 @@ class InferenceMixin(SharedParameters):
         neighbours = {}
         for part in self._neighbour_parts():
             points = self._points(part, source, rows).transpose(0, 1).contiguous()
-            points = without_farthest(points, self.trim)
-            if part == "subsampled_neighbours":
-                neighbours[part] = Neighbours.plain(points[0, draws(points.shape[1])])
-            else:
-                neighbours[part] = Neighbours.of(points)
+            neighbours[part] = _NEIGHBOURS[part](without_farthest(points, self.trim))
         return neighbours
 
     def _parts_function(self, neighbours: Mapping[str, Neighbours]) -> PartsFunction:
@@ -245,6 +241,12 @@ _POINTS = {
     "neighbours": _codes_of,
     "sample_neighbours": _samples_of,
     "subsampled_neighbours": _samples_of,
+}
+# What these distances are measured to, made of such points of training samples.
+_NEIGHBOURS = {
+    "neighbours": Neighbours.of,
+    "sample_neighbours": Neighbours.of,
+    "subsampled_neighbours": Neighbours.among_draws,
 }
 
 

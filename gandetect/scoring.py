@@ -95,6 +95,11 @@ class Neighbours:
         """From references to which distances count as they are."""
         return cls(points, torch.ones_like(points[..., 0]))
 
+    @classmethod
+    def among_draws(cls, points: Tensor) -> Neighbours:
+        """From references (1, n_references, n_dimensions): each draw stands as a member."""
+        return cls.plain(points[0, draws(points.shape[1])])
+
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).
 
