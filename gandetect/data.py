@@ -6,14 +6,18 @@ read some of them. Images have their channels first here, and nowhere else befor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Subset
 
 from gandetect.distributed import from_first, share
+from gandetect.images import ImageFiles, ImageFolder
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
@@ -34,12 +38,15 @@ class Source(Protocol):
         Whether the samples are images that came as flat rows.
     is_lazy : bool
         Whether reading may give other values the next time, as a Dataset that augments does.
+    is_slow : bool
+        Whether reading is worth a thread of its own, and may be done by one.
     """
 
     input_shape: tuple[int, ...]
     sample_shape: tuple[int, ...]
     is_flat: bool
     is_lazy: bool
+    is_slow: bool
 
     def __len__(self) -> int: ...
 
@@ -64,6 +71,7 @@ class ArraySource:
     """
 
     is_lazy = False
+    is_slow = False
 
     def __init__(
         self,
@@ -137,6 +145,7 @@ class DatasetSource:
         self.channel_axis = channel_axis
         self.input_shape = first.shape
         self.sample_shape = sample_shape_of(first.shape, channel_axis)
+        self.is_slow = _is_of_files(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -164,6 +173,17 @@ class DatasetSource:
                 f"Samples of the dataset must be numeric, but sample {i} has dtype {item.dtype}."
             )
         return item
+
+
+def _is_of_files(dataset: Any) -> bool:
+    """Whether a Dataset is one of images in files, which are decoded, or a part of one.
+
+    No other may be read by a thread: one that augments may draw from torch's generator, whose
+    order of draws would be left to chance, and some libraries serve one thread only.
+    """
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return type(dataset) in (ImageFiles, ImageFolder)
 
 
 def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
@@ -228,8 +248,29 @@ def check_finite(x: np.ndarray) -> None:
 def blocks(source: Source) -> Iterator[np.ndarray]:
     """Walk through a source once, some megabytes at a time."""
     n_rows = _rows_a_block(source)
-    for start in range(0, len(source), n_rows):
-        yield source.read(slice(start, start + n_rows))
+    starts = range(0, len(source), n_rows)
+    return read_in_turn(source, (slice(start, start + n_rows) for start in starts))
+
+
+def read_in_turn(
+    source: Source, parts: Iterable[slice] | Iterable[np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Read one part of a source after the other.
+
+    Of a slow source the next part is read by a thread while the caller works on one, if torch
+    leaves a core free: with none it was measured to be slower.
+    """
+    if not source.is_slow or torch.get_num_threads() >= joblib.cpu_count():
+        yield from map(source.read, parts)
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gandetect-reading") as thread:
+        next_one = None
+        for part in parts:
+            this, next_one = next_one, thread.submit(source.read, part)
+            if this is not None:
+                yield this.result()
+        if next_one is not None:
+            yield next_one.result()
 
 
 def _rows_a_block(source: Source) -> int:
@@ -289,10 +330,11 @@ class TrainingData:
                 yield self.resident[share(part.T).T]
         else:
             shuffled = self.rows[from_first(torch.randperm(n, device=self.device)).cpu().numpy()]
-            for batch in np.array_split(shuffled, self.n_batches):
-                # Sorted within the batch: neighbours on disk are read together.
-                x = self.scaler(self.source.read(np.sort(share(batch)))).to(self.device)
-                yield x.expand(self.n_members, *x.shape)
+            batches = np.array_split(shuffled, self.n_batches)
+            # Sorted within the batch: neighbours on disk are read together.
+            for x in read_in_turn(self.source, (np.sort(share(batch)) for batch in batches)):
+                scaled = self.scaler(x).to(self.device)
+                yield scaled.expand(self.n_members, *scaled.shape)
 
 
 def scoring_blocks(
@@ -305,9 +347,9 @@ def scoring_blocks(
     is filled up by repeating its first sample.
     """
     n = len(source) if rows is None else len(rows)
-    for start in range(0, n, size):
-        part = slice(start, start + size)
-        x = scaler(source.read(part if rows is None else rows[part]))
+    parts = (slice(start, start + size) for start in range(0, n, size))
+    for values in read_in_turn(source, parts if rows is None else (rows[part] for part in parts)):
+        x = scaler(values)
         n_real = len(x)
         if n_real < size:
             x = torch.cat([x, x[:1].expand(size - n_real, *x.shape[1:])])

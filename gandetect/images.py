@@ -124,7 +124,8 @@ def _to_gray_or_rgb(image: "Image", path: Path, channels: int | None) -> "Image"
     if image.mode in ("P", "PA"):
         # Straight to RGB, pillow warns of palettes with transparent colours.
         image = image.convert("RGBA")
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)  # which copies in any case
 
 
 def image_paths(folder: Path, pattern: str = "*") -> list[Path]:

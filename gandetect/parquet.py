@@ -125,6 +125,7 @@ class ParquetSource:
     """
 
     is_lazy = False
+    is_slow = False
 
     def __init__(
         self,

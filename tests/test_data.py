@@ -1,9 +1,11 @@
 """Sources, lazy ones among them, and the batches that come from them."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 import gandetect.data
 from gandetect import ConvNet
@@ -14,10 +16,11 @@ from gandetect.data import (
     blocks,
     channels_first,
     channels_restored,
+    read_in_turn,
     sample_shape_of,
     scoring_blocks,
 )
-from gandetect.images import ImageFolder
+from gandetect.images import DataFileError, ImageFiles, ImageFolder
 
 CPU = torch.device("cpu")
 TINY = ConvNet(n_filters=2)
@@ -159,6 +162,90 @@ class TestFolders:
         assert len(images) == 12
         assert images[0].shape == (8, 6, 3)
         assert make(Detector, architecture=TINY).fit(images).predict(images).shape == (12,)
+
+
+class TestReadingAhead:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        Image = pytest.importorskip("PIL.Image")
+        X = np.random.default_rng(0).integers(0, 256, size=(40, 9, 13), dtype=np.uint8)
+        for i, x in enumerate(X):
+            Image.fromarray(x).save(tmp_path / f"{i:02d}.png")
+        return tmp_path
+
+    @pytest.fixture
+    def read_by(self, folder, monkeypatch):
+        """The threads that read images, in order; torch uses as many as there are cores or one."""
+
+        def spied(n_cores, n_threads=1):
+            threads = []
+            read = DatasetSource.read
+            monkeypatch.setattr(
+                DatasetSource,
+                "read",
+                lambda self, index: (
+                    threads.append(threading.current_thread().name) or read(self, index)
+                ),
+            )
+            monkeypatch.setattr(gandetect.data.joblib, "cpu_count", lambda: n_cores)
+            monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+            return threads
+
+        return spied
+
+    parts = tuple(slice(start, start + 10) for start in range(0, 40, 10))
+
+    @pytest.mark.parametrize(("n_cores", "n_threads", "ahead"), [(2, 1, 1), (1, 1, 0), (4, 4, 0)])
+    def test_a_thread_reads_where_a_core_is_free(self, folder, read_by, n_cores, n_threads, ahead):
+        images = ImageFolder(folder)
+        threads = read_by(n_cores, n_threads)
+        x = list(read_in_turn(DatasetSource(images, None), self.parts))
+        np.testing.assert_array_equal(np.concatenate(x)[:, 0], images.stack())
+        assert len(threads) == 4
+        assert sum(name.startswith("gandetect-reading") for name in threads) == 4 * ahead
+
+    def test_the_next_part_is_read_while_the_caller_works(self, folder, read_by):
+        threads = read_by(2)
+        parts = read_in_turn(DatasetSource(ImageFolder(folder), None), self.parts)
+        next(parts)
+        parts.close()  # waits for the thread, which is given no more than the next part
+        assert len(threads) == 2
+
+    def test_the_same_bits(self, Detector, make, folder, read_by):
+        images = ImageFolder(folder)
+        results = []
+        for n_cores in (1, 2):
+            threads = read_by(n_cores)
+            detector = make(Detector, architecture=TINY, batch_size=8, epochs=2).fit(images)
+            results.append([detector.anomaly_score(images), detector.reconstruct(images)])
+            assert any(name.startswith("gandetect-reading") for name in threads) == (n_cores > 1)
+        for alone, ahead in zip(*results, strict=True):
+            np.testing.assert_array_equal(alone, ahead)
+
+    def test_what_a_file_says_reaches_the_caller(self, folder, read_by):
+        source = DatasetSource(ImageFolder(folder), None)
+        (folder / "25.png").write_bytes(b"no image")
+        read_by(2)
+        parts = read_in_turn(source, self.parts)
+        assert [len(next(parts)), len(next(parts))] == [10, 10]
+        with pytest.raises(DataFileError, match=r"25\.png"):
+            next(parts)
+        assert not [t for t in threading.enumerate() if t.name.startswith("gandetect-reading")]
+
+    def test_what_may_be_read_by_a_thread(self, folder):
+        class Augmented(ImageFolder):
+            def __getitem__(self, index):
+                return super().__getitem__(index) + torch.randint(2, ()).numpy()
+
+        images = ImageFolder(folder)
+        for dataset in (images, Subset(Subset(images, range(9)), [1, 2]), ImageFiles(images.paths)):
+            assert DatasetSource(dataset, None).is_slow
+        for dataset in (
+            Augmented(folder),
+            Subset(Augmented(folder), [0]),
+            Counting(np.ones((3, 1))),
+        ):
+            assert not DatasetSource(dataset, None).is_slow
 
 
 class TestShapes:
