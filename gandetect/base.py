@@ -358,7 +358,7 @@ class BaseDetector(
             fit_task.call_on_fit_task_end(estimator=self, X=X, y=y)
             nets.eval()
             self.__dict__.pop("normal_scores_", None)
-            self.__dict__.update(learned())
+            self.__dict__.update(self._run.learned_together())
             check_scores(self.threshold_)
             if self.training_report_.problems and not self._run.has_diverged:
                 warnings.warn(self.training_report_.message(), TrainingWarning, stacklevel=4)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
@@ -24,6 +26,9 @@ from torch import Tensor, nn
 # vanish, and must be longer than all that one process does while the others wait.
 PATIENCE_VARIABLE = "GANDETECT_PATIENCE"
 _PATIENCE_SECONDS = 600.0
+
+# Whether all processes have come here, and so can divide what is to be computed.
+_ALL_ARE_HERE = ContextVar("all_are_here", default=False)
 
 # In units of the scaler's spread, so that machines which round otherwise still agree.
 _TOLERANCE = 1e-4
@@ -110,6 +115,34 @@ def copy_from_first(module: nn.Module) -> None:
     if n_processes() > 1:
         for value in module.state_dict().values():
             value.copy_(from_first(value))
+
+
+@contextmanager
+def all_are_here(yes: bool = True) -> Iterator[None]:
+    """Let the processes divide what `divided` is to compute.
+
+    For what every process comes to. What one does alone, such as a callback of the first, or
+    after its training was interrupted, must stay outside: it would wait for the others.
+    """
+    token = _ALL_ARE_HERE.set(yes)
+    try:
+        yield
+    finally:
+        _ALL_ARE_HERE.reset(token)
+
+
+def divided(
+    compute: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, block: int
+) -> np.ndarray:
+    """What `compute` gives for some samples, whole blocks of which each process takes on."""
+    n_blocks = -(-len(rows) // block)
+    if not _ALL_ARE_HERE.get() or not 1 < n_processes() <= n_blocks:
+        return compute(rows)
+    first, last = (n_blocks * (rank() + i) // n_processes() * block for i in (0, 1))
+    own = compute(rows[first:last])
+    parts = [own] * n_processes()
+    _together(lambda: dist.all_gather_object(parts, own))
+    return np.concatenate(parts)
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:

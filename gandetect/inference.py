@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from gandetect.data import Source, scoring_blocks
 from gandetect.device import resolve_device
+from gandetect.distributed import divided
 from gandetect.losses import mean_absolute_error
 from gandetect.reading import read
 from gandetect.scoring import Calibration, Neighbours, Part, mix, value_of, without_farthest
@@ -216,6 +218,17 @@ class InferenceMixin(SharedParameters):
         Blocks have one size, and what depends on a sample is computed inside them, so that it
         comes out in the same bits wherever the sample stands.
         """
+        compute = partial(self._apply_alone, function, source)
+        if rows is None:
+            return compute(None)
+        return divided(compute, rows, block_size(self.sample_shape_))
+
+    def _apply_alone(
+        self,
+        function: Callable[[Any, Tensor], Tensor],
+        source: Source,
+        rows: np.ndarray | None,
+    ) -> np.ndarray:
         device = resolve_device(self.device)
         nets = self.networks_.to(device)
         size = block_size(self.sample_shape_)

@@ -91,6 +91,11 @@ class TrainingRun:
     extra: dict[str, Any] = field(default_factory=dict)
     prepared: Any = None
 
+    def learned_together(self) -> dict[str, Any]:
+        """What `learned` gives; several processes divide the work, unless one was interrupted."""
+        with distributed.all_are_here(self.is_done):
+            return self.learned()
+
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random numbers included."""
         return {
@@ -204,7 +209,8 @@ def train(
             if not all(math.isfinite(value) for value in record.values()):
                 return snapshot.restore(run, record)
             run.networks.eval()
-            run.history.append({**record, **validate()})
+            with distributed.all_are_here():
+                run.history.append({**record, **validate()})
             if snapshot.is_due(run) and not snapshot.take(run):
                 return snapshot.restore(run, record)
             run.is_done = distributed.any_says(tasks.end()) or len(run.history) == run.n_epochs

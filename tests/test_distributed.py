@@ -25,7 +25,9 @@ from gandetect import ALOCCDetector, GANomalyDetector
 X, y = load_breast_cancer(return_X_y=True)
 rows, images = X[y == 1][:256], load_digits().images[:256]
 of_rows = GANomalyDetector(epochs=4, n_estimators=2, random_state=0).fit(rows)
-of_images = GANomalyDetector(epochs=2, n_estimators=2, random_state=0).fit(images)
+of_images = GANomalyDetector(
+    epochs=2, n_estimators=2, random_state=0, validation_fraction=0.5
+).fit(images)
 with_noise = ALOCCDetector(epochs=2, n_estimators=2, random_state=None).fit(rows)
 np.savez(
     sys.argv[1] + os.environ.get("RANK", "alone"),
@@ -33,6 +35,9 @@ np.savez(
     images=of_images.anomaly_score(images),
     noise=with_noise.anomaly_score(rows),
     loss=[record["reconstruction"] for record in of_rows.history_],
+    validation=[record["validation_reconstruction"] for record in of_images.history_],
+    thresholds=[detector.threshold_ for detector in (of_rows, of_images, with_noise)],
+    references=of_images.neighbours_["neighbours"].points.flatten()[::97],
 )
 """
 
@@ -166,7 +171,9 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     results = []
     for process in processes:
         out, err = process.communicate(timeout=300)
-        results.append((process.returncode, out, err))
+        # Older versions of torch print of their connections on standard output.
+        lines = [line for line in out.splitlines() if not line.startswith("[Gloo]")]
+        results.append((process.returncode, "\n".join(lines), err))
     return results
 
 
@@ -180,12 +187,14 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.n
 
 
 class TestTwoProcesses:
-    @pytest.mark.parametrize("what", ["rows", "images", "loss"])
+    @pytest.mark.parametrize("what", ["rows", "images", "loss", "validation"])
     def test_they_learn_what_one_does(self, fitted, what):
         # Batches of one size are shared out evenly here, so only rounding differs.
         np.testing.assert_allclose(fitted["0"][what], fitted["alone"][what], atol=1e-4)
 
-    @pytest.mark.parametrize("what", ["rows", "images", "noise", "loss"])
+    @pytest.mark.parametrize(
+        "what", ["rows", "images", "noise", "loss", "validation", "thresholds", "references"]
+    )
     def test_they_end_with_the_same_weights(self, fitted, what):
         # "noise" draws random numbers in training, and its seed is not fixed.
         np.testing.assert_array_equal(fitted["0"][what], fitted["1"][what])
@@ -283,6 +292,44 @@ def test_every_process_gets_as_many_samples(monkeypatch):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         shares.append(distributed.share(batch).tolist())
     assert shares == [[0, 2, 4], [1, 3, 5]]
+
+
+class TestDividedWork:
+    def computed(self, monkeypatch, n_processes, n_rows, block):
+        """The samples that each process computes something of."""
+        asked = []
+        monkeypatch.setattr(distributed, "n_processes", lambda: n_processes)
+        monkeypatch.setattr(distributed.dist, "all_gather_object", lambda parts, own: None)
+        for rank in range(n_processes):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            distributed.divided(
+                lambda rows: asked.append(rows.tolist()) or rows, np.arange(n_rows), block
+            )
+        return asked
+
+    @pytest.mark.parametrize("n_processes", [2, 3, 5])
+    @pytest.mark.parametrize("n_rows", [20, 23, 41])
+    def test_whole_blocks_in_order_each_in_one_process(self, monkeypatch, n_processes, n_rows):
+        with distributed.all_are_here():
+            asked = self.computed(monkeypatch, n_processes, n_rows, block=4)
+        assert [row for rows in asked for row in rows] == list(range(n_rows))
+        assert all(len(rows) % 4 == 0 for rows in asked[:-1])
+        assert max(map(len, asked)) - min(map(len, asked)) <= 2 * 4 - 1
+
+    def test_not_where_some_may_not_come(self, monkeypatch):
+        everything = list(range(23))
+        assert self.computed(monkeypatch, 2, 23, block=4) == [everything] * 2
+        with distributed.all_are_here(), distributed.all_are_here(False):
+            assert self.computed(monkeypatch, 2, 23, block=4) == [everything] * 2
+
+    def test_not_where_a_process_would_have_nothing(self, monkeypatch):
+        with distributed.all_are_here():
+            assert self.computed(monkeypatch, 3, 8, block=4) == [list(range(8))] * 3
+
+    def test_an_error_ends_it(self):
+        with pytest.raises(ValueError, match="of the caller's"), distributed.all_are_here():
+            raise ValueError("of the caller's")
+        assert not distributed._ALL_ARE_HERE.get()
 
 
 def test_gradients_are_averaged_in_any_layout(monkeypatch):
