@@ -240,16 +240,21 @@ class _BatchNorm(torch.autograd.Function):
                 "gradient penalty needs: use an architecture with normalization='group'."
             )
         x, weight, mean, var = ctx.saved_tensors
-        direct, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        # Of the whole gradient only the sums: what flows through the statistics goes along with
+        # the rest in one affine map of each channel's gradients and one of its values.
+        _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
         n_samples = x.numel() // x.shape[1]
         slope, shift = averaged(torch.stack([of_weight, of_bias])) / n_samples
-        scale = weight * (var + ctx.eps).rsqrt()
-        through_statistics = torch.batch_norm(
-            x, scale * slope, scale * shift, mean, var, False, 0.0, ctx.eps, False
+        inverse_std = (var + ctx.eps).rsqrt()
+        slope = -weight * slope * inverse_std.square()
+        shift = -weight * shift * inverse_std - slope * mean
+        of_x = torch.batch_norm(
+            gradients[0], weight, shift, torch.zeros_like(mean), var, False, 0.0, ctx.eps, False
         )
-        return direct.sub_(through_statistics), of_weight, of_bias, None, None, None
+        of_x.addcmul_(x, slope.view(-1, *[1] * (x.ndim - 2)))
+        return of_x, of_weight, of_bias, None, None, None
 
 
 def batch_norm(x: Tensor, layer: Any) -> Tensor:
