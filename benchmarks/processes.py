@@ -1,6 +1,6 @@
 """One fit on images by two processes against one with the same batches, one thread each.
 
-    python benchmarks/processes.py [--images 512] [--side 64] [--batch-size 256] [--epochs 6]
+    python benchmarks/processes.py [--images 256] [--side 128] [--batch-size 128] [--epochs 4]
         [--repeats 3] [--out results/processes.csv]
 
 The fits are timed in turn, each in processes of its own that `torchrun` starts; the time is that
@@ -92,10 +92,10 @@ def seconds_of_halves(task: Task) -> float:
 def main() -> int:
     """Measure, print, append to the CSV; 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=512)
-    parser.add_argument("--side", type=int, default=64, help="of an image, in pixels")
-    parser.add_argument("--batch-size", type=int, default=256, help="of both processes together")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--side", type=int, default=128, help="of an image, in pixels")
+    parser.add_argument("--batch-size", type=int, default=128, help="of both processes together")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=None, help="CSV to append the row to")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
