@@ -124,7 +124,8 @@ class Scaler:
         x = (x - center) / spread
         if self.kind in ("standard", "robust"):
             beyond = x.abs() - _KNEE
-            compressed = x.sign() * (_KNEE + beyond.clamp(min=0).log1p())
+            # Not log1p, which in torch 2.5 is infinite for the largest numbers.
+            compressed = x.sign() * (_KNEE + (1 + beyond.clamp(min=0)).log())
             x = torch.where(beyond > 0, compressed, x)
         return x.float().clamp(-_LIMIT, _LIMIT)
 
