@@ -247,9 +247,12 @@ def check_finite(x: np.ndarray) -> None:
 
 def blocks(source: Source) -> Iterator[np.ndarray]:
     """Walk through a source once, some megabytes at a time."""
-    n_rows = _rows_a_block(source)
-    starts = range(0, len(source), n_rows)
-    return read_in_turn(source, (slice(start, start + n_rows) for start in starts))
+    return read_in_turn(source, slices(len(source), _rows_a_block(source)))
+
+
+def slices(n: int, size: int) -> Iterator[slice]:
+    """Cut `n` samples into parts of `size`, the last one of what is left."""
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def read_in_turn(
@@ -315,9 +318,7 @@ class TrainingData:
     def _scaled(self) -> Tensor:
         """All samples, scaled some at a time: the arithmetic is in float64."""
         scaled = torch.empty(len(self.rows), *self.source.sample_shape)
-        n_rows = _rows_a_block(self.source)
-        for start in range(0, len(self.rows), n_rows):
-            part = slice(start, start + n_rows)
+        for part in slices(len(self.rows), _rows_a_block(self.source)):
             scaled[part] = self.scaler(self.source.read(self.rows[part]))
         return scaled
 
@@ -346,8 +347,7 @@ def scoring_blocks(
     has one size: a sample scores the same bits alone, in a batch and in any order. The last block
     is filled up by repeating its first sample.
     """
-    n = len(source) if rows is None else len(rows)
-    parts = (slice(start, start + size) for start in range(0, n, size))
+    parts = slices(len(source) if rows is None else len(rows), size)
     for values in read_in_turn(source, parts if rows is None else (rows[part] for part in parts)):
         x = scaler(values)
         n_real = len(x)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from torch import Tensor, nn
 # vanish, and must be longer than all that one process does while the others wait.
 PATIENCE_VARIABLE = "GANDETECT_PATIENCE"
 _PATIENCE_SECONDS = 600.0
+
+T = TypeVar("T")
 
 # Whether all processes have come here, and so can divide what is to be computed.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
@@ -139,10 +141,7 @@ def divided(
     if not _ALL_ARE_HERE.get() or not 1 < n_processes() <= n_blocks:
         return compute(rows)
     first, last = (n_blocks * (rank() + i) // n_processes() * block for i in (0, 1))
-    own = compute(rows[first:last])
-    parts = [own] * n_processes()
-    _together(lambda: dist.all_gather_object(parts, own))
-    return np.concatenate(parts)
+    return np.concatenate(_from_all(compute(rows[first:last])))
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
@@ -191,9 +190,7 @@ def check_same(facts: Callable[[], dict[str, Any]]) -> None:
     """
     if n_processes() == 1:
         return
-    own = facts()
-    all_facts: list[dict[str, Any]] = [{}] * n_processes()
-    _together(lambda: dist.all_gather_object(all_facts, own))
+    all_facts = _from_all(facts())
     for what in all_facts[0]:  # the first that differs says why others may
         values = [there.get(what) for there in all_facts]
         if not all(_is_same(values[0], value) for value in values):
@@ -279,6 +276,13 @@ def batch_norm(x: Tensor, layer: Any) -> Tensor:
         layer.running_var.lerp_(var * n / max(n - 1, 1), layer.momentum)
         layer.num_batches_tracked.add_(1)
     return torch.as_tensor(_BatchNorm.apply(x, layer.weight, layer.bias, mean, var, layer.eps))
+
+
+def _from_all(own: T) -> list[T]:
+    """What each process holds, in the order of their numbers."""
+    everyones = [own] * n_processes()
+    _together(lambda: dist.all_gather_object(everyones, own))
+    return everyones
 
 
 def _together(exchange: Callable[[], Any]) -> None:

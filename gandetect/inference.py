@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -218,26 +217,19 @@ class InferenceMixin(SharedParameters):
         Blocks have one size, and what depends on a sample is computed inside them, so that it
         comes out in the same bits wherever the sample stands.
         """
-        compute = partial(self._apply_alone, function, source)
-        if rows is None:
-            return compute(None)
-        return divided(compute, rows, block_size(self.sample_shape_))
-
-    def _apply_alone(
-        self,
-        function: Callable[[Any, Tensor], Tensor],
-        source: Source,
-        rows: np.ndarray | None,
-    ) -> np.ndarray:
         device = resolve_device(self.device)
         nets = self.networks_.to(device)
         size = block_size(self.sample_shape_)
-        results = []
-        with torch.inference_mode():
-            for x, n_real in scoring_blocks(source, rows, self.scaler_, size, device):
-                x = x.expand(self.n_members_, *x.shape)
-                results.append(function(nets, x)[:n_real].cpu())
-        return torch.cat(results).numpy()
+
+        def compute(rows: np.ndarray | None) -> np.ndarray:
+            results = []
+            with torch.inference_mode():
+                for x, n_real in scoring_blocks(source, rows, self.scaler_, size, device):
+                    x = x.expand(self.n_members_, *x.shape)
+                    results.append(function(nets, x)[:n_real].cpu())
+            return torch.cat(results).numpy()
+
+        return compute(None) if rows is None else divided(compute, rows, size)
 
 
 def _codes_of(detector: InferenceMixin, nets: Any, x: Tensor) -> Tensor:
