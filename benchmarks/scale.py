@@ -26,7 +26,7 @@ from memory import growth_mb, make_map
 from torch.utils.data import Subset
 
 from gandetect import ConvNet, GANomalyDetector, __version__
-from gandetect.images import ImageFolder
+from gandetect.data.images import ImageFolder
 
 SHARES = (0.1, 0.3, 1.0)
 MOST_GROWTH_MB, LEAST_THROUGHPUT = 300, 0.8

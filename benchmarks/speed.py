@@ -25,8 +25,8 @@ import torch
 from sklearn.base import clone
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
-from gandetect.data import TrainingData
-from gandetect.reading import read
+from gandetect.data.reading import read
+from gandetect.data.sources import TrainingData
 
 
 class Pair(NamedTuple):

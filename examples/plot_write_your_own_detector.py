@@ -30,7 +30,7 @@ from gandetect import MLP, BaseDetector
 from gandetect.losses import loss_as_fake, loss_as_real, mean_absolute_error
 from gandetect.metrics import roc_auc_scorer
 from gandetect.plotting import ScoreHistogramDisplay, TrainingCurveDisplay
-from gandetect.training import update
+from gandetect.training.loop import update
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -2,12 +2,6 @@
 
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
-from gandetect.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    ExponentialMovingAverage,
-    TensorBoardLog,
-)
 from gandetect.detectors import (
     AdversarialVAEDetector,
     ALOCCDetector,
@@ -17,8 +11,14 @@ from gandetect.detectors import (
 )
 from gandetect.loading import load
 from gandetect.networks import MLP, ConvNet
-from gandetect.run_folder import RunFolder
-from gandetect.training_report import TrainingWarning
+from gandetect.training.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    ExponentialMovingAverage,
+    TensorBoardLog,
+)
+from gandetect.training.report import TrainingWarning
+from gandetect.training.run_folder import RunFolder
 
 __version__ = "0.1.0.dev0"
 

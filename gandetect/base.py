@@ -24,22 +24,22 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gandetect import distributed
-from gandetect.callbacks import EpochTasks
-from gandetect.confidence import ConfidenceMixin
-from gandetect.data import Source, TrainingData, blocks, channels_restored
-from gandetect.device import draw_seed, isolated_seed, resolve_device
-from gandetect.inference import thinned
+from gandetect.data.reading import read
+from gandetect.data.sources import Source, TrainingData, blocks, channels_restored
+from gandetect.model.confidence import ConfidenceMixin
+from gandetect.model.inference import thinned
+from gandetect.model.parameters import check_parameters, check_score
+from gandetect.model.persistence import PersistenceMixin
+from gandetect.model.scaling import MATCHING_ACTIVATION, Scaler
+from gandetect.model.scoring import Calibration, Part, value_of
+from gandetect.model.thresholds import check_scores, overflow_as_worst, threshold_at_percentile
 from gandetect.networks import default_architecture
-from gandetect.parameters import check_parameters, check_score
-from gandetect.persistence import PersistenceMixin
-from gandetect.reading import read
-from gandetect.scaling import MATCHING_ACTIVATION, Scaler
-from gandetect.scoring import Calibration, Part, value_of
-from gandetect.thresholds import check_scores, overflow_as_worst, threshold_at_percentile
-from gandetect.training import TrainingRun, train
-from gandetect.training_report import Beginning, TrainingWarning
-from gandetect.trimming import trimmed
+from gandetect.training import distributed
+from gandetect.training.callbacks import EpochTasks
+from gandetect.training.device import draw_seed, isolated_seed, resolve_device
+from gandetect.training.loop import TrainingRun, train
+from gandetect.training.report import Beginning, TrainingWarning
+from gandetect.training.trimming import trimmed
 
 # Rows on which parts are standardised and the first threshold is set, when there are more: enough
 # for any quantile, and the memory stays flat.

@@ -26,9 +26,9 @@ from gandetect.classifiers import (
     unwrapped,
 )
 from gandetect.classifiers.module import TOLERANCE
-from gandetect.data import Source, channels_restored
-from gandetect.inference import thinned
-from gandetect.reading import read
+from gandetect.data.reading import read
+from gandetect.data.sources import Source, channels_restored
+from gandetect.model.inference import thinned
 
 # Samples that a classifier is tried with, and that one is learned or imitated from at most.
 _N_TRIED = 64

@@ -8,7 +8,7 @@ from typing import Any
 from gandetect import detectors
 from gandetect.archive import ArchiveError, read_archive
 from gandetect.base import BaseDetector
-from gandetect.persistence import SAVED_CLASSES
+from gandetect.model.persistence import SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gandetect.archive import ArchiveError, checksum, read_archive, write_archive
+from gandetect.model.scaling import Scaler
 from gandetect.networks import MLP
-from gandetect.scaling import Scaler
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 
 import gandetect.base
 from gandetect import MLP, Checkpoint, ConvNet, EarlyStopping, ExponentialMovingAverage
-from gandetect.images import ImageFolder
+from gandetect.data.images import ImageFolder
 
 
 @pytest.fixture

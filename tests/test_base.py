@@ -14,10 +14,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-import gandetect.data
+import gandetect.data.sources
 from gandetect import BaseDetector, GANomalyDetector
 from gandetect.losses import mean_squared_error
-from gandetect.training import update
+from gandetect.training.loop import update
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -439,7 +439,7 @@ def test_check_is_fitted(Detector, make, rows):
 def test_memory_of_training_data_decides_how_they_are_read(rows, monkeypatch):
     """The two ways of reading shuffle differently, and both train."""
     resident = small().fit(rows[:60])
-    monkeypatch.setattr(gandetect.data, "_RESIDENT_BYTES", 0)
+    monkeypatch.setattr(gandetect.data.sources, "_RESIDENT_BYTES", 0)
     streamed = small().fit(rows[:60])
     assert streamed.n_iter_ == resident.n_iter_
     assert set(streamed.predict(rows)) == {-1, 1}

@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from gandetect.thresholds import threshold_at_percentile
+from gandetect.model.thresholds import threshold_at_percentile
 
 METHODS_PER_SAMPLE = ["anomaly_score", "transform", "reconstruct", "anomaly_map"]
 

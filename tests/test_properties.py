@@ -17,8 +17,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from gandetect import GANomalyDetector
+from gandetect.model.thresholds import WORST_SCORE
 from gandetect.networks import MLP, ConvNet
-from gandetect.thresholds import WORST_SCORE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

@@ -25,11 +25,11 @@ from gandetect.cli.options import (
 from gandetect.cli.output import check_place, write_columns
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import anomalies, samples_to_score, training_samples
+from gandetect.data.images import ImageFiles
 from gandetect.demo.evaluation import Result, fit_and_judge
 from gandetect.demo.methods import make_methods
 from gandetect.demo.run import announcer
 from gandetect.demo.tasks import Task, task_of_split
-from gandetect.images import ImageFiles
 
 _MEASURES = (
     "roc_auc",

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from gandetect.cli.options import UsageError
 from gandetect.cli.resizing import is_resizable, resized
+from gandetect.data.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
+from gandetect.data.parquet import index_columns
 from gandetect.datasets.files import DataFileError, read_npz, reason_of
 from gandetect.datasets.splits import take
-from gandetect.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
-from gandetect.parquet import index_columns
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from gandetect.base import BaseDetector
-from gandetect.callbacks import Checkpoint, TensorBoardLog
 from gandetect.cli.categories import model_of, names_all, one_by_one, side_by_side
 from gandetect.cli.data import is_named, read_samples
 from gandetect.cli.files import Samples
@@ -29,8 +28,9 @@ from gandetect.cli.output import check_place, write_columns, write_record
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
 from gandetect.demo.methods import select_detectors
-from gandetect.distributed import is_first
 from gandetect.loading import load
+from gandetect.training.callbacks import Checkpoint, TensorBoardLog
+from gandetect.training.distributed import is_first
 
 # As many test images as the run folder shows.
 _N_SHOWN = 16
@@ -250,7 +250,7 @@ def _callbacks(options: Namespace) -> list[Any]:
 
 def _run_folder(everything: Samples, options: Namespace) -> Any:
     """The callback that writes the run folder, with images to test by if there are any."""
-    from gandetect.run_folder import RunFolder
+    from gandetect.training.run_folder import RunFolder
 
     X_test = None
     test_options = Namespace(**{**vars(options), "part": "test"})

@@ -15,7 +15,7 @@ from gandetect.cli.model import model_and_samples
 from gandetect.cli.options import UsageError, add_data, add_model, add_protocol
 from gandetect.cli.output import check_place, write_columns
 from gandetect.cli.score import names_of
-from gandetect.images import pillow_image
+from gandetect.data.images import pillow_image
 
 
 def add_map(commands: Any) -> None:

@@ -14,7 +14,7 @@ from gandetect.cli.files import Samples
 from gandetect.cli.options import UsageError
 from gandetect.cli.protocol import samples_to_score
 from gandetect.loading import load
-from gandetect.thresholds import threshold_at_percentile
+from gandetect.model.thresholds import threshold_at_percentile
 
 
 def model_and_samples(options: Namespace) -> tuple[BaseDetector, Samples]:

@@ -11,8 +11,8 @@ from typing import Any
 
 from gandetect.base import BaseDetector
 from gandetect.cli.options import UsageError
+from gandetect.model.parameters import check_parameters
 from gandetect.networks import ARCHITECTURES
-from gandetect.parameters import check_parameters
 
 Setting = tuple[str, Any]
 

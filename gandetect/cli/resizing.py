@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gandetect.images import ImageSize, check_image_size, pillow_image
+from gandetect.data.images import ImageSize, check_image_size, pillow_image
 
 # What pillow weighs red, green and blue by where it makes an image grey.
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)

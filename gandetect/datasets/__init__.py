@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sklearn.utils import Bunch
 
+from gandetect.data.images import ImageFiles, ImageFolder
 from gandetect.datasets.adbench import list_adbench, load_adbench
 from gandetect.datasets.cifar10 import load_cifar10
 from gandetect.datasets.files import DataFileError, resolve_data_dir
@@ -19,7 +20,6 @@ from gandetect.datasets.mnist import load_fashion_mnist, load_mnist
 from gandetect.datasets.mvtec import load_mvtec
 from gandetect.datasets.splits import one_class_rows_split, one_class_split
 from gandetect.datasets.textures import iter_textures
-from gandetect.images import ImageFiles, ImageFolder
 
 # The data sets that the command line lists. "adbench" and "mvtec" are families: their loaders
 # need the name of a member.

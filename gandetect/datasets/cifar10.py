@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from gandetect.data.images import ImageFiles, image_paths
 from gandetect.datasets.download import RemoteFile
 from gandetect.datasets.download import download as download_file
 from gandetect.datasets.files import (
@@ -20,7 +21,6 @@ from gandetect.datasets.files import (
     find_file,
     resolve_data_dir,
 )
-from gandetect.images import ImageFiles, image_paths
 
 CIFAR10_ARCHIVE = RemoteFile(
     "cifar-10-python.tar.gz",

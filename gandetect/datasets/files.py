@@ -10,7 +10,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from gandetect.images import DataFileError
+from gandetect.data.images import DataFileError
 
 DATA_DIR_VARIABLE = "GANDETECT_DATA"
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from gandetect.datasets.files import DataFileError, check_option, resolve_data_dir
-from gandetect.images import (
+from gandetect.data.images import (
     ImageFiles,
     ImageSize,
     check_image_size,
@@ -18,6 +17,7 @@ from gandetect.images import (
     open_image,
     read_shape,
 )
+from gandetect.datasets.files import DataFileError, check_option, resolve_data_dir
 
 _LAYOUT = (
     "<root>/<category>/train/good/*.png, <root>/<category>/test/<defect>/*.png and "

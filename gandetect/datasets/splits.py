@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
 
-from gandetect.images import ImageFiles
+from gandetect.data.images import ImageFiles
 
 _MIN_TEST_ANOMALIES = 20
 

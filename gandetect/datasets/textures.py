@@ -5,14 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gandetect.datasets.files import resolve_data_dir
-from gandetect.images import (
+from gandetect.data.images import (
     ImageSize,
     check_channels,
     check_image_size,
     image_paths,
     read_image,
 )
+from gandetect.datasets.files import resolve_data_dir
 
 
 def iter_textures(

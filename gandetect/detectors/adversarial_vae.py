@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from gandetect.data import Source
+from gandetect.data.sources import Source
 from gandetect.defence import DefendingDetector
 from gandetect.losses import (
     divergence,
@@ -24,10 +24,10 @@ from gandetect.losses import (
     mean_absolute_error,
     mean_squared_error,
 )
+from gandetect.model.parameters import check_choice, check_real
+from gandetect.model.scoring import Part, value_of
 from gandetect.networks.members import PerMember, check_answer
-from gandetect.parameters import check_choice, check_real
-from gandetect.scoring import Part, value_of
-from gandetect.training import update
+from gandetect.training.loop import update
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

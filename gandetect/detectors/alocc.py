@@ -15,10 +15,10 @@ from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector
 from gandetect.losses import gradient_penalty, loss_as_fake, loss_as_real, mean_squared_error
+from gandetect.model.parameters import check_choice, check_real
+from gandetect.model.scoring import Part, value_of
 from gandetect.networks.skips import SKIPS
-from gandetect.parameters import check_choice, check_real
-from gandetect.scoring import Part, value_of
-from gandetect.training import update
+from gandetect.training.loop import update
 
 Loss = Callable[[Tensor], Tensor]
 

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector
-from gandetect.data import channels_restored
-from gandetect.device import RandomState, draw_seed, isolated_seed, resolve_device
+from gandetect.data.sources import channels_restored
 from gandetect.losses import loss_as_fake, loss_as_real, mean_absolute_error, norm_distance
+from gandetect.model.parameters import check_choice, check_real
+from gandetect.model.scoring import Part, value_of
 from gandetect.networks import MLP
-from gandetect.parameters import check_choice, check_real
-from gandetect.scoring import Part, value_of
-from gandetect.training import update
+from gandetect.training.device import RandomState, draw_seed, isolated_seed, resolve_device
+from gandetect.training.loop import update
 
 # Samples drawn at once, so that memory grows only with what is returned.
 _DRAWN_AT_ONCE = 256

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector
-from gandetect.distributed import averaged, copy_from_first
 from gandetect.losses import (
     loss_as_fake,
     loss_as_real,
@@ -19,10 +18,11 @@ from gandetect.losses import (
     mean_squared_error,
     norm_distance,
 )
+from gandetect.model.parameters import check_choice, check_real
+from gandetect.model.scoring import Part
 from gandetect.networks.members import reset_members, reset_optimizer_members
-from gandetect.parameters import check_choice, check_real
-from gandetect.scoring import Part
-from gandetect.training import update
+from gandetect.training.distributed import averaged, copy_from_first
+from gandetect.training.loop import update
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

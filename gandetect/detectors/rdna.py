@@ -16,22 +16,22 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector
-from gandetect.data import channels_restored
-from gandetect.device import RandomState, draw_seed, isolated_seed
+from gandetect.data.reading import read
+from gandetect.data.sources import channels_restored
 from gandetect.losses import (
     focal_loss,
     loss_to_label,
     mean_squared_error,
     structural_similarity,
 )
+from gandetect.model.parameters import check_choice, check_real
+from gandetect.model.scaling import Scaler
+from gandetect.model.scoring import Part, value_of
 from gandetect.networks import ConvNet
-from gandetect.parameters import check_choice, check_real
-from gandetect.reading import read
-from gandetect.scaling import Scaler
-from gandetect.scoring import Part, value_of
 from gandetect.simulation import ImageAnomalies, corrupt_cells
 from gandetect.simulation.textures import check_source
-from gandetect.training import update
+from gandetect.training.device import RandomState, draw_seed, isolated_seed
+from gandetect.training.loop import update
 
 # Images of this side, made smaller if larger, unless another size is asked for.
 _AUTO_SIZE = 64

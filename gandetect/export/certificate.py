@@ -15,9 +15,9 @@ import torch
 from gandetect import __version__
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
-from gandetect.data import channels_restored
-from gandetect.inference import block_size, thinned
-from gandetect.reading import read
+from gandetect.data.reading import read
+from gandetect.data.sources import channels_restored
+from gandetect.model.inference import block_size, thinned
 
 FORMAT = 1
 # The largest difference of a score that is accepted, in the certificate's unit.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gandetect.base import BaseDetector
-from gandetect.thresholds import WORST_SCORE
+from gandetect.model.thresholds import WORST_SCORE
 
 
 class ScoringGraph(nn.Module):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gandetect.distributed import batch_norm, n_processes
+from gandetect.training.distributed import batch_norm, n_processes
 
 
 class MemberLinear(nn.Module):

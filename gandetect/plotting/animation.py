@@ -11,9 +11,9 @@ from typing import Any
 
 from sklearn.utils import check_scalar
 
-from gandetect.images import read_image
+from gandetect.data.images import read_image
 from gandetect.plotting.style import matplotlib_module
-from gandetect.run_folder import epoch_images
+from gandetect.training.run_folder import epoch_images
 
 # The longer side of a panel, in inches.
 _PANEL_SIZE = 5.0

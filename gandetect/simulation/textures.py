@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gandetect.images import ImageFolder
+from gandetect.data.images import ImageFolder
 from gandetect.simulation.perlin import perlin_noise, random_cells
 
 SOURCES = ("procedural", "patches")

@@ -7,8 +7,8 @@ import pytest
 from gandetect.cli.files import Samples, read_path
 from gandetect.cli.options import UsageError
 from gandetect.cli.resizing import resized
+from gandetect.data.images import ImageFiles
 from gandetect.datasets import DataFileError
-from gandetect.images import ImageFiles
 
 NONE_GIVEN = {
     "label_column": None,

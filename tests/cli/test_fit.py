@@ -130,9 +130,9 @@ def test_the_run_folder(run, normal, tmp_path, monkeypatch, data_dir):
         given.append((folder, options))
         return Checkpoint(tmp_path / "c", resume=False)
 
-    module = ModuleType("gandetect.run_folder")
+    module = ModuleType("gandetect.training.run_folder")
     module.RunFolder = record
-    monkeypatch.setitem(sys.modules, "gandetect.run_folder", module)
+    monkeypatch.setitem(sys.modules, "gandetect.training.run_folder", module)
     more = (*TINY, "--run-folder", tmp_path / "run", "--out", tmp_path / "m")
     assert run("fit", "ganomaly", *normal, *more, "--run-every", "3")[0] == 0
     toy = ("--data", "adbench:toy", "--data-dir", data_dir)

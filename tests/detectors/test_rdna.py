@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gandetect import Checkpoint, ConvNet, RDNADetector
 from gandetect.losses import focal_loss, structural_similarity
-from gandetect.training import TrainingRun
+from gandetect.training.loop import TrainingRun
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 6))

@@ -8,7 +8,7 @@ import torch
 
 from gandetect import AdversarialVAEDetector, ConvNet, GANomalyDetector
 from gandetect.export.graph import ScoringGraph
-from gandetect.thresholds import WORST_SCORE
+from gandetect.model.thresholds import WORST_SCORE
 
 
 def run(detector, X):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gandetect.images import DataFileError
+from gandetect.data.images import DataFileError
 from gandetect.plotting import animate
 
 

@@ -1,0 +1,1 @@
+"""From what the user has (arrays, tables, images, files, Datasets) to batches of samples."""

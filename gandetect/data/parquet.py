@@ -1,0 +1,237 @@
+"""Parquet files and directories as a source of rows, read batch by batch (extra ``arrow``)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gandetect.data.sources import ArraySource, channels_first, check_finite, positions
+
+_SUFFIXES = (".parquet", ".pq")
+# Numbers decoded at once: 8 MiB as float64.
+_VALUES_A_BATCH = 2**20
+
+
+def is_parquet(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is that of a Parquet file, or of a directory that holds some."""
+    path = Path(path)
+    return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
+
+
+class ParquetRows:
+    """The rows of a Parquet file, or of all Parquet files below a directory in order of names.
+
+    A file is open only while it is read, since a directory may hold more of them than a process
+    may open. What pandas or Dask has written as the index of a table is no column of it.
+
+    Parameters
+    ----------
+    path : str or path
+        Below a directory, what has a name that begins with "_" or "." is passed over, as pyarrow,
+        Dask and Spark do: it is unfinished, or metadata.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If a column is not numeric.
+    ValueError
+        If the files differ in their columns.
+    ImportError
+        Without pyarrow: ``pip install "gandetect[arrow]"``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        parquet = _pyarrow_parquet()
+        paths = [Path(path)] if Path(path).is_file() else _files(Path(path))
+        if not paths:
+            raise FileNotFoundError(f"There is no Parquet file {str(path)!r}.")
+        self.files: list[tuple[Path, int]] = []  # with their numbers of rows
+        fields = None
+        for path in paths:
+            with parquet.ParquetFile(path) as file:
+                self.files.append((path, file.metadata.num_rows))
+                found = list(_columns(file).values())
+            fields = found if fields is None else fields
+            if found != fields:
+                raise ValueError(f"{str(path)!r} has other columns than {str(paths[0])!r}.")
+        self._fields = fields or []
+        self.names = [field.name for field in self._fields]
+        self.dtype = _common_dtype(self._fields)
+        self.shape = (sum(n for _, n in self.files), len(self.names))
+
+    def batches(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Rows from `start` on, (n, d) at a time.
+
+        Raises
+        ------
+        ValueError
+            If a file has been changed since, or a value is missing.
+        """
+        parquet = _pyarrow_parquet()
+        n_rows = max(1, _VALUES_A_BATCH // max(1, self.shape[1]))
+        for path, n_in_file in self.files:
+            if start >= n_in_file:
+                start -= n_in_file
+                continue
+            with parquet.ParquetFile(path) as file:
+                columns = _columns(file)
+                found = (file.metadata.num_rows, list(columns.values()))
+                if found != (n_in_file, self._fields):
+                    raise ValueError(f"{str(path)!r} has been changed while it was in use.")
+                groups, start = _groups_from(file, start)
+                for batch in file.iter_batches(n_rows, row_groups=groups, use_threads=False):
+                    if start < batch.num_rows:
+                        yield self._as_array(batch.select(list(columns)))[start:]
+                    start = max(0, start - batch.num_rows)
+
+    def head(self) -> Any:
+        """The first rows as a table, with the names of its columns."""
+        import pyarrow as pa
+
+        columns = next(self.batches(), np.empty((0, self.shape[1]), self.dtype))[:2].T
+        return pa.table(dict(zip(self.names, columns, strict=True)))
+
+    def _as_array(self, batch: Any) -> np.ndarray:
+        x = np.empty((batch.num_rows, batch.num_columns), self.dtype)
+        for i, column in enumerate(batch.columns):
+            values = column.to_numpy(zero_copy_only=False)  # a null becomes NaN
+            if column.null_count:
+                check_finite(values.astype(np.float64))
+            x[:, i] = values
+        return x
+
+
+class ParquetSource:
+    """Rows that are streamed from their files, and copied once to a map where order is random.
+
+    A column store gives single rows only at the price of whole groups of them. So what walks
+    through the samples, as scoring does, streams them; training, which shuffles, copies them
+    batch by batch to a temporary file first, which vanishes with the source.
+
+    Parameters
+    ----------
+    rows : ParquetRows
+    sample_shape, channel_axis, image_shape
+        As of `ArraySource`.
+    """
+
+    is_lazy = False
+    is_slow = False
+
+    def __init__(
+        self,
+        rows: ParquetRows,
+        sample_shape: tuple[int, ...],
+        channel_axis: int | None = None,
+        image_shape: tuple[int, ...] | None = None,
+    ) -> None:
+        self.rows = rows
+        self.sample_shape = sample_shape
+        self.channel_axis = channel_axis
+        self.image_shape = image_shape
+        self.input_shape = image_shape or rows.shape[1:]
+        self.is_flat = image_shape is not None
+        self._stream: Iterator[np.ndarray] = iter(())
+        self._position = -1
+        self._rest = np.empty((0, rows.shape[1]), rows.dtype)
+        self._copy: ArraySource | None = None
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """The samples at `index`."""
+        wanted = positions(index, len(self))
+        if (np.diff(wanted) != 1).any():
+            return self._copied().read(wanted)
+        x = self._run(int(wanted[0]), len(wanted)) if len(wanted) else self._rest[:0]
+        check_finite(x)
+        return channels_first(x, self.sample_shape, self.channel_axis, self.image_shape)
+
+    def _run(self, start: int, n: int) -> np.ndarray:
+        """`n` rows from `start` on, from the stream if that is where it stands."""
+        if start != self._position:
+            self._stream, self._rest = self.rows.batches(start), self._rest[:0]
+        parts, n_found = [self._rest], len(self._rest)
+        while n_found < n:
+            parts.append(next(self._stream))
+            n_found += len(parts[-1])
+        x = np.concatenate(parts)
+        self._rest, self._position = x[n:], start + n
+        return x[:n]
+
+    def _copied(self) -> ArraySource:
+        if self._copy is None:
+            folder = tempfile.mkdtemp(prefix="gandetect-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder, "rows")
+            with path.open("wb") as file:
+                for x in self.rows.batches():
+                    file.write(x.tobytes())
+            X = np.memmap(path, self.rows.dtype, "r", shape=self.rows.shape)
+            self._copy = ArraySource(X, self.sample_shape, self.channel_axis, self.image_shape)
+        return self._copy
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix in _SUFFIXES
+        and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
+        and path.is_file()  # Dask and Spark name directories like files
+    )
+
+
+def _columns(file: Any) -> dict[int, Any]:
+    """The fields of a file by their places, without those that pandas' metadata call its index."""
+    index = index_columns(file.schema_arrow)
+    return {i: field for i, field in enumerate(file.schema_arrow) if field.name not in index}
+
+
+def index_columns(schema: Any) -> list[str]:
+    """Names of the columns that pandas' metadata in an Arrow schema call its index."""
+    entries = (schema.pandas_metadata or {}).get("index_columns", [])
+    # A range is an index without a column, and stands there as a dict.
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
+    """The row groups of a file from that of row `start` on, and where in them it stands."""
+    first = 0
+    while start >= file.metadata.row_group(first).num_rows:
+        start -= file.metadata.row_group(first).num_rows
+        first += 1
+    return list(range(first, file.metadata.num_row_groups)), start
+
+
+def _common_dtype(fields: list[Any]) -> np.dtype:
+    dtypes = []
+    for field in fields:
+        dtype = np.dtype(field.type.to_pandas_dtype())
+        if dtype.kind not in "biuf":
+            raise TypeError(
+                f"Columns must be numeric, but {field.name!r} is {field.type}: drop it or encode "
+                "it as numbers."
+            )
+        dtypes.append(dtype)
+    return np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
+
+
+def _pyarrow_parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(
+            'reading Parquet files needs pyarrow: pip install "gandetect[arrow]"'
+        ) from error
+    return parquet

@@ -1,0 +1,243 @@
+"""A training as a folder: what it makes of a few images, its losses, and its models.
+
+The layout is the one that the scripts of these methods write, so that what reads their folders
+reads ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.callback import CallbackContext
+from sklearn.utils import check_scalar
+
+from gandetect.data.images import pillow_image
+from gandetect.data.reading import read
+from gandetect.data.sources import channels_first, channels_restored
+from gandetect.training.callbacks import Callback
+from gandetect.training.distributed import is_first
+
+if TYPE_CHECKING:
+    from gandetect.base import BaseDetector
+
+IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
+_EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
+
+# Of a grid of images: how many stand side by side, the pixels between them, and the height up to
+# which small ones are magnified so that they are seen.
+_IMAGES_A_LINE = 8
+_GAP = 2
+_SEEN_HEIGHT = 64
+
+
+class RunFolder(Callback):
+    """Write a training as a folder: images every few epochs, the losses, and the models.
+
+    ::
+
+        path/
+          reconstruction/true/epoch_0010.png        a few images of X
+          reconstruction/fake/epoch_0010.png        drawn by the generator, or reconstructed
+          reconstruction/comparison/epoch_0010.png  lines of images above their reconstructions
+          reconstruction/test/epoch_0010.png        the same of `X_test`
+          stats/history.csv                         the losses of all epochs so far
+          models/epoch_0010.safetensors             read with `gandetect.load`
+          models/final.safetensors                  as the callbacks before this one leave it
+
+    `gandetect.plotting.animate` makes a film of it. Of rows there are no images.
+
+    Parameters
+    ----------
+    path : str or path
+        The folder; it is made if it is not there. Files of a longer training that was written to
+        it before are removed as this one comes to their epochs, and nothing else is.
+    X_test : array-like, Dataset or path, default=None
+        Images to reconstruct beside those of training, such as anomalies.
+    every_n_epochs : int, default=10
+        How often images and models are written. The losses are written after each epoch.
+    n_images : int, default=16
+        How many images are followed, the first of X and of `X_test`.
+
+    Notes
+    -----
+    "fake" holds samples of the generator, the same codes in each epoch, where the detector has a
+    method ``sample``; the methods that reconstruct have none, and show their reconstructions.
+
+    Images keep their values: those of the followed images' smallest to largest are black to
+    white. Images of two, or of more than three channels, are shown as the mean of these.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.datasets import load_digits
+    >>> from gandetect import GANomalyDetector, RunFolder
+    >>> X = load_digits().images[:40]
+    >>> with TemporaryDirectory() as folder:
+    ...     detector = GANomalyDetector(epochs=2, random_state=0)
+    ...     _ = detector.set_callbacks(RunFolder(folder, every_n_epochs=1)).fit(X)
+    ...     sorted(path.name for path in Path(folder, "models").iterdir())
+    ['epoch_0001.safetensors', 'epoch_0002.safetensors', 'final.safetensors']
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        X_test: Any = None,
+        every_n_epochs: int = 10,
+        n_images: int = 16,
+    ) -> None:
+        check_scalar(every_n_epochs, "every_n_epochs", Integral, min_val=1)
+        check_scalar(n_images, "n_images", Integral, min_val=1)
+        self.path = path
+        self.X_test = X_test
+        self.every_n_epochs = every_n_epochs
+        self.n_images = n_images
+
+    def on_fit_task_begin(
+        self, estimator: BaseDetector, context: CallbackContext, *, X: Any = None
+    ) -> None:
+        """Before training, make the folders; before an epoch, remove what an older run left."""
+        if not is_first():  # all processes hold the same, and one of them writes it
+            return
+        if context.task_name != "fit":
+            # All callbacks have begun by now: a checkpoint has said where training goes on.
+            self._remove_after(len(estimator.current_run().history))
+            return
+        for folder in (STATS, MODELS):
+            Path(self.path, folder).mkdir(parents=True, exist_ok=True)
+        self._followed: dict[str, np.ndarray] = {}
+        if len(estimator.sample_shape_) > 1:
+            pillow_image()  # missing, it is to be missed before hours of training
+            self._followed["comparison"] = self._first_images(estimator, X)
+            if self.X_test is not None:
+                self._followed["test"] = self._first_images(estimator, self.X_test)
+
+    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+        """After an epoch, write the losses and, every so many, images and the model."""
+        if not is_first():
+            return None
+        history = estimator.current_run().history
+        if context.task_name == "fit":
+            estimator.fitted_so_far().save(Path(self.path, MODELS, "final.safetensors"))
+            return None
+        _write_table(Path(self.path, STATS, "history.csv"), history)
+        if len(history) % self.every_n_epochs == 0:
+            detector = estimator.fitted_so_far()
+            name = f"epoch_{len(history):04d}"
+            detector.save(Path(self.path, MODELS, f"{name}.safetensors"))
+            for folder, grid in self._grids(detector):
+                path = Path(self.path, IMAGES, folder, f"{name}.png")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pillow_image().fromarray(grid).save(path)
+        return None
+
+    def _first_images(self, estimator: BaseDetector, X: Any) -> np.ndarray:
+        source = read(estimator, X)
+        return source.read(slice(0, min(self.n_images, len(source))))
+
+    def _grids(self, detector: BaseDetector) -> Iterator[tuple[str, np.ndarray]]:
+        """The pictures by their folders; all are on the scale of grey of the training images."""
+        axis, shape = detector.channel_axis, detector.input_shape_
+        for folder, x in self._followed.items():
+            x_hat = detector.reconstruct(channels_restored(x, shape, axis))
+            x_hat = channels_first(x_hat, detector.sample_shape_, axis, shape)
+            if folder == "comparison":
+                low, high = _range_of(x)
+                yield "true", _grid([_to_8_bit(x, low, high)])
+                fake = x_hat
+                if hasattr(detector, "sample"):
+                    drawn = detector.sample(len(x), random_state=0)
+                    fake = channels_first(drawn, detector.sample_shape_, axis, shape)
+                yield "fake", _grid([_to_8_bit(fake, low, high)])
+            yield folder, _grid([_to_8_bit(images, low, high) for images in (x, x_hat)])
+
+    def _remove_after(self, n_epochs: int) -> None:
+        folders = Path(self.path, IMAGES).glob("*")
+        for file in [f for folder in (*folders, Path(self.path, MODELS)) for f in folder.glob("*")]:
+            match = _EPOCH_FILE.fullmatch(file.name)
+            if match and int(match[1]) > n_epochs:
+                file.unlink()
+
+
+def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
+    """The images of a folder of a run, by their epochs.
+
+    Parameters
+    ----------
+    path : str or path
+        The run's folder.
+    folder : str
+        The folder in ``reconstruction``, such as "comparison".
+
+    Returns
+    -------
+    dict of int to pathlib.Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no image in it.
+    """
+    images = Path(path, IMAGES)
+    if not images.is_dir():
+        raise FileNotFoundError(
+            f"{str(path)!r} has no folder {IMAGES!r}: pass the folder of a run on images, which "
+            "the callback RunFolder writes."
+        )
+    files = sorted(Path(images, folder).glob("epoch_*.png"))
+    by_epoch = {int(match[1]): f for f in files if (match := _EPOCH_FILE.fullmatch(f.name))}
+    if not by_epoch:
+        there = ", ".join(sorted(other.name for other in images.iterdir())) or "nothing"
+        raise FileNotFoundError(f"{str(images)!r} has no images in {folder!r}; it has {there}.")
+    return dict(sorted(by_epoch.items()))
+
+
+def _write_table(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Write the records, of which later ones may have more losses than the first."""
+    names = list(dict.fromkeys(name for record in history for name in record))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, names)
+        table.writeheader()
+        table.writerows(history)
+
+
+def _range_of(x: np.ndarray) -> tuple[float, float]:
+    return (0.0, 255.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
+
+
+def _to_8_bit(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Images (n, C, H, W) to pixels (n, H, W, 3)."""
+    scaled = np.clip((x.astype(float) - low) / ((high - low) or 1.0), 0, 1)
+    if scaled.shape[1] != 3:
+        scaled = np.repeat(scaled.mean(axis=1, keepdims=True), 3, axis=1)
+    return np.moveaxis(np.rint(255 * scaled).astype(np.uint8), 1, -1)
+
+
+def _grid(kinds: Sequence[np.ndarray]) -> np.ndarray:
+    """Lay out images (n, H, W, 3) in lines; those of several kinds stand above each other."""
+    n_images, height, width, _ = kinds[0].shape
+    scale = math.ceil(_SEEN_HEIGHT / height)
+    height, width = height * scale, width * scale
+    n_columns = min(_IMAGES_A_LINE, n_images)
+    n_lines = math.ceil(n_images / n_columns) * len(kinds)
+    grid = np.full(
+        (n_lines * (height + _GAP) + _GAP, n_columns * (width + _GAP) + _GAP, 3), 255, np.uint8
+    )
+    for k, images in enumerate(kinds):
+        for i, image in enumerate(images):
+            line, column = divmod(i, n_columns)
+            top = (line * len(kinds) + k) * (height + _GAP) + _GAP
+            left = column * (width + _GAP) + _GAP
+            magnified = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            grid[top : top + height, left : left + width] = magnified
+    return grid

@@ -1,0 +1,116 @@
+"""The checks of parameters let the good ones pass, and the documentation knows them all."""
+
+import ast
+import inspect
+import re
+
+import numpy as np
+import pytest
+
+from gandetect import MLP, ALOCCDetector, BiGANDetector, GANomalyDetector
+from gandetect.model.parameters import (
+    SHARED_PARAMETERS,
+    check_choice,
+    check_parameters,
+    check_real,
+    check_score,
+)
+
+GOOD = [
+    *[("latent_dim", value) for value in (1, "auto", np.int64(3))],
+    *[("n_estimators", value) for value in (1, "auto", 8)],
+    *[("epochs", value) for value in (1, "auto", 10**6)],
+    *[("batch_size", value) for value in (1, 10**9, np.int32(8))],
+    *[("learning_rate", value) for value in (1e-9, 1, np.float32(0.1))],
+    *[("contamination", value) for value in (1e-9, 0.5, np.float64(0.1))],
+    *[("validation_fraction", value) for value in (0, 0.0, 0.999)],
+    *[("scaling", value) for value in ("auto", "standard", "robust", "unit", "symmetric", "none")],
+    *[("channel_axis", value) for value in (-1, 0, None)],
+    *[("image_shape", value) for value in (None, (1, 1), (8, 9, 3), [8, 9])],
+    *[("verbose", value) for value in (0, 1, 2, True, False)],
+    *[("score", value) for value in (None, "paper")],
+    *[("architecture", value) for value in (None, MLP(hidden_dims=(3,)))],
+]
+
+
+@pytest.mark.parametrize(("name", "value"), GOOD, ids=[f"{n}={v!r}" for n, v in GOOD])
+def test_good_values_pass(Detector, name, value):
+    check_parameters(Detector(**{name: value}))
+
+
+def test_every_part_and_any_weights_of_parts_pass(Detector):
+    for part in Detector.part_weights:
+        check_score(Detector(score=part))
+        check_score(Detector(score={part: 0.5}))
+    check_score(Detector(score=dict.fromkeys(Detector.part_weights, 1)))
+
+
+def test_the_parts_are_named_when_one_is_unknown(Detector):
+    with pytest.raises(ValueError) as caught:
+        check_score(Detector(score="nothing"))
+    for part in Detector.part_weights:
+        assert part in str(caught.value)
+
+
+def test_check_choice():
+    detector = GANomalyDetector(scaling="unit")
+    check_choice(detector, "scaling", ("unit", "none"))
+    with pytest.raises(ValueError, match=r"scaling must be one of \['none'\], got 'unit'"):
+        check_choice(detector, "scaling", ("none",))
+
+
+def test_check_real():
+    check_real(GANomalyDetector(learning_rate=1), "learning_rate", 0)
+    with pytest.raises(ValueError, match="finite"):
+        check_real(GANomalyDetector(learning_rate=float("nan")), "learning_rate", 0)
+    with pytest.raises(ValueError, match="learning_rate"):
+        check_real(GANomalyDetector(learning_rate=-1), "learning_rate", 0)
+
+
+@pytest.mark.parametrize("Adversarial", [ALOCCDetector, BiGANDetector, GANomalyDetector])
+class TestBeta1:
+    X = np.random.default_rng(0).normal(size=(16, 3))
+
+    def test_is_that_of_every_optimizer(self, Adversarial):
+        detector = Adversarial(beta_1=0.25, epochs=1, n_estimators=1, random_state=0).fit(self.X)
+        optimizers = detector._build_optimizers(detector.networks_)
+        groups = [group for one in optimizers.values() for group in one.param_groups]
+        assert {group["betas"] for group in groups} == {(0.25, 0.999)}
+
+    @pytest.mark.parametrize("beta_1", [-0.1, 1.0])
+    def test_out_of_range(self, Adversarial, beta_1):
+        with pytest.raises(ValueError, match="beta_1"):
+            Adversarial(beta_1=beta_1).fit(self.X)
+
+
+def documented(docstring):
+    """The names and types of a numpydoc section of parameters, by name."""
+    section = re.search(
+        r"Parameters\n-+\n(.*?)(?=\n\S[^\n]*\n-{3,}|\Z)", inspect.cleandoc(docstring), re.DOTALL
+    )
+    assert section, "the docstring has no section Parameters"
+    entries = re.findall(r"^(\w[\w, ]*) : (.+)$", section[1], re.MULTILINE)
+    return {name: kind for names, kind in entries for name in names.split(", ")}
+
+
+class TestDocumentation:
+    def test_every_parameter_is_documented(self, Detector):
+        assert sorted(documented(Detector.__doc__)) == sorted(Detector().get_params())
+        assert "{shared_parameters}" not in Detector.__doc__
+
+    def test_defaults_are_true(self, Detector):
+        for name, kind in documented(Detector.__doc__).items():
+            stated = re.search(r"default=(.+)$", kind)
+            assert stated, f"{name} states no default"
+            assert ast.literal_eval(stated[1]) == Detector().get_params()[name], name
+
+    def test_every_description_is_a_sentence(self, Detector):
+        for block in re.split(r"\n {4}(?=\w+ : )", "    " + SHARED_PARAMETERS):
+            _, description = block.split("\n", 1)
+            assert description.strip()[0].isupper() or description.strip()[0] in '("{0123456789'
+            assert description.strip().endswith(".")
+
+    def test_the_docstring_has_an_example_and_references(self, Detector):
+        assert ">>> " in Detector.__doc__
+        for title in ("Examples", "Notes", "References"):
+            assert re.search(rf"^ *{title}\n +-+$", Detector.__doc__, re.MULTILINE), title

@@ -1,0 +1,167 @@
+"""Parts of a score to one number, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from gandetect.model.scoring import Calibration, Neighbours, draws, mix, without_farthest
+
+
+class TestCalibration:
+    def test_by_hand(self):
+        calibration = Calibration.of({"a": torch.tensor([[1.0, 3.0], [10.0, 30.0]])})
+        np.testing.assert_array_equal(calibration.mean["a"], [2, 20])
+        np.testing.assert_array_equal(calibration.spread["a"], [1, 10])
+        standardised = calibration.standardised("a", torch.tensor([[4.0], [20.0]]))
+        np.testing.assert_array_equal(standardised, [[2], [0]])
+
+    def test_in_double_precision(self):
+        calibration = Calibration.of({"a": torch.tensor([[1e8, 1e8 + 16]], dtype=torch.float32)})
+        assert calibration.mean["a"].dtype == torch.float64
+        assert calibration.spread["a"].item() == 8
+
+    def test_a_part_that_is_always_the_same_keeps_its_units(self):
+        calibration = Calibration.of({"a": torch.full((1, 5), 3.0)})
+        assert calibration.standardised("a", torch.tensor([[5.0]])).item() == 2
+
+    def test_one_sample(self):
+        assert Calibration.of({"a": torch.tensor([[3.0]])}).spread["a"].item() == 1
+
+
+class TestMix:
+    @pytest.fixture
+    def calibration(self):
+        ones = torch.ones(2, dtype=torch.float64)
+        return Calibration({"a": 0 * ones, "b": ones}, {"a": ones, "b": 2 * ones})
+
+    def test_by_hand(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]]), "b": torch.tensor([[5.0], [1.0]])}
+        # Members: (3 * 1 + 1 * 2) / 4 and (3 * 3 + 1 * 0) / 4.
+        mixed = mix(parts, {"a": 3.0, "b": 1.0}, calibration)
+        np.testing.assert_allclose(mixed, [[1.25], [2.25]])
+
+    def test_only_the_ratio_of_weights_matters(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]]), "b": torch.tensor([[5.0], [1.0]])}
+        one = mix(parts, {"a": 3.0, "b": 1.0}, calibration)
+        np.testing.assert_allclose(mix(parts, {"a": 30.0, "b": 10.0}, calibration), one)
+
+    def test_a_part_of_weight_0_is_not_looked_at(self, calibration):
+        parts = {"a": torch.tensor([[1.0], [3.0]])}
+        np.testing.assert_allclose(mix(parts, {"a": 1.0, "b": 0.0}, calibration), [[1], [3]])
+
+
+class TestNeighbours:
+    @pytest.fixture
+    def neighbours(self):
+        """Without spreads: distances as they are."""
+        points = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 100.0]).reshape(1, 7, 1)
+        return Neighbours(points, torch.ones(1, 7))
+
+    def test_mean_distance_to_the_nearest_five(self, neighbours):
+        # From 0.4: 0.4, 0.6, 1.6, 2.6, 3.6.
+        distance = neighbours.distance(torch.tensor([[[0.4]]]))
+        assert distance.item() == pytest.approx((0.4 + 0.6 + 1.6 + 2.6 + 3.6) / 5)
+
+    def test_a_reference_is_no_neighbour_of_itself(self, neighbours):
+        z = torch.tensor([[[0.0], [0.5]]])
+        distance = neighbours.distance(z)
+        others = [(1 + 2 + 3 + 4 + 5) / 5, (0.5 + 0.5 + 1.5 + 2.5 + 3.5) / 5]
+        np.testing.assert_allclose(distance, [others])
+
+    def test_members_have_their_own_references(self):
+        points = torch.stack([torch.zeros(6, 2), torch.full((6, 2), 3.0)])
+        distance = Neighbours.of(points).distance(torch.zeros(2, 1, 2))
+        np.testing.assert_allclose(distance, [[0], [3 * 2**0.5]], rtol=1e-6)
+
+    def test_units_are_the_roots_of_the_references_own_distances(self):
+        """Of two members: ten at a distance of 1 from each other, and ten at a distance of 9."""
+        points = torch.stack([torch.arange(10.0), 9 * torch.arange(10.0)])[:, :, None]
+        neighbours = Neighbours.of(points)
+        in_the_middle = np.mean([1, 1, 2, 2, 3])
+        np.testing.assert_allclose(neighbours.spreads[:, 4], [in_the_middle, 9 * in_the_middle])
+        dense, sparse = neighbours.distance(torch.full((2, 1, 1), -1e5))
+        assert (dense / sparse).item() == pytest.approx(3, rel=1e-2)
+
+    def test_nearest_are_those_in_the_references_units(self):
+        """A reference that lies twice as far but has nine times the spread is the nearer one."""
+        points = torch.tensor([-2.0, 4.0]).reshape(1, 2, 1)
+        neighbours = Neighbours(points.repeat(1, 6, 1), torch.tensor([1.0, 9.0]).repeat(1, 6))
+        assert neighbours.distance(torch.zeros(1, 1, 1)).item() == pytest.approx(4 / 9**0.5)
+
+    def test_references_that_occur_many_times_have_a_spread(self):
+        points = torch.cat([torch.zeros(30), torch.arange(1.0, 11.0)]).reshape(1, 40, 1)
+        neighbours = Neighbours.of(points)
+        assert (neighbours.spreads > 0).all()
+        assert neighbours.distance(torch.zeros(1, 1, 1)).item() == 0
+        assert neighbours.distance(torch.full((1, 1, 1), 0.5)).isfinite().all()
+
+    def test_scores_do_not_jump_where_one_reference_takes_over_from_another(self):
+        torch.manual_seed(0)
+        neighbours = Neighbours.of(torch.randn(1, 200, 3).double())
+        path = torch.linspace(-3, 3, 20_001).double()
+        z = torch.stack([path, path.sin(), torch.full_like(path, 0.3)], dim=1)[None]
+        steps = neighbours.distance(z)[0].diff().abs()
+        assert steps.max() < 5 * steps.mean()
+
+    @pytest.mark.parametrize("n", [1, 2, 3])
+    def test_few_references(self, n):
+        distance = Neighbours.of(torch.zeros(1, n, 1)).distance(torch.full((1, 2, 1), 2.0))
+        np.testing.assert_allclose(distance, [[2, 2]])
+
+    def test_codes_far_from_zero_lose_no_digits(self):
+        """Distances by way of a matrix product would be noise here."""
+        points = 1000 + torch.arange(40.0).reshape(1, 40, 1) / 8
+        neighbours = Neighbours(points, torch.ones(1, 40))
+        distance = neighbours.distance(points[:, :1])
+        assert distance.item() == pytest.approx((1 + 2 + 3 + 4 + 5) / 8 / 5, rel=1e-4)
+
+
+@pytest.fixture
+def normal_and_knot():
+    """References around zero, of which twenty in 420 lie in a knot elsewhere."""
+    torch.manual_seed(0)
+    return torch.cat([torch.randn(400, 2), 5 + torch.randn(20, 2) / 50])[None]
+
+
+class TestDraws:
+    @pytest.mark.parametrize(("n", "size"), [(1000, 64), (100, 12), (40, 6), (3, 3), (1, 1)])
+    def test_small_but_enough_for_neighbours(self, n, size):
+        drawn = draws(n)
+        assert drawn.shape == (16, size)
+        for draw in drawn.tolist():
+            assert len(set(draw)) == size
+            assert set(draw) <= set(range(n))
+
+    def test_they_differ_and_repeat_and_leave_the_random_numbers_alone(self):
+        before = torch.get_rng_state()
+        drawn = draws(200)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert torch.equal(draws(200), drawn)
+        assert len({tuple(draw) for draw in drawn.tolist()}) == 16
+
+    def test_points_that_are_given_once_are_for_all_draws(self):
+        torch.manual_seed(0)
+        neighbours = Neighbours.plain(torch.randn(300, 2)[draws(300)])
+        z = torch.randn(1, 5, 2)
+        assert torch.equal(neighbours.distance(z), neighbours.distance(z.expand(16, -1, -1)))
+
+    def test_anomalies_like_those_that_were_trained_on_stay_far(self, normal_and_knot):
+        """They are near each other in all of the references, and strangers in most draws."""
+        new_normal, new_knot = torch.randn(1, 200, 2), 5 + torch.randn(1, 50, 2) / 50
+        among_all = Neighbours.of(normal_and_knot)
+        assert among_all.distance(new_knot).max() < among_all.distance(new_normal).median()
+        among_few = Neighbours.plain(normal_and_knot[0, draws(420)])
+        far = among_few.distance(new_normal).mean(0).quantile(0.95)
+        assert among_few.distance(new_knot).mean(0).min() > far
+
+
+class TestWithoutFarthest:
+    def test_all_stay_where_no_share_goes(self, normal_and_knot):
+        assert without_farthest(normal_and_knot, 0.0) is normal_and_knot
+
+    def test_a_knot_of_anomalies_goes_and_the_order_stays(self, normal_and_knot):
+        members = torch.cat([normal_and_knot, normal_and_knot.flip(1)])
+        kept = without_farthest(members, 0.05)
+        assert kept.shape == (2, 399, 2)
+        assert kept.amax() < 4.5
+        assert torch.equal(kept[0], kept[1].flip(0))
