@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor, nn
 
 from gandetect.classifiers import taken
-from gandetect.training.device import isolated_seed
+from gandetect.distributed import isolated_seed
 
 TASKS = (
     "mnist/cnn",

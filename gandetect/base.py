@@ -1,138 +1,102 @@
-"""What every detector promises, written once.
+"""What every detector promises: scikit-learn's interface over a fitted model.
 
-A method is four hooks (`_build_networks`, `_build_optimizers`, `_train_step`, `_score_parts`) and
-what it adds to the parameters; everything public is here.
+A method is a file of two classes: a `Model`, whose hooks say how it learns and scores, and a
+subclass of `BaseDetector` with its parameters. Everything public is here.
 """
 
 from __future__ import annotations
 
 import copy
-import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Self
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
-from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import Tags
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import Tags, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from gandetect.data.reading import read
-from gandetect.data.sources import Source, TrainingData, blocks, channels_restored
-from gandetect.model.confidence import ConfidenceMixin
-from gandetect.model.inference import thinned
-from gandetect.model.parameters import check_parameters, check_score
-from gandetect.model.persistence import PersistenceMixin
-from gandetect.model.scaling import MATCHING_ACTIVATION, Scaler
-from gandetect.model.scoring import Calibration, Part, value_of
-from gandetect.model.thresholds import check_scores, overflow_as_worst, threshold_at_percentile
-from gandetect.networks import default_architecture
-from gandetect.training import distributed
-from gandetect.training.callbacks import EpochTasks
-from gandetect.training.device import draw_seed, isolated_seed, resolve_device
-from gandetect.training.loop import TrainingRun, train
-from gandetect.training.report import Beginning, TrainingWarning
-from gandetect.training.trimming import trimmed
+from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.data.sources import blocks, read
+from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
+from gandetect.model.fitted import Model, own_torch_settings, resolve_device
+from gandetect.model.parameters import SharedParameters
+from gandetect.model.scaling import SCALINGS, Scaler
+from gandetect.model.scoring import Calibration
+from gandetect.model.thresholds import (
+    benjamini_hochberg,
+    check_scores,
+    conformal_p_values,
+    threshold_at_percentile,
+)
+from gandetect.networks import Architecture
+from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
+from gandetect.training.callbacks import CallbackSupport, FitTasks, with_callbacks
+from gandetect.training.loop import fit_model
 
-# Rows on which parts are standardised and the first threshold is set, when there are more: enough
-# for any quantile, and the memory stays flat.
-_MAX_CALIBRATION_ROWS = 50_000
+# What a warm start must find as it was, beside what shapes a method's own networks.
+_SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BaseDetector(
-    CallbackSupportMixin,
+    CallbackSupport,
     ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
     TransformerMixin,
-    PersistenceMixin,
-    ConfidenceMixin,
-    ABC,
+    SharedParameters,
 ):
-    """Base of all detectors: subclass it, fill four hooks, and everything public is there.
+    """Base of all detectors: subclass it, name the model, and everything public is there.
 
     A subclass is a keyword-only dataclass (``@dataclass(eq=False, repr=False, kw_only=True)``)
-    whose fields are its own parameters.
+    whose fields are its own parameters, and whose ``model_class`` is its `Model`.
 
     Parameters
     ----------
     {shared_parameters}
 
+    Attributes
+    ----------
+    model_ : Model
+        Everything that a score needs, as one torch module: ``model_(X)`` gives scores and labels.
+    history_ : list of dict
+        One record an epoch: its number, and the mean of every loss.
+    n_iter_ : int
+        Epochs trained.
+    stop_reason_ : str
+        Why training ended.
+    training_report_ : TrainingReport
+        What went wrong in the training, if anything did, and the figures that tell.
+    n_features_in_ : int
+        Values in a sample: columns of rows, or height times width times channels.
+    feature_names_in_ : ndarray of str
+        Only if X had column names.
+
     See Also
     --------
-    GANomalyDetector : The shortest complete example of the hooks.
+    GANomalyDetector : The shortest complete example of a method.
     """
 
-    # What a method states. `x` is a scaled batch (K, B, ...) on the device, K the members.
+    model_class: ClassVar[type[Model[Any]]]
 
-    @abstractmethod
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        """The networks by their roles, made by `make`."""
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(getattr(cls, "model_class", None), type):
+            cls.part_weights = cls.model_class.part_weights
 
-    @abstractmethod
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        """The optimizers by whom they move, the one that steps last being the last."""
+    # The parts of the score and their weights in the default score, of rows and of images.
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
-    @abstractmethod
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        """Update the networks once; return the losses, (K, B) each."""
-
-    @abstractmethod
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        """Parts of the score, (K, B) each, larger for worse, without random numbers.
-
-        A part that few scores want may be a function without arguments that computes it.
-        """
-
-    @abstractmethod
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        """The published score, (K, B), from the parts."""
-
-    @abstractmethod
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        """Latent codes (K, B, latent_dim)."""
-
-    @abstractmethod
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        """Reconstructions in the shape of x."""
-
-    def _anomaly_map(self, nets: Any, x: Tensor) -> Tensor:
-        """How anomalous each feature (K, B, d) or pixel (K, B, H, W) is."""
-        difference = (x - self._reconstruct(nets, x)).abs()
-        return difference.mean(dim=2) if difference.ndim == 5 else difference
-
-    def _prepare(
-        self, source: Source, rows: np.ndarray, y: Any, device: torch.device, go_on: bool
-    ) -> None:
-        """Before training: learn what the losses need of the training samples `rows`, and of y."""
-
-    def _check_own_parameters(self) -> None:
-        """Raise TypeError or ValueError for a parameter of the method that cannot be used."""
-
-    def _should_stop(self, record: dict[str, float]) -> str | None:
-        """After an epoch, with its record of the history: the reason to stop, or None."""
-
-    def _network_shape(self) -> tuple[int, ...]:
-        """The shape of a sample that the networks are made for."""
-        return self.sample_shape_
-
-    def _prepare_training(self) -> Any:
-        """What `_train_step` needs in each step; it is kept in ``current_run().prepared``."""
-
-    def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        """Losses on rows kept from training, (K, B) each."""
-        return self._score_parts(nets, x)
-
-    # What every detector does.
+    def __setattr__(self, name: str, value: object) -> None:
+        if vars(self).get("_is_frozen"):
+            raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
+        super().__setattr__(name, value)
 
     @with_callbacks
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -146,7 +110,7 @@ class BaseDetector(
             Dataset, which are read batch by batch; or the path of a folder of images, or of a
             Parquet file or directory. At least 2 samples, normal ones as far as you know.
         y : ignored
-            There for scikit-learn's interface.
+            There for scikit-learn's interface: detectors learn what is normal from X alone.
 
         Returns
         -------
@@ -161,22 +125,57 @@ class BaseDetector(
         Warns
         -----
         ConvergenceWarning
-            If a loss is not finite (the last good weights are kept), or Ctrl-C ends the training
-            (what was learned is kept).
+            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
+            what was learned is kept, and KeyboardInterrupt is raised.
         TrainingWarning
             If the training came to nothing; ``training_report_`` says in what way.
         """
-        check_parameters(self)
+        return self._fit(X, y)
+
+    def _fit(self, X: Any, y: Any = None, class_labels: Any = None) -> Self:
+        self.check_parameters()
         device = resolve_device(self.device)
-        distributed.join_process_group(device)
-        seed = distributed.same_seed(draw_seed(self.random_state))
-        with self._all_or_nothing(), isolated_seed(seed, device):
-            go_on = self.warm_start and hasattr(self, "networks_")
-            source = read(self, X, reset=not go_on)
-            if go_on:
-                self._check_same_networks()
-            self._fit(source, X, y, device, go_on)
+        join_process_group(device)
+        random = RandomNumbers(same_seed(draw_seed(self.random_state)), device)
+        earlier: Model[Any] | None = vars(self).get("model_") if self.warm_start else None
+        with own_torch_settings(device, training=True):
+            settings: Any = self._settings()
+            if earlier is not None:
+                vars(settings).update(_columns_of(earlier.settings))
+            source = read(settings, X, earlier.layout if earlier else None)
+            layout = earlier.layout if earlier else source.layout
+            vars(settings).update(self.model_class.resolved(settings, layout), _is_frozen=True)
+            if earlier is None:
+                scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
+                model = self.model_class.made(settings, layout, scaler, random)
+            else:
+                self._check_same_networks(settings, earlier, random)
+                model = earlier.copied(settings)
+            learned, is_interrupted = fit_model(
+                model,
+                source,
+                FitTasks(self, X, y),
+                random,
+                device,
+                y,
+                class_labels,
+                self.history_ if earlier else (),
+                self.training_report_ if earlier else None,
+            )
+        self.learn(learned.pop("model_"), **learned)
+        if is_interrupted:
+            raise KeyboardInterrupt
         return self
+
+    def learn(self, model: Model[Any], **learned: Any) -> None:
+        """Take what was learned in the place of what an earlier fit learned, all at once."""
+        kept = {
+            name: value
+            for name, value in vars(self).items()
+            if name.startswith("_") or not name.endswith("_")
+        }
+        columns = _columns_of(model.settings)
+        self.__dict__ = {**kept, **columns, **learned, "model_": model}
 
     def score_samples(self, X: Any) -> np.ndarray:
         """How normal each sample is: the negative of `anomaly_score`, as scikit-learn has it.
@@ -196,8 +195,9 @@ class BaseDetector(
     def anomaly_score(self, X: Any) -> np.ndarray:
         """The score A(x) of the papers: larger is more anomalous.
 
-        A sample scores the same bits alone, in any batch and in any order, and nothing is
-        written to the detector.
+        Repeating a call gives the same bits, and nothing is written to the detector. Where a
+        sample stands in X, and with how many others, may move its score by 1e-5 of a standard
+        deviation, or of itself where it is larger: a matrix product may round differently.
 
         Parameters
         ----------
@@ -210,13 +210,13 @@ class BaseDetector(
             With the default `score`, in standard deviations of the training samples' scores.
             Always finite: 2**126 where the networks' numbers overflow.
         """
-        check_is_fitted(self)
-        check_score(self)
-        source = read(self, X)
-        return overflow_as_worst(self._apply(self._fitted_score_function(), source))
+        model = self._scoring_model()
+        return model.in_blocks(model.score, self._read(X, model))
 
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``: negative for outliers.
+
+        A score that exceeds the threshold by no more than its rounding counts as equal to it.
 
         Parameters
         ----------
@@ -233,12 +233,16 @@ class BaseDetector(
             If `score`, or what the method's score is made of, was changed after the threshold
             was set.
         """
-        scores = self.score_samples(X)
-        self._check_threshold()
-        return scores - self.offset_
+        model = self._scoring_model()
+        model.check_threshold()
+        scores = model.in_blocks(model.score, self._read(X, model))
+        return model.decision(torch.from_numpy(scores)).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """+1 for inliers and -1 for outliers, whose anomaly score exceeds ``threshold_``.
+
+        A score that exceeds it by no more than its rounding is that of an inlier, so that a label
+        does not depend on the other samples of X.
 
         Parameters
         ----------
@@ -263,8 +267,9 @@ class BaseDetector(
         -------
         ndarray of shape (n_samples, n_estimators * latent_dim)
         """
-        check_is_fitted(self)
-        return self._points("neighbours", read(self, X)).flatten(1).numpy()
+        model = self._fitted_model()
+        codes = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), self._read(X, model))
+        return codes.reshape(len(codes), -1)
 
     def reconstruct(self, X: Any) -> np.ndarray:
         """What the networks make of X, in X's units: the mean over the members.
@@ -278,15 +283,12 @@ class BaseDetector(
         -------
         ndarray of the shape of X
         """
-        check_is_fitted(self)
-        source = read(self, X)
+        model = self._fitted_model()
 
-        def in_units_of_x(nets: Any, x: Tensor) -> Tensor:
-            return self.scaler_.inverse(self._reconstruct(nets, x).mean(0).cpu().double())
+        def in_units_of_x(x: Tensor) -> Tensor:
+            return model.scaler.inverse(model.reconstruct(x).mean(0).cpu().double())
 
-        x_hat = self._apply(in_units_of_x, source)
-        x_hat = channels_restored(x_hat, self.input_shape_, self.channel_axis)
-        return x_hat.reshape(len(x_hat), -1) if source.is_flat else x_hat
+        return model.layout.restored(model.in_blocks(in_units_of_x, self._read(X, model)))
 
     def anomaly_map(self, X: Any) -> np.ndarray:
         """Where in each sample the anomaly is: larger is more anomalous.
@@ -301,200 +303,528 @@ class BaseDetector(
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
             The mean over the members, in scaled units.
         """
+        model = self._fitted_model()
+        return model.in_blocks(
+            lambda x: model.anomaly_map(x).mean(0).double(), self._read(X, model)
+        )
+
+    def discriminator_features(self, X: Any) -> np.ndarray:
+        """What the discriminator sees in X, that of the members side by side.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_estimators * n_features)
+            The features in which real and made samples are told apart, flattened.
+
+        Raises
+        ------
+        TypeError
+            If the method has no discriminator.
+        """
+        model = self._fitted_model()
+        return model.in_blocks(
+            lambda x: model.discriminator_features(x).transpose(0, 1).flatten(1),
+            self._read(X, model),
+        )
+
+    def infer_threshold(self, X: Any, outlier_perc: float = 5.0) -> Self:
+        """Move the threshold so that this percentage of X is flagged.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`. On a mixed batch, give the percentage of outliers you expect in it; on
+            normal samples kept from `fit`, the percentage is the false-alarm rate you accept.
+        outlier_perc : float in [0, 100], default=5.0
+            With 0 nothing in X is flagged, with 100 everything. Samples that tie with the
+            threshold are not flagged, so that ties flag fewer, never more. The threshold lies
+            where this percentage of *new* samples exceeds it on average; if X has fewer than
+            ``100 / outlier_perc - 1`` samples, beyond their largest score, by the shape of their
+            upper half.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If `outlier_perc` lies outside [0, 100], or a sample of X is so far from those of `fit`
+            that its score overflows; the threshold then stays where it was.
+        """
+        model = self._scoring_model()
+        scores = model.in_blocks(model.score, self._read(X, model))
+        check_scores(scores)
+        threshold = threshold_at_percentile(scores, outlier_perc)
+        self.model_ = model.with_threshold(threshold, scores)
+        return self
+
+    def p_value(self, X: Any) -> np.ndarray:
+        """How often a normal sample would score as high as each sample, or higher.
+
+        These are conformal p-values: they compare a score with those of normal samples that were
+        kept from training, and assume only that new normal samples come from where those came
+        from. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+            In (0, 1], small for anomalies: at least ``1 / (n + 1)`` with n samples to compare
+            with, so that 99 of them can just show 0.01.
+
+        Raises
+        ------
+        NotFittedError
+            If no samples were kept from training: fit with `validation_fraction` above 0, or call
+            `calibrate_p_values`.
+        ValueError
+            If `score` was changed since.
+
+        See Also
+        --------
+        flag_by_fdr : Which samples to flag, for a bound on the share of false alarms among them.
+        """
+        model = self._scoring_model()
+        if model.normal_scores is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} has no normal samples to take p-values from: call "
+                "calibrate_p_values with normal samples kept from fit, or fit with "
+                "validation_fraction above 0."
+            )
+        model.check_same_score(
+            model.normal_scores_definition,
+            "The p-values were calibrated",
+            "call calibrate_p_values",
+        )
+        scores = model.in_blocks(model.score, self._read(X, model))
+        return conformal_p_values(scores, model.normal_scores)
+
+    def calibrate_p_values(self, X: Any) -> Self:
+        """Take p-values from these samples from now on.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            Normal samples, as in `fit`, that were *not* given to `fit`: those score lower than
+            new ones, and p-values from them are too small. The more, the finer the p-values.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a sample of X is so far from those of `fit` that its score overflows.
+        """
+        model = self._scoring_model()
+        scores = model.in_blocks(model.score, self._read(X, model))
+        check_scores(scores)
+        self.model_ = model.with_normal_scores(scores)
+        return self
+
+    def flag_by_fdr(self, X: Any, false_discovery_rate: float = 0.05) -> np.ndarray:
+        """Flag samples so that few of those flagged are normal (Benjamini and Hochberg's rule).
+
+        A threshold bounds the false alarms among normal samples; where anomalies are rare, most
+        alarms are still false. This bounds their share among the alarms. It looks at all of X at
+        once, so that a sample may be flagged in one batch and not in another.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`.
+        false_discovery_rate : float in (0, 1), default=0.05
+            The bound on the expected share of normal samples among those flagged.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), bool
+            True for samples that are flagged. Nothing can be flagged in n samples of which k stand
+            out unless the p-values come from at least ``n / (k * false_discovery_rate)`` samples.
+
+        Raises
+        ------
+        NotFittedError, ValueError
+            As in `p_value`; ValueError also for a rate outside (0, 1).
+        """
+        return benjamini_hochberg(self.p_value(X), false_discovery_rate)
+
+    def score_std(self, X: Any) -> np.ndarray:
+        """How much the members disagree about each sample.
+
+        The standard deviation of the anomaly score between members, each of which began with its
+        own random weights: where it is large, another `random_state` may rank the sample
+        elsewhere.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As in `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+            In units of `anomaly_score`, which is the mean of the same scores. Divided by the root
+            of the number of members it is the standard error of that mean.
+
+        Raises
+        ------
+        ValueError
+            If the detector has one member: 0 would say that it is sure.
+        """
+        model = self._scoring_model()
+        if model.n_members < 2:
+            raise ValueError(
+                "score_std compares members, but the detector was fitted with one: fit with "
+                "n_estimators of at least 2."
+            )
+
+        def deviation(x: Tensor) -> Tensor:
+            return model.finite(model.member_scores(model.all_parts(x)).std(0))
+
+        return model.in_blocks(deviation, self._read(X, model))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the fitted detector as data only: JSON and tensors in one safetensors file.
+
+        Parameters
+        ----------
+        path : str or path
+            The file is replaced as a whole, or not at all. Read it with `gandetect.load`.
+
+        Raises
+        ------
+        TypeError
+            If a parameter is not data, such as an architecture of your own.
+        """
         check_is_fitted(self)
+        write_archive(path, tree_of(self), SAVED_CLASSES)
 
-        def maps(nets: Any, x: Tensor) -> Tensor:
-            return self._anomaly_map(nets, x).mean(0).double()
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **given: Any) -> Self:
+        """Load a detector of this class that `save` wrote; its scores are the same bits.
 
-        return self._apply(maps, read(self, X))
+        Parameters
+        ----------
+        path : str or path
+        **given
+            The parameters that `save` left out because they are code of your own, such as
+            ``classifier=network``.
+
+        Returns
+        -------
+        detector
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ArchiveError
+            If the file is damaged or holds something else.
+        TypeError
+            If a parameter that the file left out is not given, or another one is.
+        """
+        return cls.from_tree(read_archive(path, SAVED_CLASSES), path, given)
+
+    @classmethod
+    def from_tree(
+        cls, tree: dict[str, Any], path: str | os.PathLike[str], given: Mapping[str, Any]
+    ) -> Self:
+        """The detector of this class that a file's tree holds, or a typed error."""
+        found = tree.get("detector")
+        if not isinstance(found, str) or found != cls.__name__:  # an array compares as an array
+            raise ArchiveError(
+                f"{str(path)!r} holds a {found}, not a {cls.__name__}: use gandetect.load."
+            )
+        left_out = tree.get("left_out", [])
+        if not isinstance(left_out, list) or any(
+            not isinstance(name, str) or name not in cls.model_class.code_parameters
+            for name in left_out
+        ):
+            raise ArchiveError(f"{str(path)!r} leaves out what is no code: {left_out!r}.")
+        if set(left_out) != set(given):
+            wanted = ", ".join(f"{name}=..." for name in left_out) or "no parameters"
+            raise TypeError(
+                f"{str(path)!r} leaves out {left_out}, which were code of your own and no data: "
+                f"pass {wanted} to load; got {sorted(given)}."
+            )
+        try:
+            return restore(cls, tree, given)
+        except DAMAGE as error:
+            raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "model_" in state and state["model_"].device.type != "cpu":
+            # On the CPU it opens on a machine without the device.
+            state = {**state, "model_": copy.deepcopy(state["model_"]).cpu()}
+        return state
 
     # Inside.
 
-    def _fit(self, source: Source, X: Any, y: Any, device: torch.device, go_on: bool) -> None:
-        rows, held = self._hold_out(len(source))
-        if go_on:
-            self.networks_ = copy.deepcopy(self.networks_)  # a fit that fails must not move them
-        else:
-            for name in ("neighbours_", "training_report_"):
-                self.__dict__.pop(name, None)
-            self.n_members_, self.latent_dim_ = self._n_members(), self._latent_dim()
-            self.architecture_ = self.architecture or default_architecture(self.sample_shape_)
-            is_image = self._is_fitted_to_images()
-            self.scaler_ = Scaler.fitted(self._scaling(), blocks(source), is_image)
-            self.networks_ = self._make_networks()
-        n_before = len(self.history_) if go_on else 0
-        distributed.check_same(partial(self._common_ground, source, n_before))
-        self._prepare(source, rows, y, device, go_on)
-        nets = self.networks_.to(device)
-        data = TrainingData(source, rows, self.scaler_, self.n_members_, self._batch_size(), device)
-        history = list(self.history_) if go_on else []
-        n_epochs = len(history) + self._n_epochs(data.n_batches)
-        optimizers = self._build_optimizers(nets)
-        if not self._is_sound(device):
-            raise ValueError("Scores overflow before any training: divide X by a power of ten.")
-        report_rows = self._rows_of_the_report(rows)
-        beginning = Beginning.of(
-            nets,
-            partial(self._reconstructions, source, report_rows),
-            self.training_report_ if go_on else None,
-        )
-        learned = partial(self._learned, source, rows, held, beginning)
-        self._run = TrainingRun(
-            nets, optimizers, n_epochs, len(source), history, len(history), learned
-        )
-        try:
-            self._run.prepared = self._prepare_training()
-            fit_task = self._init_callback_context(max_subtasks=n_epochs)
-            fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            with EpochTasks(self, fit_task, X, y) as tasks:
-                train(
-                    self._run,
-                    self._step(nets),
-                    data,
-                    partial(self._validate, source, held),
-                    tasks,
-                    partial(self._is_sound, device),
-                )
-            fit_task.call_on_fit_task_end(estimator=self, X=X, y=y)
-            nets.eval()
-            self.__dict__.pop("normal_scores_", None)
-            self.__dict__.update(self._run.learned_together())
-            check_scores(self.threshold_)
-            if self.training_report_.problems and not self._run.has_diverged:
-                warnings.warn(self.training_report_.message(), TrainingWarning, stacklevel=4)
-        finally:
-            del self._run
+    def _settings(self) -> Self:
+        """The parameters as they are now, in a copy of their own."""
+        copied = type(self).__new__(type(self))
+        for name, value in self.get_params(deep=False).items():
+            is_plain = isinstance(value, dict | list | tuple)
+            copied.__dict__[name] = copy.deepcopy(value) if is_plain else value
+        return copied
 
-    def _step(self, nets: nn.ModuleDict) -> Callable[[Tensor, float], dict[str, Tensor]]:
-        """The method's step, on what is left of a batch."""
-        step = partial(self._train_step, nets, self._run.optimizers)
-        return trimmed(step, nets, self._reconstruct, self.trim) if self.trim else step
+    def _fitted_model(self) -> Model[Any]:
+        check_is_fitted(self)
+        model: Model[Any] = self.model_
+        device = resolve_device(self.device)
+        return model if model.device == device else model.to(device)
 
-    def _check_same_networks(self) -> None:
+    def _scoring_model(self) -> Model[Any]:
+        """The fitted model, computing the score that the parameters ask for."""
+        model = self._fitted_model()
+        self._check_score()
+        return model.scoring_as(self)
+
+    def _read(self, X: Any, model: Model[Any]) -> Any:
+        return read(model.settings, X, model.layout)
+
+    def _check_same_networks(
+        self, settings: Self, earlier: Model[Any], random: RandomNumbers
+    ) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
-        asked: dict[str, Any] = {
-            "n_estimators": self._n_members(),
-            "latent_dim": self._latent_dim(),
+        names = dict.fromkeys((*_SHAPING, *self.model_class.network_parameters))
+        differing = {
+            name: (vars(earlier.settings)[name], vars(settings)[name])
+            for name in names
+            if vars(earlier.settings)[name] is not vars(settings)[name]
+            and not _equal(vars(earlier.settings)[name], vars(settings)[name])
         }
-        learned: dict[str, Any] = {"n_estimators": self.n_members_, "latent_dim": self.latent_dim_}
-        if self.architecture is not None:
-            asked["architecture"], learned["architecture"] = self.architecture, self.architecture_
-        for name, value in asked.items():
-            if value != learned[name]:
+        if differing:
+            before = " and ".join(f"{name}={was!r}" for name, (was, _) in differing.items())
+            now = " and ".join(f"{name} is now {is_!r}" for name, (_, is_) in differing.items())
+            raise ValueError(
+                f"warm_start=True goes on from networks with {before}, but {now}: set "
+                f"{'it' if len(differing) == 1 else 'them'} back, or fit with warm_start=False."
+            )
+        made = self.model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
+        shapes, shapes_before = (
+            {name: tuple(value.shape) for name, value in model.networks.state_dict().items()}
+            for model in (made, earlier)
+        )
+        for name in {**shapes_before, **shapes}:
+            was, is_ = shapes_before.get(name), shapes.get(name)
+            if was != is_:
                 raise ValueError(
-                    f"warm_start=True goes on from networks with {name}={learned[name]!r}, but "
-                    f"{name} is now {value!r}: set it back, or fit with warm_start=False."
+                    f"warm_start=True goes on from networks in which {name} has the shape {was}, "
+                    f"but with these parameters it has {is_}: set them back, or fit with "
+                    "warm_start=False."
                 )
 
-    def _hold_out(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The samples to train on and those kept for validation, in the order of X."""
-        n_held = int(n * self.validation_fraction)
-        order = torch.randperm(n).numpy() if n_held else np.arange(n)
-        if n - n_held < 2:
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} leaves {n - n_held} of {n} "
-                "samples to train on: lower it, or give more samples."
+    def check_parameters(self) -> None:
+        """Raise TypeError or ValueError for the first parameter that cannot be used."""
+        for name in ("latent_dim", "n_estimators", "epochs", "batch_size"):
+            if getattr(self, name) != "auto":
+                _check_count(self, name)
+        _check_count(self, "verbose", minimum=0)
+        check_real(self, "learning_rate", 0)
+        check_real(self, "contamination", 0, 0.5, include_boundaries="right")
+        check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
+        check_real(self, "trim", 0, 0.5)
+        check_choice(self, "scaling", SCALINGS)
+        check_choice(self, "channel_axis", (-1, 0, None))
+        for name in ("store_references", "warm_start"):
+            check_choice(self, name, (True, False))
+        self._check_score()
+        self._check_own_parameters()
+        _check_image_shape(self.image_shape)
+        architecture = self.architecture
+        if isinstance(architecture, type) or not (
+            architecture is None or hasattr(architecture, "bind")
+        ):
+            raise TypeError(
+                "architecture must be None or an architecture object such as MLP() or ConvNet(), "
+                f"got {architecture!r}."
             )
-        return np.sort(order[n_held:]), np.sort(order[:n_held])
 
-    def _learned(
-        self, source: Source, rows: np.ndarray, held: np.ndarray, beginning: Beginning
-    ) -> dict[str, Any]:
-        """What is learned when the networks are: references, calibration, threshold, history."""
-        rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
-        learned: dict[str, Any] = {
-            "threshold_score_": self._score_definition(),
-            "history_": self._run.history,
-            "n_iter_": len(self._run.history),
-            "stop_reason_": self._run.stop_reason,
-        }
-        fits = self._that_fit(source, rows)
-        neighbours = self._neighbours(source, rows[fits])
-        if neighbours:
-            learned["neighbours_"] = neighbours
-        parts_of = self._parts_function(neighbours)
-        parts = self._parts(parts_of, source, rows)
-        fitting = {name: values[:, fits] for name, values in parts.items()}
-        calibration = learned["calibration_"] = Calibration.of(fitting)
-        learned["training_report_"] = beginning.report(self._run, self._scored_parts(fitting))
-        if len(held):
-            scores = self._apply(self._score_function(parts_of, calibration), source, held)
-        else:  # the same samples, whose parts are there
-            scores = self._member_scores(parts, calibration).mean(0).numpy()
-        # Of training samples the share itself is flagged; of others, the share of new ones.
-        learned["threshold_"] = threshold_at_percentile(
-            scores, 100 * self.contamination, method="weibull" if len(held) else "linear"
+    def _check_own_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter of the method that cannot be used."""
+
+    def _check_score(self) -> None:
+        """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
+        score, names = self.chosen_score, self.part_weights
+        if score is None or (isinstance(score, str) and score in {"paper", *names}):
+            return
+        if isinstance(score, Mapping) and score and set(score) <= set(names):
+            weights = list(score.values())
+            if all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0:
+                return
+        raise ValueError(
+            f"score must be None, 'paper', one of the parts {sorted(names)}, or a dict of parts "
+            f"and weights of at least 0 that are not all 0; got {score!r}."
         )
-        if len(held):
-            learned["normal_scores_"] = np.sort(scores)
-            learned["normal_scores_score_"] = self._score_definition()
-        return learned
 
-    @torch.inference_mode()
-    def _is_sound(self, device: torch.device) -> bool:
-        """Whether the parts of the score are finite, for the middle of the scaled range."""
-        x = torch.full((self.n_members_, 2, *self.sample_shape_), 0.1, device=device)
-        parts = self._score_parts(self.networks_, x)
-        return all(bool(value_of(part).isfinite().all()) for part in parts.values())
+    # What was learned.
 
-    def _validate(self, source: Source, held: np.ndarray) -> dict[str, float]:
-        """Means of the validation losses, by names that begin with "validation_"."""
-        if not len(held):
-            return {}
-        losses = self._parts(self._validation_losses, source, held)
-        return {f"validation_{name}": float(values.mean()) for name, values in losses.items()}
+    @property
+    def networks_(self) -> nn.ModuleDict:
+        """The networks of all members by their roles."""
+        return self._of_model(lambda model: model.networks)
 
-    def _make_networks(self) -> nn.ModuleDict:
-        activation = self.architecture_.output_activation
-        if activation == "auto":
-            activation = MATCHING_ACTIVATION[self.scaler_.kind]
-        make = self.architecture_.bind(self._network_shape(), self.n_members_, activation)
-        return nn.ModuleDict(self._build_networks(make)).eval()
+    @property
+    def scaler_(self) -> Scaler:
+        """The input scaler."""
+        return self._of_model(lambda model: model.scaler)
 
-    def _adam(self, *modules: nn.Module, beta_1: float = 0.5) -> Optimizer:
-        """Adam with DCGAN's momentum, or another, over the weights of these modules."""
-        parameters = [p for module in modules for p in module.parameters()]
-        return torch.optim.Adam(parameters, self.learning_rate, betas=(beta_1, 0.999), fused=True)
+    @property
+    def calibration_(self) -> Calibration:
+        """Mean and standard deviation of the score's parts on training samples."""
+        return self._of_model(lambda model: model.calibration)
 
-    def current_run(self) -> TrainingRun:
-        """The training under way, for callbacks."""
-        return self._run
+    @property
+    def neighbours_(self) -> dict[str, Any]:
+        """The references that distances are measured to, by the part of the score."""
+        return self._of_model(lambda model: dict(model.neighbours.items()))
 
-    def fitted_so_far(self) -> Self:
-        """A detector as if the training under way had ended here, for callbacks."""
-        detector = copy.copy(self)
-        del detector._run
-        detector.__dict__.update(self._run.learned())
-        return detector
+    @property
+    def architecture_(self) -> Architecture:
+        """What `architecture` came to."""
+        return self._of_model(lambda model: model.settings.architecture)
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Put back what an earlier fit learned if this one raises."""
-        before = {name: value for name, value in vars(self).items() if name.endswith("_")}
-        try:
-            yield
-        except BaseException:
-            for name in [name for name in vars(self) if name.endswith("_")]:
-                delattr(self, name)
-            self.__dict__.update(before)
-            raise
+    @property
+    def n_members_(self) -> int:
+        """What `n_estimators` came to."""
+        return self._of_model(lambda model: model.n_members)
 
-    # scikit-learn's protocol.
+    @property
+    def latent_dim_(self) -> int:
+        """What `latent_dim` came to."""
+        return self._of_model(lambda model: model.latent_dim)
+
+    @property
+    def input_shape_(self) -> tuple[int, ...]:
+        """Shape of a sample as the user has it; of images in flat rows, that of an image."""
+        return self._of_model(lambda model: model.layout.input_shape)
+
+    @property
+    def sample_shape_(self) -> tuple[int, ...]:
+        """Shape of a sample as the networks see it: (d,) or (channels, height, width)."""
+        return self._of_model(lambda model: model.layout.sample_shape)
+
+    @property
+    def is_flat_(self) -> bool:
+        """Whether the samples are images that come as flat rows."""
+        return self._of_model(lambda model: model.layout.is_flat)
+
+    @property
+    def normal_scores_(self) -> np.ndarray:
+        """Sorted anomaly scores of normal samples kept from training, if there are any."""
+        scores = self._of_model(lambda model: model.normal_scores)
+        if scores is None:
+            raise AttributeError("No samples were kept from training: see calibrate_p_values.")
+        return scores
+
+    @property
+    def threshold_(self) -> float:
+        """The anomaly score above which a sample is flagged; may be set."""
+        return self._of_model(lambda model: model.threshold)
+
+    @threshold_.setter
+    def threshold_(self, value: float) -> None:
+        model = self._scoring_model()
+        self.model_ = model.with_threshold(float(value))
 
     @property
     def offset_(self) -> float:
         """``-threshold_``, in units of `score_samples`."""
         return -self.threshold_
 
+    def _of_model(self, get: Callable[[Model[Any]], Any]) -> Any:
+        """What `get` finds in the model; AttributeError before `fit`, as scikit-learn has it."""
+        if "model_" not in vars(self):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: call fit first.")
+        return get(self.model_)
+
+    # scikit-learn's protocol.
+
     @property
     def _n_features_out(self) -> int:
         return self.n_members_ * self.latent_dim_
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "threshold_")
+        return "model_" in vars(self)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def check_choice(detector: SharedParameters, name: str, choices: tuple[object, ...]) -> None:
+    """Raise ValueError unless the parameter is one of the choices."""
+    value = getattr(detector, name)
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+
+
+def check_real(
+    detector: SharedParameters,
+    name: str,
+    minimum: float,
+    maximum: float | None = None,
+    include_boundaries: str = "both",
+) -> None:
+    """Raise TypeError or ValueError unless the parameter is a finite number between these."""
+    value = check_scalar(
+        getattr(detector, name),
+        name,
+        Real,
+        min_val=minimum,
+        max_val=maximum,
+        include_boundaries="left" if maximum is None else include_boundaries,
+    )
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value!r}.")
+
+
+def _check_count(detector: SharedParameters, name: str, minimum: int = 1) -> None:
+    value = getattr(detector, name)
+    if isinstance(value, bool) and name != "verbose":
+        raise TypeError(f"{name} must be an integer, got {value!r}.")
+    check_scalar(value, name, Integral, min_val=minimum)
+
+
+def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:
+    if image_shape is None:
+        return
+    if (
+        not isinstance(image_shape, tuple | list)
+        or len(image_shape) not in (2, 3)
+        or not all(isinstance(size, Integral) and size >= 1 for size in image_shape)
+    ):
+        raise ValueError(
+            "image_shape must be None, (height, width) or (height, width, channels) with sizes of "
+            f"at least 1, got {image_shape!r}."
+        )
+
+
+def _columns_of(settings: SharedParameters) -> dict[str, Any]:
+    """What scikit-learn's checks have found of the columns of X."""
+    names = ("n_features_in_", "feature_names_in_")
+    return {name: vars(settings)[name] for name in names if name in vars(settings)}
+
+
+def _equal(a: object, b: object) -> bool:
+    """Whether two values of a parameter are the same, arrays and the like included."""
+    try:
+        return bool(a == b)
+    except ValueError:
+        return bool(np.array_equal(np.asarray(a), np.asarray(b)))

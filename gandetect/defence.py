@@ -1,4 +1,4 @@
-"""What a detector does that stands guard before a classifier: take it, ask it, correct it."""
+"""What a detector does that guards a classifier: convert it, ask it, correct its labels."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
+from torch import Tensor, nn
 
 from gandetect.base import BaseDetector
 from gandetect.classifiers import (
@@ -26,9 +25,9 @@ from gandetect.classifiers import (
     unwrapped,
 )
 from gandetect.classifiers.module import TOLERANCE
-from gandetect.data.reading import read
-from gandetect.data.sources import Source, channels_restored
-from gandetect.model.inference import thinned
+from gandetect.model import Model
+from gandetect.model.fitted import P, thinned
+from gandetect.training import TrainingRun, TrainingSamples
 
 # Samples that a classifier is tried with, and that one is learned or imitated from at most.
 _N_TRIED = 64
@@ -37,36 +36,194 @@ _MAX_LEARNED_FROM = 20_000
 _MAX_POWER = 3.0
 
 
-class DefendingDetector(BaseDetector):
-    """A detector's classifier, from the parameter to corrected labels.
+class GuardingModel(Model[P]):
+    """A model that holds a classifier, from the parameter to the labels of reconstructions.
 
     Attributes
     ----------
-    classifier_ : Classifier or None
-        The classifier as a frozen, differentiable function.
-    classes_ : ndarray of shape (n_classes,)
-        Only if there is a classifier.
-    heads_ : dict of str to Tensor of shape (width, n_units)
+    classifier : Classifier or None
+        As a frozen, differentiable function.
+    classes : ndarray of shape (n_classes,) or None
+        Its labels.
+    heads : dict of str to Tensor of shape (width, n_units)
         A fixed random projection of each of `hidden_layers`.
     """
-
-    classifier_: Any
-    classes_: np.ndarray
-    heads_: dict[str, Tensor]
-
-    classifier: Any
-    classifier_output: str
-    noise_std: float | str
-    attacked_fraction: float
-    hidden_layers: Mapping[str, int] | None
-    data_type: str | None
 
     # What noise_std="auto" stands for, of rows and of images, where there is a classifier.
     auto_noise_std: ClassVar[tuple[float, float]]
 
-    def _drawn(self, nets: Any, x: Tensor) -> Iterator[Tensor]:
+    classifier: Any = None
+    classes: np.ndarray | None = None
+    heads: dict[str, Tensor]
+
+    def drawn(self, x: Tensor) -> Iterator[Tensor]:
         """Reconstructions of x (K, B, ...), one for each draw."""
         raise NotImplementedError
+
+    def labels(self, x: Tensor) -> Tensor:
+        """Numbers of the classes of x and of its reconstructions: (B, 2)."""
+        guarded = sum(self.answers(x_hat)[0].exp().mean(0) for x_hat in self.drawn(x))
+        unguarded = self.answers(x[:1])[0][0]
+        return torch.stack([unguarded.argmax(-1), torch.as_tensor(guarded).argmax(-1)], dim=1)
+
+    def answers(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Log-probabilities (K, B, n_classes) of scaled samples, and the heads' logits."""
+        layers: Mapping[str, int] = vars(self.settings)["hidden_layers"] or {}
+        samples = self.in_units(x.flatten(0, 1))
+        if isinstance(self.classifier, ModuleClassifier):
+            self.classifier.to(x.device)
+        log_p, hidden = self.classifier.with_hidden(samples, list(layers))
+        logits = [
+            (h.to(x.dtype) @ self.heads[name].to(x)).unflatten(0, x.shape[:2])
+            for name, h in zip(layers, hidden, strict=True)
+        ]
+        return log_p.to(x.dtype).unflatten(0, x.shape[:2]), logits
+
+    def noisy(self, x: Tensor, run: TrainingRun) -> Tensor:
+        """The samples (K, B, ...) with noise, from none to `noise_std`, random or an attack."""
+        s = vars(self.settings)
+        noise_std = s["noise_std"]
+        if noise_std == "auto":
+            of_kind = self.auto_noise_std[self.layout.is_image]
+            noise_std = 0.0 if self.classifier is None else of_kind
+        if not noise_std:
+            return x
+        share = run.random.uniform(*x.shape[:2], *[1] * (x.ndim - 2))
+        noise = run.random.normal_like(x)
+        # Batches are in random order, so that the first samples are as good as any.
+        n_attacked = round(s["attacked_fraction"] * x.shape[1])
+        if self.classifier is not None and n_attacked:
+            noise[:, :n_attacked] = self.attack(x[:, :n_attacked], run)
+        noisy = x + float(noise_std) * share * noise
+        return noisy.clamp(x.min(), x.max()) if self.layout.is_image else noisy
+
+    def attack(self, x: Tensor, run: TrainingRun) -> Tensor:
+        """The change of scaled samples (K, B, ...) that moves the answers most; its rms is 1.
+
+        It is the steepest one in a norm that is drawn for each sample: every value changes alike
+        (the sign of the gradient), by its slope, or few do.
+        """
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            log_p, _ = self.answers(x)
+            (slope,) = torch.autograd.grad(log_p.amax(-1).sum(), x)
+        axes = tuple(range(2, x.ndim))
+        size = slope.abs() / slope.abs().amax(axes, keepdim=True).clamp(min=1e-30)
+        power = _MAX_POWER * run.random.uniform(*x.shape[:2], *[1] * len(axes))
+        change = -slope.sign() * size**power
+        return change / change.square().mean(axes, keepdim=True).sqrt().clamp(min=1e-12)
+
+    def in_units(self, x: Tensor) -> Tensor:
+        """Scaled samples (n, *sample_shape) as the classifier takes them."""
+        samples = self.scaler.inverse(x.double())
+        if not self.classifier.takes_rows:
+            return samples
+        if self.layout.has_channels_last:
+            samples = samples.movedim(1, -1)
+        return samples.flatten(1)
+
+    # From the parameter to a classifier.
+
+    def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
+        """Take the classifier, or learn one from the class labels; or raise a typed error."""
+        given = vars(self.settings)["classifier"]
+        is_there = self.classifier is not None or self.classes is not None
+        if is_there and given is None and samples.class_labels is None:
+            return  # the one learned from the labels of the first fit is still there
+        self.classifier, self.classes, self.heads = None, None, {}
+        generator = run.random.generator
+        if given is not None:
+            self._take(given, samples, generator)
+        elif samples.class_labels is not None:
+            n = len(samples.source)
+            self.classes, numbers = checked_labels(samples.class_labels, n)
+            kept = thinned(samples.rows, _MAX_LEARNED_FROM)
+            self.classifier = learned_from_labels(
+                self._as_rows(samples), numbers[kept], len(self.classes), generator
+            )
+        if vars(self.settings)["hidden_layers"]:
+            self._make_heads(samples, generator)
+
+    def _take(self, given: Any, samples: TrainingSamples, generator: torch.Generator) -> None:
+        tried = samples.scaled(_N_TRIED).to(self.device)
+        in_units = self.scaler.inverse(tried.double())
+        output = vars(self.settings)["classifier_output"]
+        self.classifier = taken(given, output, in_units)
+        if self.classifier is None:
+            self.classifier = _surrogate(given, self._as_rows(samples), generator)
+        with torch.no_grad():
+            n_classes = check_answers(self.classifier, self.in_units(tried))
+        self.classes = classes_of(given, n_classes)
+
+    def _make_heads(self, samples: TrainingSamples, generator: torch.Generator) -> None:
+        """Draw a random projection of each hidden layer, as wide as `hidden_layers` says."""
+        layers: Mapping[str, int] = vars(self.settings)["hidden_layers"]
+        if self.classifier is None:
+            raise ValueError(
+                "hidden_layers are a classifier's: give one, or class_labels to learn one from."
+            )
+        with torch.no_grad():
+            tried = self.in_units(samples.scaled(2).to(self.device))
+            _, hidden = self.classifier.with_hidden(tried, list(layers))
+        for name, h in zip(layers, hidden, strict=True):
+            shape = (h.shape[1], layers[name])
+            self.heads[name] = (
+                torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+                / h.shape[1] ** 0.5
+            )
+
+    def _as_rows(self, samples: TrainingSamples) -> np.ndarray:
+        """Samples as flat rows, in the units and the order of X."""
+        x = self.layout.restored(samples.read(_MAX_LEARNED_FROM))
+        return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
+
+    # What is saved.
+
+    def own_data(self) -> dict[str, Any]:
+        """The classifier as data, or the weights of a network that is code."""
+        given, classifier = vars(self.settings)["classifier"], self.classifier
+        data: dict[str, Any] = {"heads_": self.heads, "classifier_": classifier}
+        if self.classes is not None:
+            data["classes_"] = self.classes
+        if isinstance(classifier, FORMS) and given is not None and self.classes is not None:
+            data["parameters"] = {"classifier": LabelledClassifier(classifier, self.classes)}
+        if isinstance(classifier, ModuleClassifier):
+            # Its weights are data, its code is not.
+            weights = dict(classifier.module.state_dict())
+            data["classifier_"] = {"output": classifier.output, "weights": weights}
+        return data
+
+    def restore_own_data(self, data: dict[str, Any]) -> None:
+        """Take the classifier from data, and from what was given to `load`."""
+        self.heads = {str(name): head for name, head in data["heads_"].items()}
+        self.classes, classifier = data.get("classes_"), data["classifier_"]
+        if isinstance(classifier, Mapping):
+            given = unwrapped(vars(self.settings)["classifier"])
+            if not isinstance(given, nn.Module):
+                raise TypeError("its classifier is a torch network, and the one given is none")
+            weights = classifier["weights"]
+            classifier = ModuleClassifier(given, classifier["output"])
+            classifier.module.load_state_dict(weights)
+        if classifier is not None and not isinstance(classifier, (*FORMS, ModuleClassifier)):
+            raise TypeError("its classifier is none")
+        self.classifier = classifier
+
+
+class GuardingDetector(BaseDetector):
+    """A detector that says what a classifier would answer without an attack."""
+
+    @property
+    def classifier_(self) -> Classifier | None:
+        """The classifier as a frozen, differentiable function; None without one."""
+        return self._of_model(lambda model: model.classifier)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels of the classifier, (n_classes,); only if there is one."""
+        classes: np.ndarray | None = self._of_model(lambda model: model.classes)
+        if classes is None:
+            raise AttributeError("The detector has no classifier, and so no classes.")
+        return classes
 
     def detect(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
         """What `predict` says, as the dictionary that users of alibi-detect know.
@@ -85,14 +242,15 @@ class DefendingDetector(BaseDetector):
             "data_type", "online". "data": "is_adversarial", an array of 0 and 1;
             "instance_score", what `anomaly_score` gives, or None; "threshold".
         """
+        model = self._scoring_model()
         scores = self.anomaly_score(X)
-        self._check_threshold()
+        model.check_threshold()
         return {
-            "meta": self._meta(),
+            "meta": self._meta(model),
             "data": {
-                "is_adversarial": (scores > self.threshold_).astype(int),
+                "is_adversarial": (model.label(torch.from_numpy(scores)) < 0).numpy().astype(int),
                 "instance_score": scores if return_instance_score else None,
-                "threshold": self.threshold_,
+                "threshold": model.threshold,
             },
         }
 
@@ -119,14 +277,14 @@ class DefendingDetector(BaseDetector):
         ValueError
             If the detector has no classifier.
         """
-        check_is_fitted(self)
-        if self.classifier_ is None:
+        model: Any = self._scoring_model()
+        if model.classifier is None:
             raise ValueError(
                 "There are no labels to correct without a classifier: fit with classifier=..., or "
-                "with class labels y to learn one from."
+                "with class_labels to learn one from."
             )
         answer = self.detect(X, return_instance_score)
-        no_defense, defense = self.classes_[self._apply(self._labels, read(self, X)).T]
+        no_defense, defense = model.classes[model.in_blocks(model.labels, self._read(X, model)).T]
         is_flagged = answer["data"]["is_adversarial"] == 1
         answer["data"] |= {
             "corrected": np.where(is_flagged, defense, no_defense),
@@ -135,172 +293,36 @@ class DefendingDetector(BaseDetector):
         }
         return answer
 
-    def _meta(self) -> dict[str, Any]:
-        kind = "image" if self._is_fitted_to_images() else "tabular"
+    def _meta(self, model: Any) -> dict[str, Any]:
         return {
             "name": type(self).__name__,
-            "detector_type": "outlier" if self.classifier_ is None else "adversarial",
-            "data_type": self.data_type or kind,
+            "detector_type": "outlier" if model.classifier is None else "adversarial",
+            "data_type": vars(self)["data_type"]
+            or ("image" if model.layout.is_image else "tabular"),
             "online": False,
         }
 
-    def _labels(self, nets: Any, x: Tensor) -> Tensor:
-        """Numbers of the classes of x and of its reconstructions: (B, 2)."""
-        defended = sum(self._answers(x_hat)[0].exp().mean(0) for x_hat in self._drawn(nets, x))
-        undefended = self._answers(x[:1])[0][0]
-        return torch.stack([undefended.argmax(-1), torch.as_tensor(defended).argmax(-1)], dim=1)
 
-    def _answers(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Log-probabilities (K, B, n_classes) of scaled samples, and the heads' logits."""
-        samples = self._in_units(x.flatten(0, 1))
-        if isinstance(self.classifier_, ModuleClassifier):
-            self.classifier_.to(x.device)
-        log_p, hidden = self.classifier_.with_hidden(samples, list(self.hidden_layers or ()))
-        logits = [
-            (h.to(x.dtype) @ self.heads_[name].to(x)).unflatten(0, x.shape[:2])
-            for name, h in zip(self.hidden_layers or (), hidden, strict=True)
-        ]
-        return log_p.to(x.dtype).unflatten(0, x.shape[:2]), logits
+def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classifier:
+    """A network that imitates the classifier, with a warning that says how well."""
+    given = unwrapped(given)
 
-    def _noisy(self, x: Tensor) -> Tensor:
-        """The samples (K, B, ...) with noise, from none to `noise_std`, random or an attack."""
-        noise_std = self.noise_std
-        if noise_std == "auto":
-            is_image = self._is_fitted_to_images()
-            noise_std = 0.0 if self.classifier_ is None else self.auto_noise_std[is_image]
-        if not noise_std:
-            return x
-        share = torch.rand(*x.shape[:2], *[1] * (x.ndim - 2), device=x.device)
-        noise = torch.randn_like(x)
-        # Batches are in random order, so that the first samples are as good as any.
-        n_attacked = round(self.attacked_fraction * x.shape[1])
-        if self.classifier_ is not None and n_attacked:
-            noise[:, :n_attacked] = self._attack(x[:, :n_attacked])
-        noisy = x + float(noise_std) * share * noise
-        return noisy.clamp(x.min(), x.max()) if self._is_fitted_to_images() else noisy
+    def predict_proba(rows: np.ndarray) -> np.ndarray:
+        with warnings.catch_warnings():
+            # The columns are those that it was fitted to, if without their names.
+            warnings.filterwarnings("ignore", "X does not have valid feature names")
+            return checked_probabilities(given.predict_proba(rows), len(rows))
 
-    def _attack(self, x: Tensor) -> Tensor:
-        """The change of scaled samples (K, B, ...) that moves the answers most; its rms is 1.
-
-        It is the steepest one in a norm that is drawn for each sample: every value changes alike
-        (the sign of the gradient), by its slope, or few do.
-        """
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            log_p, _ = self._answers(x)
-            (slope,) = torch.autograd.grad(log_p.amax(-1).sum(), x)
-        axes = tuple(range(2, x.ndim))
-        size = slope.abs() / slope.abs().amax(axes, keepdim=True).clamp(min=1e-30)
-        power = _MAX_POWER * torch.rand(*x.shape[:2], *[1] * len(axes), device=x.device)
-        change = -slope.sign() * size**power
-        return change / change.square().mean(axes, keepdim=True).sqrt().clamp(min=1e-12)
-
-    def _in_units(self, x: Tensor) -> Tensor:
-        """Scaled samples (n, *sample_shape) as the classifier takes them."""
-        samples = self.scaler_.inverse(x.double())
-        if not self.classifier_.takes_rows:
-            return samples
-        if len(self.input_shape_) == 3 and self.channel_axis == -1:
-            samples = samples.movedim(1, -1)
-        return samples.flatten(1)
-
-    # From the parameter to a classifier.
-
-    def _take_classifier(
-        self, source: Source, rows: np.ndarray, y: Any, device: torch.device, go_on: bool
-    ) -> None:
-        """Set what a detector has of its classifier, or raise a typed error."""
-        if go_on and self.classifier is None:
-            return  # the one learned from the labels of the first fit is still there
-        self.classifier_, self.heads_ = None, {}
-        self.__dict__.pop("classes_", None)
-        if self.classifier is not None:
-            self._take_given_classifier(source, rows, device)
-        elif y is not None:
-            self.classes_, numbers = checked_labels(y, len(source))
-            kept = thinned(rows, _MAX_LEARNED_FROM)
-            X = self._as_rows(source, kept)
-            self.classifier_ = learned_from_labels(X, numbers[kept], len(self.classes_))
-        if self.hidden_layers:
-            self._make_heads(source, rows, device)
-
-    def _take_given_classifier(
-        self, source: Source, rows: np.ndarray, device: torch.device
-    ) -> None:
-        tried = self._sample_of(source, rows[:_N_TRIED]).to(device)
-        in_units = self.scaler_.inverse(tried.double())
-        self.classifier_ = taken(self.classifier, self.classifier_output, in_units)
-        if self.classifier_ is None:
-            self.classifier_ = self._surrogate(
-                self._as_rows(source, thinned(rows, _MAX_LEARNED_FROM))
-            )
-        with torch.no_grad():
-            n_classes = check_answers(self.classifier_, self._in_units(tried))
-        self.classes_ = classes_of(self.classifier, n_classes)
-
-    def _surrogate(self, X: np.ndarray) -> Classifier:
-        """A network that imitates the classifier, with a warning that says how well."""
-        given = unwrapped(self.classifier)
-
-        def predict_proba(rows: np.ndarray) -> np.ndarray:
-            with warnings.catch_warnings():
-                # The columns are those that it was fitted to, if without their names.
-                warnings.filterwarnings("ignore", "X does not have valid feature names")
-                return checked_probabilities(given.predict_proba(rows), len(rows))
-
-        network, agreement, difference = distilled(predict_proba, X)
-        warnings.warn(
-            f"The classifier {type(given).__name__} has no gradient, so a network was taught to "
-            f"answer as it does. They give the same class to {agreement:.1%} of samples kept from "
-            f"the teaching, and their probabilities differ by {difference:.3f} in the mean. "
-            "Scores and corrected labels are those of the network.",
-            UserWarning,
-            stacklevel=2,
-        )
-        return network
-
-    def _make_heads(self, source: Source, rows: np.ndarray, device: torch.device) -> None:
-        """Draw a random projection of each hidden layer, as wide as `hidden_layers` says."""
-        names = self.hidden_layers or {}
-        if self.classifier_ is None:
-            raise ValueError("hidden_layers are a classifier's: give one, or y to learn one from.")
-        with torch.no_grad():
-            tried = self._in_units(self._sample_of(source, rows[:2]).to(device))
-            _, hidden = self.classifier_.with_hidden(tried, list(names))
-        for name, h in zip(names, hidden, strict=True):
-            self.heads_[name] = torch.randn(h.shape[1], names[name]) / h.shape[1] ** 0.5
-
-    def _sample_of(self, source: Source, rows: np.ndarray) -> Tensor:
-        """Some scaled samples (n, *sample_shape), all at once."""
-        return self.scaler_(source.read(thinned(rows, _MAX_LEARNED_FROM)))
-
-    def _as_rows(self, source: Source, rows: np.ndarray) -> np.ndarray:
-        """Samples as flat rows, in the units and the order of X."""
-        x = channels_restored(source.read(rows), self.input_shape_, self.channel_axis)
-        return np.asarray(x, dtype=np.float64).reshape(len(rows), -1)
-
-    # What travels with a saved detector.
-
-    def _saved_parameters(self) -> dict[str, Any]:
-        parameters = super()._saved_parameters()
-        if self.classifier is not None and isinstance(self.classifier_, FORMS):
-            parameters["classifier"] = LabelledClassifier(self.classifier_, self.classes_)
-        return parameters
-
-    def _saved_learned(self) -> dict[str, Any]:
-        learned = super()._saved_learned()
-        if isinstance(self.classifier_, ModuleClassifier):
-            # Its weights are data, its code is not.
-            weights = dict(self.classifier_.module.state_dict())
-            learned["classifier_"] = {"output": self.classifier_.output, "weights": weights}
-        return learned
-
-    def _restore_networks(self, weights: dict[str, Tensor]) -> None:
-        super()._restore_networks(weights)
-        if isinstance(self.classifier_, Mapping):
-            saved = self.classifier_
-            self.classifier_ = ModuleClassifier(unwrapped(self.classifier), saved["output"])
-            self.classifier_.module.load_state_dict(saved["weights"])
+    network, agreement, difference = distilled(predict_proba, X, generator)
+    warnings.warn(
+        f"The classifier {type(given).__name__} has no gradient, so a network was taught to "
+        f"answer as it does. They give the same class to {agreement:.1%} of samples kept from "
+        f"the teaching, and their probabilities differ by {difference:.3f} in the mean. "
+        "Scores and corrected labels are those of the network.",
+        UserWarning,
+        stacklevel=2,
+    )
+    return network
 
 
 def checked_probabilities(p: Any, n_samples: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from gandetect import detectors
 from gandetect.archive import ArchiveError, read_archive
 from gandetect.base import BaseDetector
-from gandetect.model.persistence import SAVED_CLASSES
+from gandetect.saving import SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
@@ -49,7 +49,9 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
-    name = read_archive(path, SAVED_CLASSES).get("detector")
+    tree = read_archive(path, SAVED_CLASSES)
+    name = tree.get("detector")
     if not isinstance(name, str) or name not in detectors.__all__:
         raise ArchiveError(f"{str(path)!r} holds no detector of gandetect, but {name!r}.")
-    return getattr(detectors, name).load(path, **given)
+    detector: BaseDetector = getattr(detectors, name).from_tree(tree, path, given)
+    return detector

@@ -104,7 +104,9 @@ def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
     return torch.linalg.cholesky(covariance + ridge).float()
 
 
-def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake: Tensor) -> Tensor:
+def gradient_penalty(
+    critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake: Tensor, share: Tensor
+) -> Tensor:
     """How far the critic's slope is from one between real and fake samples (WGAN-GP).
 
     Parameters
@@ -112,7 +114,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake:
     critic : callable
         From samples (K, B, ...) to one value each (K, B).
     x_real, x_fake : Tensor of shape (K, B, ...)
-        The slope is taken at one point, drawn evenly, on the line between each two.
+    share : Tensor of shape (K, B)
+        Drawn evenly from [0, 1]: where on the line from a real to a fake sample the slope is taken.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake:
     ----------
     Gulrajani et al., "Improved training of Wasserstein GANs", NeurIPS 2017, equation 3.
     """
-    share = torch.rand(*x_real.shape[:2], *[1] * (x_real.ndim - 2), device=x_real.device)
+    share = share.reshape(*share.shape, *[1] * (x_real.ndim - 2))
     between = torch.lerp(x_real.detach(), x_fake.detach(), share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
     return (torch.linalg.vector_norm(slope.flatten(2), dim=-1) - 1).square()

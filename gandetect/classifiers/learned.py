@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 
@@ -22,18 +23,20 @@ def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:
-        raise ValueError(f"y has {len(y)} labels, but X has {n_samples} samples.")
+        raise ValueError(f"class_labels has {len(y)} labels, but X has {n_samples} samples.")
     check_classification_targets(y)
     classes, numbers = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"y has one class, {classes[0]!r}: a classifier can be learned from two or more. To "
-            "detect outliers without a classifier, call fit(X) without y."
+            f"class_labels has one class, {classes[0]!r}: a classifier can be learned from two or "
+            "more. To detect outliers without a classifier, leave class_labels out."
         )
     return classes, numbers
 
 
-def learned_from_labels(X: np.ndarray, numbers: np.ndarray, n_classes: int) -> DenseClassifier:
+def learned_from_labels(
+    X: np.ndarray, numbers: np.ndarray, n_classes: int, generator: torch.Generator
+) -> DenseClassifier:
     """A network of two hidden layers of 64 units.
 
     Parameters
@@ -43,5 +46,6 @@ def learned_from_labels(X: np.ndarray, numbers: np.ndarray, n_classes: int) -> D
     numbers : ndarray of int of shape (n,)
         Of their classes.
     n_classes : int
+    generator : torch.Generator
     """
-    return trained_network(X, np.eye(n_classes)[numbers])
+    return trained_network(X, np.eye(n_classes)[numbers], generator)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from gandetect.classifiers.forms import DenseClassifier
 
@@ -21,8 +22,8 @@ _LEARNING_RATE = 2e-3
 _WEIGHT_DECAY = 1e-4
 
 
-def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
-    """Learn probabilities from rows, with random numbers from torch's generator.
+def trained_network(X: np.ndarray, p: np.ndarray, generator: torch.Generator) -> DenseClassifier:
+    """Learn probabilities from rows.
 
     Parameters
     ----------
@@ -30,13 +31,15 @@ def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
         In their own units; they are standardised inside, which the result has folded in.
     p : ndarray of shape (n, n_classes)
         Probabilities; of labels, ones and zeros.
+    generator : torch.Generator
+        Of initial weights and batches, on the CPU.
     """
     center, spread = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
     x = torch.from_numpy((X - center) / spread).float()
     target = torch.from_numpy(p).float()
     dims = (x.shape[1], *_HIDDEN_DIMS, target.shape[1])
-    layers = [nn.Linear(n_in, n_out) for n_in, n_out in pairwise(dims)]
+    layers = [_linear(n_in, n_out, generator) for n_in, n_out in pairwise(dims)]
     network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     optimizer = torch.optim.AdamW(
         network.parameters(), _LEARNING_RATE, weight_decay=_WEIGHT_DECAY, fused=True
@@ -45,7 +48,9 @@ def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_updates)
     n_done = 0
     while n_done < n_updates:
-        for rows in torch.randperm(len(x)).split(_BATCH_SIZE)[: n_updates - n_done]:
+        for rows in torch.randperm(len(x), generator=generator).split(_BATCH_SIZE)[
+            : n_updates - n_done
+        ]:
             loss = nn.functional.cross_entropy(network(x[rows]), target[rows])
             optimizer.zero_grad()
             loss.backward()
@@ -61,7 +66,7 @@ def trained_network(X: np.ndarray, p: np.ndarray) -> DenseClassifier:
 
 
 def distilled(
-    predict_proba: Callable[[np.ndarray], np.ndarray], X: np.ndarray
+    predict_proba: Callable[[np.ndarray], np.ndarray], X: np.ndarray, generator: torch.Generator
 ) -> tuple[DenseClassifier, float, float]:
     """A network that imitates a classifier, and how well it does.
 
@@ -73,6 +78,7 @@ def distilled(
     predict_proba : callable
         From rows (n, d) to probabilities (n, n_classes).
     X : ndarray of shape (n, d)
+    generator : torch.Generator
 
     Returns
     -------
@@ -82,20 +88,28 @@ def distilled(
     mean_difference : float
         Mean absolute difference of their probabilities there.
     """
-    order = torch.randperm(len(X)).numpy()
+    order = torch.randperm(len(X), generator=generator).numpy()
     held, rows = X[order[: max(len(X) // 4, 1)]], X[order[len(X) // 4 :]]
-    inputs = np.concatenate([rows, *(_around(rows) for _ in range(2))])
-    network = trained_network(inputs, predict_proba(inputs))
+    inputs = np.concatenate([rows, *(_around(rows, generator) for _ in range(2))])
+    network = trained_network(inputs, predict_proba(inputs), generator)
     asked, answered = predict_proba(held), _probabilities(network, held)
     agreement = float(np.mean(asked.argmax(1) == answered.argmax(1)))
     return network, agreement, float(np.abs(asked - answered).mean())
 
 
-def _around(X: np.ndarray) -> np.ndarray:
+def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
+    """Torch's layer with torch's own distribution of weights, drawn from this generator."""
+    layer = skip_init(nn.Linear, n_in, n_out, dtype=torch.float32, device="cpu")
+    for values in (layer.weight, layer.bias):
+        nn.init.uniform_(values, -(n_in**-0.5), n_in**-0.5, generator=generator)
+    return layer
+
+
+def _around(X: np.ndarray, g: torch.Generator) -> np.ndarray:
     """Points between pairs of rows, with some noise."""
-    share = torch.rand(len(X), 1).numpy()
-    others = X[torch.randperm(len(X)).numpy()]
-    noise = torch.randn(X.shape).numpy() * X.std(0) * (0.3 / math.sqrt(2))
+    share = torch.rand(len(X), 1, generator=g).numpy()
+    others = X[torch.randperm(len(X), generator=g).numpy()]
+    noise = torch.randn(X.shape, generator=g).numpy() * X.std(0) * (0.3 / math.sqrt(2))
     return share * X + (1 - share) * others + noise
 
 

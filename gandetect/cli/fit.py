@@ -28,9 +28,9 @@ from gandetect.cli.output import check_place, write_columns, write_record
 from gandetect.cli.parameters import add_set, build_detector, chosen
 from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
 from gandetect.demo.methods import select_detectors
+from gandetect.distributed import is_first
 from gandetect.loading import load
 from gandetect.training.callbacks import Checkpoint, TensorBoardLog
-from gandetect.training.distributed import is_first
 
 # As many test images as the run folder shows.
 _N_SHOWN = 16

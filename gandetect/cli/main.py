@@ -15,7 +15,7 @@ from gandetect.cli import animate, benchmark, datasets, demo, evaluate, fit, sco
 from gandetect.cli import map as map_command
 from gandetect.cli.options import UsageError
 from gandetect.cli.wording import for_commands
-from gandetect.training.distributed import ProcessLostError
+from gandetect.distributed import ProcessLostError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from gandetect.base import BaseDetector
 from gandetect.cli.options import UsageError
-from gandetect.model.parameters import check_parameters
 from gandetect.networks import ARCHITECTURES
 
 Setting = tuple[str, Any]
@@ -97,7 +96,7 @@ def build_detector(Detector: type[BaseDetector], parameters: Mapping[str, Any]) 
             raise UsageError(f"{Detector.__name__} has no parameter {name!r}; {hint}")
     try:
         detector = Detector(**parameters)
-        check_parameters(detector)
+        detector.check_parameters()
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
     return detector

@@ -1,4 +1,4 @@
-"""Parquet files and directories as a source of rows, read batch by batch (extra ``arrow``)."""
+"""Parquet files and directories as an array of rows, read batch by batch (extra ``arrow``)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from gandetect.data.sources import ArraySource, channels_first, check_finite, positions
 
 _SUFFIXES = (".parquet", ".pq")
 # Numbers decoded at once: 8 MiB as float64.
@@ -27,6 +25,11 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
 
 class ParquetRows:
     """The rows of a Parquet file, or of all Parquet files below a directory in order of names.
+
+    It is indexed like an array. A column store gives single rows only at the price of whole groups
+    of them. So consecutive rows, as scoring takes them, are streamed; for others, as training
+    takes them, all rows are first copied batch by batch to a memory map in a temporary file, which
+    vanishes with this object.
 
     A file is open only while it is read, since a directory may hold more of them than a process
     may open. What pandas or Dask has written as the index of a table is no column of it.
@@ -67,6 +70,46 @@ class ParquetRows:
         self.names = [field.name for field in self._fields]
         self.dtype = _common_dtype(self._fields)
         self.shape = (sum(n for _, n in self.files), len(self.names))
+        self._stream: Iterator[np.ndarray] = iter(())
+        self._position = -1
+        self._rest = np.empty((0, self.shape[1]), self.dtype)
+        self._copy: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+        else:
+            start, stop, step = (int(index[0]), int(index[-1]) + 1, 1) if len(index) else (0, 0, 1)
+            step = 1 if (np.diff(index) == 1).all() else 0
+        if step != 1:
+            return np.asarray(self._copied()[index])
+        return self._run(start, max(stop - start, 0))
+
+    def _run(self, start: int, n: int) -> np.ndarray:
+        """`n` rows from `start` on, from the stream if that is where it stands."""
+        if start != self._position:
+            self._stream, self._rest = self.batches(start), self._rest[:0]
+        parts, n_found = [self._rest], len(self._rest)
+        while n_found < n:
+            parts.append(next(self._stream))
+            n_found += len(parts[-1])
+        x = np.concatenate(parts)
+        self._rest, self._position = x[n:], start + n
+        return x[:n]
+
+    def _copied(self) -> np.ndarray:
+        if self._copy is None:
+            folder = tempfile.mkdtemp(prefix="gandetect-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder, "rows")
+            with path.open("wb") as file:
+                for x in self.batches():
+                    file.write(x.tobytes())
+            self._copy = np.memmap(path, self.dtype, "r", shape=self.shape)
+        return self._copy
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
         """Rows from `start` on, (n, d) at a time.
@@ -105,81 +148,12 @@ class ParquetRows:
         for i, column in enumerate(batch.columns):
             values = column.to_numpy(zero_copy_only=False)  # a null becomes NaN
             if column.null_count:
-                check_finite(values.astype(np.float64))
+                raise ValueError(
+                    f"Column {self.names[i]!r} of the Parquet file has missing values: remove or "
+                    "impute those rows. Input contains NaN."
+                )
             x[:, i] = values
         return x
-
-
-class ParquetSource:
-    """Rows that are streamed from their files, and copied once to a map where order is random.
-
-    A column store gives single rows only at the price of whole groups of them. So what walks
-    through the samples, as scoring does, streams them; training, which shuffles, copies them
-    batch by batch to a temporary file first, which vanishes with the source.
-
-    Parameters
-    ----------
-    rows : ParquetRows
-    sample_shape, channel_axis, image_shape
-        As of `ArraySource`.
-    """
-
-    is_lazy = False
-    is_slow = False
-
-    def __init__(
-        self,
-        rows: ParquetRows,
-        sample_shape: tuple[int, ...],
-        channel_axis: int | None = None,
-        image_shape: tuple[int, ...] | None = None,
-    ) -> None:
-        self.rows = rows
-        self.sample_shape = sample_shape
-        self.channel_axis = channel_axis
-        self.image_shape = image_shape
-        self.input_shape = image_shape or rows.shape[1:]
-        self.is_flat = image_shape is not None
-        self._stream: Iterator[np.ndarray] = iter(())
-        self._position = -1
-        self._rest = np.empty((0, rows.shape[1]), rows.dtype)
-        self._copy: ArraySource | None = None
-
-    def __len__(self) -> int:
-        return self.rows.shape[0]
-
-    def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """The samples at `index`."""
-        wanted = positions(index, len(self))
-        if (np.diff(wanted) != 1).any():
-            return self._copied().read(wanted)
-        x = self._run(int(wanted[0]), len(wanted)) if len(wanted) else self._rest[:0]
-        check_finite(x)
-        return channels_first(x, self.sample_shape, self.channel_axis, self.image_shape)
-
-    def _run(self, start: int, n: int) -> np.ndarray:
-        """`n` rows from `start` on, from the stream if that is where it stands."""
-        if start != self._position:
-            self._stream, self._rest = self.rows.batches(start), self._rest[:0]
-        parts, n_found = [self._rest], len(self._rest)
-        while n_found < n:
-            parts.append(next(self._stream))
-            n_found += len(parts[-1])
-        x = np.concatenate(parts)
-        self._rest, self._position = x[n:], start + n
-        return x[:n]
-
-    def _copied(self) -> ArraySource:
-        if self._copy is None:
-            folder = tempfile.mkdtemp(prefix="gandetect-")
-            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            path = Path(folder, "rows")
-            with path.open("wb") as file:
-                for x in self.rows.batches():
-                    file.write(x.tobytes())
-            X = np.memmap(path, self.rows.dtype, "r", shape=self.rows.shape)
-            self._copy = ArraySource(X, self.sample_shape, self.channel_axis, self.image_shape)
-        return self._copy
 
 
 def _files(folder: Path) -> list[Path]:

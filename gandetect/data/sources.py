@@ -1,23 +1,28 @@
-"""From what the user has (arrays, memory maps, folders, torch Datasets) to batches.
+"""From what the user passes as X (arrays, memory maps, paths, torch Datasets) to batches.
 
-Everything that can be fitted becomes a `Source`: a length, the shape of one sample and a way to
-read some of them. Images have their channels first here, and nowhere else before.
+`read` checks X as scikit-learn does and makes it a `Source`: a length, the layout of a sample and a
+way to read some of them. Images have their channels first from here on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import joblib
 import numpy as np
 import torch
+from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 
 from gandetect.data.images import ImageFiles, ImageFolder
-from gandetect.training.distributed import from_first, share
+from gandetect.data.parquet import ParquetRows, is_parquet
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
@@ -25,26 +30,78 @@ _VALUES_A_BLOCK = 4_194_304
 _RESIDENT_BYTES = 2**28
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How the values of a sample are laid out, by the user and in the networks.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Of one sample, as the user has it; of images that come as flat rows, that of an image.
+    sample_shape : tuple of int
+        Of one sample, as the networks see it: (d,) or (C, H, W).
+    channel_axis : int or None
+        Of one image of the user's: the axis that holds the channels.
+    is_flat : bool
+        Whether the samples are images that come as flat rows.
+    """
+
+    input_shape: tuple[int, ...]
+    sample_shape: tuple[int, ...]
+    channel_axis: int | None
+    is_flat: bool = False
+
+    @property
+    def is_image(self) -> bool:
+        """Whether a sample is an image."""
+        return len(self.sample_shape) > 1
+
+    @property
+    def n_values(self) -> int:
+        """The number of values in a sample."""
+        return int(np.prod(self.sample_shape))
+
+    @property
+    def has_channels_last(self) -> bool:
+        """Whether the user's images have their channels behind height and width."""
+        return len(self.input_shape) == 3 and self.channel_axis in (-1, 2)
+
+    def channels_first(self, x: Any) -> Any:
+        """Samples (n, ...) in the user's layout, an array or a tensor, to (n, *sample_shape)."""
+        x = x.reshape(len(x), *self.input_shape)
+        if self.has_channels_last:
+            x = x.swapaxes(2, 3).swapaxes(1, 2)
+        return x.reshape(len(x), *self.sample_shape)
+
+    def restored(self, x: np.ndarray, *, flat: bool = True) -> np.ndarray:
+        """Samples (n, *sample_shape) back in the user's layout.
+
+        Parameters
+        ----------
+        x : ndarray
+        flat : bool, default=True
+            Whether images that came as flat rows are flat again.
+        """
+        if self.has_channels_last:
+            x = np.moveaxis(x, 1, -1)
+        return (
+            x.reshape(len(x), -1) if self.is_flat and flat else x.reshape(len(x), *self.input_shape)
+        )
+
+
 class Source(Protocol):
     """Samples that can be read some at a time.
 
     Attributes
     ----------
-    input_shape : tuple of int
-        Of one sample, as the user has it.
-    sample_shape : tuple of int
-        Of one sample, as the networks see it: (d,) or (C, H, W).
-    is_flat : bool
-        Whether the samples are images that came as flat rows.
+    layout : Layout
     is_lazy : bool
         Whether reading may give other values the next time, as a Dataset that augments does.
     is_slow : bool
         Whether reading is worth a thread of its own, and may be done by one.
     """
 
-    input_shape: tuple[int, ...]
-    sample_shape: tuple[int, ...]
-    is_flat: bool
+    layout: Layout
     is_lazy: bool
     is_slow: bool
 
@@ -55,77 +112,35 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """An array in memory, or a memory map, which is read through its file.
+    """An array, a memory map or the rows of a Parquet file.
 
-    Both train alike: what decides whether the samples stay in memory is their size alone.
+    They train alike: what decides whether the samples stay in memory is their size alone.
 
     Parameters
     ----------
-    X : ndarray of shape (n_samples, ...)
-    sample_shape : tuple of int
-        (d,) for rows, (C, H, W) for images.
-    channel_axis : int or None
-        Of one image: the axis of X that holds the channels, counted without the samples' axis.
-    image_shape : tuple of int or None
-        The shape of one image as the user gave it, where X holds flat rows.
+    X : ndarray or ParquetRows of shape (n_samples, ...)
+    layout : Layout
     """
 
     is_lazy = False
     is_slow = False
 
-    def __init__(
-        self,
-        X: np.ndarray,
-        sample_shape: tuple[int, ...],
-        channel_axis: int | None = None,
-        image_shape: tuple[int, ...] | None = None,
-    ) -> None:
-        self.X = X
-        self.sample_shape = sample_shape
-        self.channel_axis = channel_axis
-        self.image_shape = image_shape
-        self.input_shape = image_shape or X.shape[1:]
-        self.is_flat = image_shape is not None
-        self._is_mapped = isinstance(X, np.memmap)
-        self._file_offset = _file_offset(X) if isinstance(X, np.memmap) else None
-        self._path = str(getattr(X, "filename", ""))
+    def __init__(self, X: Any, layout: Layout) -> None:
+        self.X, self.layout = X, layout
+        self._is_checked = isinstance(X, np.ndarray) and not isinstance(X, np.memmap)
 
     def __len__(self) -> int:
         return len(self.X)
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Take the samples, copied where X is a memory map."""
-        if not self._is_mapped:
+        """Take the samples, copied where X is no array in memory."""
+        if self._is_checked:
             x = self.X[index]
-        elif self._file_offset is None:
-            x = np.array(self.X[index])
         else:
-            x = self._read_file(index, self._file_offset)
-        if self._is_mapped:
+            x = np.array(self.X[index])
+            _release(getattr(self.X, "_copy", self.X))
             check_finite(x)
-        return channels_first(x, self.sample_shape, self.channel_axis, self.image_shape)
-
-    def _read_file(self, index: slice | np.ndarray, offset: int) -> np.ndarray:
-        """Read samples from the file of the memory map.
-
-        Touching the map would make its pages resident, and with them whole neighbourhoods that
-        the system maps along: a batch of random rows can bring in the whole file.
-        """
-        rows = positions(index, len(self))
-        x = np.empty((len(rows), *self.X.shape[1:]), self.X.dtype)
-        values = x.reshape(-1).view(np.uint8).reshape(len(rows), -1)
-        with open(self._path, "rb", buffering=0) as file:
-            # Runs of neighbours, such as a slice, are one read.
-            starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-            for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-                file.seek(offset + int(rows[start]) * values.shape[1])
-                n_read = file.readinto(values[start:stop].data)
-                if n_read != values[start:stop].size:
-                    raise ValueError(
-                        f"The file of the memory map, {self._path!r}, ends before the map does: "
-                        "it was cut off since it was mapped."
-                    )
-        return x
+        return self.layout.channels_first(x)
 
 
 class DatasetSource:
@@ -135,16 +150,13 @@ class DatasetSource:
     """
 
     is_lazy = True
-    is_flat = False
 
     def __init__(self, dataset: Any, channel_axis: int | None) -> None:
         if len(dataset) == 0:
             raise ValueError("The dataset is empty: at least 1 sample is required.")
         self.dataset = dataset
-        first = self._item(0)
-        self.channel_axis = channel_axis
-        self.input_shape = first.shape
-        self.sample_shape = sample_shape_of(first.shape, channel_axis)
+        shape = self._item(0).shape
+        self.layout = Layout(shape, sample_shape_of(shape, channel_axis), channel_axis)
         self.is_slow = _is_of_files(dataset)
 
     def __len__(self) -> int:
@@ -156,14 +168,14 @@ class DatasetSource:
             index = positions(index, len(self))
         items = [self._item(int(i)) for i in index]
         for i, item in zip(index, items, strict=True):
-            if item.shape != self.input_shape:
+            if item.shape != self.layout.input_shape:
                 raise ValueError(
                     f"Sample {i} of the dataset has shape {item.shape}, the first has "
-                    f"{self.input_shape}: all must have one shape."
+                    f"{self.layout.input_shape}: all must have one shape."
                 )
         x = np.stack(items)
         check_finite(x)
-        return channels_first(x, self.sample_shape, self.channel_axis)
+        return self.layout.channels_first(x)
 
     def _item(self, i: int) -> np.ndarray:
         item = self.dataset[i]
@@ -173,6 +185,96 @@ class DatasetSource:
                 f"Samples of the dataset must be numeric, but sample {i} has dtype {item.dtype}."
             )
         return item
+
+
+def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
+    """Check X and make it a source of samples.
+
+    Parameters
+    ----------
+    detector : estimator
+        Its `image_shape` and `channel_axis` say how to read X. scikit-learn's checks store the
+        number and the names of the columns on it if there is no layout yet, and compare with
+        them if there is.
+    X : array-like, Dataset or path
+    layout : Layout or None, default=None
+        Of the samples that the detector was fitted to; None when it is fitted.
+
+    Raises
+    ------
+    TypeError
+        For sparse, object or complex data.
+    ValueError
+        For X that is empty, not finite, of a shape that cannot be read, or of another shape than
+        the detector was fitted with.
+    """
+    reset = layout is None
+    source: Source
+    if isinstance(X, str | os.PathLike) and is_parquet(X):
+        source = _read_parquet(detector, X, reset)
+    elif isinstance(X, str | os.PathLike):
+        source = DatasetSource(ImageFolder(X), detector.channel_axis)
+    elif isinstance(X, Dataset):
+        source = DatasetSource(X, detector.channel_axis)
+    else:
+        source = _read_array(detector, X, reset)
+    found = source.layout
+    if layout is None:
+        if len(source) < 2:
+            raise ValueError(f"Found {len(source)} sample: at least 2 are required to fit.")
+        detector.n_features_in_ = found.n_values
+    elif found.sample_shape != layout.sample_shape:
+        raise ValueError(
+            f"X holds samples of shape {found.input_shape}, but {type(detector).__name__} was "
+            f"fitted with samples of shape {layout.input_shape}."
+        )
+    return source
+
+
+def _read_array(detector: Any, X: Any, reset: bool) -> ArraySource:
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu().numpy()
+    n_dimensions = getattr(X, "ndim", None) or np.ndim(X if hasattr(X, "__len__") else 0)
+    checks: dict[str, Any] = {"dtype": "numeric", "ensure_min_samples": 2 if reset else 1}
+    # The pages of a memory map are not to be read twice: its values are checked when they are
+    # read, of which the pass that fits the scaler is the first.
+    head = X[:2] if isinstance(X, np.memmap) else X
+    if isinstance(X, np.memmap):
+        checks["ensure_all_finite"] = False
+    if n_dimensions <= 2:
+        checked = validate_data(detector, head, reset=reset, **checks)
+    else:
+        checked = check_array(head, allow_nd=True, **checks)
+    if isinstance(X, np.memmap):
+        checked = X
+    return ArraySource(checked, _layout(detector, checked.shape[1:]))
+
+
+def _read_parquet(detector: Any, path: str | os.PathLike[str], reset: bool) -> ArraySource:
+    rows = ParquetRows(path)
+    # The values are checked when they are read, like those of a memory map.
+    validate_data(detector, rows.head(), reset=reset, ensure_all_finite=False)
+    return ArraySource(rows, _layout(detector, rows.shape[1:]))
+
+
+def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
+    """The layout of samples of this shape, as the detector's parameters say."""
+    image_shape, axis = detector.image_shape, detector.channel_axis
+    if image_shape is None:
+        if 0 in shape:
+            raise ValueError(
+                f"Samples of shape {shape} hold nothing: every size must be at least 1."
+            )
+        return Layout(shape, sample_shape_of(shape, axis), axis)
+    image_shape = tuple(image_shape)
+    if shape == image_shape:
+        return Layout(shape, sample_shape_of(shape, axis), axis)
+    if len(shape) != 1 or shape[0] != np.prod(image_shape):
+        raise ValueError(
+            f"image_shape={image_shape} needs images of that shape, or rows of "
+            f"{int(np.prod(image_shape))} features, but X holds samples of shape {shape}."
+        )
+    return Layout(image_shape, sample_shape_of(image_shape, axis), axis, is_flat=True)
 
 
 def _is_of_files(dataset: Any) -> bool:
@@ -210,27 +312,6 @@ def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[i
     return (shape[0], *shape[1:]) if channel_axis in (0, -3) else (shape[2], *shape[:2])
 
 
-def channels_first(
-    x: np.ndarray,
-    sample_shape: tuple[int, ...],
-    channel_axis: int | None,
-    image_shape: tuple[int, ...] | None = None,
-) -> np.ndarray:
-    """Samples (n, ...) in the user's layout to (n, *sample_shape)."""
-    if image_shape is not None:
-        x = x.reshape(len(x), *image_shape)
-    if x.ndim == 4 and channel_axis in (-1, 2):
-        return np.moveaxis(x, -1, 1)
-    return x.reshape(len(x), *sample_shape)
-
-
-def channels_restored(x: np.ndarray, input_shape: tuple[int, ...], channel_axis: int | None) -> Any:
-    """Samples (n, C, H, W) or (n, d) back to the user's layout (n, *input_shape)."""
-    if len(input_shape) == 3 and channel_axis in (-1, 2):
-        return np.moveaxis(x, 1, -1)
-    return x.reshape(len(x), *input_shape)
-
-
 def positions(index: slice | np.ndarray, n: int) -> np.ndarray:
     """The numbers of the samples at `index`, of `n`; no longer than what is asked for."""
     return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index)
@@ -256,7 +337,9 @@ def slices(n: int, size: int) -> Iterator[slice]:
 
 
 def read_in_turn(
-    source: Source, parts: Iterable[slice] | Iterable[np.ndarray]
+    source: Source,
+    parts: Iterable[slice] | Iterable[np.ndarray],
+    reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[np.ndarray]:
     """Read one part of a source after the other.
 
@@ -264,7 +347,10 @@ def read_in_turn(
     leaves a core free: with none it was measured to be slower.
     """
     if not source.is_slow or torch.get_num_threads() >= joblib.cpu_count():
-        yield from map(source.read, parts)
+        for part in parts:
+            with reading():
+                x = source.read(part)
+            yield x
         return
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="gandetect-reading") as thread:
         next_one = None
@@ -277,7 +363,7 @@ def read_in_turn(
 
 
 def _rows_a_block(source: Source) -> int:
-    return max(1, _VALUES_A_BLOCK // int(np.prod(source.sample_shape)))
+    return max(1, _VALUES_A_BLOCK // source.layout.n_values)
 
 
 class TrainingData:
@@ -295,78 +381,96 @@ class TrainingData:
     scaler : callable
     n_members, batch_size : int
     device : torch.device
+    generator : torch.Generator
+        Of the order of the samples, on the CPU.
+    share : callable
+        From the positions in a batch to those that fall to this process.
+    from_first : callable
+        From an order that this process has drawn to that of the first process.
+    reading : callable
+        Makes the context in which samples are read.
     """
 
     def __init__(
         self,
         source: Source,
         rows: np.ndarray,
-        scaler: Any,
+        scaler: Callable[[np.ndarray], Tensor],
         n_members: int,
         batch_size: int,
         device: torch.device,
+        generator: torch.Generator,
+        share: Callable[[Any], Any] = lambda batch: batch,
+        from_first: Callable[[Tensor], Tensor] = lambda order: order,
+        reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.source, self.rows, self.scaler = source, rows, scaler
-        self.n_members, self.device = n_members, device
+        self.n_members, self.device, self.generator = n_members, device, generator
+        self.share, self.from_first, self.reading = share, from_first, reading
         # Batches of nearly equal size, none of one sample: batch statistics need two.
         self.n_batches = max(1, min(round(len(rows) / batch_size), len(rows) // 2))
-        n_bytes = 4 * len(rows) * int(np.prod(source.sample_shape))
+        n_bytes = 4 * len(rows) * source.layout.n_values
         self.resident: Tensor | None = None
         if not source.is_lazy and n_bytes <= _RESIDENT_BYTES:
             self.resident = self._scaled().to(device)
 
     def _scaled(self) -> Tensor:
         """All samples, scaled some at a time: the arithmetic is in float64."""
-        scaled = torch.empty(len(self.rows), *self.source.sample_shape)
+        shape = (len(self.rows), *self.source.layout.sample_shape)
+        scaled = torch.empty(shape, dtype=torch.float32, device="cpu")
         for part in slices(len(self.rows), _rows_a_block(self.source)):
             scaled[part] = self.scaler(self.source.read(self.rows[part]))
         return scaled
 
     def epoch(self) -> Iterator[Tensor]:
-        """The batches (K, B, ...) of one epoch, in an order drawn from torch's generator."""
+        """The batches (K, B, ...) of one epoch."""
         n = len(self.rows)
+        numbers: dict[str, Any] = {"generator": self.generator, "device": "cpu"}
         if self.resident is not None:
-            order = torch.rand(self.n_members, n).argsort(dim=1).to(self.device)
-            for part in from_first(order).tensor_split(self.n_batches, dim=1):
-                yield self.resident[share(part.T).T]
-        else:
-            shuffled = self.rows[from_first(torch.randperm(n, device=self.device)).cpu().numpy()]
-            batches = np.array_split(shuffled, self.n_batches)
-            # Sorted within the batch: neighbours on disk are read together.
-            for x in read_in_turn(self.source, (np.sort(share(batch)) for batch in batches)):
-                scaled = self.scaler(x).to(self.device)
-                yield scaled.expand(self.n_members, *scaled.shape)
+            order = torch.rand(self.n_members, n, **numbers, dtype=torch.float32).argsort(dim=1)
+            order = self.from_first(order.to(self.device))
+            for part in order.tensor_split(self.n_batches, dim=1):
+                yield self.resident[self.share(part.T).T]
+            return
+        order = self.from_first(torch.randperm(n, **numbers).to(self.device))
+        batches = np.array_split(self.rows[order.cpu().numpy()], self.n_batches)
+        # Sorted within the batch: neighbours on disk are read together.
+        parts = (np.sort(self.share(batch)) for batch in batches)
+        for x in read_in_turn(self.source, parts, self.reading):
+            scaled = self.scaler(x).to(self.device)
+            yield scaled.expand(self.n_members, *scaled.shape)
 
 
 def scoring_blocks(
-    source: Source, rows: np.ndarray | None, scaler: Any, size: int, device: torch.device
+    source: Source,
+    rows: np.ndarray | None,
+    scaler: Callable[[np.ndarray], Tensor],
+    size: int,
+    multiple: int,
+    device: torch.device,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Scaled blocks of exactly `size` samples, and how many of each are real.
+    """Scaled blocks of at most `size` samples, and how many samples of each are real.
 
-    A matrix product may round differently for another batch size, so every block that is scored
-    has one size: a sample scores the same bits alone, in a batch and in any order. The last block
-    is filled up by repeating its first sample.
+    A matrix product may round differently for another number of rows, unless it is a multiple of
+    what the processor takes at once. So each block is filled up to a `multiple` by repeating its
+    first sample.
     """
     parts = slices(len(source) if rows is None else len(rows), size)
     for values in read_in_turn(source, parts if rows is None else (rows[part] for part in parts)):
         x = scaler(values)
-        n_real = len(x)
-        if n_real < size:
-            x = torch.cat([x, x[:1].expand(size - n_real, *x.shape[1:])])
+        n_real, n_missing = len(x), -len(x) % multiple
+        if n_missing:
+            x = torch.cat([x, x[:1].expand(n_missing, *x.shape[1:])])
         yield x.to(device), n_real
 
 
-def _file_offset(X: np.memmap) -> int | None:
-    """Where in its file the values of a memory map begin; None if they do not lie there in order.
+def _release(X: Any) -> None:
+    """Let the system take back the pages of a memory map that have been read.
 
-    A copy-on-write map (mode "c") may hold changes of the user's that its file does not.
+    Each page that is touched stays resident, with neighbours that the system maps along: a few
+    batches of random rows would bring in the whole file. A copy-on-write map keeps its pages,
+    which hold the user's changes.
     """
-    if X.mode == "c" or not X.flags.c_contiguous or X.filename is None:
-        return None
-    root: Any = X
-    while isinstance(root.base, np.ndarray):
-        root = root.base
-    if not isinstance(root, np.memmap):
-        return None
-    here, there = (array.__array_interface__["data"][0] for array in (X, root))
-    return root.offset + here - there
+    pages = getattr(X, "_mmap", None)
+    if isinstance(pages, mmap.mmap) and X.mode != "c" and hasattr(pages, "madvise"):
+        pages.madvise(mmap.MADV_DONTNEED)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from gandetect.data.sources import Source
-from gandetect.defence import DefendingDetector
+from gandetect.base import check_choice, check_real
+from gandetect.defence import GuardingDetector, GuardingModel
 from gandetect.losses import (
     divergence,
     divergence_from_prior,
@@ -24,14 +23,263 @@ from gandetect.losses import (
     mean_absolute_error,
     mean_squared_error,
 )
-from gandetect.model.parameters import check_choice, check_real
-from gandetect.model.scoring import Part, value_of
+from gandetect.model import Part, value_of
+from gandetect.model.parameters import SharedParameters
+from gandetect.networks import NetworkMaker
 from gandetect.networks.members import PerMember, check_answer
-from gandetect.training.loop import update
+from gandetect.training import TrainingRun, TrainingSamples, update
+from gandetect.training.callbacks import with_callbacks
+
+# Samples that a covariance is taken from at most.
+_MAX_LEARNED_FROM = 20_000
+
+
+class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
+    """Encoder and decoder, the classifier they guard, and the score of its two answers."""
+
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "divergence": (0.0, 0.0),
+        "reconstruction": (1.0, 1.0),
+        "prior": (0.0, 0.0),
+        "neighbours": (2.0, 3.0),
+        "sample_neighbours": (3.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    # Where there is a classifier, of rows and of images: the default weights, the updates that
+    # epochs="auto" stands for, and what noise_std="auto" does.
+    part_weights_of_classifier: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "divergence": (0.5, 1.0),
+        "reconstruction": (1.0, 1.0),
+    }
+    auto_updates_of_classifier: ClassVar[tuple[int, int]] = (800, 1500)
+    auto_noise_std: ClassVar[tuple[float, float]] = (0.4, 1.0)
+    network_parameters: ClassVar[tuple[str, ...]] = (
+        "log_variance",
+        "n_samples",
+        "hidden_layers",
+        "encoder",
+        "decoder",
+        "vae",
+    )
+    code_parameters: ClassVar[tuple[str, ...]] = (
+        "classifier",
+        "encoder",
+        "decoder",
+        "vae",
+        "optimizer",
+        "loss_fn",
+        "metrics",
+    )
+
+    draws: Tensor
+    error_scale: Tensor
+
+    def build(self, make: NetworkMaker) -> None:
+        s, shape, latent_dim = self.settings, self.layout.sample_shape, self.latent_dim
+        n_outputs = latent_dim if s.log_variance is None else 2 * latent_dim
+        self.heads = {}
+        encoders: list[nn.Module] = []
+        decoders: list[nn.Module] = []
+        for _ in range(self.n_members):
+            if s.vae is not None:
+                pair: Any = s.vae(shape, latent_dim)
+                encoders.append(pair.encoder)
+                decoders.append(pair.decoder)
+                continue
+            if s.encoder is not None:
+                encoders.append(s.encoder(shape, n_outputs))
+            if s.decoder is not None:
+                decoders.append(s.decoder(latent_dim, shape))
+        self.encoder = PerMember(encoders) if encoders else make.encoder(n_outputs)
+        self.decoder = PerMember(decoders) if decoders else make.decoder(latent_dim)
+        self.eval()
+        if encoders:
+            x = torch.zeros(self.n_members, 2, *shape, dtype=torch.float32, device="cpu")
+            check_answer("encoder", self.encoder(x), (2, n_outputs))
+        if decoders:
+            z = torch.zeros(self.n_members, 2, latent_dim, dtype=torch.float32, device="cpu")
+            check_answer("decoder", self.decoder(z), (2, *shape))
+
+    @classmethod
+    def runs_foreign_code(cls, settings: SharedParameters) -> bool:
+        foreign = ("encoder", "decoder", "vae", "optimizer", "loss_fn", "metrics")
+        return any(vars(settings)[name] for name in foreign) or super().runs_foreign_code(settings)
+
+    def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
+        super().prepare(samples, run)
+        self._check_score_has_parts()
+        s = self.settings
+        if not run.n_epochs_before:
+            shape = (-(-s.n_samples // 2), 1, 1, self.latent_dim)
+            generator = run.random.generator
+            half = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+            # A draw and its mirror image: their mean is exactly the code's.
+            self.draws = torch.cat([half, -half])[: s.n_samples]
+            if s.log_variance is None:
+                self.draws = torch.zeros_like(half[:1])
+            self.error_scale = self._error_scale(samples)
+
+    def n_updates(self) -> int:
+        if self.classifier is None:
+            return super().n_updates()
+        return self.auto_updates_of_classifier[self.layout.is_image]
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        s = self.settings
+        weights = [p for net in (self.encoder, self.decoder) for p in net.parameters()]
+        if s.optimizer is None:
+            return {"encoder_decoder": torch.optim.Adam(weights, s.learning_rate, fused=True)}
+        return {"encoder_decoder": s.optimizer(weights, lr=s.learning_rate)}
+
+    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        s = self.settings
+        # 1. A code drawn from the encoder's distribution, and what the decoder makes of it.
+        mean, log_variance = self.posterior(self.noisy(x, run))
+        z = (
+            mean
+            if log_variance is None
+            else mean + (log_variance / 2).exp() * run.random.normal_like(mean)
+        )
+        x_hat = self.decoder(z)
+
+        # 2. The classifier should answer both alike, and both should be alike.
+        losses: dict[str, Tensor] = {"reconstruction": self._reconstruction_loss(x, x_hat)}
+        log_p = log_p_hat = None
+        if self.classifier is not None:
+            with torch.no_grad():
+                log_p, hidden = self.answers(x)
+            log_p_hat, hidden_hat = self.answers(x_hat)
+            losses["model"] = self._divergence(log_p, hidden, log_p_hat, hidden_hat)
+        # 3. The codes should be spread like the prior.
+        if log_variance is not None:
+            losses["prior"] = divergence_from_prior(mean, log_variance)
+        if s.loss_fn is None:
+            losses["loss"] = self._weighted(losses)
+        else:
+            losses["loss"] = _checked_loss(s.loss_fn(x, x_hat, log_p, log_p_hat), x)
+            losses["loss"] = losses["loss"] + s.beta * losses.get("prior", 0.0)
+        update(run.optimizers["encoder_decoder"], losses["loss"])
+        for name, metric in (s.metrics or {}).items():
+            losses[name] = metric(x, x_hat.detach())
+        return losses
+
+    def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
+        """The sum of the losses with `w_model`, `w_recon` and `beta`."""
+        reconstruction = losses["reconstruction"]
+        total = self.settings.w_recon * reconstruction + self.settings.beta * losses.get(
+            "prior", 0.0
+        )
+        if self.classifier is None:
+            return total
+        model = losses["model"]
+        if self.settings.cov_elbo is None and self.settings.w_recon:
+            # A divergence has no unit, a squared error that of the scaled samples: what they
+            # vary by in a batch makes them comparable, early in training and late.
+            spread, own_spread = reconstruction.detach().std(1), model.detach().std(1)
+            model = (spread / (own_spread + 1e-10))[:, None] * model
+        return self.settings.w_model * model + total
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean and log-variance of the codes' distribution; None without a variance."""
+        if self.settings.log_variance is None:
+            return self.encoder(x), None
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        return mean, F.softplus(
+            log_variance
+        ) if self.settings.log_variance == "softplus" else log_variance
+
+    def drawn(self, x: Tensor) -> Iterator[Tensor]:
+        """The reconstructions of x, one for each of the draws that all samples share."""
+        mean, log_variance = self.posterior(x)
+        spread = 0.0 if log_variance is None else (log_variance / 2).exp()
+        for draw in self.draws.to(x.device):
+            yield self.decoder(mean + spread * draw)
+
+    def _reconstruction_loss(self, x: Tensor, x_hat: Tensor) -> Tensor:
+        if self.settings.cov_elbo is None:
+            return mean_squared_error(x, x_hat)
+        return gaussian_error(x, x_hat, self.error_scale.to(x.device))
+
+    def _error_scale(self, samples: TrainingSamples) -> Tensor:
+        """What `cov_elbo` came to: see `losses.gaussian_error`."""
+        cov_elbo = self.settings.cov_elbo
+        if isinstance(cov_elbo, str):
+            x = samples.scaled(_MAX_LEARNED_FROM).flatten(1)
+            return gaussian_scale(x, full=cov_elbo == "full")
+        return torch.tensor(1.0 if cov_elbo is None else float(cov_elbo), dtype=torch.float32)
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        mean, log_variance = self.posterior(x)
+        parts: dict[str, Part] = {
+            "reconstruction": mean_absolute_error(x, self.decoder(mean)),
+        }
+        if log_variance is not None:
+            parts["prior"] = divergence_from_prior(mean, log_variance)
+        if self.classifier is not None:
+            parts["divergence"] = lambda: self._mean_divergence(x)
+        return parts
+
+    def _mean_divergence(self, x: Tensor) -> Tensor:
+        """Mean over the draws of the divergence of the classifier's answers."""
+        # All members are given the same samples, so that one of them is asked for.
+        log_p, hidden = self.answers(x[:1])
+        total: Tensor | float = 0.0
+        for x_hat in self.drawn(x):
+            total = total + self._divergence(log_p, hidden, *self.answers(x_hat))
+        return torch.as_tensor(total) / len(self.draws)
+
+    def _divergence(
+        self, log_p: Tensor, hidden: list[Tensor], log_p_hat: Tensor, hidden_hat: list[Tensor]
+    ) -> Tensor:
+        total = divergence((log_p / self.settings.temperature).log_softmax(-1), log_p_hat)
+        for name, h, h_hat in zip(
+            self.settings.hidden_layers or (), hidden, hidden_hat, strict=True
+        ):
+            weight = (self.settings.hidden_weights or {}).get(name, 1.0)
+            total = total + weight * divergence(h.log_softmax(-1), h_hat.log_softmax(-1))
+        return total
+
+    def default_weights(self) -> dict[str, float]:
+        if self.classifier is None:
+            return super().default_weights()
+        is_image = self.layout.is_image
+        return {name: pair[is_image] for name, pair in self.part_weights_of_classifier.items()}
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        return value_of(parts["reconstruction" if self.classifier is None else "divergence"])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.posterior(x)[0]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encode(x))
+
+    def _check_score_has_parts(self) -> None:
+        """Raise ValueError if the score asks for a part that these parameters do not give."""
+        s = self.settings
+        absent = {
+            "divergence": "classifier" if self.classifier is None else None,
+            "prior": "log_variance" if s.log_variance is None else None,
+        }
+        for part, weight in self.weights().items():
+            if weight and absent.get(part):
+                raise ValueError(
+                    f"score={s.chosen_score!r} asks for the part {part!r}, which needs a "
+                    f"{absent[part]}, but {absent[part]}=None."
+                )
+
+    def own_data(self) -> dict[str, Any]:
+        return {**super().own_data(), "draws_": self.draws, "error_scale_": self.error_scale}
+
+    def restore_own_data(self, data: dict[str, Any]) -> None:
+        super().restore_own_data(data)
+        self.draws, self.error_scale = data["draws_"], data["error_scale_"]
+        if self.draws.ndim != 4 or self.draws.shape[-1] != self.latent_dim:
+            raise ValueError("its draws are not those of its codes")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class AdversarialVAEDetector(DefendingDetector):
+class AdversarialVAEDetector(GuardingDetector):
     """AdversarialVAE: catches inputs made to fool a classifier, and undoes them.
 
     A variational auto-encoder is trained so that a classifier answers its reconstruction as it
@@ -56,7 +304,7 @@ class AdversarialVAEDetector(DefendingDetector):
         exactly; any other classifier with ``predict_proba`` is imitated by a network, with a
         warning that says how well. Pass a scikit-learn classifier in a `FrozenEstimator`, or
         `clone` and with it grid search will make it an unfitted one. None: `fit` learns a small
-        network from y, if there is y.
+        network from `class_labels`, if they are given.
     classifier_output : {"auto", "logits", "probabilities"}, default="auto"
         What a torch network returns; "auto" looks at its answers.
     w_model : float, default=0.1
@@ -131,6 +379,8 @@ class AdversarialVAEDetector(DefendingDetector):
         Epochs trained.
     stop_reason_ : str
         Why training ended.
+    training_report_ : TrainingReport
+        What went wrong in the training, if anything did.
     n_features_in_, feature_names_in_, input_shape_
         What X looked like.
 
@@ -151,8 +401,7 @@ class AdversarialVAEDetector(DefendingDetector):
     log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with
     ``log_variance=None`` and a `temperature` of 0.5.
 
-    In a search, y is for the scorer, and a given classifier is not touched by it. But without a
-    classifier `fit` takes y for the labels of classes, also if they mean normal and anomalous.
+    `fit` never learns from y: in a search, y is for the scorer alone.
 
     Departures from the paper and its code, on purpose:
 
@@ -215,31 +464,7 @@ class AdversarialVAEDetector(DefendingDetector):
     metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None
     data_type: str | None = None
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "divergence": (0.0, 0.0),
-        "reconstruction": (1.0, 1.0),
-        "prior": (0.0, 0.0),
-        "neighbours": (2.0, 3.0),
-        "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
-    }
-    # Where there is a classifier, of rows and of images: the default weights, the updates that
-    # epochs="auto" stands for, and what noise_std="auto" does.
-    part_weights_of_classifier: ClassVar[dict[str, tuple[float, float]]] = {
-        "divergence": (0.5, 1.0),
-        "reconstruction": (1.0, 1.0),
-    }
-    auto_updates_of_classifier: ClassVar[tuple[int, int]] = (800, 1500)
-    auto_noise_std: ClassVar[tuple[float, float]] = (0.4, 1.0)
-    code_parameters: ClassVar[tuple[str, ...]] = (
-        "classifier",
-        "encoder",
-        "decoder",
-        "vae",
-        "optimizer",
-        "loss_fn",
-        "metrics",
-    )
+    model_class: ClassVar[type[AdversarialVAEModel]] = AdversarialVAEModel
 
     def _check_own_parameters(self) -> None:
         check_choice(self, "classifier_output", ("auto", "logits", "probabilities"))
@@ -274,188 +499,8 @@ class AdversarialVAEDetector(DefendingDetector):
         if unknown:
             raise ValueError(f"hidden_weights has {sorted(unknown)}, which hidden_layers has not.")
 
-    def _prepare(
-        self, source: Source, rows: np.ndarray, y: Any, device: torch.device, go_on: bool
-    ) -> None:
-        self._take_classifier(source, rows, y, device, go_on)
-        self._check_score_has_parts()
-        if go_on:
-            return
-        half = torch.randn(-(-self.n_samples // 2), 1, 1, self.latent_dim_)
-        # A draw and its mirror image: their mean is exactly the code's.
-        self.draws_ = torch.cat([half, -half])[: self.n_samples]
-        if self.log_variance is None:
-            self.draws_ = torch.zeros(1, 1, 1, self.latent_dim_)
-        self.error_scale_ = self._error_scale(source, rows)
-
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        shape, latent_dim = self.sample_shape_, self.latent_dim_
-        n_outputs = latent_dim if self.log_variance is None else 2 * latent_dim
-        if self.vae is not None:
-            pairs: list[Any] = [self.vae(shape, latent_dim) for _ in range(self.n_members_)]
-            networks: dict[str, nn.Module] = {
-                "encoder": PerMember(pair.encoder for pair in pairs),
-                "decoder": PerMember(pair.decoder for pair in pairs),
-            }
-        else:
-            members = range(self.n_members_)
-            networks = {
-                "encoder": PerMember(self.encoder(shape, n_outputs) for _ in members)
-                if self.encoder
-                else make.encoder(n_outputs),
-                "decoder": PerMember(self.decoder(latent_dim, shape) for _ in members)
-                if self.decoder
-                else make.decoder(latent_dim),
-            }
-        if self.vae or self.encoder or self.decoder:
-            x = torch.zeros(self.n_members_, 2, *shape)
-            check_answer("encoder", networks["encoder"].eval()(x), (2, n_outputs))
-            z = torch.zeros(self.n_members_, 2, latent_dim)
-            check_answer("decoder", networks["decoder"].eval()(z), (2, *shape))
-        return networks
-
-    def _updates(self) -> tuple[int, int]:
-        return self.auto_updates if self.classifier_ is None else self.auto_updates_of_classifier
-
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        weights = [p for net in (nets.encoder, nets.decoder) for p in net.parameters()]
-        if self.optimizer is None:
-            optimizer: Optimizer = torch.optim.Adam(weights, self.learning_rate, fused=True)
-        else:
-            optimizer = self.optimizer(weights, lr=self.learning_rate)
-        return {"encoder_decoder": optimizer}
-
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        # 1. A code drawn from the encoder's distribution, and what the decoder makes of it.
-        mean, log_variance = self._posterior(nets, self._noisy(x))
-        z = (
-            mean
-            if log_variance is None
-            else mean + (log_variance / 2).exp() * torch.randn_like(mean)
-        )
-        x_hat = nets.decoder(z)
-
-        # 2. The classifier should answer both alike, and both should be alike.
-        losses: dict[str, Tensor] = {"reconstruction": self._reconstruction_loss(x, x_hat)}
-        log_p = log_p_hat = None
-        if self.classifier_ is not None:
-            with torch.no_grad():
-                log_p, hidden = self._answers(x)
-            log_p_hat, hidden_hat = self._answers(x_hat)
-            losses["model"] = self._divergence(log_p, hidden, log_p_hat, hidden_hat)
-        # 3. The codes should be spread like the prior.
-        if log_variance is not None:
-            losses["prior"] = divergence_from_prior(mean, log_variance)
-        if self.loss_fn is None:
-            losses["loss"] = self._weighted(losses)
-        else:
-            losses["loss"] = _checked_loss(self.loss_fn(x, x_hat, log_p, log_p_hat), x)
-            losses["loss"] = losses["loss"] + self.beta * losses.get("prior", 0.0)
-        update(optimizers["encoder_decoder"], losses["loss"])
-        for name, metric in (self.metrics or {}).items():
-            losses[name] = metric(x, x_hat.detach())
-        return losses
-
-    def _weighted(self, losses: Mapping[str, Tensor]) -> Tensor:
-        """The sum of the losses with `w_model`, `w_recon` and `beta`."""
-        reconstruction = losses["reconstruction"]
-        total = self.w_recon * reconstruction + self.beta * losses.get("prior", 0.0)
-        if self.classifier_ is None:
-            return total
-        model = losses["model"]
-        if self.cov_elbo is None and self.w_recon:
-            # A divergence has no unit, a squared error that of the scaled samples: what they
-            # vary by in a batch makes them comparable, early in training and late.
-            spread, own_spread = reconstruction.detach().std(1), model.detach().std(1)
-            model = (spread / (own_spread + 1e-10))[:, None] * model
-        return self.w_model * model + total
-
-    def _posterior(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Mean and log-variance of the codes' distribution; None without a variance."""
-        if self.log_variance is None:
-            return nets.encoder(x), None
-        mean, log_variance = nets.encoder(x).chunk(2, dim=-1)
-        return mean, F.softplus(log_variance) if self.log_variance == "softplus" else log_variance
-
-    def _drawn(self, nets: Any, x: Tensor) -> Iterator[Tensor]:
-        """The reconstructions of x, one for each of the draws that all samples share."""
-        mean, log_variance = self._posterior(nets, x)
-        spread = 0.0 if log_variance is None else (log_variance / 2).exp()
-        for draw in self.draws_.to(x.device):
-            yield nets.decoder(mean + spread * draw)
-
-    def _reconstruction_loss(self, x: Tensor, x_hat: Tensor) -> Tensor:
-        if self.cov_elbo is None:
-            return mean_squared_error(x, x_hat)
-        return gaussian_error(x, x_hat, self.error_scale_.to(x.device))
-
-    def _error_scale(self, source: Source, rows: np.ndarray) -> Tensor:
-        """What `cov_elbo` came to: see `losses.gaussian_error`."""
-        if self.cov_elbo not in ("diag", "full"):
-            return torch.tensor(1.0 if self.cov_elbo is None else float(self.cov_elbo))
-        x = self._sample_of(source, rows).flatten(1)
-        return gaussian_scale(x, full=self.cov_elbo == "full")
-
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        mean, log_variance = self._posterior(nets, x)
-        parts: dict[str, Part] = {
-            "reconstruction": mean_absolute_error(x, nets.decoder(mean)),
-        }
-        if log_variance is not None:
-            parts["prior"] = divergence_from_prior(mean, log_variance)
-        if self.classifier_ is not None:
-            parts["divergence"] = lambda: self._mean_divergence(nets, x)
-        return parts
-
-    def _mean_divergence(self, nets: Any, x: Tensor) -> Tensor:
-        """Mean over the draws of the divergence of the classifier's answers."""
-        # All members are given the same samples, so that one of them is asked for.
-        log_p, hidden = self._answers(x[:1])
-        total: Tensor | float = 0.0
-        for x_hat in self._drawn(nets, x):
-            total = total + self._divergence(log_p, hidden, *self._answers(x_hat))
-        return torch.as_tensor(total) / len(self.draws_)
-
-    def _divergence(
-        self, log_p: Tensor, hidden: list[Tensor], log_p_hat: Tensor, hidden_hat: list[Tensor]
-    ) -> Tensor:
-        total = divergence((log_p / self.temperature).log_softmax(-1), log_p_hat)
-        for name, h, h_hat in zip(self.hidden_layers or (), hidden, hidden_hat, strict=True):
-            weight = (self.hidden_weights or {}).get(name, 1.0)
-            total = total + weight * divergence(h.log_softmax(-1), h_hat.log_softmax(-1))
-        return total
-
-    def _weights(self) -> Mapping[str, float]:
-        if self.chosen_score is not None or self.classifier_ is None:
-            return super()._weights()
-        is_image = self._is_fitted_to_images()
-        return {name: pair[is_image] for name, pair in self.part_weights_of_classifier.items()}
-
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        return value_of(parts["reconstruction" if self.classifier_ is None else "divergence"])
-
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        return self._posterior(nets, x)[0]
-
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.decoder(self._encode(nets, x))
-
-    def _check_score_has_parts(self) -> None:
-        """Raise ValueError if the score asks for a part that these parameters do not give."""
-        absent = {
-            "divergence": "classifier" if self.classifier_ is None else None,
-            "prior": "log_variance" if self.log_variance is None else None,
-        }
-        for part, weight in self._weights().items():
-            if weight and absent.get(part):
-                raise ValueError(
-                    f"score={self.chosen_score!r} asks for the part {part!r}, which needs a "
-                    f"{absent[part]}, but {absent[part]}=None."
-                )
-
-    def fit(self, X: Any, y: Any = None) -> Self:
+    @with_callbacks
+    def fit(self, X: Any, y: Any = None, *, class_labels: Any = None) -> Self:
         """Learn what is normal, and how the classifier answers it.
 
         Parameters
@@ -463,7 +508,9 @@ class AdversarialVAEDetector(DefendingDetector):
         X : array-like, Dataset or path
             As for every detector: rows, images, flat rows with `image_shape`, a memory map, a torch
             Dataset or a folder of images. Samples that nobody attacked, as far as you know.
-        y : array-like of shape (n_samples,) or None, default=None
+        y : ignored
+            There for scikit-learn's interface.
+        class_labels : array-like of shape (n_samples,) or None, default=None
             Labels of classes, looked at only if `classifier` is None: a small network then learns
             them and is the classifier. Without both there is none.
 
@@ -474,18 +521,18 @@ class AdversarialVAEDetector(DefendingDetector):
         Raises
         ------
         TypeError, ValueError
-            If a parameter, the classifier, X or y cannot be used; nothing is trained, and what an
-            earlier fit learned stays as it was.
+            If a parameter, the classifier, X or `class_labels` cannot be used; nothing is trained,
+            and what an earlier fit learned stays as it was.
 
         Warns
         -----
         UserWarning
             If the classifier has to be imitated: how well that went.
         ConvergenceWarning
-            If a loss is not finite (the last good weights are kept), or Ctrl-C ends the training
-            (what was learned is kept).
+            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
+            what was learned is kept, and KeyboardInterrupt is raised.
         """
-        return super().fit(X, y)
+        return self._fit(X, y, class_labels)
 
 
 def _checked_loss(loss: Tensor, x: Tensor) -> Tensor:

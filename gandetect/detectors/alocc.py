@@ -1,24 +1,24 @@
-"""ALOCC: a refiner that mends normal samples, and a discriminator that sees what it could not."""
+"""ALOCC: a refiner of normal samples, and a discriminator of what it could not refine."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 from sklearn.utils import check_scalar
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from gandetect.base import BaseDetector
+from gandetect.base import BaseDetector, check_choice, check_real
 from gandetect.losses import gradient_penalty, loss_as_fake, loss_as_real, mean_squared_error
-from gandetect.model.parameters import check_choice, check_real
-from gandetect.model.scoring import Part, value_of
-from gandetect.networks.skips import SKIPS
-from gandetect.training.loop import update
+from gandetect.model import Model, Part, value_of
+from gandetect.networks import Network, NetworkMaker
+from gandetect.networks.members import SKIPS
+from gandetect.training import TrainingRun, update
 
 Loss = Callable[[Tensor], Tensor]
 
@@ -31,6 +31,159 @@ _ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
 }
 # Until this share of the training the early copy follows the refiner, then it stands still.
 _EARLY = 0.3
+
+
+class ALOCCModel(Model["ALOCCDetector"]):
+    """Refiner and discriminator, and the score of a refined sample."""
+
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "refined": (0.0, 0.25),
+        "raw": (0.0, 0.0),
+        "reconstruction": (1.0, 0.0),
+        "neighbours": (2.0, 1.0),
+        "sample_neighbours": (3.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    network_parameters: ClassVar[tuple[str, ...]] = ("skip",)
+
+    def build(self, make: NetworkMaker) -> None:
+        self.refiner = make.refiner(self.latent_dim, self.settings.skip)
+        self.discriminator = make.discriminator()
+        if self.tuning_fraction():
+            self.early_refiner = copy.deepcopy(self.refiner)
+            self.early_refiner.requires_grad_(False)
+
+    def tuning_fraction(self) -> float:
+        """The share at the end of the training in which the discriminator alone learns."""
+        if self.settings.tuning_fraction != "auto":
+            return float(self.settings.tuning_fraction)
+        return 0.3 if self.layout.is_image else 0.0
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {
+            "refiner": self._optimizer_of(self.refiner),
+            "discriminator": self._optimizer_of(self.discriminator),
+        }
+
+    def _optimizer_of(self, network: Network) -> Optimizer:
+        s, parameters = self.settings, list(network.parameters())
+        options: dict[str, Any] = {"lr": s.learning_rate, "weight_decay": s.weight_decay}
+        if s.optimizer == "adam":
+            return torch.optim.Adam(parameters, **options, betas=(s.beta_1, 0.999), fused=True)
+        return torch.optim.RMSprop(parameters, **options, alpha=0.9, foreach=True)
+
+    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        s = self.settings
+        if run.progress >= 1 - self.tuning_fraction():
+            return self._tuning_step(x, run)
+        if self.tuning_fraction() and run.progress <= _EARLY:
+            self.early_refiner.load_state_dict(self.refiner.state_dict())
+        clean = self.clean_error(x)
+        as_real, _ = _ADVERSARIAL_LOSSES[s.adversarial_loss]
+
+        # 1. The refiner takes the noise away and deceives the discriminator.
+        for _ in range(s.n_refiner_steps):
+            x_hat = self.refiner(x + s.noise_std * run.random.normal_like(x))
+            fake_logits, _ = self.discriminator(x_hat)
+            adversarial = as_real(fake_logits)
+            reconstruction = mean_squared_error(x, x_hat)
+            squared_norm = reconstruction * x[0, 0].numel()
+            refiner_loss = adversarial + s.reconstruction_weight * squared_norm
+            update(run.optimizers["refiner"], refiner_loss, retain_graph=True)
+
+        # 2. The discriminator tells samples from what the refiner made of them.
+        discriminator = self._discriminator_loss((x,), (x_hat,), [fake_logits], run)
+        update(run.optimizers["discriminator"], discriminator)
+        return {
+            "adversarial": adversarial,
+            "reconstruction": reconstruction,
+            "discriminator": discriminator,
+            **clean,
+        }
+
+    def _tuning_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        """OGNet's second phase: the discriminator alone learns good from bad reconstructions."""
+        self.refiner.eval()
+        self.early_refiner.eval()
+        with torch.no_grad():
+            x_hat, x_early = self.refiner(x), self.early_refiner(x)
+            # The mean of two samples that the shuffle has put side by side belongs to no class.
+            x_pseudo = self.refiner((x_early + x_early.roll(1, dims=1)) / 2)
+        discriminator = self._discriminator_loss((x, x_hat), (x_early, x_pseudo), None, run)
+        update(run.optimizers["discriminator"], discriminator)
+        as_real, _ = _ADVERSARIAL_LOSSES[self.settings.adversarial_loss]
+        with torch.no_grad():
+            refined_logits, _ = self.discriminator(x_hat)
+        return {
+            "adversarial": as_real(refined_logits),
+            "reconstruction": mean_squared_error(x, x_hat),
+            "discriminator": discriminator,
+            **self.clean_error(x),
+        }
+
+    def _discriminator_loss(
+        self,
+        good: tuple[Tensor, ...],
+        bad: tuple[Tensor, ...],
+        bad_logits: list[Tensor] | None,
+        run: TrainingRun,
+    ) -> Tensor:
+        """Its loss on good and bad samples, each kind in a pass of its own."""
+        s = self.settings
+        as_real, as_fake = _ADVERSARIAL_LOSSES[s.adversarial_loss]
+        good_logits = [self.discriminator(kind)[0] for kind in good]
+        if bad_logits is None:
+            bad_logits = [self.discriminator(kind)[0] for kind in bad]
+        loss = torch.cat([as_real(logits) for logits in good_logits], dim=1)
+        loss = loss + torch.cat([as_fake(logits) for logits in bad_logits], dim=1)
+        if s.adversarial_loss == "wasserstein":
+            real, fake = torch.cat(good, dim=1), torch.cat(bad, dim=1)
+            share = run.random.uniform(*real.shape[:2])
+            penalty = gradient_penalty(lambda x: self.discriminator(x)[0], real, fake, share)
+            loss = loss + s.gradient_penalty_weight * penalty
+        return loss
+
+    def clean_error(self, x: Tensor) -> dict[str, Tensor]:
+        """The error of reconstructing x without noise, where `rec_bound` asks for it."""
+        if self.settings.rec_bound is None:
+            return {}
+        was_training = self.refiner.training
+        self.refiner.eval()
+        with torch.no_grad():
+            error = mean_squared_error(x, self.refiner(x))
+        self.refiner.train(was_training)
+        return {"clean_reconstruction": error}
+
+    def should_stop(self, run: TrainingRun) -> str | None:
+        record, bound = run.history[-1], self.settings.rec_bound
+        if bound is None:
+            return None
+        errors = [record["clean_reconstruction"]]
+        if "validation_reconstruction" in record:
+            errors.append(record["validation_reconstruction"])
+        if max(errors) >= bound:
+            return None
+        return f"the reconstruction error fell below rec_bound in epoch {record['epoch']}"
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        x_hat = self.refiner(x)
+        return {
+            "refined": lambda: -self.discriminator(x_hat)[0],
+            "raw": lambda: -self.discriminator(x)[0],
+            "reconstruction": mean_squared_error(x, x_hat),
+        }
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        return value_of(parts["refined"])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.refiner.encoder(x)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.refiner(x)
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        return self.discriminator(x)[1]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -133,9 +286,7 @@ class ALOCCDetector(BaseDetector):
 
     - R has a code of `latent_dim` in its middle, and strides in its convolutions; the paper's is
       convolutional throughout, and has no code to give to `transform`.
-    - R steps before D, and D judges real and refined samples in one pass, so that its batch
-      statistics are the same in both steps and near those of scoring. Steps alternate as in the
-      released code, of which the first is D's.
+    - R steps before D. Steps alternate as in the released code, of which the first is D's.
     - Noise is drawn anew at each step; the released code draws it once (and compares with the
       noisy image, by cross-entropy: issue 13).
     - Scores come from networks in evaluation mode and are logits, which do not tie where a
@@ -175,14 +326,7 @@ class ALOCCDetector(BaseDetector):
     tuning_fraction: float | str = "auto"
     beta_1: float = 0.5
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "refined": (0.0, 0.25),
-        "raw": (0.0, 0.0),
-        "reconstruction": (1.0, 0.0),
-        "neighbours": (2.0, 1.0),
-        "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
-    }
+    model_class: ClassVar[type[ALOCCModel]] = ALOCCModel
 
     def _check_own_parameters(self) -> None:
         for name in (
@@ -201,135 +345,3 @@ class ALOCCDetector(BaseDetector):
         check_choice(self, "optimizer", ("adam", "rmsprop"))
         check_choice(self, "skip", SKIPS)
         check_choice(self, "adversarial_loss", tuple(_ADVERSARIAL_LOSSES))
-
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        refiner = make.refiner(self.latent_dim_, self.skip)
-        networks = {"refiner": refiner, "discriminator": make.discriminator()}
-        if self._tuning_fraction():
-            networks["early_refiner"] = copy.deepcopy(refiner).requires_grad_(False)
-        return networks
-
-    def _tuning_fraction(self) -> float:
-        if self.tuning_fraction != "auto":
-            return float(self.tuning_fraction)
-        return 0.3 if self._is_fitted_to_images() else 0.0
-
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        return {
-            "refiner": self._optimizer_of(nets.refiner),
-            "discriminator": self._optimizer_of(nets.discriminator),
-        }
-
-    def _optimizer_of(self, network: nn.Module) -> Optimizer:
-        parameters = list(network.parameters())
-        if self.optimizer == "adam":
-            return torch.optim.Adam(
-                parameters,
-                self.learning_rate,
-                betas=(self.beta_1, 0.999),
-                weight_decay=self.weight_decay,
-                fused=True,
-            )
-        return torch.optim.RMSprop(
-            parameters, self.learning_rate, alpha=0.9, weight_decay=self.weight_decay, foreach=True
-        )
-
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        if progress >= 1 - self._tuning_fraction():
-            return self._tuning_step(nets, optimizers, x)
-        if self._tuning_fraction() and progress <= _EARLY:
-            nets.early_refiner.load_state_dict(nets.refiner.state_dict())
-        clean = self._clean_error(nets, x)
-        as_real, _ = _ADVERSARIAL_LOSSES[self.adversarial_loss]
-
-        # 1. The refiner takes the noise away and deceives the discriminator.
-        for _ in range(self.n_refiner_steps):
-            x_hat = nets.refiner(x + self.noise_std * torch.randn_like(x))
-            # One pass over both: batch statistics are those of the discriminator's own update.
-            logits, _ = nets.discriminator(torch.cat([x, x_hat], dim=1))
-            adversarial = as_real(logits.chunk(2, dim=1)[1])
-            reconstruction = mean_squared_error(x, x_hat)
-            squared_norm = reconstruction * x[0, 0].numel()
-            refiner_loss = adversarial + self.reconstruction_weight * squared_norm
-            update(optimizers["refiner"], refiner_loss, retain_graph=True)
-
-        # 2. The discriminator tells samples from what the refiner made of them.
-        discriminator = self._discriminator_loss(nets, logits, x, x_hat)
-        update(optimizers["discriminator"], discriminator)
-        return {
-            "adversarial": adversarial,
-            "reconstruction": reconstruction,
-            "discriminator": discriminator,
-            **clean,
-        }
-
-    def _tuning_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor
-    ) -> dict[str, Tensor]:
-        """OGNet's second phase: the discriminator alone learns good from bad reconstructions."""
-        nets.refiner.eval()
-        nets.early_refiner.eval()
-        with torch.no_grad():
-            x_hat, x_early = nets.refiner(x), nets.early_refiner(x)
-            # The mean of two samples that the shuffle has put side by side belongs to no class.
-            x_pseudo = nets.refiner((x_early + x_early.roll(1, dims=1)) / 2)
-        good, bad = torch.cat([x, x_hat], dim=1), torch.cat([x_early, x_pseudo], dim=1)
-        logits, _ = nets.discriminator(torch.cat([good, bad], dim=1))
-        discriminator = self._discriminator_loss(nets, logits, good, bad)
-        update(optimizers["discriminator"], discriminator)
-        as_real, _ = _ADVERSARIAL_LOSSES[self.adversarial_loss]
-        return {
-            "adversarial": as_real(logits.chunk(4, dim=1)[1]),
-            "reconstruction": mean_squared_error(x, x_hat),
-            "discriminator": discriminator,
-            **self._clean_error(nets, x),
-        }
-
-    def _discriminator_loss(self, nets: Any, logits: Tensor, good: Tensor, bad: Tensor) -> Tensor:
-        as_real, as_fake = _ADVERSARIAL_LOSSES[self.adversarial_loss]
-        good_logits, bad_logits = logits.chunk(2, dim=1)
-        loss = as_real(good_logits) + as_fake(bad_logits)
-        if self.adversarial_loss == "wasserstein":
-            penalty = gradient_penalty(lambda between: nets.discriminator(between)[0], good, bad)
-            loss = loss + self.gradient_penalty_weight * penalty
-        return loss
-
-    def _clean_error(self, nets: Any, x: Tensor) -> dict[str, Tensor]:
-        """The error of reconstructing x without noise, where `rec_bound` asks for it."""
-        if self.rec_bound is None:
-            return {}
-        was_training = nets.refiner.training
-        nets.refiner.eval()
-        with torch.no_grad():
-            error = mean_squared_error(x, nets.refiner(x))
-        nets.refiner.train(was_training)
-        return {"clean_reconstruction": error}
-
-    def _should_stop(self, record: dict[str, float]) -> str | None:
-        if self.rec_bound is None:
-            return None
-        errors = [record["clean_reconstruction"]]
-        if "validation_reconstruction" in record:
-            errors.append(record["validation_reconstruction"])
-        if max(errors) >= self.rec_bound:
-            return None
-        return f"the reconstruction error fell below rec_bound in epoch {record['epoch']}"
-
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        x_hat = nets.refiner(x)
-        return {
-            "refined": lambda: -nets.discriminator(x_hat)[0],
-            "raw": lambda: -nets.discriminator(x)[0],
-            "reconstruction": mean_squared_error(x, x_hat),
-        }
-
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        return value_of(parts["refined"])
-
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.refiner.encoder(x)
-
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.refiner(x)

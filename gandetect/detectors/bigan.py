@@ -5,26 +5,167 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
+from torch.optim import Adam, Optimizer
 
-from gandetect.base import BaseDetector
-from gandetect.data.sources import channels_restored
+from gandetect.base import BaseDetector, check_choice, check_real
+from gandetect.distributed import RandomState, draw_seed
 from gandetect.losses import loss_as_fake, loss_as_real, mean_absolute_error, norm_distance
-from gandetect.model.parameters import check_choice, check_real
-from gandetect.model.scoring import Part, value_of
-from gandetect.networks import MLP
-from gandetect.training.device import RandomState, draw_seed, isolated_seed, resolve_device
-from gandetect.training.loop import update
+from gandetect.model import Model, Part, own_torch_settings, value_of
+from gandetect.networks import MLP, Discriminator, NetworkMaker
+from gandetect.training import TrainingRun, update
 
 # Samples drawn at once, so that memory grows only with what is returned.
 _DRAWN_AT_ONCE = 256
+
+
+class BiGANModel(Model["BiGANDetector"]):
+    """Encoder, generator and discriminators of pairs, and the score of a reconstruction."""
+
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "reconstruction": (0.9, 0.18),
+        "discriminator_feature": (0.1, 0.02),
+        "discriminator_cross_entropy": (0.0, 0.0),
+        "latent": (0.0, 1.0),
+        "neighbours": (1.0, 2.5),
+        "sample_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
+    network_parameters: ClassVar[tuple[str, ...]] = ("variant", "stochastic_encoder")
+
+    def build(self, make: NetworkMaker) -> None:
+        self.encoder = make.encoder(self.latent_dim * (2 if self.is_stochastic() else 1))
+        self.generator = make.decoder(self.latent_dim)
+        self.discriminator = make.discriminator(code_dim=self.latent_dim)
+        if self.settings.variant == "alad":
+            # Codes are rows whatever the samples are.
+            on_codes = MLP(
+                dropout=make.architecture.dropout, spectral_norm=make.architecture.spectral_norm
+            ).bind((self.latent_dim,), make.n_members, "linear", make.generator)
+            self.discriminator_xx = make.discriminator(n_inputs=2)
+            self.discriminator_zz = on_codes.discriminator(n_inputs=2)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        rate, betas = self.settings.learning_rate, (self.settings.beta_1, 0.999)
+        discriminators = [
+            p
+            for name, network in self.networks.items()
+            if name.startswith("discriminator")
+            for p in network.parameters()
+        ]
+        others = [*self.encoder.parameters(), *self.generator.parameters()]
+        return {
+            "encoder_generator": Adam(others, rate, betas, fused=True),
+            "discriminator": Adam(discriminators, rate, betas, fused=True),
+        }
+
+    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        s = self.settings
+        z = self.drawn_code(x, run)
+        z_prior = run.random.normal_like(z)
+        x_hat, x_fake = self.generator(z), self.generator(z_prior)
+        noise_std = s.instance_noise * (1 - run.progress)
+        judged = [
+            _judged(
+                self.discriminator,
+                (_noisy(x, noise_std, run), z),
+                (_noisy(x_fake, noise_std, run), z_prior),
+            )
+        ]
+        if s.variant == "alad":
+            z_hat = self.drawn_code(x_fake, run)
+            judged += [
+                _judged(self.discriminator_xx, (x, x), (x, x_hat)),
+                _judged(self.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
+            ]
+
+        # 1. The encoder wants its pair taken for generated, the generator its own for real. The
+        #    sum teaches each its own loss: neither's adversarial loss depends on the other.
+        (real_logits, fake_logits), *cycles = judged
+        encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
+        reconstruction = mean_absolute_error(x, x_hat)
+        loss = encoder + generator + s.reconstruction_weight * reconstruction
+        for _, cycle_logits in cycles:
+            loss = loss + loss_as_real(cycle_logits)
+        update(run.optimizers["encoder_generator"], loss, retain_graph=True)
+
+        # 2. The discriminators tell real from generated.
+        label = 1 - s.label_smoothing
+        discriminator = torch.stack(
+            [loss_as_real(real, label) + loss_as_fake(fake) for real, fake in judged]
+        ).sum(0)
+        update(run.optimizers["discriminator"], discriminator)
+        return {
+            "encoder": encoder,
+            "generator": generator,
+            "reconstruction": reconstruction,
+            "discriminator": discriminator,
+        }
+
+    def is_stochastic(self) -> bool:
+        """Whether the encoder has a variance."""
+        if self.settings.stochastic_encoder == "auto":
+            return not self.layout.is_image
+        return bool(self.settings.stochastic_encoder)
+
+    def drawn_code(self, x: Tensor, run: TrainingRun) -> Tensor:
+        """A code of each sample, drawn from the encoder's distribution if it has one."""
+        if not self.is_stochastic():
+            return self.encoder(x)
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        return mean + (log_variance / 2).exp() * run.random.normal_like(mean)
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        s = self.settings
+        z = self.encode(x)
+        x_hat = self.generator(z)
+
+        def feature() -> Tensor:
+            if s.variant == "alad":
+                pairs = self.discriminator_xx(x, x), self.discriminator_xx(x, x_hat)
+            else:
+                pairs = self.discriminator(x, z), self.discriminator(x_hat, z)
+            return norm_distance(pairs[0][1], pairs[1][1], s.degree)
+
+        return {
+            "reconstruction": norm_distance(x, x_hat, s.degree),
+            "discriminator_feature": feature,
+            "discriminator_cross_entropy": lambda: loss_as_real(self.discriminator(x, z)[0]),
+            "latent": lambda: norm_distance(z, self.encode(x_hat), s.degree),
+        }
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        return self.discriminator(x, self.encode(x))[1]
+
+    def default_weights(self) -> dict[str, float]:
+        weights, s = super().default_weights(), self.settings
+        published = weights["reconstruction"] + weights["discriminator_feature"]
+        return {
+            **weights,
+            "discriminator_feature": 0.0,
+            "reconstruction": published * s.alpha,
+            f"discriminator_{s.discriminator_score}": published * (1 - s.alpha),
+        }
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        s = self.settings
+        discriminator = value_of(parts[f"discriminator_{s.discriminator_score}"])
+        if s.variant == "alad":
+            return discriminator
+        return s.alpha * value_of(parts["reconstruction"]) + (1 - s.alpha) * discriminator
+
+    def encode(self, x: Tensor) -> Tensor:
+        # Of a stochastic encoder, the mean: scores are not drawn.
+        return self.encoder(x)[..., : self.latent_dim]
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.generator(self.encode(x))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -116,8 +257,9 @@ class BiGANDetector(BaseDetector):
     - X is scaled inside; the released code drops the result of its scaler (the same issue).
     - The cross-entropy part is taken at (x, E(x)), as in EGBAD's equation; its code takes
       (G(E(x)), E(x)).
-    - One batch, and one pass of the discriminators over it, serves all updates of a step, where
-      the released code first updates the discriminator, then the others on another batch.
+    - One batch serves all updates of a step, where the released code first updates the
+      discriminator, then the others on another batch. Real and generated pairs go through the
+      discriminators, and codes through the generator, in passes of their own, as published.
     - The encoder of rows is stochastic while training, as BiGAN allows; EGBAD's is not.
     - ALAD's discriminator of codes, an option of its code, is always there; it compares samples
       along their channels, where the code stacks images on top of each other.
@@ -159,16 +301,7 @@ class BiGANDetector(BaseDetector):
     degree: int = 1
     beta_1: float = 0.5
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "reconstruction": (0.9, 0.18),
-        "discriminator_feature": (0.1, 0.02),
-        "discriminator_cross_entropy": (0.0, 0.0),
-        "latent": (0.0, 1.0),
-        "neighbours": (1.0, 2.5),
-        "sample_neighbours": (2.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
-    }
-    score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
+    model_class: ClassVar[type[BiGANModel]] = BiGANModel
 
     def _check_own_parameters(self) -> None:
         check_choice(self, "variant", ("bigan", "alad"))
@@ -188,133 +321,6 @@ class BiGANDetector(BaseDetector):
             include_boundaries="left",
         )
 
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        latent_dim = self.latent_dim_
-        networks = {
-            "encoder": make.encoder(latent_dim * (2 if self._is_stochastic() else 1)),
-            "generator": make.decoder(latent_dim),
-            "discriminator": make.discriminator(code_dim=latent_dim),
-        }
-        if self.variant == "alad":
-            # Codes are rows whatever the samples are.
-            on_codes = MLP(
-                dropout=make.architecture.dropout, spectral_norm=make.architecture.spectral_norm
-            ).bind((latent_dim,), make.n_members, "linear")
-            networks["discriminator_xx"] = make.discriminator(n_inputs=2)
-            networks["discriminator_zz"] = on_codes.discriminator(n_inputs=2)
-        return networks
-
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        discriminators = [net for name, net in nets.items() if name.startswith("discriminator")]
-        return {
-            "encoder_generator": self._adam(nets.encoder, nets.generator, beta_1=self.beta_1),
-            "discriminator": self._adam(*discriminators, beta_1=self.beta_1),
-        }
-
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        z = self._code_in_training(nets, x)
-        z_prior = torch.randn_like(z)
-        x_hat, x_fake = nets.generator(torch.cat([z, z_prior], dim=1)).chunk(2, dim=1)
-        noise_std = self.instance_noise * (1 - progress)
-        judged = [
-            _judge(
-                nets.discriminator,
-                (_noisy(x, noise_std), z),
-                (_noisy(x_fake, noise_std), z_prior),
-            )
-        ]
-        if self.variant == "alad":
-            z_hat = self._code_in_training(nets, x_fake)
-            judged += [
-                _judge(nets.discriminator_xx, (x, x), (x, x_hat)),
-                _judge(nets.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
-            ]
-
-        # 1. The encoder wants its pair taken for generated, the generator its own for real. The
-        #    sum teaches each its own loss: neither's adversarial loss depends on the other.
-        (real_logits, fake_logits), *cycles = judged
-        encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
-        reconstruction = mean_absolute_error(x, x_hat)
-        loss = encoder + generator + self.reconstruction_weight * reconstruction
-        for _, cycle_logits in cycles:
-            loss = loss + loss_as_real(cycle_logits)
-        update(optimizers["encoder_generator"], loss, retain_graph=True)
-
-        # 2. The discriminators tell real from generated.
-        label = 1 - self.label_smoothing
-        discriminator = torch.stack(
-            [loss_as_real(real, label) + loss_as_fake(fake) for real, fake in judged]
-        ).sum(0)
-        update(optimizers["discriminator"], discriminator)
-        return {
-            "encoder": encoder,
-            "generator": generator,
-            "reconstruction": reconstruction,
-            "discriminator": discriminator,
-        }
-
-    def _is_stochastic(self) -> bool:
-        if self.stochastic_encoder == "auto":
-            return not self._is_fitted_to_images()
-        return bool(self.stochastic_encoder)
-
-    def _code_in_training(self, nets: Any, x: Tensor) -> Tensor:
-        if not self._is_stochastic():
-            return nets.encoder(x)
-        mean, log_variance = nets.encoder(x).chunk(2, dim=-1)
-        return mean + (log_variance / 2).exp() * torch.randn_like(mean)
-
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        z = self._encode(nets, x)
-        x_hat = nets.generator(z)
-
-        def feature() -> Tensor:
-            if self.variant == "alad":
-                features, features_hat = (
-                    nets.discriminator_xx(x, x),
-                    nets.discriminator_xx(x, x_hat),
-                )
-            else:
-                features, features_hat = nets.discriminator(x, z), nets.discriminator(x_hat, z)
-            return norm_distance(features[1], features_hat[1], self.degree)
-
-        return {
-            "reconstruction": norm_distance(x, x_hat, self.degree),
-            "discriminator_feature": feature,
-            "discriminator_cross_entropy": lambda: loss_as_real(nets.discriminator(x, z)[0]),
-            "latent": lambda: norm_distance(z, self._encode(nets, x_hat), self.degree),
-        }
-
-    def _discriminator_features(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.discriminator(x, self._encode(nets, x))[1]
-
-    def _weights(self) -> Mapping[str, float]:
-        weights = super()._weights()
-        if self.chosen_score is not None:
-            return weights
-        published = weights["reconstruction"] + weights["discriminator_feature"]
-        return {
-            "reconstruction": published * self.alpha,
-            f"discriminator_{self.discriminator_score}": published * (1 - self.alpha),
-            "latent": weights["latent"],
-            **{name: weights[name] for name in weights if name.endswith("neighbours")},
-        }
-
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        discriminator = value_of(parts[f"discriminator_{self.discriminator_score}"])
-        if self.variant == "alad":
-            return discriminator
-        return self.alpha * parts["reconstruction"] + (1 - self.alpha) * discriminator
-
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        # Of a stochastic encoder, the mean: scores are not drawn.
-        return nets.encoder(x)[..., : self.latent_dim_]
-
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.generator(self._encode(nets, x))
-
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
         """Draw new samples from the generators of all members in turn.
 
@@ -329,31 +335,33 @@ class BiGANDetector(BaseDetector):
         ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
             In the shape and the units of X: of images that came as flat rows, flat rows.
         """
-        check_is_fitted(self)
+        model: BiGANModel = self._fitted_model()  # type: ignore[assignment]  # its model_class
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        device = resolve_device(self.device)
-        generator = self.networks_.to(device)["generator"]
-        n_members = self.n_members_
-        with isolated_seed(draw_seed(random_state), torch.device("cpu")), torch.inference_mode():
-            z = torch.randn(-(-n_samples // n_members), n_members, self.latent_dim_)
+        n_members, device = model.n_members, model.device
+        generator = torch.Generator().manual_seed(draw_seed(random_state))
+        shape = (-(-n_samples // n_members), n_members, model.latent_dim)
+        z = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+        with own_torch_settings(device):
             drawn = [
-                self.scaler_.inverse(generator(part.transpose(0, 1).to(device)).cpu().double())
+                model.scaler.inverse(
+                    model.generator(part.transpose(0, 1).to(device)).cpu().double()
+                )
                 for part in z.split(_DRAWN_AT_ONCE)
             ]
         x = torch.cat(drawn, dim=1).transpose(0, 1).flatten(0, 1)[:n_samples].numpy()
-        x = channels_restored(x, self.input_shape_, self.channel_axis)
-        return x.reshape(len(x), -1) if self.is_flat_ else x
+        return model.layout.restored(x)
 
 
-def _judge(
-    discriminator: nn.Module, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]
+def _judged(
+    discriminator: Discriminator, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Logits of a real and of a fake pair, from one pass over both."""
-    first, second = (torch.cat(halves, dim=1) for halves in zip(real, fake, strict=True))
-    logits, _ = discriminator(first, second)
-    real_logits, fake_logits = logits.chunk(2, dim=1)
-    return real_logits, fake_logits
+    """Logits of a real and of a fake pair, each from a pass of its own.
+
+    In one pass, batch normalisation would tell them apart by their common statistics, and give
+    each the gradient of the other.
+    """
+    return discriminator(*real)[0], discriminator(*fake)[0]
 
 
-def _noisy(x: Tensor, std: float) -> Tensor:
-    return x + std * torch.randn_like(x) if std else x
+def _noisy(x: Tensor, std: float, run: TrainingRun) -> Tensor:
+    return x + std * run.random.normal_like(x) if std else x

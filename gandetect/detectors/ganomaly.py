@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
-from gandetect.base import BaseDetector
+from gandetect.base import BaseDetector, check_choice, check_real
+from gandetect.distributed import averaged, copy_from_first
 from gandetect.losses import (
     loss_as_fake,
     loss_as_real,
@@ -18,11 +20,129 @@ from gandetect.losses import (
     mean_squared_error,
     norm_distance,
 )
-from gandetect.model.parameters import check_choice, check_real
-from gandetect.model.scoring import Part
-from gandetect.networks.members import reset_members, reset_optimizer_members
-from gandetect.training.distributed import averaged, copy_from_first
-from gandetect.training.loop import update
+from gandetect.model import Model, Part, value_of
+from gandetect.networks import NetworkMaker
+from gandetect.networks.members import MemberAdam, reset_members
+from gandetect.training import TrainingRun, update
+
+
+class GANomalyModel(Model["GANomalyDetector"]):
+    """Encoder, decoder, second encoder and discriminator, and the score of two codes."""
+
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "latent": (1.0, 0.25),
+        "reconstruction": (1.0, 0.0),
+        "feature": (0.0, 0.0),
+        "discriminator": (0.0, 0.0),
+        "neighbours": (0.0, 1.0),
+        "sample_neighbours": (0.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
+
+    def build(self, make: NetworkMaker) -> None:
+        self.encoder = make.encoder(self.latent_dim)
+        self.decoder = make.decoder(self.latent_dim)
+        self.re_encoder = make.encoder(self.latent_dim)
+        self.discriminator = make.discriminator()
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        rate, betas = self.settings.learning_rate, (self.settings.beta_1, 0.999)
+        generator = [
+            p
+            for network in (self.encoder, self.decoder, self.re_encoder)
+            for p in network.parameters()
+        ]
+        return {
+            "generator": torch.optim.Adam(generator, rate, betas, fused=True),
+            "discriminator": MemberAdam(
+                self.discriminator.parameters(), self.n_members, rate, betas
+            ),
+        }
+
+    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        s = self.settings
+        z = self.encoder(x)
+        x_hat = self.decoder(z)
+        z_hat = self.re_encoder(x_hat)
+        # A pass for each: what normalises one batch must not see the other.
+        real_logits, real_features = self.discriminator(x)
+        fake_logits, fake_features = self.discriminator(x_hat)
+
+        # 1. The generator reconstructs the sample and its code, and deceives the discriminator.
+        if s.adversarial_loss == "feature":
+            adversarial = mean_squared_error(real_features.detach(), fake_features)
+        else:
+            adversarial = loss_as_real(fake_logits)
+        reconstruction = mean_absolute_error(x, x_hat)
+        latent = mean_squared_error(z, z_hat)
+        update(
+            run.optimizers["generator"],
+            s.adversarial_weight * adversarial
+            + s.reconstruction_weight * reconstruction
+            + s.latent_weight * latent,
+            retain_graph=True,
+        )
+
+        # 2. The discriminator tells samples from reconstructions.
+        discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
+        update(run.optimizers["discriminator"], discriminator)
+
+        # 3. A discriminator that has won has nothing left to teach: it starts anew.
+        if s.collapse_loss is not None:
+            collapsed = averaged(discriminator.detach().mean(1)) < s.collapse_loss
+            if collapsed.any():
+                self._restart_discriminator(collapsed, run)
+        return {
+            "adversarial": adversarial,
+            "reconstruction": reconstruction,
+            "latent": latent,
+            "discriminator": discriminator,
+        }
+
+    def _restart_discriminator(self, collapsed: Tensor, run: TrainingRun) -> None:
+        fresh: Any = self.maker(run.random.generator).discriminator()
+        copy_from_first(fresh.to(collapsed.device))
+        own: Any = self.discriminator
+        reset_members(own, collapsed, fresh)
+        optimizer = run.optimizers["discriminator"]
+        assert isinstance(optimizer, MemberAdam)
+        optimizer.restart(collapsed)
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        z = self.encoder(x)
+        x_hat = self.decoder(z)
+        z_hat = self.re_encoder(x_hat)
+
+        def feature() -> Tensor:
+            return mean_squared_error(self.discriminator(x)[1], self.discriminator(x_hat)[1])
+
+        return {
+            "latent": norm_distance(z, z_hat, degree=1 if self.settings.score_norm == "l1" else 2),
+            "reconstruction": mean_absolute_error(x, x_hat),
+            "feature": feature,
+            "discriminator": lambda: -self.discriminator(x)[0],
+        }
+
+    def validation_losses(self, x: Tensor) -> dict[str, Part]:
+        z = self.encoder(x)
+        x_hat = self.decoder(z)
+        return {
+            "reconstruction": mean_absolute_error(x, x_hat),
+            "latent": mean_squared_error(z, self.re_encoder(x_hat)),
+        }
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        return value_of(parts["latent"])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(x)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return self.decoder(self.encoder(x))
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        return self.discriminator(x)[1]
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -100,8 +220,10 @@ class GANomalyDetector(BaseDetector):
     - The score is not scaled to [0, 1] over the test set (section 4); `scaled_score` scales by a
       reference batch that you name.
     - DCGAN's initialisation reaches every layer.
-    - A collapsed discriminator loses its optimizer state and batch statistics with its weights;
-      the released code keeps both (issue 21).
+    - A collapsed discriminator loses its optimizer state, step count included, and its batch
+      statistics with its weights; the released code keeps both (issue 21).
+    - The feature loss and score "feature" are means of squares and the latent loss too, where the
+      paper writes norms.
     - Adam's rate is 1e-3, not 2e-4, for training takes 800 updates of rows instead of ten
       thousand; the width is 16, not 64, and the code 32, not 100.
     - Images are of any size (issues 49 and 90), padded inside.
@@ -133,16 +255,7 @@ class GANomalyDetector(BaseDetector):
     collapse_loss: float | None = 1e-5
     beta_1: float = 0.5
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "latent": (1.0, 0.25),
-        "reconstruction": (1.0, 0.0),
-        "feature": (0.0, 0.0),
-        "discriminator": (0.0, 0.0),
-        "neighbours": (0.0, 1.0),
-        "sample_neighbours": (0.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
-    }
-    score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
+    model_class: ClassVar[type[GANomalyModel]] = GANomalyModel
 
     def _check_own_parameters(self) -> None:
         for name in ("adversarial_weight", "reconstruction_weight", "latent_weight"):
@@ -152,100 +265,6 @@ class GANomalyDetector(BaseDetector):
         check_choice(self, "score_norm", ("l1", "l2"))
         if self.collapse_loss is not None:
             check_real(self, "collapse_loss", 0)
-
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        return {
-            "encoder": make.encoder(self.latent_dim_),
-            "decoder": make.decoder(self.latent_dim_),
-            "re_encoder": make.encoder(self.latent_dim_),
-            "discriminator": make.discriminator(),
-        }
-
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        return {
-            "generator": self._adam(
-                nets.encoder, nets.decoder, nets.re_encoder, beta_1=self.beta_1
-            ),
-            "discriminator": self._adam(nets.discriminator, beta_1=self.beta_1),
-        }
-
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        z = nets.encoder(x)
-        x_hat = nets.decoder(z)
-        z_hat = nets.re_encoder(x_hat)
-        # One pass over both: the two updates below are taken from the same predictions.
-        logits, features = nets.discriminator(torch.cat([x, x_hat], dim=1))
-        real_logits, fake_logits = logits.chunk(2, dim=1)
-        real_features, fake_features = features.chunk(2, dim=1)
-
-        # 1. The generator reconstructs the sample and its code, and deceives the discriminator.
-        if self.adversarial_loss == "feature":
-            adversarial = mean_squared_error(real_features.detach(), fake_features)
-        else:
-            adversarial = loss_as_real(fake_logits)
-        reconstruction = mean_absolute_error(x, x_hat)
-        latent = mean_squared_error(z, z_hat)
-        update(
-            optimizers["generator"],
-            self.adversarial_weight * adversarial
-            + self.reconstruction_weight * reconstruction
-            + self.latent_weight * latent,
-            retain_graph=True,
-        )
-
-        # 2. The discriminator tells samples from reconstructions.
-        discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
-        update(optimizers["discriminator"], discriminator)
-
-        # 3. A discriminator that has won has nothing left to teach: it starts anew.
-        if self.collapse_loss is not None:
-            collapsed = averaged(discriminator.detach().mean(1)) < self.collapse_loss
-            if collapsed.any():
-                fresh = self._make_networks().to(x.device)["discriminator"]
-                copy_from_first(fresh)
-                reset_members(nets.discriminator, collapsed, fresh)
-                reset_optimizer_members(optimizers["discriminator"], collapsed)
-
-        return {
-            "adversarial": adversarial,
-            "reconstruction": reconstruction,
-            "latent": latent,
-            "discriminator": discriminator,
-        }
-
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        z = nets.encoder(x)
-        x_hat = nets.decoder(z)
-        z_hat = nets.re_encoder(x_hat)
-
-        def feature() -> Tensor:
-            return mean_squared_error(nets.discriminator(x)[1], nets.discriminator(x_hat)[1])
-
-        return {
-            "latent": norm_distance(z, z_hat, degree=1 if self.score_norm == "l1" else 2),
-            "reconstruction": mean_absolute_error(x, x_hat),
-            "feature": feature,
-            "discriminator": lambda: -nets.discriminator(x)[0],
-        }
-
-    def _validation_losses(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        z = nets.encoder(x)
-        x_hat = nets.decoder(z)
-        return {
-            "reconstruction": mean_absolute_error(x, x_hat),
-            "latent": mean_squared_error(z, nets.re_encoder(x_hat)),
-        }
-
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        return parts["latent"]
-
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.encoder(x)
-
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.decoder(nets.encoder(x))
 
     def scaled_score(self, X: Any, reference: Any) -> np.ndarray:
         """The anomaly score, feature-scaled by a reference batch (the paper's section 4).

@@ -1,8 +1,9 @@
-"""RDNA: mend what is anomalous, and learn from simulated anomalies to say where it was."""
+"""RDNA: restore what is anomalous, and learn from simulated anomalies to say where it was."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -11,27 +12,25 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.utils import check_scalar
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
-from gandetect.base import BaseDetector
-from gandetect.data.reading import read
-from gandetect.data.sources import channels_restored
+from gandetect.base import BaseDetector, check_choice, check_real
+from gandetect.data.sources import blocks, read, slices
+from gandetect.distributed import RandomNumbers, RandomState, draw_seed
 from gandetect.losses import (
     focal_loss,
     loss_to_label,
     mean_squared_error,
     structural_similarity,
 )
-from gandetect.model.parameters import check_choice, check_real
+from gandetect.model import Model, Part, own_torch_settings, value_of
 from gandetect.model.scaling import Scaler
-from gandetect.model.scoring import Part, value_of
-from gandetect.networks import ConvNet
+from gandetect.networks import ConvNet, NetworkMaker
 from gandetect.simulation import ImageAnomalies, corrupt_cells
 from gandetect.simulation.textures import check_source
-from gandetect.training.device import RandomState, draw_seed, isolated_seed
-from gandetect.training.loop import update
+from gandetect.training import TrainingRun, TrainingSamples, update
 
 # Images of this side, made smaller if larger, unless another size is asked for.
 _AUTO_SIZE = 64
@@ -50,9 +49,241 @@ _KNOWN = 3.0
 _UNTIL_STOPPED = 100_000
 
 
+class RDNAModel(Model["RDNADetector"]):
+    """Reconstruction module, discriminant and their discriminators, and the score of a map."""
+
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "map": (0.0, 1.0),
+        "discriminant": (0.5, 0.0),
+        "reconstruction": (1.0, 0.0),
+        "neighbours": (2.0, 0.0),
+        "sample_neighbours": (3.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    network_parameters: ClassVar[tuple[str, ...]] = ("image_size",)
+    auto_members: ClassVar[tuple[int, int]] = (4, 1)
+    auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
+    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
+
+    def build(self, make: NetworkMaker) -> None:
+        self.reconstructor = make.restorer(self.latent_dim)
+        self.discriminant = make.segmenter(n_inputs=3)
+        if self.settings.adversarial_weight:
+            self.sample_discriminator = make.patch_discriminator()
+            self.mask_discriminator = make.patch_discriminator(n_inputs=2)
+
+    def network_shape(self) -> tuple[int, ...]:
+        image_size = self.settings.image_size
+        if not self.layout.is_image or image_size is None:
+            return self.layout.sample_shape
+        n_channels, *size = self.layout.sample_shape
+        longest = _AUTO_SIZE if image_size == "auto" else int(image_size)
+        factor = min(longest / max(size), 1)
+        return (n_channels, *(max(round(factor * side), 1) for side in size))
+
+    def n_epochs(self, n_batches: int) -> int:
+        if self.settings.max_time is not None and self.settings.epochs == "auto":
+            return _UNTIL_STOPPED
+        return super().n_epochs(n_batches)
+
+    def batch_size(self) -> int:
+        if self.settings.batch_size != "auto" or not self.layout.is_image:
+            return super().batch_size()
+        return min(max(_PIXELS_A_BATCH // math.prod(self.network_shape()[1:]), 8), 16)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        rate = self.settings.learning_rate
+        modules = [*self.reconstructor.parameters(), *self.discriminant.parameters()]
+        # DRAEM's momentum for what has a target of its own; DCGAN's for the adversaries.
+        optimizers: dict[str, Optimizer] = {"modules": Adam(modules, rate, fused=True)}
+        if self.settings.adversarial_weight:
+            discriminators = [
+                *self.sample_discriminator.parameters(),
+                *self.mask_discriminator.parameters(),
+            ]
+            optimizers["discriminators"] = Adam(discriminators, rate, (0.5, 0.999), fused=True)
+        return optimizers
+
+    def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
+        run.prepared = self.anomalies(run.random)
+
+    def anomalies(self, random: RandomNumbers) -> ImageAnomalies | None:
+        """What simulates anomalies on images; None for rows."""
+        if not self.layout.is_image:
+            return None
+        s = self.settings
+        n_channels, *size = self.network_shape()
+        return ImageAnomalies(
+            s.anomaly_source,
+            n_channels,
+            (size[0], size[1]),
+            scales=s.mask_scales,
+            probability=s.anomaly_probability,
+            opacity=s.opacity,
+            augment=s.augment,
+            generator=random.generator,
+        )
+
+    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
+        s = self.settings
+        progress = self.progress(run)
+        self.set_learning_rate(run.optimizers, progress)
+        x = self.resized(x)
+        x_corrupted, mask = self.corrupted(run.prepared, x, run.random)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=s.mixed_precision):
+            x_hat, logits = self.restored_and_judged(x_corrupted)
+        x_hat, logits = x_hat.float(), logits.float()
+
+        # 1. The two modules: restore what was there, and say what was not.
+        losses = {"reconstruction": mean_squared_error(x, x_hat)}
+        loss = losses["reconstruction"]
+        if self.layout.is_image and s.similarity_weight:
+            low, high = self._range(x)
+            losses["similarity"] = 1 - structural_similarity(x, x_hat, high - low)
+            loss = loss + s.similarity_weight * losses["similarity"]
+        losses["discriminant"] = focal_loss(logits, mask, s.focal_gamma)
+        loss = loss + s.focal_weight * losses["discriminant"]
+        if not s.adversarial_weight:
+            update(run.optimizers["modules"], loss)
+            return losses
+        # Each discriminator judges real and fake in passes of their own.
+        real, fake = (self.sample_discriminator(images)[0] for images in (x, x_hat))
+        real_mask, fake_mask = (
+            self.mask_discriminator(x_corrupted, self._as_images(masks, x))[0]
+            for masks in (mask, torch.sigmoid(logits))
+        )
+        losses["adversarial"] = loss_to_label(fake, 1) + loss_to_label(fake_mask, 1)
+        weight = s.adversarial_weight * min(progress / _WARM_UP, 1)
+        update(run.optimizers["modules"], loss + weight * losses["adversarial"], retain_graph=True)
+
+        # 2. The discriminators: tell samples from reconstructions, and masks from answers.
+        losses["discriminators"] = (
+            loss_to_label(real, 1)
+            + loss_to_label(fake, 0)
+            + loss_to_label(real_mask, 1)
+            + loss_to_label(fake_mask, 0)
+        )
+        update(run.optimizers["discriminators"], losses["discriminators"])
+        return losses
+
+    def _as_images(self, masks: Tensor, x: Tensor) -> Tensor:
+        """Masks in the shape of the samples that they stand beside."""
+        return masks.unsqueeze(2).expand_as(x) if self.layout.is_image else masks
+
+    def progress(self, run: TrainingRun) -> float:
+        """The share of the training that is done, by epochs or by the clock."""
+        max_time = self.settings.max_time
+        if max_time is None:
+            return run.progress
+        return min(max(run.progress, run.seconds / max_time), 1)
+
+    def set_learning_rate(self, optimizers: dict[str, Optimizer], progress: float) -> None:
+        """Set what `schedule` says of the learning rate at this share of the training."""
+        factor = 1.0
+        if self.settings.schedule == "cosine":
+            factor = 0.5 + 0.5 * math.cos(math.pi * progress)
+        elif self.settings.schedule == "steps":
+            factor = 0.2 ** ((progress >= 0.8) + (progress >= 0.9))
+        for optimizer in optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = factor * self.settings.learning_rate
+
+    def should_stop(self, run: TrainingRun) -> str | None:
+        max_time = self.settings.max_time
+        if max_time is None or run.seconds < max_time:
+            return None
+        return f"max_time={max_time} reached after epoch {run.history[-1]['epoch']}"
+
+    def corrupted(
+        self, anomalies: ImageAnomalies | None, x: Tensor, random: RandomNumbers
+    ) -> tuple[Tensor, Tensor]:
+        """The batch with anomalies, and where they are: (K, B, d) or (K, B, H, W)."""
+        s = self.settings
+        if anomalies is None:
+            return corrupt_cells(x, s.anomaly_probability, s.opacity, random.generator)
+        x_corrupted, mask = anomalies(x.flatten(0, 1), *self._range(x))
+        return x_corrupted.unflatten(0, x.shape[:2]), mask.unflatten(0, x.shape[:2])
+
+    def resized(self, x: Tensor) -> Tensor:
+        """Images (K, B, C, H, W) in the networks' size; rows as they are."""
+        size = self.network_shape()[1:]
+        if x.shape[3:] == size:
+            return x
+        return F.interpolate(x.flatten(0, 1), size, mode="area").unflatten(0, x.shape[:2])
+
+    def _range(self, x: Tensor) -> tuple[float, float]:
+        """The least and the largest value of scaled images, or of the batch."""
+        fixed = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
+        if self.scaler.kind in fixed:
+            return fixed[self.scaler.kind]
+        low, high = x.min().item(), x.max().item()
+        return low, high if high > low else low + 1
+
+    def restored_and_judged(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The reconstruction, and a logit for each pixel or cell."""
+        x_hat = self.reconstructor(x)
+        return x_hat, self.discriminant(x, x_hat, (x - x_hat).abs())
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        located, probability, difference = self._seen(self.resized(x))
+        if self.layout.is_image:
+            return {
+                "map": _largest_smoothed(located),
+                "discriminant": lambda: _largest_smoothed(probability),
+                "reconstruction": lambda: _largest_smoothed(difference),
+            }
+        n_top = math.ceil(_TOP_CELLS * x.shape[-1])
+        return {
+            "map": located.mean(-1),
+            "discriminant": probability.topk(n_top, dim=-1).values.mean(-1),
+            "reconstruction": difference.mean(-1),
+        }
+
+    def _seen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """For each cell (K, B, d) or pixel (K, B, H, W): map, probability and difference."""
+        is_image = self.layout.is_image
+        # The networks know nothing of values far from all images: these are anomalies as such.
+        has_range = is_image and self.scaler.kind in ("unit", "symmetric")
+        known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
+        x_hat, logits = self.restored_and_judged(known)
+        probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
+        if not is_image:
+            return probability.square() * difference.sqrt(), probability, difference
+        difference = difference.mean(dim=2)
+        excess = (x - known).abs().mean(dim=2)
+        located = probability.square() * difference.sqrt() + excess
+        return located, probability, difference + excess
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        return value_of(parts["discriminant"])
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.reconstructor.encoder(self.resized(x))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        x_hat = self.reconstructor(self.resized(x))
+        if x_hat.shape == x.shape:
+            return x_hat
+        enlarged = F.interpolate(x_hat.flatten(0, 1), x.shape[3:], mode="bilinear")
+        return enlarged.unflatten(0, x.shape[:2])
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        located, *_ = self._seen(self.resized(x))
+        if located.shape[2:] in (x.shape[2:], x.shape[3:]):
+            return located
+        return F.interpolate(located, x.shape[3:], mode="bilinear")
+
+
+def _largest_smoothed(maps: Tensor) -> Tensor:
+    """The largest mean over a square of maps (K, B, H, W): (K, B)."""
+    side = round(_SMOOTHED * max(maps.shape[2:]) / 256)
+    side += (side + 1) % 2
+    return F.avg_pool2d(maps, side, stride=1, padding=side // 2).amax(dim=(2, 3))
+
+
 @dataclass(eq=False, repr=False, kw_only=True)
 class RDNADetector(BaseDetector):
-    """RDNA: a network that mends anomalies, and one that says where it did.
+    """RDNA: a network that restores what is anomalous, and one that says where that was.
 
     Both learn from anomalies that are simulated on normal samples: blobs of texture on images,
     cells that do not belong in rows. The reconstruction module gives back what was there before,
@@ -114,8 +345,16 @@ class RDNADetector(BaseDetector):
         with an `adversarial_weight` "adversarial" and "discriminators".
     n_iter_, stop_reason_
         Epochs trained, and why training ended.
+    training_report_ : TrainingReport
+        What went wrong in the training, if anything did.
     n_features_in_, feature_names_in_, input_shape_
         What X looked like.
+
+    See Also
+    --------
+    GANomalyDetector : Learns from normal samples alone, without simulated anomalies.
+    gandetect.metrics.pixel_average_precision : Judges its maps by masks of the anomalies.
+    gandetect.datasets.load_mvtec : Photographs with masks, as both papers use them.
 
     Notes
     -----
@@ -125,6 +364,12 @@ class RDNADetector(BaseDetector):
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
     difference; and "neighbours", "sample_neighbours" and "subsampled_neighbours". The default of
     images is the map; of rows the next four, weighted 0.5, 1, 2 and 3.
+
+    In rows, a simulated anomaly is a random share of the cells, 5 to 100 %, at least one. Each of
+    them is replaced by another row's value of that column, by a value drawn evenly over a range
+    somewhat wider than the column's, or by itself with Gaussian noise of 0.3 to 3 standard
+    deviations; `opacity` says how much of the new value it takes. Cells that moved by less than 0.1
+    standard deviations are not called anomalous.
 
     `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
     ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
@@ -179,17 +424,7 @@ class RDNADetector(BaseDetector):
     max_time: float | None = None
     mixed_precision: bool = False
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {
-        "map": (0.0, 1.0),
-        "discriminant": (0.5, 0.0),
-        "reconstruction": (1.0, 0.0),
-        "neighbours": (2.0, 0.0),
-        "sample_neighbours": (3.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
-    }
-    auto_members: ClassVar[tuple[int, int]] = (4, 1)
-    auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
-    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
+    model_class: ClassVar[type[RDNAModel]] = RDNAModel
 
     @classmethod
     def preset(cls, name: str, **parameters: Any) -> Self:
@@ -255,24 +490,25 @@ class RDNADetector(BaseDetector):
             1 where the sample was changed, else 0.
         """
         # A copy learns the shape and scale of X, which may be another than that of the fit.
-        detector = clone(self)
-        detector._check_own_parameters()
-        source = read(detector, X, reset=True)
-        is_image = detector._is_fitted_to_images()
-        detector.scaler_ = Scaler.fitted(detector._scaling(), [source.read(slice(None))], is_image)
+        settings: Any = clone(self)
+        settings.check_parameters()
+        source = read(settings, X)
+        layout, random = source.layout, RandomNumbers(draw_seed(random_state), torch.device("cpu"))
+        vars(settings).update(self.model_class.resolved(settings, layout))
+        scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
+        model = self.model_class.made(settings, layout, scaler, random, empty=True)
         simulated, masks = [], []
-        with isolated_seed(draw_seed(random_state), torch.device("cpu")), torch.inference_mode():
-            anomalies = detector._prepare_training()
-            for start in range(0, len(source), 64):
-                x = detector.scaler_(source.read(slice(start, start + 64)))[None]
-                x, mask = detector._corrupted(anomalies, detector._resized(x))
-                simulated.append(detector.scaler_.inverse(x[0].double()))
+        with own_torch_settings(torch.device("cpu")):
+            anomalies = model.anomalies(random)
+            for part in slices(len(source), 64):
+                x = model.resized(scaler(source.read(part))[None])
+                x, mask = model.corrupted(anomalies, x, random)
+                simulated.append(scaler.inverse(x[0].double()))
                 masks.append(mask[0])
-        x, mask = torch.cat(simulated).numpy(), torch.cat(masks).numpy()
-        shape = detector.input_shape_
-        if is_image and len(shape) == 3:
-            return channels_restored(x, shape, self.channel_axis), mask
-        return (x[:, 0] if is_image else x), mask
+        images, where = torch.cat(simulated).numpy(), torch.cat(masks).numpy()
+        if len(layout.input_shape) == 3:
+            return (np.moveaxis(images, 1, -1) if layout.has_channels_last else images), where
+        return (images[:, 0] if layout.is_image else images), where
 
     def _check_own_parameters(self) -> None:
         if self.image_size not in ("auto", None):
@@ -293,208 +529,3 @@ class RDNADetector(BaseDetector):
             check_choice(self, name, (True, False))
         if self.max_time is not None:
             check_real(self, "max_time", 1e-3)
-
-    def _n_epochs(self, n_batches: int) -> int:
-        if self.max_time is not None and self.epochs == "auto":
-            return _UNTIL_STOPPED
-        return super()._n_epochs(n_batches)
-
-    def _batch_size(self) -> int:
-        if self.batch_size != "auto" or not self._is_fitted_to_images():
-            return super()._batch_size()
-        return min(max(_PIXELS_A_BATCH // math.prod(self._network_shape()[1:]), 8), 16)
-
-    def _network_shape(self) -> tuple[int, ...]:
-        if not self._is_fitted_to_images() or self.image_size is None:
-            return self.sample_shape_
-        n_channels, *size = self.sample_shape_
-        longest = _AUTO_SIZE if self.image_size == "auto" else int(self.image_size)
-        factor = min(longest / max(size), 1)
-        return (n_channels, *(max(round(factor * side), 1) for side in size))
-
-    def _resized(self, x: Tensor) -> Tensor:
-        """Images (K, B, C, H, W) in the networks' size; rows as they are."""
-        size = self._network_shape()[1:]
-        if x.shape[3:] == size:
-            return x
-        return F.interpolate(x.flatten(0, 1), size, mode="area").unflatten(0, x.shape[:2])
-
-    # The hooks.
-
-    def _build_networks(self, make: Any) -> dict[str, nn.Module]:
-        networks = {
-            "reconstructor": make.restorer(self.latent_dim_),
-            "discriminant": make.segmenter(n_inputs=3),
-        }
-        if self.adversarial_weight:
-            networks["sample_discriminator"] = make.patch_discriminator()
-            networks["mask_discriminator"] = make.patch_discriminator(n_inputs=2)
-        return networks
-
-    def _build_optimizers(self, nets: Any) -> dict[str, Optimizer]:
-        modules = [*nets.reconstructor.parameters(), *nets.discriminant.parameters()]
-        # DRAEM's momentum for what has a target of its own; DCGAN's for the adversaries.
-        optimizers: dict[str, Optimizer] = {
-            "modules": torch.optim.Adam(modules, self.learning_rate, fused=True)
-        }
-        if self.adversarial_weight:
-            optimizers["discriminators"] = self._adam(
-                nets.sample_discriminator, nets.mask_discriminator
-            )
-        return optimizers
-
-    def _prepare_training(self) -> ImageAnomalies | None:
-        if not self._is_fitted_to_images():
-            return None
-        n_channels, *size = self._network_shape()
-        return ImageAnomalies(
-            self.anomaly_source,
-            n_channels,
-            (size[0], size[1]),
-            scales=self.mask_scales,
-            probability=self.anomaly_probability,
-            opacity=self.opacity,
-            augment=self.augment,
-        )
-
-    def _train_step(
-        self, nets: Any, optimizers: dict[str, Optimizer], x: Tensor, progress: float
-    ) -> dict[str, Tensor]:
-        progress = self._progress(progress)
-        self._set_learning_rate(optimizers, progress)
-        x = self._resized(x)
-        x_corrupted, mask = self._corrupted(self._run.prepared, x)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            x_hat, logits = self._restored_and_judged(nets, x_corrupted)
-        x_hat, logits = x_hat.float(), logits.float()
-
-        # 1. The two modules: restore what was there, and say what was not.
-        losses = {"reconstruction": mean_squared_error(x, x_hat)}
-        loss = losses["reconstruction"]
-        if self._is_fitted_to_images() and self.similarity_weight:
-            low, high = self._range(x)
-            losses["similarity"] = 1 - structural_similarity(x, x_hat, high - low)
-            loss = loss + self.similarity_weight * losses["similarity"]
-        losses["discriminant"] = focal_loss(logits, mask, self.focal_gamma)
-        loss = loss + self.focal_weight * losses["discriminant"]
-        if not self.adversarial_weight:
-            update(optimizers["modules"], loss)
-            return losses
-        masks = torch.cat([mask, torch.sigmoid(logits)], dim=1)
-        if self._is_fitted_to_images():
-            masks = masks.unsqueeze(2).expand(-1, -1, x.shape[2], -1, -1)
-        judged = [
-            nets.sample_discriminator(torch.cat([x, x_hat], dim=1))[0],
-            nets.mask_discriminator(torch.cat([x_corrupted, x_corrupted], dim=1), masks)[0],
-        ]
-        (real, fake), (real_mask, fake_mask) = (logits.chunk(2, dim=1) for logits in judged)
-        losses["adversarial"] = loss_to_label(fake, 1) + loss_to_label(fake_mask, 1)
-        weight = self.adversarial_weight * min(progress / _WARM_UP, 1)
-        update(optimizers["modules"], loss + weight * losses["adversarial"], retain_graph=True)
-
-        # 2. The discriminators: tell samples from reconstructions, and masks from answers.
-        losses["discriminators"] = (
-            loss_to_label(real, 1)
-            + loss_to_label(fake, 0)
-            + loss_to_label(real_mask, 1)
-            + loss_to_label(fake_mask, 0)
-        )
-        update(optimizers["discriminators"], losses["discriminators"])
-        return losses
-
-    def _progress(self, progress: float) -> float:
-        """The share of the training that is done, by epochs or by the clock."""
-        if self.max_time is None:
-            return progress
-        return min(max(progress, self._run.seconds / self.max_time), 1)
-
-    def _set_learning_rate(self, optimizers: dict[str, Optimizer], progress: float) -> None:
-        factor = 1.0
-        if self.schedule == "cosine":
-            factor = 0.5 + 0.5 * math.cos(math.pi * progress)
-        elif self.schedule == "steps":
-            factor = 0.2 ** ((progress >= 0.8) + (progress >= 0.9))
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = factor * self.learning_rate
-
-    def _should_stop(self, record: dict[str, float]) -> str | None:
-        if self.max_time is None or self._run.seconds < self.max_time:
-            return None
-        return f"max_time={self.max_time} reached after epoch {record['epoch']}"
-
-    def _corrupted(self, anomalies: ImageAnomalies | None, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch with anomalies, and where they are: (K, B, d) or (K, B, H, W)."""
-        if anomalies is None:
-            return corrupt_cells(x, self.anomaly_probability, self.opacity)
-        x_corrupted, mask = anomalies(x.flatten(0, 1), *self._range(x))
-        return x_corrupted.unflatten(0, x.shape[:2]), mask.unflatten(0, x.shape[:2])
-
-    def _range(self, x: Tensor) -> tuple[float, float]:
-        """The least and the largest value of scaled images, or of the batch."""
-        fixed = {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}
-        if self.scaler_.kind in fixed:
-            return fixed[self.scaler_.kind]
-        low, high = x.min().item(), x.max().item()
-        return low, high if high > low else low + 1
-
-    def _restored_and_judged(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The reconstruction, and a logit for each pixel or cell."""
-        x_hat = nets.reconstructor(x)
-        return x_hat, nets.discriminant(x, x_hat, (x - x_hat).abs())
-
-    def _score_parts(self, nets: Any, x: Tensor) -> dict[str, Part]:
-        located, probability, difference = self._seen(nets, self._resized(x))
-        if self._is_fitted_to_images():
-            return {
-                "map": _largest_smoothed(located),
-                "discriminant": lambda: _largest_smoothed(probability),
-                "reconstruction": lambda: _largest_smoothed(difference),
-            }
-        n_top = math.ceil(_TOP_CELLS * x.shape[-1])
-        return {
-            "map": located.mean(-1),
-            "discriminant": probability.topk(n_top, dim=-1).values.mean(-1),
-            "reconstruction": difference.mean(-1),
-        }
-
-    def _seen(self, nets: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each cell (K, B, d) or pixel (K, B, H, W): map, probability and difference."""
-        is_image = self._is_fitted_to_images()
-        # The networks know nothing of values far from all images: these are anomalies as such.
-        has_range = is_image and self.scaler_.kind in ("unit", "symmetric")
-        known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
-        x_hat, logits = self._restored_and_judged(nets, known)
-        probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
-        if not is_image:
-            return probability.square() * difference.sqrt(), probability, difference
-        difference = difference.mean(dim=2)
-        excess = (x - known).abs().mean(dim=2)
-        located = probability.square() * difference.sqrt() + excess
-        return located, probability, difference + excess
-
-    def _paper_score(self, parts: dict[str, Any]) -> Tensor:
-        return value_of(parts["discriminant"])
-
-    def _encode(self, nets: Any, x: Tensor) -> Tensor:
-        return nets.reconstructor.encoder(self._resized(x))
-
-    def _reconstruct(self, nets: Any, x: Tensor) -> Tensor:
-        x_hat = nets.reconstructor(self._resized(x))
-        if x_hat.shape == x.shape:
-            return x_hat
-        enlarged = F.interpolate(x_hat.flatten(0, 1), x.shape[3:], mode="bilinear")
-        return enlarged.unflatten(0, x.shape[:2])
-
-    def _anomaly_map(self, nets: Any, x: Tensor) -> Tensor:
-        located, *_ = self._seen(nets, self._resized(x))
-        if located.shape[2:] in (x.shape[2:], x.shape[3:]):
-            return located
-        return F.interpolate(located, x.shape[3:], mode="bilinear")
-
-
-def _largest_smoothed(maps: Tensor) -> Tensor:
-    """The largest mean over a square of maps (K, B, H, W): (K, B)."""
-    side = round(_SMOOTHED * max(maps.shape[2:]) / 256)
-    side += (side + 1) % 2
-    return F.avg_pool2d(maps, side, stride=1, padding=side // 2).amax(dim=(2, 3))

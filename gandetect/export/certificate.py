@@ -15,9 +15,8 @@ import torch
 from gandetect import __version__
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
-from gandetect.data.reading import read
-from gandetect.data.sources import channels_restored
-from gandetect.model.inference import block_size, thinned
+from gandetect.data.sources import read
+from gandetect.model.fitted import thinned
 
 FORMAT = 1
 # The largest difference of a score that is accepted, in the certificate's unit.
@@ -173,7 +172,7 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
         input_shape=tuple(detector.input_shape_),
         feature_names=None if names is None else [str(name) for name in names],
         threshold=float(detector.threshold_),
-        block_size=block_size(detector.sample_shape_),
+        block_size=detector.model_.block_size(),
         unit=1.0 if is_standardised else float(scores.std()) or 1.0,
         max_difference=0.0,
         X=reference,
@@ -189,15 +188,16 @@ def _noise(detector: BaseDetector, n: int) -> np.ndarray:
     else:
         noise = rng.normal(size=shape)
     x = detector.scaler_.inverse(torch.from_numpy(noise)).numpy()
-    x = channels_restored(x, detector.input_shape_, detector.channel_axis)
-    x = x.astype(np.float32)
-    return np.concatenate([x, detector.reconstruct(x[: n // 2]).astype(np.float32)])
+    layout = detector.model_.layout
+    x = layout.restored(x).astype(np.float32)
+    x = np.concatenate([x, detector.reconstruct(x[: n // 2]).astype(np.float32)])
+    return x.reshape(len(x), *layout.input_shape)
 
 
 def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:
-    source = read(detector, X)
-    x = source.read(thinned(np.arange(len(source)), n))
-    return channels_restored(x, detector.input_shape_, detector.channel_axis)
+    model = detector.model_
+    source = read(model.settings, X, model.layout)
+    return model.layout.restored(source.read(thinned(np.arange(len(source)), n)), flat=False)
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:

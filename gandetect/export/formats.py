@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import io
@@ -19,8 +20,8 @@ from torch.export import Dim, ExportedProgram
 from gandetect.archive import ArchiveError, written_aside
 from gandetect.base import BaseDetector
 from gandetect.export.certificate import Certificate, certify
-from gandetect.export.graph import ScoringGraph
 from gandetect.export.scorer import ExportedScorer, Run
+from gandetect.model import Model
 
 # Under which name a file holds its certificate.
 _KEY = "gandetect"
@@ -192,12 +193,30 @@ def load_torch_export(path: str | os.PathLike[str]) -> ExportedScorer:
 
 
 def _traced(detector: BaseDetector) -> ExportedProgram:
-    graph = ScoringGraph(detector)
-    example = torch.zeros(3, *detector.input_shape_, dtype=torch.float64)
+    model = exportable(detector)
+    example = torch.zeros(3, *model.layout.input_shape, dtype=torch.float64)
     with torch.no_grad():
         return torch.export.export(
-            graph, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
+            model, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
         )
+
+
+def exportable(detector: BaseDetector) -> Model[Any]:
+    """The fitted model on the CPU, with the score of the detector's parameters.
+
+    Raises
+    ------
+    ValueError
+        If `score` was changed after the threshold was set.
+    """
+    model = detector.model_.scoring_as(detector)
+    model.check_threshold()
+    copied = copy.deepcopy(model).cpu().eval()
+    # torch.export.save warns of weights that lie in memory in an order of their own.
+    layout: dict[str, Any] = {"memory_format": torch.contiguous_format}
+    for network in copied.networks.values():
+        network.to(**layout)
+    return copied
 
 
 def _measured(run: Run, certificate: Certificate) -> Certificate:

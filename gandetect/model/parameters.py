@@ -1,18 +1,15 @@
-"""What the parameters of all detectors mean, and which values they take."""
+"""The parameters that all detectors share: their defaults, and what they mean."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from numbers import Integral, Real
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
+from typing import Any
 
-from sklearn.utils import check_scalar
+from sklearn.base import BaseEstimator
 
-from gandetect.model.scaling import SCALINGS
-
-if TYPE_CHECKING:
-    from gandetect.base import BaseDetector
+from gandetect.distributed import RandomState
+from gandetect.networks import Architecture
 
 # Stands in the docstring of every detector, where it says {shared_parameters}.
 SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
@@ -49,6 +46,11 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         quartiles, both with values beyond 5 spreads compressed to their logarithm; "unit" and
         "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
         for images. The decoder's output activation follows it.
+    store_references : bool, default=True
+        Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
+        measure distances to. Without them the default score leaves these distances out, and
+        neither a saved nor an exported file holds a training sample; the benchmarks state what
+        that costs in AUROC.
     score : str, dict or None, default=None
         What `anomaly_score` returns. None: the default weighted mean of standardised parts, which
         the benchmark shows best; "paper": the published score, mean over the members; the name of
@@ -69,95 +71,71 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     device : str, default="auto"
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     random_state : int, RandomState, Generator or None, default=None
-        An integer makes `fit` repeatable to the bit on one machine. numpy's and torch's global
-        generators are neither read nor moved.
+        An integer makes `fit` repeatable to the bit on one machine, also beside other fits in
+        threads of one process. numpy's and torch's global generators are neither read nor moved.
     verbose : int, default=0
         1 shows a progress bar with the losses."""
 
 
-def check_parameters(detector: BaseDetector) -> None:
-    """Raise TypeError or ValueError for the first shared parameter that cannot be used."""
-    for name in ("latent_dim", "n_estimators", "epochs", "batch_size"):
-        if getattr(detector, name) != "auto":
-            _check_count(detector, name)
-    _check_count(detector, "verbose", minimum=0)
-    check_real(detector, "learning_rate", 0)
-    check_real(detector, "contamination", 0, 0.5, include_boundaries="right")
-    check_real(detector, "validation_fraction", 0, 1, include_boundaries="left")
-    check_real(detector, "trim", 0, 0.5)
-    check_choice(detector, "scaling", SCALINGS)
-    check_choice(detector, "channel_axis", (-1, 0, None))
-    check_score(detector)
-    detector._check_own_parameters()
-    _check_image_shape(detector.image_shape)
-    architecture = detector.architecture
-    if isinstance(architecture, type) or not (
-        architecture is None or hasattr(architecture, "bind")
-    ):
-        raise TypeError(
-            "architecture must be None or an architecture object such as MLP() or ConvNet(), got "
-            f"{detector.architecture!r}."
-        )
+class ScoreParameter:
+    """Lets a detector have a parameter `score` and, to scikit-learn, no method of that name.
+
+    scikit-learn takes an attribute `score` for the method that judges an estimator. Reading it on
+    a detector therefore raises AttributeError, so that a search without `scoring` gets
+    scikit-learn's own clear error; the value stands in ``get_params()["score"]``.
+    """
+
+    def __get__(self, detector: object, owner: type) -> None:
+        if detector is not None:
+            raise AttributeError(
+                "score is a parameter, not a method: read it with get_params()['score']. To judge "
+                "a detector use the scorers of gandetect.metrics."
+            )
+
+    def __set__(self, detector: object, value: object) -> None:
+        vars(detector)["score"] = value
 
 
-def check_score(detector: BaseDetector) -> None:
-    """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
-    score, names = detector.chosen_score, detector.part_weights
-    if score is None or (isinstance(score, str) and score in {"paper", *names}):
-        return
-    if isinstance(score, Mapping) and score and set(score) <= set(names):
-        weights = list(score.values())
-        if all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0:
-            return
-    raise ValueError(
-        f"score must be None, 'paper', one of the parts {sorted(names)}, or a dict of parts and "
-        f"weights of at least 0 that are not all 0; got {score!r}."
-    )
+@dataclass(eq=False, repr=False, kw_only=True)
+class SharedParameters(BaseEstimator):
+    """The parameters of every detector, each declared once."""
 
+    latent_dim: int | str = "auto"
+    architecture: Architecture | None = None
+    n_estimators: int | str = "auto"
+    epochs: int | str = "auto"
+    batch_size: int | str = "auto"
+    learning_rate: float = 1e-3
+    contamination: float = 0.1
+    image_shape: tuple[int, ...] | None = None
+    channel_axis: int | None = -1
+    scaling: str = "auto"
+    store_references: bool = True
+    score: Any = ScoreParameter()
+    validation_fraction: float = 0.0
+    trim: float = 0.0
+    warm_start: bool = False
+    device: str = "auto"
+    random_state: RandomState = None
+    verbose: int = 0
 
-def check_choice(detector: BaseDetector, name: str, choices: tuple[object, ...]) -> None:
-    """Raise ValueError unless the parameter is one of the choices."""
-    value = getattr(detector, name)
-    if not any(value is choice or value == choice for choice in choices):
-        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__doc__:
+            cls.__doc__ = cls.__doc__.replace("{shared_parameters}", SHARED_PARAMETERS)
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters by name, with those of nested estimators if `deep`."""
+        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
+        if deep:
+            for name, value in list(parameters.items()):
+                if hasattr(value, "get_params") and not isinstance(value, type):
+                    nested = value.get_params().items()
+                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
+        return parameters
 
-def check_real(
-    detector: BaseDetector,
-    name: str,
-    minimum: float,
-    maximum: float | None = None,
-    include_boundaries: str = "both",
-) -> None:
-    """Raise TypeError or ValueError unless the parameter is a finite number between these."""
-    value = check_scalar(
-        getattr(detector, name),
-        name,
-        Real,
-        min_val=minimum,
-        max_val=maximum,
-        include_boundaries="left" if maximum is None else include_boundaries,
-    )
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value!r}.")
-
-
-def _check_count(detector: BaseDetector, name: str, minimum: int = 1) -> None:
-    value = getattr(detector, name)
-    if isinstance(value, bool) and name != "verbose":
-        raise TypeError(f"{name} must be an integer, got {value!r}.")
-    check_scalar(value, name, Integral, min_val=minimum)
-
-
-def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:
-    if image_shape is None:
-        return
-    if (
-        not isinstance(image_shape, tuple | list)
-        or len(image_shape) not in (2, 3)
-        or not all(isinstance(size, Integral) and size >= 1 for size in image_shape)
-    ):
-        raise ValueError(
-            "image_shape must be None, (height, width) or (height, width, channels) with sizes of "
-            f"at least 1, got {image_shape!r}."
-        )
+    @property
+    def chosen_score(self) -> str | Mapping[str, float] | None:
+        """The parameter `score`; see `ScoreParameter` for why it is read here."""
+        score: str | Mapping[str, float] | None = vars(self)["score"]
+        return score

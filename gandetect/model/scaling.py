@@ -1,13 +1,16 @@
-"""The scaler that is fitted with a detector and goes wherever the detector goes."""
+"""The input scaler, which is fitted with a detector and is a part of its model."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
+
+from gandetect.model.scoring import OnCPU
 
 SCALINGS = ("auto", "standard", "robust", "unit", "symmetric", "none")
 
@@ -31,8 +34,7 @@ _LARGEST = 1e151
 _MAX_QUANTILE_ROWS = 20_000
 
 
-@dataclass(frozen=True, eq=False)
-class Scaler:
+class Scaler(OnCPU):
     """An invertible map from the user's units to what the networks see.
 
     Parameters
@@ -43,7 +45,7 @@ class Scaler:
         beyond 5 spreads to its logarithm. "unit" maps the range of the training data to [0, 1]
         and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
         holds. "none" changes nothing. Scaled values end at 1e15 on either side.
-    center, spread : ndarray of float64
+    center, spread : array-like of float64
         One a column for rows, one in all for images.
 
     Notes
@@ -52,18 +54,21 @@ class Scaler:
     only the result is float32.
     """
 
-    kind: str
-    center: np.ndarray
-    spread: np.ndarray
+    def __init__(self, kind: str, center: ArrayLike, spread: ArrayLike) -> None:
+        super().__init__()
+        self.kind = kind
+        for name, values in (("center", center), ("spread", spread)):
+            self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
+        self.center: Tensor
+        self.spread: Tensor
 
     @classmethod
-    def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Scaler:
+    def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Self:
         """Fit to data that come in blocks of samples, each (n, ...), all read once.
 
         Parameters
         ----------
-        kind : str
-            One of `SCALINGS`; "auto" is "standard" for rows and "symmetric" for images.
+        kind : {"standard", "robust", "unit", "symmetric", "none"}
         blocks : iterable of ndarray
         is_image : bool
             Images share one center and spread, rows have one a column.
@@ -73,8 +78,6 @@ class Scaler:
         ValueError
             If values are too large for a center and a spread that are finite.
         """
-        if kind == "auto":
-            kind = "symmetric" if is_image else "standard"
         if kind == "none":
             size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
             if size > _LIMIT:
@@ -97,31 +100,17 @@ class Scaler:
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
         return cls(kind, center, np.where(negligible, 1.0, spread))
 
-    def __call__(self, x: np.ndarray) -> Tensor:
-        """Scale samples (n, ...) of any numeric dtype to a float32 tensor."""
-        with np.errstate(over="ignore"):  # infinity is limited below
-            scaled = x if self.kind == "none" else self._scaled(x)
-            result = torch.from_numpy(np.ascontiguousarray(scaled, dtype=np.float32))
-        return result.clamp(-_LIMIT, _LIMIT)
-
-    def _scaled(self, x: np.ndarray) -> np.ndarray:
-        scaled = (x.astype(np.float64) - self._shaped(self.center, x.ndim)) / self._shaped(
-            self.spread, x.ndim
-        )
-        if self.kind in ("standard", "robust"):
-            size = np.abs(scaled)
-            beyond = size > _KNEE
-            if beyond.any():
-                compressed = _KNEE + np.log1p(size[beyond] - _KNEE)
-                scaled[beyond] = np.copysign(compressed, scaled[beyond])
+    def __call__(self, x: np.ndarray | Tensor) -> Tensor:
+        """Scale samples (n, ...), an array of any numeric dtype or a tensor, to float32."""
+        scaled: Tensor = super().__call__(x)
         return scaled
 
-    def of_tensor(self, x: Tensor) -> Tensor:
-        """Scale samples (n, ...) in float64 as `__call__` does, in operations that export."""
-        if self.kind == "none":
-            return x.float().clamp(-_LIMIT, _LIMIT)
-        center, spread = self._as_tensors(x)
-        x = (x - center) / spread
+    def forward(self, x: np.ndarray | Tensor) -> Tensor:
+        """Scale in operations that torch can export."""
+        if isinstance(x, np.ndarray):
+            x = torch.from_numpy(np.ascontiguousarray(x.astype(np.float64)))
+        if self.kind != "none":
+            x = (x.double() - self._shaped(self.center, x)) / self._shaped(self.spread, x)
         if self.kind in ("standard", "robust"):
             beyond = x.abs() - _KNEE
             # Not log1p, which in torch 2.5 is infinite for the largest numbers.
@@ -137,18 +126,11 @@ class Scaler:
             size = x.abs()
             stretched = _KNEE + torch.expm1((size - _KNEE).clamp(0, 80))
             x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
-        center, spread = self._as_tensors(x)
-        return x * spread + center
-
-    def _as_tensors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return (
-            torch.as_tensor(self.center, dtype=x.dtype, device=x.device),
-            torch.as_tensor(self.spread, dtype=x.dtype, device=x.device),
-        )
+        return x * self.spread.to(x) + self.center.to(x)
 
     @staticmethod
-    def _shaped(values: np.ndarray, n_dimensions: int) -> np.ndarray:
-        return values if n_dimensions == 2 else values.reshape(-1, *[1] * (n_dimensions - 1))
+    def _shaped(values: Tensor, x: Tensor) -> Tensor:
+        return values if x.ndim == 2 else values.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _center_and_spread(

@@ -13,16 +13,24 @@ import torch
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import skip_init
 
 from gandetect.networks.members import (
+    Autoencoder,
     ChannelBatchNorm,
+    Discriminator,
+    Dropout,
     MemberLinear,
+    Transform,
     add_spectral_norm,
+    like,
+    make_joins,
+    run_joining,
+    run_keeping,
     to_channels,
     to_members,
 )
 from gandetect.networks.mlp import OUTPUT_ACTIVATIONS, check_options
-from gandetect.networks.skips import make_joins, run_joining, run_keeping
 from gandetect.networks.unet import (
     Ascent,
     Descent,
@@ -60,7 +68,7 @@ class ConvNet:
         RDNA's networks take squares of so many pixels a side as one, with a channel for each
         pixel, which leaves out the finest and most expensive layers.
     n_extra_layers : int, default=0
-        Extra 3 x 3 convolutions at the finest resolution (GANomaly's ``extralayers``).
+        Up to 100 extra 3 x 3 convolutions at the finest resolution (GANomaly's ``extralayers``).
     normalization : {"batch", "group", None}, default="batch"
         After each convolution but the first of an encoder or discriminator and the last of a
         decoder, as in DCGAN. Scoring uses the running statistics.
@@ -96,7 +104,7 @@ class ConvNet:
 
     def __post_init__(self) -> None:
         check_scalar(self.n_filters, "n_filters", Integral, min_val=1)
-        check_scalar(self.n_extra_layers, "n_extra_layers", Integral, min_val=0)
+        check_scalar(self.n_extra_layers, "n_extra_layers", Integral, min_val=0, max_val=100)
         for name in ("discriminator_filters", "segmenter_filters"):
             if getattr(self, name) is not None:
                 check_scalar(getattr(self, name), name, Integral, min_val=1)
@@ -105,15 +113,19 @@ class ConvNet:
         check_options(self, normalizations=("batch", "group", None))
 
     def bind(
-        self, input_shape: tuple[int, ...], n_members: int, output_activation: str
+        self,
+        input_shape: tuple[int, ...],
+        n_members: int,
+        output_activation: str,
+        generator: torch.Generator,
     ) -> BoundConvNet:
-        """The makers of networks for images of this shape (channels, height, width)."""
+        """The maker of networks for images (channels, height, width), and its generator."""
         if len(input_shape) != 3:
             raise ValueError(
                 f"ConvNet is an architecture for images, but X holds samples of shape "
                 f"{input_shape}: use MLP, or give image_shape."
             )
-        return BoundConvNet(self, input_shape, n_members, output_activation)
+        return BoundConvNet(self, input_shape, n_members, output_activation, generator)
 
 
 class BoundConvNet:
@@ -125,26 +137,28 @@ class BoundConvNet:
         input_shape: tuple[int, ...],
         n_members: int,
         output_activation: str,
+        generator: torch.Generator,
     ) -> None:
         self.architecture = architecture
         self.n_members = n_members
         self.output_activation = output_activation
+        self.generator = generator
         self.n_channels, self.height, self.width = input_shape
         shorter = min(self.height, self.width)
         self.n_halvings = min(int(math.log2(max(shorter / 4, 1))), _MAX_HALVINGS)
         step = 2**self.n_halvings
         self.bottom = (math.ceil(self.height / step), math.ceil(self.width / step))
 
-    def encoder(self, out_dim: int, n_inputs: int = 1) -> nn.Module:
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
         """Images (K, B, C, H, W), `n_inputs` of them, to codes (K, B, out_dim)."""
         trunk, width = self._trunk(self.architecture.n_filters, n_inputs)
-        head = MemberLinear(self.n_members, width * math.prod(self.bottom), out_dim)
-        return _initialised(_Encoder(trunk, head, self.n_members))
+        head = self._linear(width * math.prod(self.bottom), out_dim)
+        return self._initialised(_Encoder(trunk, head, self.n_members))
 
-    def decoder(self, in_dim: int) -> nn.Module:
+    def decoder(self, in_dim: int) -> Transform:
         """Codes (K, B, in_dim) to images (K, B, C, H, W)."""
         widths = self._widths(self.architecture.n_filters)[::-1]
-        stem = MemberLinear(self.n_members, in_dim, widths[0] * math.prod(self.bottom))
+        stem = self._linear(in_dim, widths[0] * math.prod(self.bottom))
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths):
             layers += [*self._normalized(n_in), nn.ReLU(inplace=True)]
@@ -157,11 +171,11 @@ class BoundConvNet:
             layers.append(self._conv(widths[-1], self.n_channels, (3, 3), 1, 1))
         layers.append(OUTPUT_ACTIVATIONS[self.output_activation]())
         size = (self.height, self.width)
-        return _initialised(
+        return self._initialised(
             _Decoder(stem, nn.Sequential(*layers), self.n_members, self.bottom, size)
         )
 
-    def refiner(self, latent_dim: int, skip: str | None = None) -> nn.Module:
+    def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
         """Images (K, B, C, H, W) to images by way of a code, whose maker is its `encoder`.
 
         With `skip` "add" or "concat" the maps after every activation are also joined to those that
@@ -170,48 +184,53 @@ class BoundConvNet:
         widths = self._widths(self.architecture.n_filters)[::-1]
         widths += widths[-1:] * self.architecture.n_extra_layers
         joins = make_joins(skip, widths, self.n_members, partial(self._conv, size=(1, 1)))
-        return _Refiner(self.encoder(latent_dim), self.decoder(latent_dim), _initialised(joins))
+        return _Refiner(
+            self.encoder(latent_dim), self.decoder(latent_dim), self._initialised(joins)
+        )
 
-    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> nn.Module:
+    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
         """Images, `n_inputs` of them, and a code of `code_dim`, to logits and features."""
         n_filters = self.architecture.discriminator_filters or self.architecture.n_filters
         trunk, width = self._trunk(n_filters, n_inputs, self.architecture.dropout)
         n_flat = width * math.prod(self.bottom)
         network: nn.Module
         if code_dim:
-            network = _PairDiscriminator(
-                trunk, n_flat, code_dim, self.n_members, self.architecture.dropout
-            )
+            network = _PairDiscriminator(trunk, n_flat, code_dim, self)
         else:
-            network = _Discriminator(trunk, MemberLinear(self.n_members, n_flat, 1), self.n_members)
-        network = _initialised(network)
+            network = _Discriminator(trunk, self._linear(n_flat, 1), self.n_members)
+        network = self._initialised(network)
         if self.architecture.spectral_norm:
-            add_spectral_norm(network, self.n_members)
+            add_spectral_norm(network, self.n_members, self.generator)
         return network
 
-    def restorer(self, latent_dim: int) -> nn.Module:
+    def restorer(self, latent_dim: int) -> Autoencoder:
         """Images (K, B, C, H, W) to images without skips; its `encoder` makes the codes."""
         frame, widths = self._framed(self.architecture.n_filters, _MAX_HALVINGS - 1)
         n_folded = self.n_channels * frame.patch_size**2
-        encoder = RestoringEncoder(
-            frame, Descent(n_folded, widths, self._unit), widths[-1], latent_dim
-        )
+        # Not trained, as no loss sees codes: random directions keep distances on the whole.
+        shape = (self.n_members, widths[-1], latent_dim)
+        projection = torch.empty(shape, **like())
+        if not projection.is_meta:
+            projection.normal_(generator=self.generator).div_(latent_dim**0.5)
+        encoder = RestoringEncoder(frame, Descent(n_folded, widths, self._unit), projection)
         ascent = Ascent(widths, self._unit, self.n_members, skips=False)
         head = nn.Sequential(
             self._biased(widths[0], n_folded), OUTPUT_ACTIVATIONS[self.output_activation]()
         )
-        return _initialised(Restorer(encoder, ascent, head))
+        return self._initialised(Restorer(encoder, ascent, head))
 
-    def segmenter(self, n_inputs: int = 1) -> nn.Module:
+    def segmenter(self, n_inputs: int = 1) -> Transform:
         """Images (K, B, C, H, W), `n_inputs` of them, to one logit a pixel (K, B, H, W)."""
         n_filters = self.architecture.segmenter_filters or self.architecture.n_filters
         frame, widths = self._framed(n_filters, _MAX_HALVINGS)
         n_squares = frame.patch_size**2
         descent = Descent(n_inputs * self.n_channels * n_squares, widths, self._unit)
         ascent = Ascent(widths, self._unit, self.n_members, skips=True)
-        return _initialised(Segmenter(frame, descent, ascent, self._biased(widths[0], n_squares)))
+        return self._initialised(
+            Segmenter(frame, descent, ascent, self._biased(widths[0], n_squares))
+        )
 
-    def patch_discriminator(self, n_inputs: int = 1) -> nn.Module:
+    def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
         """Images, `n_inputs` of them, to a logit a patch (K, B, h, w), and features.
 
         It has no normalisation: batches of real and of simulated samples differ in their means.
@@ -225,13 +244,13 @@ class BoundConvNet:
             layers += [
                 self._conv(n_in, n_out, size, stride, 1),
                 nn.LeakyReLU(_LEAK, inplace=True),
-                nn.Dropout2d(self.architecture.dropout),
+                Dropout(self.architecture.dropout, self.generator, channels=True),
             ]
         frame = Frame(self.n_members, (self.height, self.width), 2**n_halvings, 1)
         head = self._biased(widths[-1], 1)
-        network = _initialised(PatchDiscriminator(frame, nn.Sequential(*layers), head))
+        network = self._initialised(PatchDiscriminator(frame, nn.Sequential(*layers), head))
         if self.architecture.spectral_norm:
-            add_spectral_norm(network, self.n_members)
+            add_spectral_norm(network, self.n_members, self.generator)
         return network
 
     def _framed(self, n_filters: int, max_halvings: int) -> tuple[Frame, list[int]]:
@@ -252,8 +271,7 @@ class BoundConvNet:
 
     def _biased(self, n_in: int, n_out: int) -> nn.Conv2d:
         """A last layer, which no normalisation follows."""
-        k = self.n_members
-        return nn.Conv2d(k * n_in, k * n_out, 3, padding=1, groups=k)
+        return self._conv(n_in, n_out, (3, 3), 1, 1, bias=True)
 
     def _widths(self, n_filters: int) -> list[int]:
         return [n_filters * 2**i for i in range(max(self.n_halvings, 1))]
@@ -264,7 +282,9 @@ class BoundConvNet:
         """The convolutions down to the bottom, and how wide they end."""
         widths = self._widths(n_filters)
         size, stride = ((4, 4), 2) if self.n_halvings else ((3, 3), 1)
-        dropouts: list[nn.Module] = [nn.Dropout2d(dropout)] if dropout else []
+        dropouts: list[nn.Module] = (
+            [Dropout(dropout, self.generator, channels=True)] if dropout else []
+        )
         layers: list[nn.Module] = [
             _Pad(self.bottom, 2**self.n_halvings),
             self._conv(n_inputs * self.n_channels, widths[0], size, stride, 1),
@@ -288,24 +308,42 @@ class BoundConvNet:
             )
         ]
 
+    def _linear(self, n_in: int, n_out: int) -> MemberLinear:
+        return MemberLinear(self.n_members, n_in, n_out, self.generator)
+
     def _conv(
-        self, n_in: int, n_out: int, size: tuple[int, int], stride: int = 1, padding: int = 0
+        self,
+        n_in: int,
+        n_out: int,
+        size: tuple[int, int],
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = False,
     ) -> nn.Conv2d:
         k = self.n_members
-        return nn.Conv2d(k * n_in, k * n_out, size, stride, padding, groups=k, bias=False)
+        # Without torch's own initial weights, which it draws from the global generator.
+        return skip_init(
+            nn.Conv2d, k * n_in, k * n_out, size, stride, padding, groups=k, bias=bias, **like()
+        )
 
     def _transposed(self, n_in: int, n_out: int) -> nn.ConvTranspose2d:
         k = self.n_members
-        return nn.ConvTranspose2d(k * n_in, k * n_out, 4, 2, 1, groups=k, bias=False)
+        return skip_init(
+            nn.ConvTranspose2d, k * n_in, k * n_out, 4, 2, 1, groups=k, bias=False, **like()
+        )
+
+    def _initialised(self, network: nn.Module) -> Any:
+        return _initialised(network, self.generator)
 
     def _normalized(self, width: int) -> list[nn.Module]:
         kind = self.architecture.normalization
         if kind is None:
             return []
         if kind == "batch":
-            return [ChannelBatchNorm(self.n_members * width)]
+            return [ChannelBatchNorm(self.n_members * width, **like())]
         # Groups never straddle members: four a member, or one a channel of narrow layers.
-        return [nn.GroupNorm(self.n_members * math.gcd(4, width), self.n_members * width)]
+        groups = self.n_members * math.gcd(4, width)
+        return [nn.GroupNorm(groups, self.n_members * width, **like())]
 
 
 class _Pad(nn.Module):
@@ -394,17 +432,15 @@ class _Discriminator(nn.Module):
 class _PairDiscriminator(nn.Module):
     """Of a sample and a code; its features are the last joint layer (EGBAD, appendix)."""
 
-    def __init__(
-        self, trunk: nn.Module, n_flat: int, code_dim: int, n_members: int, dropout: float
-    ) -> None:
+    def __init__(self, trunk: nn.Module, n_flat: int, code_dim: int, make: BoundConvNet) -> None:
         super().__init__()
-        self.trunk, self.n_members = trunk, n_members
+        self.trunk, self.n_members = trunk, make.n_members
         width = 128
-        self.from_image = MemberLinear(n_members, n_flat, width)
-        self.from_code = MemberLinear(n_members, code_dim, width)
-        self.joint = MemberLinear(n_members, 2 * width, width)
-        self.head = MemberLinear(n_members, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.from_image = make._linear(n_flat, width)
+        self.from_code = make._linear(code_dim, width)
+        self.joint = make._linear(2 * width, width)
+        self.head = make._linear(width, 1)
+        self.dropout = Dropout(make.architecture.dropout, make.generator)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         *images, z = inputs
@@ -416,19 +452,21 @@ class _PairDiscriminator(nn.Module):
         return self.head(features).squeeze(-1), features
 
 
-def _initialised(network: nn.Module) -> nn.Module:
+def _initialised(network: nn.Module, generator: torch.Generator) -> Any:
     """DCGAN's initialisation: weights N(0, 0.02), batch norm's scale N(1, 0.02), biases 0."""
     for layer in network.modules():
+        if any(p.is_meta for p in layer.parameters(recurse=False)):
+            continue
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, MemberLinear):
-            nn.init.normal_(layer.weight, 0.0, 0.02)
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
             nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, 0.02)
+            nn.init.normal_(layer.weight, 1.0, 0.02, generator=generator)
             nn.init.zeros_(layer.bias)
     # Grouped convolutions of few channels run up to twice as fast in this layout on CPUs.
-    layout = {"memory_format": torch.channels_last}
-    return network.to(**layout)  # type: ignore[call-overload]  # absent from torch's stubs
+    layout: dict[str, Any] = {"memory_format": torch.channels_last}
+    return network.to(**layout)

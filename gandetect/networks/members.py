@@ -8,35 +8,144 @@ through convolutions with one group a member. Members share no weight and no sta
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gandetect.training.distributed import batch_norm, n_processes
+from gandetect.distributed import batch_norm, n_processes
+
+SKIPS = (None, "add", "concat")
+_ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
+# Outputs with which a layer is computed in evaluation at least.
+_LEAST_WIDTH = 16
+_DEVICE = ContextVar("device", default="cpu")
+
+
+def like() -> dict[str, Any]:
+    """Type and device that networks are made with, whatever the user has set in torch."""
+    return {"dtype": torch.float32, "device": _DEVICE.get()}
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Make networks that have shapes and no weights, which are to be loaded."""
+    token = _DEVICE.set("meta")
+    try:
+        yield
+    finally:
+        _DEVICE.reset(token)
+
+
+class Network(Protocol):
+    """What methods need of a network, beside calling it."""
+
+    training: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As of `torch.nn.Module`."""
+
+    def eval(self) -> Any:
+        """As of `torch.nn.Module`."""
+
+    def train(self, mode: bool = True) -> Any:
+        """As of `torch.nn.Module`."""
+
+    def requires_grad_(self, requires_grad: bool = True) -> Any:
+        """As of `torch.nn.Module`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of `torch.nn.Module`."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """As of `torch.nn.Module`."""
+
+
+class Transform(Network, Protocol):
+    """A network from one tensor, or several that are joined, to one tensor."""
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Transform the inputs."""
+
+
+class Autoencoder(Transform, Protocol):
+    """A network from samples to samples by way of a code, which its `encoder` makes."""
+
+    @property
+    def encoder(self) -> Transform:
+        """From samples to codes."""
+
+
+class Discriminator(Network, Protocol):
+    """A network from samples to logits and the features that they are made from."""
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge the inputs."""
+
+
+class NetworkMaker(Protocol):
+    """An architecture that knows the shape of a sample: it makes networks of all members.
+
+    Samples are rows (K, B, d) or images (K, B, C, H, W), K members and B samples.
+    """
+
+    architecture: Any
+    n_members: int
+    generator: torch.Generator
+
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
+        """Samples, `n_inputs` of them, to codes (K, B, out_dim)."""
+
+    def decoder(self, in_dim: int) -> Transform:
+        """Codes (K, B, in_dim) to samples."""
+
+    def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
+        """Samples to samples by way of a code, with skip connections "add", "concat" or None."""
+
+    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
+        """Samples, `n_inputs` of them, and a code, to logits (K, B) and features."""
+
+    def restorer(self, latent_dim: int) -> Autoencoder:
+        """Samples to samples without skip connections, of high resolution for images."""
+
+    def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
+        """Samples to a logit a patch, and features; a row is one patch."""
+
+    def segmenter(self, n_inputs: int = 1) -> Transform:
+        """Samples to one logit a feature (K, B, d) or pixel (K, B, H, W)."""
 
 
 class MemberLinear(nn.Module):
     """One linear layer a member: (K, B, in) to (K, B, out), initialised as torch's Linear."""
 
-    def __init__(self, n_members: int, in_features: int, out_features: int) -> None:
+    def __init__(
+        self, n_members: int, in_features: int, out_features: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_members, in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(n_members, 1, out_features))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw weights and biases uniformly within one over the square root of the inputs."""
-        bound = 1 / math.sqrt(self.weight.shape[1])
-        nn.init.uniform_(self.weight, -bound, bound)
-        nn.init.uniform_(self.bias, -bound, bound)
+        self.weight = nn.Parameter(torch.empty(n_members, in_features, out_features, **like()))
+        self.bias = nn.Parameter(torch.empty(n_members, 1, out_features, **like()))
+        if self.weight.is_meta:
+            return
+        bound = 1 / math.sqrt(in_features)
+        nn.init.uniform_(self.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(self.bias, -bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Multiply every member's batch by that member's weights."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        width = self.bias.shape[-1]
+        if self.training or width == 1 or width >= _LEAST_WIDTH:
+            return torch.baddbmm(self.bias, x, self.weight)
+        # In products with few outputs MKL rounds a row by its place in the batch (seen on AMD's
+        # AVX-512, with 5 to 7 and 9 to 11 outputs): scores are computed with more, and these cut.
+        missing = (0, _LEAST_WIDTH - width)
+        bias, weight = (nn.functional.pad(values, missing) for values in (self.bias, self.weight))
+        return torch.baddbmm(bias, x, weight)[..., :width]
 
 
 class _OverProcesses:
@@ -52,12 +161,42 @@ class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
     """Batch normalisation of maps (B, K * C, H, W)."""
 
 
+class Dropout(nn.Module):
+    """Dropout of single values or, of maps (B, C, H, W), of whole channels, in training only.
+
+    torch's own draws from the global generator; this draws from the one of the fit.
+    """
+
+    def __init__(self, share: float, generator: torch.Generator, *, channels: bool = False) -> None:
+        super().__init__()
+        self.share, self.channels = share, channels
+        self.generator: torch.Generator | None = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Set a share of x to 0 and enlarge the rest, so that the mean stays."""
+        if not self.training or not self.share:
+            return x
+        shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
+        generator = self.generator
+        where = x.device if generator is None else generator.device
+        kept = torch.rand(shape, generator=generator, device=where).to(x.device) >= self.share
+        return x * kept / (1 - self.share)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "generator": None}  # it belongs to the fit
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__getstate__(), memo))
+        return copied
+
+
 class PerMember(nn.Module):
     """One network of the user's own a member, run one after another: (K, B, ...) to (K, B, ...)."""
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(networks).float()
 
     def forward(self, x: Tensor) -> Tensor:
         """Give every network its own member's batch."""
@@ -85,7 +224,7 @@ class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
     """Batch normalisation of rows (K, B, d), each member over its own batch."""
 
     def __init__(self, n_members: int, n_features: int) -> None:
-        super().__init__(n_members * n_features)
+        super().__init__(n_members * n_features, **like())
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each feature of each member over the samples."""
@@ -100,14 +239,17 @@ class MemberSpectralNorm(nn.Module):
     training forward pass, as in the paper; none in eval mode, so that scores repeat.
     """
 
-    def __init__(self, weight: Tensor, n_members: int) -> None:
+    def __init__(self, weight: Tensor, n_members: int, generator: torch.Generator) -> None:
         super().__init__()
         self.n_members = n_members
         matrix = self._as_matrices(weight)
-        self.register_buffer("u", nn.functional.normalize(torch.randn(matrix.shape[:2]), dim=-1))
+        u = torch.empty_like(matrix[:, :, 0])
+        if not u.is_meta:
+            u.normal_(generator=generator)
+        self.register_buffer("u", nn.functional.normalize(u, dim=-1))
         self.u: Tensor
         with torch.no_grad():
-            for _ in range(15):
+            for _ in range(0 if u.is_meta else 15):
                 self._iterate(matrix)
 
     def _as_matrices(self, weight: Tensor) -> Tensor:
@@ -135,11 +277,11 @@ class MemberSpectralNorm(nn.Module):
         )
 
 
-def add_spectral_norm(module: nn.Module, n_members: int) -> None:
+def add_spectral_norm(module: nn.Module, n_members: int, generator: torch.Generator) -> None:
     """Register spectral normalisation on every layer of `module` that has a weight matrix."""
     layers = [m for m in module.modules() if isinstance(m, MemberLinear | nn.Conv2d)]
     for layer in layers:
-        norm = MemberSpectralNorm(layer.weight.detach(), n_members)
+        norm = MemberSpectralNorm(layer.weight.detach(), n_members, generator)
         parametrize.register_parametrization(layer, "weight", norm)
 
 
@@ -170,16 +312,146 @@ def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> Non
             )
 
 
-def reset_optimizer_members(optimizer: torch.optim.Optimizer, collapsed: Tensor) -> None:
-    """Forget the optimizer's moments for the members where `collapsed` (K,) is true."""
-    for state in optimizer.state.values():
-        for value in state.values():
-            if torch.is_tensor(value) and value.ndim > 0:
-                _by_member(value, collapsed).mul_(
-                    (~collapsed).reshape(-1, *[1] * value.ndim).to(value.dtype)
+class MemberAdam(torch.optim.Optimizer):
+    """Adam that counts the steps of each member by itself, so that one of them can start anew.
+
+    torch's Adam has one count for a whole tensor, which holds the weights of all members: with
+    moments of 0 and the others' count, a member's first step would be many times too large.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+        Each holds its members one behind the other along its first axis.
+    n_members : int
+    lr : float
+    betas : tuple of float
+    eps : float, default=1e-8
+
+    References
+    ----------
+    Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        n_members: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-8,
+    ) -> None:
+        self.n_members = n_members
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            beta_1, beta_2 = group["betas"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["step"] = torch.zeros(
+                        self.n_members, dtype=torch.float32, device=p.device
+                    )
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                step, mean, square = (state[name] for name in ("step", "exp_avg", "exp_avg_sq"))
+                step += 1
+                mean.lerp_(p.grad, 1 - beta_1)
+                square.mul_(beta_2).addcmul_(p.grad, p.grad, value=1 - beta_2)
+                shape = (-1, *[1] * p.ndim)
+                size = (group["lr"] / (1 - beta_1**step)).reshape(shape)
+                correction = (1 - beta_2**step).sqrt().reshape(shape)
+                weights, mean, square = (
+                    values.unflatten(0, (self.n_members, -1)) for values in (p, mean, square)
+                )
+                weights.sub_(size * mean / (square.sqrt() / correction + group["eps"]))
+
+    def restart(self, members: Tensor) -> None:
+        """Forget moments and step counts of the members where `members` (K,) is true."""
+        for state in self.state.values():
+            for value in state.values():
+                _by_member(value, members).mul_(
+                    (~members).reshape(-1, *[1] * value.ndim).to(value.dtype)
                 )
 
 
 def _by_member(values: Tensor, collapsed: Tensor) -> Tensor:
     """A view of (K * n, ...) as (K, n, ...)."""
     return values.unflatten(0, (len(collapsed), -1))
+
+
+class AddSkip(nn.Module):
+    """Add what the encoder kept to the decoder's activation of the same shape."""
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Both (K, B, d), or (B, K * C, H, W)."""
+        return x + kept
+
+
+class ConcatSkip(nn.Module):
+    """Lay what the encoder kept beside the decoder's activation, and join both to its width.
+
+    Parameters
+    ----------
+    n_members : int
+    join : Module
+        A linear layer or 1 x 1 convolution from twice the width to the width.
+    """
+
+    def __init__(self, n_members: int, join: nn.Module) -> None:
+        super().__init__()
+        self.n_members, self.join = n_members, join
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Both (K, B, d), or (B, K * C, H, W)."""
+        if x.ndim == 3:
+            return self.join(torch.cat([x, kept], dim=-1))
+        both = [maps.unflatten(1, (self.n_members, -1)) for maps in (x, kept)]
+        return self.join(torch.cat(both, dim=2).flatten(1, 2))
+
+
+def make_joins(
+    skip: str | None, widths: Iterable[int], n_members: int, join: Callable[[int, int], nn.Module]
+) -> nn.ModuleList:
+    """One join for each of the decoder's activations; none without skips.
+
+    Parameters
+    ----------
+    skip : {None, "add", "concat"}
+    widths : iterable of int
+        Of the decoder's activations, in the order in which they run.
+    n_members : int
+    join : callable
+        ``join(n_in, n_out)`` makes the layer that joins what lies side by side.
+    """
+    if skip == "add":
+        return nn.ModuleList(AddSkip() for _ in widths)
+    if skip == "concat":
+        return nn.ModuleList(ConcatSkip(n_members, join(2 * width, width)) for width in widths)
+    return nn.ModuleList()
+
+
+def run_keeping(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Run layers one after the other; return the result and what left each activation."""
+    kept = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, _ACTIVATIONS):
+            kept.append(x)
+    return x, kept
+
+
+def run_joining(
+    layers: Iterable[nn.Module], x: Tensor, kept: list[Tensor], joins: Iterable[nn.Module]
+) -> Tensor:
+    """Run layers; after each activation join what was kept, the last that was kept first."""
+    skips = zip(reversed(kept), joins, strict=True)
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, _ACTIVATIONS):
+            skip, join = next(skips)
+            x = join(x, skip)
+    return x

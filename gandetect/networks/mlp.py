@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
@@ -12,8 +11,19 @@ import torch
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 
-from gandetect.networks.members import MemberBatchNorm, MemberLinear, add_spectral_norm
-from gandetect.networks.skips import make_joins, run_joining, run_keeping
+from gandetect.networks.members import (
+    Autoencoder,
+    Discriminator,
+    Dropout,
+    MemberBatchNorm,
+    MemberLinear,
+    Transform,
+    add_spectral_norm,
+    like,
+    make_joins,
+    run_joining,
+    run_keeping,
+)
 
 OUTPUT_ACTIVATIONS = {"linear": nn.Identity, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
 _LEAK = 0.2
@@ -81,88 +91,99 @@ class MLP:
         check_options(self, normalizations=(None, "batch", "layer"))
 
     def bind(
-        self, input_shape: tuple[int, ...], n_members: int, output_activation: str
+        self,
+        input_shape: tuple[int, ...],
+        n_members: int,
+        output_activation: str,
+        generator: torch.Generator,
     ) -> BoundMLP:
-        """The makers of networks for rows of this shape."""
+        """The maker of networks for rows of this shape, with weights from this generator."""
         if len(input_shape) != 1:
             raise ValueError(
                 f"MLP is an architecture for rows, but X holds samples of shape {input_shape}: "
                 "use ConvNet, or flatten the images."
             )
-        return BoundMLP(self, input_shape[0], n_members, output_activation)
+        return BoundMLP(self, input_shape[0], n_members, output_activation, generator)
 
 
 class BoundMLP:
     """An `MLP` that knows the width of the rows: it makes the networks that a method asks for."""
 
     def __init__(
-        self, architecture: MLP, n_features: int, n_members: int, output_activation: str
+        self,
+        architecture: MLP,
+        n_features: int,
+        n_members: int,
+        output_activation: str,
+        generator: torch.Generator,
     ) -> None:
         self.architecture = architecture
         self.n_features = n_features
         self.n_members = n_members
         self.output_activation = output_activation
+        self.generator = generator
         self.hidden_dims = architecture.hidden_dims or (64, 32)
 
-    def encoder(self, out_dim: int, n_inputs: int = 1) -> nn.Module:
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
         """(K, B, d), `n_inputs` of them, to codes (K, B, out_dim)."""
         dims = (n_inputs * self.n_features, *self.hidden_dims)
-        return _Joined(self._hidden(dims), MemberLinear(self.n_members, dims[-1], out_dim))
+        return _Joined(self._hidden(dims), self._linear(dims[-1], out_dim))
 
-    def decoder(self, in_dim: int) -> nn.Module:
+    def decoder(self, in_dim: int) -> Transform:
         """Codes (K, B, in_dim) to rows (K, B, d)."""
         dims = (in_dim, *reversed(self.hidden_dims))
         return nn.Sequential(
             self._hidden(dims),
-            MemberLinear(self.n_members, dims[-1], self.n_features),
+            self._linear(dims[-1], self.n_features),
             OUTPUT_ACTIVATIONS[self.output_activation](),
         )
 
-    def refiner(self, latent_dim: int, skip: str | None = None) -> nn.Module:
+    def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
         """Rows (K, B, d) to rows by way of a code, whose maker is its `encoder`.
 
         With `skip` "add" or "concat" every hidden layer is also joined to the one that mirrors it.
         """
-        joins = make_joins(
-            skip, reversed(self.hidden_dims), self.n_members, partial(MemberLinear, self.n_members)
-        )
+        joins = make_joins(skip, reversed(self.hidden_dims), self.n_members, self._linear)
         return _Refiner(self.encoder(latent_dim), self.decoder(latent_dim), joins)
 
-    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> nn.Module:
+    def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
         """Rows (K, B, d), `n_inputs` of them, and a code of `code_dim` to logits and features."""
         dims = (n_inputs * self.n_features + code_dim, *self.hidden_dims)
         network = _Discriminator(
             self._hidden(dims, self.architecture.dropout),
-            MemberLinear(self.n_members, dims[-1], 1),
+            self._linear(dims[-1], 1),
         )
         if self.architecture.spectral_norm:
-            add_spectral_norm(network, self.n_members)
+            add_spectral_norm(network, self.n_members, self.generator)
         return network
 
-    def restorer(self, latent_dim: int) -> nn.Module:
+    def restorer(self, latent_dim: int) -> Autoencoder:
         """Rows (K, B, d) to rows; its `encoder` makes the codes."""
         return self.refiner(latent_dim)
 
-    def patch_discriminator(self, n_inputs: int = 1) -> nn.Module:
+    def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
         """As `discriminator`: a row is one patch."""
         return self.discriminator(n_inputs=n_inputs)
 
-    def segmenter(self, n_inputs: int = 1) -> nn.Module:
+    def segmenter(self, n_inputs: int = 1) -> Transform:
         """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d).
 
         The last input also reaches each feature's logit on its own.
         """
         return _Segmenter(self.encoder(self.n_features, n_inputs), self.n_members, self.n_features)
 
+    def _linear(self, n_in: int, n_out: int) -> MemberLinear:
+        return MemberLinear(self.n_members, n_in, n_out, self.generator)
+
     def _hidden(self, dims: tuple[int, ...], dropout: float = 0.0) -> nn.Sequential:
         layers: list[nn.Module] = []
         for i, (n_in, n_out) in enumerate(pairwise(dims)):
-            layers.append(MemberLinear(self.n_members, n_in, n_out))
+            layers.append(self._linear(n_in, n_out))
             if i > 0:
                 layers.extend(self._normalization(n_out))
             layers.append(nn.LeakyReLU(_LEAK, inplace=True))
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout, self.generator))
         return nn.Sequential(*layers)
 
     def _normalization(self, width: int) -> list[nn.Module]:
@@ -199,11 +220,11 @@ class _Refiner(nn.Module):
 class _Segmenter(nn.Module):
     """A logit a feature, from all of the row and, past the layers, from that feature alone."""
 
-    def __init__(self, encoder: nn.Module, n_members: int, n_features: int) -> None:
+    def __init__(self, encoder: Any, n_members: int, n_features: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Transform = encoder
         # Hidden layers narrower than the row cannot keep its features apart; this way can.
-        self.weight = nn.Parameter(torch.ones(n_members, 1, n_features))
+        self.weight = nn.Parameter(torch.ones(n_members, 1, n_features, **like()))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.encoder(*inputs) + self.weight * inputs[-1]

@@ -116,11 +116,9 @@ class Ascent(nn.Module):
 class RestoringEncoder(nn.Module):
     """Images to their coarsest maps, and to codes, which are a fixed projection of the means."""
 
-    def __init__(self, frame: Frame, descent: Descent, width: int, latent_dim: int) -> None:
+    def __init__(self, frame: Frame, descent: Descent, projection: Tensor) -> None:
         super().__init__()
         self.frame, self.descent = frame, descent
-        # Not trained, as no loss sees codes: random directions keep distances on the whole.
-        projection = torch.randn(frame.n_members, width, latent_dim) / latent_dim**0.5
         self.register_buffer("projection", projection)
         self.projection: Tensor
 

@@ -1,7 +1,8 @@
 """Simulated anomalies: Perlin masks filled with textures on images, corrupted cells in rows.
 
-Everything draws from torch's generator, which a fit borrows with its own seed and a checkpoint
-stores: a training that is taken up again goes on with the anomalies that it would have seen.
+Everything draws from a `torch.Generator` that is passed along, never from torch's global one. A fit
+passes its own, which a checkpoint stores: a training that is resumed goes on with the anomalies
+that it would have seen. Without one, the numbers are new at each call.
 """
 
 from gandetect.simulation.anomalies import ImageAnomalies

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gandetect.simulation.perlin import perlin_masks
+from gandetect.simulation.perlin import drawing_from, perlin_masks
 from gandetect.simulation.textures import texture_pool
 
 _N_MASKS = 512
@@ -36,6 +36,8 @@ class ImageAnomalies:
         Between which two the texture's share of a masked pixel is drawn.
     augment : bool
         Whether brightness, contrast, tones and levels of textures are varied.
+    generator : torch.Generator or None, default=None
+        On the CPU; also of the numbers drawn at each use.
 
     References
     ----------
@@ -53,9 +55,11 @@ class ImageAnomalies:
         probability: float = 0.5,
         opacity: tuple[float, float] = (0.1, 1.0),
         augment: bool = True,
+        generator: torch.Generator | None = None,
     ) -> None:
-        self.masks = perlin_masks(_N_MASKS, size, scales)
-        self.textures = texture_pool(source, n_channels, size)
+        self.generator = drawing_from(generator)
+        self.masks = perlin_masks(_N_MASKS, size, scales, generator=self.generator)
+        self.textures = texture_pool(source, n_channels, size, self.generator)
         self.probability, self.opacity, self.augment = probability, opacity, augment
 
     def __call__(self, x: Tensor, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -73,51 +77,51 @@ class ImageAnomalies:
         mask : Tensor of shape (n, height, width)
             1 where x was changed, else 0.
         """
-        n = len(x)
-        mask = _taken(self.masks[:, None], n)[:, 0].to(x)
-        mask = mask * (torch.rand(n, 1, 1) < self.probability).to(x)
+        n, g = len(x), self.generator
+        mask = _taken(self.masks[:, None], n, g)[:, 0].to(x)
+        mask = mask * (torch.rand(n, 1, 1, generator=g) < self.probability).to(x)
         texture = self._textures(x, low, high)
-        opacity = torch.empty(n, 1, 1).uniform_(*self.opacity).to(x)
+        opacity = torch.empty(n, 1, 1).uniform_(*self.opacity, generator=g).to(x)
         return torch.lerp(x, texture, (mask * opacity)[:, None]), mask
 
     def _textures(self, x: Tensor, low: float, high: float) -> Tensor:
         if self.textures is None:
-            texture = (_taken(x, len(x)) - low) / (high - low)
+            texture = (_taken(x, len(x), self.generator) - low) / (high - low)
         else:
-            texture = _taken(self.textures, len(x)).to(x)
+            texture = _taken(self.textures, len(x), self.generator).to(x)
         if self.augment:
-            texture = _changed(texture)
+            texture = _changed(texture, self.generator)
         return low + (high - low) * texture
 
 
-def _taken(pool: Tensor, n: int) -> Tensor:
+def _taken(pool: Tensor, n: int, g: torch.Generator) -> Tensor:
     """`n` of the images (m, C, H, W), each rolled, mirrored and, if square, turned at random."""
     height, width = pool.shape[-2:]
-    rows = _shifted(n, height).to(pool.device)[:, :, None]
-    columns = _shifted(n, width).to(pool.device)[:, None, :]
+    rows = _shifted(n, height, g).to(pool.device)[:, :, None]
+    columns = _shifted(n, width, g).to(pool.device)[:, None, :]
     if height == width:
-        is_turned = (torch.rand(n, 1, 1) < 0.5).to(pool.device)
+        is_turned = (torch.rand(n, 1, 1, generator=g) < 0.5).to(pool.device)
         rows, columns = torch.where(is_turned, columns, rows), torch.where(is_turned, rows, columns)
-    image = torch.randint(len(pool), (n,)).to(pool.device)[:, None, None]
+    image = torch.randint(len(pool), (n,), generator=g).to(pool.device)[:, None, None]
     # The channels' axis comes last out of an index on either side of it.
     return pool[image, :, rows, columns].movedim(-1, 1)
 
 
-def _shifted(n: int, length: int) -> Tensor:
+def _shifted(n: int, length: int, g: torch.Generator) -> Tensor:
     """The numbers up to `length`, (n, length), rolled and half of the time reversed."""
-    index = (torch.arange(length) + torch.randint(length, (n, 1))) % length
-    return torch.where(torch.rand(n, 1) < 0.5, index, length - 1 - index)
+    index = (torch.arange(length) + torch.randint(length, (n, 1), generator=g)) % length
+    return torch.where(torch.rand(n, 1, generator=g) < 0.5, index, length - 1 - index)
 
 
-def _changed(texture: Tensor) -> Tensor:
+def _changed(texture: Tensor, g: torch.Generator) -> Tensor:
     """Vary tones, contrast and levels of textures (n, C, H, W) in [0, 1]."""
     n, n_channels = texture.shape[:2]
 
     def drawn(low: float, high: float, n_values: int = 1) -> Tensor:
-        return torch.empty(n, n_values, 1, 1).uniform_(low, high).to(texture)
+        return torch.empty(n, n_values, 1, 1).uniform_(low, high, generator=g).to(texture)
 
     def sometimes(changed: Tensor, unchanged: Tensor) -> Tensor:
-        is_changed = (torch.rand(n, 1, 1, 1) < _CHANGE_PROBABILITY).to(texture.device)
+        is_changed = (torch.rand(n, 1, 1, 1, generator=g) < _CHANGE_PROBABILITY).to(texture.device)
         return torch.where(is_changed, changed, unchanged)
 
     levels = drawn(2, 8).round()

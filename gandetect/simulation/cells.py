@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gandetect.simulation.perlin import drawing_from
+
 # Cells that moved by less, in scaled units, are not called corrupted: labels would be noise.
 _TOLERANCE = 0.1
 # Between which two the share of a corrupted row's cells is drawn: whole rows too, or a row of which
@@ -13,7 +15,10 @@ _SHARES = (0.05, 1.0)
 
 
 def corrupt_cells(
-    x: Tensor, probability: float = 0.5, opacity: tuple[float, float] = (0.1, 1.0)
+    x: Tensor,
+    probability: float = 0.5,
+    opacity: tuple[float, float] = (0.1, 1.0),
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Corrupt a random share of the cells of some rows, at least one cell of each.
 
@@ -28,6 +33,8 @@ def corrupt_cells(
         Of a row to be corrupted.
     opacity : tuple of float, default=(0.1, 1.0)
         Between which two the share of the new value in a corrupted cell is drawn, for each row.
+    generator : torch.Generator or None, default=None
+        On the CPU.
 
     Returns
     -------
@@ -37,22 +44,23 @@ def corrupt_cells(
     """
     n_members, n_rows, _ = x.shape
     rows = (n_members, n_rows, 1)
-    chance = torch.rand(x.shape)
+    g = drawing_from(generator)
+    chance = torch.rand(x.shape, generator=g)
     # The cell with the smallest chance is corrupted whatever the row's share.
-    share = torch.empty(rows).uniform_(*_SHARES)
+    share = torch.empty(rows).uniform_(*_SHARES, generator=g)
     mask = (chance < share) | (chance == chance.amin(dim=-1, keepdim=True))
-    mask = (mask & (torch.rand(rows) < probability)).to(x.device)
+    mask = (mask & (torch.rand(rows, generator=g) < probability)).to(x.device)
 
-    other = torch.randint(n_rows, x.shape).to(x.device)
+    other = torch.randint(n_rows, x.shape, generator=g).to(x.device)
     low, high = x.amin(dim=1, keepdim=True), x.amax(dim=1, keepdim=True)
-    anywhere = torch.lerp(low, high, 1.3 * torch.rand(x.shape).to(x) - 0.15)
-    scale = 0.3 * 10 ** torch.rand(rows)
-    candidates = torch.stack(
-        [x.gather(1, other), anywhere, x + (scale * torch.randn(x.shape)).to(x)]
-    )
-    kind = torch.randint(len(candidates), (1, *x.shape)).to(x.device)
+    share_of_range = torch.rand(x.shape, generator=g).to(x)
+    anywhere = torch.lerp(low, high, 1.3 * share_of_range - 0.15)
+    scale = 0.3 * 10 ** torch.rand(rows, generator=g)
+    noise = torch.randn(x.shape, generator=g)
+    candidates = torch.stack([x.gather(1, other), anywhere, x + (scale * noise).to(x)])
+    kind = torch.randint(len(candidates), (1, *x.shape), generator=g).to(x.device)
     replaced = candidates.gather(0, kind)[0]
-    share_of_new = torch.empty(rows).uniform_(*opacity).to(x)
+    share_of_new = torch.empty(rows).uniform_(*opacity, generator=g).to(x)
     x_corrupted = torch.where(mask, torch.lerp(x, replaced, share_of_new), x)
     moved = (x_corrupted - x).abs() >= _TOLERANCE
     return x_corrupted, (mask & moved).to(x)

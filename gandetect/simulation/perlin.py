@@ -16,7 +16,17 @@ _MIN_CELL = 4
 _CHUNK = 64
 
 
-def perlin_noise(cells: Tensor, size: tuple[int, int]) -> Tensor:
+def drawing_from(generator: torch.Generator | None) -> torch.Generator:
+    """The generator that is given, or a new one with a seed from the operating system."""
+    if generator is None:
+        generator = torch.Generator()
+        generator.seed()
+    return generator
+
+
+def perlin_noise(
+    cells: Tensor, size: tuple[int, int], generator: torch.Generator | None = None
+) -> Tensor:
     """Gradient noise that repeats at its borders, so that it may be rolled without a seam.
 
     Parameters
@@ -25,6 +35,7 @@ def perlin_noise(cells: Tensor, size: tuple[int, int]) -> Tensor:
         Cells of the lattice along the height and the width, for each image.
     size : tuple of int
         Height and width, at least 1.
+    generator : torch.Generator or None, default=None
 
     Returns
     -------
@@ -35,7 +46,11 @@ def perlin_noise(cells: Tensor, size: tuple[int, int]) -> Tensor:
     ----------
     Perlin, "Improving noise", SIGGRAPH 2002: the fade of degree 5.
     """
-    angle = 2 * math.pi * torch.rand(len(cells), *cells.amax(0).tolist())
+    angle = (
+        2
+        * math.pi
+        * torch.rand(len(cells), *cells.amax(0).tolist(), generator=drawing_from(generator))
+    )
     image = torch.arange(len(cells))[:, None, None]
     # Pixel centres: on the lattice's points the noise is 0, whatever the gradients.
     y, x = ((torch.arange(s) + 0.5) / s * cells[:, axis : axis + 1] for axis, s in enumerate(size))
@@ -53,17 +68,33 @@ def perlin_noise(cells: Tensor, size: tuple[int, int]) -> Tensor:
     return math.sqrt(2) * torch.lerp(top, bottom, fade_y.expand(-1, -1, size[1]))
 
 
-def random_cells(n: int, size: tuple[int, int], scales: tuple[int, int]) -> Tensor:
+def random_cells(
+    n: int,
+    size: tuple[int, int],
+    scales: tuple[int, int],
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Powers of two, drawn for each axis on its own: (n, 2)."""
     largest = [max(int(math.log2(max(side / _MIN_CELL, 1))), 0) for side in size]
+    generator = drawing_from(generator)
     exponents = [
-        torch.randint(min(scales[0], most), min(scales[1], most) + 1, (n,)) for most in largest
+        torch.randint(
+            min(scales[0], most),
+            min(scales[1], most) + 1,
+            (n,),
+            generator=generator,
+        )
+        for most in largest
     ]
     return 2 ** torch.stack(exponents, dim=1)
 
 
 def perlin_masks(
-    n: int, size: tuple[int, int], scales: tuple[int, int] = (0, 5), threshold: float = _THRESHOLD
+    n: int,
+    size: tuple[int, int],
+    scales: tuple[int, int] = (0, 5),
+    threshold: float = _THRESHOLD,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Masks of blobs of all sizes, none of them empty.
 
@@ -77,14 +108,17 @@ def perlin_masks(
         no cells of less than 4 pixels.
     threshold : float, default=0.5
         Noise above it is masked. Where none is, what lies within a fifth of the peak is.
+    generator : torch.Generator or None, default=None
 
     Returns
     -------
     Tensor of shape (n, height, width), bool
     """
+    generator = drawing_from(generator)
     masks = []
     for start in range(0, n, _CHUNK):
-        noise = perlin_noise(random_cells(min(_CHUNK, n - start), size, scales), size)
+        cells = random_cells(min(_CHUNK, n - start), size, scales, generator)
+        noise = perlin_noise(cells, size, generator)
         peak = noise.amax(dim=(1, 2), keepdim=True)
         masks.append(noise >= (peak - 0.2 * peak.abs()).clamp(max=threshold))
     return torch.cat(masks)

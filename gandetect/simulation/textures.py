@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gandetect.data.images import ImageFolder
-from gandetect.simulation.perlin import perlin_noise, random_cells
+from gandetect.simulation.perlin import drawing_from, perlin_noise, random_cells
 
 SOURCES = ("procedural", "patches")
 # As many textures as fit into 32 MiB, within these bounds; flips and shifts make more of them.
@@ -20,7 +20,12 @@ _POOL_VALUES = 2**23
 _POOL_SIZES = (32, 256)
 
 
-def texture_pool(source: Any, n_channels: int, size: tuple[int, int]) -> Tensor | None:
+def texture_pool(
+    source: Any,
+    n_channels: int,
+    size: tuple[int, int],
+    generator: torch.Generator | None = None,
+) -> Tensor | None:
     """Textures of the networks' size, with values in [0, 1].
 
     Parameters
@@ -31,6 +36,8 @@ def texture_pool(source: Any, n_channels: int, size: tuple[int, int]) -> Tensor 
     n_channels : int
     size : tuple of int
         Height and width.
+    generator : torch.Generator or None, default=None
+        Of procedural textures.
 
     Returns
     -------
@@ -40,7 +47,7 @@ def texture_pool(source: Any, n_channels: int, size: tuple[int, int]) -> Tensor 
         return None
     n = min(max(_POOL_VALUES // (n_channels * math.prod(size)), _POOL_SIZES[0]), _POOL_SIZES[1])
     if isinstance(source, str) and source == "procedural":
-        return procedural_textures(n, n_channels, size)
+        return procedural_textures(n, n_channels, size, generator)
     if isinstance(source, str | os.PathLike):
         return _read_folder(source, n, n_channels, size)
     return _from_array(np.asarray(source), n, n_channels, size)
@@ -69,39 +76,49 @@ def check_source(source: Any) -> None:
         raise ValueError("anomaly_source holds NaN or infinity.")
 
 
-def procedural_textures(n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
+def procedural_textures(
+    n: int,
+    n_channels: int,
+    size: tuple[int, int],
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Clouds, stripes and blocks in random colours: (n, n_channels, height, width) in [0, 1].
 
     DRAEM detects nearly as well with made-up content as with photographed textures (its table of
     ablations: 96 to 98 % image AUROC), as long as masks and opacity vary.
     """
-    fields = torch.stack([_clouds(n, size), _stripes(n, size), _blocks(n, size)])
-    field = fields[torch.randint(len(fields), (n,)), torch.arange(n)][:, None]
-    first, second = torch.rand(2, n, n_channels, 1, 1)
-    grain = 0.1 * torch.rand(n, 1, 1, 1) * torch.randn(n, n_channels, *size)
-    return (torch.lerp(first, second, field) + grain).clamp(0, 1)
+    g = drawing_from(generator)
+    fields = torch.stack([_clouds(n, size, g), _stripes(n, size, g), _blocks(n, size, g)])
+    field = fields[torch.randint(len(fields), (n,), generator=g), torch.arange(n)][:, None]
+    first, second = torch.rand(2, n, n_channels, 1, 1, generator=g)
+    grain = torch.rand(n, 1, 1, 1, generator=g) * torch.randn(n, n_channels, *size, generator=g)
+    return (torch.lerp(first, second, field) + 0.1 * grain).clamp(0, 1)
 
 
-def _clouds(n: int, size: tuple[int, int]) -> Tensor:
-    octaves = [perlin_noise(random_cells(n, size, (k, k)), size) / (k + 1) for k in range(1, 5)]
+def _clouds(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
+    octaves = [
+        perlin_noise(random_cells(n, size, (k, k), g), size, g) / (k + 1) for k in range(1, 5)
+    ]
     return (0.5 + torch.stack(octaves).sum(0)).clamp(0, 1)
 
 
-def _stripes(n: int, size: tuple[int, int]) -> Tensor:
+def _stripes(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
     """Waves of any direction, bent by noise; soft or hard."""
-    angle, phase = math.pi * torch.rand(2, n, 1, 1)
-    n_waves = 2 + (max(size) / 6) * torch.rand(n, 1, 1)
+    angle, phase = math.pi * torch.rand(2, n, 1, 1, generator=g)
+    n_waves = 2 + (max(size) / 6) * torch.rand(n, 1, 1, generator=g)
     y = torch.linspace(0, 1, size[0])[None, :, None]
     x = torch.linspace(0, 1, size[1])[None, None, :]
-    bent = perlin_noise(random_cells(n, size, (1, 2)), size) * 2 * torch.rand(n, 1, 1)
+    bent = perlin_noise(random_cells(n, size, (1, 2), g), size, g)
+    bent = bent * 2 * torch.rand(n, 1, 1, generator=g)
     wave = torch.sin(2 * math.pi * n_waves * (y * angle.sin() + x * angle.cos()) + phase + bent)
-    return 0.5 + 0.5 * torch.tanh(wave * 10 ** torch.rand(n, 1, 1))
+    return 0.5 + 0.5 * torch.tanh(wave * 10 ** torch.rand(n, 1, 1, generator=g))
 
 
-def _blocks(n: int, size: tuple[int, int]) -> Tensor:
+def _blocks(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
     """A mosaic of gray squares, from single pixels up."""
-    side = 2 ** torch.randint(0, 1 + max(int(math.log2(max(size) / 2)), 0), (n, 1, 1))
-    values = torch.rand(n, *size)
+    most = max(int(math.log2(max(size) / 2)), 0)
+    side = 2 ** torch.randint(0, 1 + most, (n, 1, 1), generator=g)
+    values = torch.rand(n, *size, generator=g)
     row = torch.arange(size[0])[None, :, None] // side
     column = torch.arange(size[1])[None, None, :] // side
     return values[torch.arange(n)[:, None, None], row, column]

@@ -1,5 +1,5 @@
-"""How networks learn: the loop, several processes, callbacks, and what a training came to."""
+"""How networks learn: the loop, callbacks, and what a training came to."""
 
-from gandetect.training.loop import update
+from gandetect.training.loop import TrainingRun, TrainingSamples, current_run, update
 
-__all__ = ["update"]
+__all__ = ["TrainingRun", "TrainingSamples", "current_run", "update"]

@@ -7,39 +7,75 @@ epoch; a callback that returns True at its end stops the training.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
-from sklearn.callback import CallbackContext
 from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
 from gandetect.archive import ArchiveError, read_archive, write_archive
-from gandetect.training.distributed import is_first
+from gandetect.distributed import is_first
+from gandetect.training.loop import TrainingRun, current_run
 
-if TYPE_CHECKING:
-    from gandetect.base import BaseDetector
+try:
+    from sklearn.callback import CallbackContext, with_callbacks
+    from sklearn.callback import CallbackSupportMixin as CallbackSupport
+except ImportError:  # scikit-learn before 1.9
+    CallbackContext = Any
+
+    def with_callbacks(fit: Any) -> Any:
+        """Leave fit as it is: there is nothing to be torn down."""
+        return fit
+
+    class CallbackSupport:  # type: ignore[no-redef]  # stands in for scikit-learn's
+        """What a detector has instead of scikit-learn's callbacks."""
+
+        def set_callbacks(self, *callbacks: Any) -> Any:
+            """Refuse callbacks, which this scikit-learn does not have."""
+            raise ImportError("callbacks need scikit-learn 1.9 or newer")
+
+        def _init_callback_context(self, **_: Any) -> Any:
+            return _NoTask()
 
 
-class EpochTasks:
-    """scikit-learn's tasks around the epochs of a fit, and the progress bar of `verbose`.
+class _NoTask:
+    """A task that nobody is told of."""
+
+    def subcontext(self, **_: Any) -> _NoTask:
+        return self
+
+    def call_on_fit_task_begin(self, **_: Any) -> None:
+        """Nothing to do."""
+
+    def call_on_fit_task_end(self, **_: Any) -> bool:
+        return False
+
+
+class FitTasks:
+    """scikit-learn's tasks around a fit and its epochs, and the progress bar of `verbose`.
 
     Parameters
     ----------
     detector : BaseDetector
-    fit_task : CallbackContext
-        The root task, of which each epoch is a subtask.
     X, y : as given to fit
     """
 
-    def __init__(self, detector: BaseDetector, fit_task: CallbackContext, X: Any, y: Any) -> None:
-        self.detector, self.fit_task, self.X, self.y = detector, fit_task, X, y
+    def __init__(self, detector: Any, X: Any, y: Any) -> None:
+        self.detector = detector
+        self.given: dict[str, Any] = {"estimator": detector, "X": X, "y": y}
 
-    def __enter__(self) -> Self:
-        run = self.detector.current_run()
+    @contextmanager
+    def around(self, run: TrainingRun) -> Iterator[Self]:
+        """Open the task of the fit and close it at its end, unless the training fails."""
+        self.run = run
+        n_epochs = run.n_epochs - run.n_epochs_before
+        self.fit_task = self.detector._init_callback_context(max_subtasks=n_epochs)
+        self.fit_task.call_on_fit_task_begin(**self.given)
         self.bar = tqdm(
             total=run.n_epochs,
             initial=len(run.history),
@@ -47,48 +83,48 @@ class EpochTasks:
             unit="epoch",
             disable=not self.detector.verbose or not is_first(),
         )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+        try:
+            yield self
+        finally:
+            self.bar.close()
+        self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
 
     def begin(self) -> None:
         """Open the task of an epoch."""
         self.task = self.fit_task.subcontext(task_name="epoch")
-        self.task.call_on_fit_task_begin(estimator=self.detector, X=self.X, y=self.y)
+        self.task.call_on_fit_task_begin(**self.given)
 
     def end(self) -> bool:
         """Close the task of the epoch; True if a callback or the method says stop."""
+        run = self.run
         if self.detector.verbose:
-            *_, record = self.detector.current_run().history
-            losses = {name: value for name, value in record.items() if name != "epoch"}
+            losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
             self.bar.set_postfix(losses, refresh=False)
             self.bar.update()
-        run = self.detector.current_run()
-        reason = self.detector._should_stop(run.history[-1])
+        reason = run.model.should_stop(run)
         stopped = self.task.call_on_fit_task_end(
-            estimator=self.detector, X=self.X, y=self.y, reconstruction_attributes=run.learned
+            **self.given, reconstruction_attributes=run.learned
         )
         if stopped:
             run.stop_reason = f"stopped by a callback after epoch {len(run.history)}"
         if reason:
             run.stop_reason = reason
-        return stopped or reason is not None
+        return bool(stopped) or reason is not None
 
 
 class Callback:
     """The protocol's four hooks, doing nothing; the root task is named "fit"."""
 
-    def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Run before the first task."""
 
-    def teardown(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def teardown(self, estimator: Any, context: CallbackContext) -> None:
         """Run after the last task, also when fit raises."""
 
-    def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Run before training and before each epoch."""
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Run after each epoch and after training; True stops."""
 
 
@@ -97,9 +133,11 @@ class EarlyStopping(Callback):
 
     Parameters
     ----------
-    monitor : str, default="validation_reconstruction"
+    monitor : str or None, default=None
         A key of the records in ``history_``. Those that begin with ``"validation_"`` are there when
-        the detector has a `validation_fraction`; they are computed on rows kept from training.
+        the detector has a `validation_fraction`; they are computed on samples kept from training.
+        None is the first of these that there is: "validation_reconstruction", another validation
+        loss, "reconstruction", another loss.
     patience : int, default=10
         Epochs without improvement before training stops.
     min_delta : float, default=0.0
@@ -119,7 +157,7 @@ class EarlyStopping(Callback):
 
     def __init__(
         self,
-        monitor: str = "validation_reconstruction",
+        monitor: str | None = None,
         *,
         patience: int = 10,
         min_delta: float = 0.0,
@@ -132,24 +170,41 @@ class EarlyStopping(Callback):
         self.min_delta = min_delta
         self.restore_best = restore_best
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
+        """Refuse a validation loss before training where no samples are kept for validation."""
+        is_validation = (self.monitor or "").startswith("validation_")
+        if context.task_name == "fit" and is_validation and not estimator.validation_fraction:
+            raise ValueError(
+                f"EarlyStopping monitors {self.monitor!r}, which needs samples kept from "
+                "training: set validation_fraction above 0, or pass another loss as monitor."
+            )
+
+    def _monitored(self, names: list[str]) -> str:
+        if self.monitor is not None:
+            return self.monitor
+        validation = [name for name in names if name.startswith("validation_")]
+        preferred = "validation_reconstruction", *validation, "reconstruction", *names
+        return next(name for name in preferred if name in names)
+
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Compare the last epoch with the best; True after `patience` epochs without one."""
-        run = estimator.current_run()
+        run = current_run()
         if context.task_name == "fit":
             if self.restore_best and "best_weights" in run.extra:
                 run.networks.load_state_dict(run.extra["best_weights"])
             return None
-        if self.monitor not in run.history[-1]:
+        names = [name for name in run.history[-1] if name != "epoch"]
+        monitor = self._monitored(names)
+        if monitor not in names:
             raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, but the history has only "
-                f"{sorted(run.history[-1])}. Losses named 'validation_...' need a "
-                "validation_fraction above 0."
+                f"EarlyStopping monitors {monitor!r}, but the losses of "
+                f"{type(estimator).__name__} are {names}: pass one of them as monitor."
             )
         # From the history alone, so that a resumed run stops where an uninterrupted one does.
         best, best_epoch = float("inf"), 0
         for record in run.history[run.n_epochs_before :]:
-            if record[self.monitor] < best - self.min_delta:
-                best, best_epoch = record[self.monitor], int(record["epoch"])
+            if record[monitor] < best - self.min_delta:
+                best, best_epoch = record[monitor], int(record["epoch"])
         if self.restore_best and best_epoch == run.history[-1]["epoch"]:
             weights = run.networks.state_dict()
             run.extra["best_weights"] = {name: w.clone() for name, w in weights.items()}
@@ -191,41 +246,41 @@ class Checkpoint(Callback):
         self.every_n_epochs = every_n_epochs
         self.resume = resume
 
-    def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Refuse a folder that is not there before training, not after it."""
         if is_first() and not Path(self.path).absolute().parent.is_dir():
             raise FileNotFoundError(
                 f"Checkpoint cannot write {str(self.path)!r}: there is no such folder."
             )
 
-    def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Continue from the file, if there is one; before an epoch, write what came before it."""
-        run = estimator.current_run()
+        run = current_run()
         if context.task_name != "fit":
             # All callbacks have then done with the last epoch.
             if run.history and len(run.history) % self.every_n_epochs == 0:
-                self._write(estimator)
+                self._write()
         # The others begin with the state of the first process: they may not see its file.
         elif self.resume and is_first() and Path(self.path).exists():
-            self._resume(estimator)
+            self._resume()
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Write the end of a training that has come to its end."""
-        if context.task_name == "fit" and estimator.current_run().is_done:
-            self._write(estimator)
+        if context.task_name == "fit" and current_run().is_done:
+            self._write()
         return None
 
-    def _write(self, estimator: BaseDetector) -> None:
+    def _write(self) -> None:
         if not is_first():  # all processes hold the same, and one of them writes it
             return
-        run = estimator.current_run()
-        write_archive(self.path, {"fingerprint": estimator.fingerprint(), "run": run.state()})
+        run = current_run()
+        write_archive(self.path, {"fingerprint": run.fingerprint(), "run": run.state()})
 
-    def _resume(self, estimator: BaseDetector) -> None:
+    def _resume(self) -> None:
         state = read_archive(self.path)
-        run = estimator.current_run()
+        run = current_run()
         try:
-            is_ours = state.get("fingerprint") == estimator.fingerprint()
+            is_ours = state.get("fingerprint") == run.fingerprint()
             if is_ours and state["run"]["n_samples"] == run.n_samples:
                 run.resume(state["run"])
                 return
@@ -269,11 +324,11 @@ class ExponentialMovingAverage(Callback):
         self.decay = decay
         self.warm_up = warm_up
 
-    def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Begin to average after each step of the optimizer that steps last in an update."""
         if context.task_name != "fit":
             return
-        run = estimator.current_run()
+        run = current_run()
         initial = _floating(run.networks)
         run.extra.setdefault("average", {name: w.clone() for name, w in initial.items()})
         run.extra.setdefault("n_averaged", 0)
@@ -288,10 +343,10 @@ class ExponentialMovingAverage(Callback):
 
         run.last_optimizer().register_step_post_hook(after_step)
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """After training, put the average in the place of the weights."""
         if context.task_name == "fit":
-            run = estimator.current_run()
+            run = current_run()
             run.networks.load_state_dict(run.extra["average"], strict=False)
         return None
 
@@ -326,27 +381,27 @@ class TensorBoardLog(Callback):
         self.log_dir = log_dir
         self._writer: Any = None
 
-    def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Refuse before training where TensorBoard is missing."""
         if is_first():
             _summary_writer_class()
 
-    def on_fit_task_begin(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Open the event file."""
         if context.task_name == "fit" and is_first():
             self._writer = _summary_writer_class()(str(self.log_dir))
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Write the losses of the epoch."""
         if context.task_name != "fit" and self._writer is not None:
-            *_, record = estimator.current_run().history
+            *_, record = current_run().history
             for name, value in record.items():
                 if name != "epoch":
                     self._writer.add_scalar(f"loss/{name}", value, int(record["epoch"]))
             self._writer.flush()
         return None
 
-    def teardown(self, estimator: BaseDetector, context: CallbackContext) -> None:
+    def teardown(self, estimator: Any, context: CallbackContext) -> None:
         """Close the event file."""
         if self._writer is not None:
             self._writer.close()

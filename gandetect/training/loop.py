@@ -1,25 +1,70 @@
-"""The only training loop, and the only place where an optimizer steps."""
+"""Training: the loop, the state of a run, and the only place where an optimizer steps."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
+import re
 import time
 import warnings
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gandetect.training import distributed
+from gandetect import distributed
+from gandetect.data.sources import Source, TrainingData, blocks
+from gandetect.distributed import RandomNumbers
+from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
+from gandetect.model.scaling import Scaler
+from gandetect.model.scoring import Calibration, without_farthest
+from gandetect.model.thresholds import check_scores, threshold_at_percentile
+from gandetect.networks.members import MemberAdam
+from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
+from gandetect.training.trimming import not_among_worst, trimmed
 
 # How often, in updates, the weights are kept in case the next losses are not finite: often enough
 # to lose little, seldom enough to cost nothing beside the updates.
 _UPDATES_BETWEEN_SNAPSHOTS = 100
+# Rows on which parts are standardised and the first threshold is set, when there are more: enough
+# for any quantile, and the memory stays flat.
+_MAX_CALIBRATION_ROWS = 50_000
+# Training samples kept to measure distances to, and how many values these may have: more add
+# memory and time, and little else.
+_MAX_REFERENCES, _MAX_REFERENCE_VALUES = 2_000, 2**24
+# Values of training samples that the report on the training looks at.
+_REPORT_VALUES = 2**15
+# What a checkpoint need not agree on: these change nothing about the training.
+_WITHOUT_EFFECT = {"verbose", "device", "score", "contamination", "store_references"}
+# What the processes of one fit need not agree on: the seed is the first's.
+_OF_EACH_PROCESS = {"verbose", "device", "random_state"}
+
+# The training under way in this thread.
+_CURRENT: ContextVar[TrainingRun] = ContextVar("current_run")
+
+
+def current_run() -> TrainingRun:
+    """The training under way in this thread, for callbacks.
+
+    Raises
+    ------
+    RuntimeError
+        If no detector is being fitted in this thread.
+    """
+    try:
+        return _CURRENT.get()
+    except LookupError:
+        raise RuntimeError("No detector is being fitted in this thread.") from None
 
 
 def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> None:
@@ -43,14 +88,45 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
     optimizer.step()
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingSamples:
+    """The samples that are trained on, for what a method learns of them before the first epoch.
+
+    Parameters
+    ----------
+    source : Source
+    rows : ndarray of int
+        The samples to train on; the others were held out.
+    scaler : Scaler
+    class_labels : object
+        As given to `fit`, one a sample of the source; None without.
+    """
+
+    source: Source
+    rows: np.ndarray
+    scaler: Scaler
+    class_labels: Any = None
+
+    def read(self, n_max: int) -> np.ndarray:
+        """At most `n_max` of them, (n, *sample_shape), in the user's units."""
+        return self.source.read(thinned(self.rows, n_max))
+
+    def scaled(self, n_max: int) -> Tensor:
+        """At most `n_max` of them, (n, *sample_shape), scaled."""
+        return self.scaler(self.read(n_max))
+
+
 @dataclass
 class TrainingRun:
-    """All that changes while a detector learns, so that it can be stored and taken up again.
+    """All that changes while a model is trained, so that it can be stored and resumed.
 
     Attributes
     ----------
-    networks : ModuleDict
+    model : Model
+        Its networks are being trained; the rest of it is there at the end.
     optimizers : dict of str to Optimizer
+    random : RandomNumbers
+        Of this training: ``random.normal_like(x)``, ``random.uniform(K, B)``.
     n_epochs : int
         The epochs to train in all.
     n_samples : int
@@ -61,13 +137,19 @@ class TrainingRun:
         The epochs of earlier fits that `warm_start` goes on from.
     learned : callable
         Gives the attributes that a detector has learned if training ends here.
+    checksum : callable
+        Gives the checksum of X, y and the class labels.
+    progress : float
+        From 0 to 1 over the whole training.
     n_updates : int
     seconds : float
-        Spent so far, what came before it was taken up again included.
+        Spent so far, what came before it was resumed included.
     is_done : bool
         Whether training has ended by itself or was stopped by a callback or the method.
     has_diverged : bool
         Whether a loss or a weight was not finite, and earlier weights were restored.
+    is_interrupted : bool
+        Whether Ctrl-C ended the training.
     stop_reason : str
         Why training ended.
     extra : dict
@@ -76,25 +158,43 @@ class TrainingRun:
         What the method made before the first step, and needs in each; it is not stored.
     """
 
-    networks: nn.ModuleDict
+    model: Model[Any]
     optimizers: dict[str, Optimizer]
+    random: RandomNumbers
     n_epochs: int
     n_samples: int
     history: list[dict[str, float]] = field(default_factory=list)
     n_epochs_before: int = 0
     learned: Callable[[], dict[str, Any]] = dict
+    checksum: Callable[[], str] = str
+    progress: float = 0.0
     n_updates: int = 0
     seconds: float = 0.0
     is_done: bool = False
     has_diverged: bool = False
+    is_interrupted: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
     prepared: Any = None
+
+    def __post_init__(self) -> None:
+        self.networks = self.model.networks
 
     def learned_together(self) -> dict[str, Any]:
         """What `learned` gives; several processes divide the work, unless one was interrupted."""
         with distributed.all_are_here(self.is_done):
             return self.learned()
+
+    def fingerprint(self) -> str:
+        """What a checkpoint must agree on: the detector, its parameters, X and y."""
+        settings = self.model.settings
+        parameters = {
+            name: value
+            for name, value in settings.get_params(deep=False).items()
+            if name not in _WITHOUT_EFFECT
+        }
+        shape = self.model.layout.sample_shape
+        return f"{type(settings).__name__} {shape} {self.checksum()} {_repeatable(parameters)}"
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random numbers included."""
@@ -109,7 +209,7 @@ class TrainingRun:
             "is_done": self.is_done,
             "has_diverged": self.has_diverged,
             "stop_reason": self.stop_reason,
-            "random": torch.get_rng_state(),
+            "random": self.random.state(),
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -120,18 +220,16 @@ class TrainingRun:
             raise TypeError("its history is not one of numbers")
         self.networks.load_state_dict(state["networks"])
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-            _lay_out_as_parameters(optimizer)
+            _load(optimizer, state["optimizers"][name])
         self.history[:] = state["history"]
         self.n_updates, self.seconds = int(state["n_updates"]), float(state["seconds"])
-        device = next(self.networks.parameters()).device
-        self.extra.update(_moved(state["extra"], device))
+        self.extra.update(_moved(state["extra"], self.model.device))
         self.is_done, self.stop_reason = bool(state["is_done"]), str(state["stop_reason"])
         self.has_diverged = bool(state["has_diverged"])
-        torch.set_rng_state(state["random"])
+        self.random.set_state(state["random"])
 
     def begin_as_first(self) -> None:
-        """Begin with the state of the first process, which may have taken up a checkpoint."""
+        """Begin with the state of the first process, which may have resumed a checkpoint."""
         if distributed.n_processes() > 1:
             state = distributed.tree_from_first(self.state())
             if distributed.rank() > 0:
@@ -161,13 +259,103 @@ class Batches(Protocol):
         """The batches (K, B, ...) of one epoch."""
 
 
+class Tasks(Protocol):
+    """What surrounds a fit: progress and callbacks, which may change networks at its end."""
+
+    def around(self, run: TrainingRun) -> Any:
+        """A context for the training, which gives what surrounds its epochs."""
+
+
+def fit_model(
+    model: Model[Any],
+    source: Source,
+    tasks: Tasks,
+    random: RandomNumbers,
+    device: torch.device,
+    y: Any = None,
+    class_labels: Any = None,
+    history: Iterable[dict[str, float]] = (),
+    earlier: TrainingReport | None = None,
+) -> tuple[dict[str, Any], bool]:
+    """Train the networks of a model, and find its references, calibration and threshold.
+
+    Parameters
+    ----------
+    model : Model
+        New, or a copy of one that is to be trained further.
+    source : Source
+    tasks : Tasks
+    random : RandomNumbers
+    device : torch.device
+    y, class_labels : as given to fit
+        y is compared by checkpoints and between processes, and nothing else.
+    history : iterable of dict
+        Of earlier fits that this one goes on from.
+    earlier : TrainingReport or None
+        On the earlier training.
+
+    Returns
+    -------
+    learned : dict of str to object
+        The attributes that the detector learns.
+    is_interrupted : bool
+        Whether Ctrl-C ended the training.
+    """
+    settings, history = model.settings, list(history)
+    rows, held = _hold_out(len(source), settings.validation_fraction, random.generator)
+    checksum = _Checksum(source, (y, class_labels))
+    distributed.check_same(partial(_common_ground, model, source, len(history), checksum))
+    samples = TrainingSamples(source, rows, model.scaler, class_labels)
+    model.to(device)
+    is_foreign = model.runs_foreign_code(settings)
+    run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
+    model.prepare(samples, run)
+    data = TrainingData(
+        source,
+        rows,
+        model.scaler,
+        model.n_members,
+        model.batch_size(),
+        device,
+        random.generator,
+        distributed.share,
+        distributed.from_first,
+        random.lent if source.is_lazy and not source.is_slow else nullcontext,
+    )
+    run.n_epochs = len(history) + model.n_epochs(data.n_batches)
+    run.optimizers = model.optimizers()
+    if not model.is_sound():
+        raise ValueError("Scores overflow before any training: divide X by a power of ten.")
+    n_reported = min(max(_REPORT_VALUES // model.layout.n_values, 16), 256)
+    reconstructions = partial(_reconstructions, model, source, thinned(rows, n_reported))
+    beginning = Beginning.of(run.networks, reconstructions, earlier)
+    run.learned = partial(_learned, run, source, rows, held, beginning)
+    step: Callable[[Tensor], dict[str, Tensor]] = partial(_step, model, run)
+    if is_foreign:
+        step = partial(_lent_step, step, random)
+    if settings.trim:
+        step = trimmed(step, model, settings.trim)
+    token = _CURRENT.set(run)
+    try:
+        with tasks.around(run) as epochs:
+            train(run, step, data, partial(_validate, model, source, held), epochs)
+        model.eval()
+        learned = run.learned_together()
+        check_scores(learned["model_"].threshold)
+    finally:
+        _CURRENT.reset(token)
+    report = learned["training_report_"]
+    if report.problems and not run.has_diverged:
+        warnings.warn(report.message(), TrainingWarning, stacklevel=5)
+    return learned, run.is_interrupted
+
+
 def train(
     run: TrainingRun,
-    step: Callable[[Tensor, float], dict[str, Tensor]],
+    step: Callable[[Tensor], dict[str, Tensor]],
     data: Batches,
     validate: Callable[[], dict[str, float]],
     tasks: Epochs,
-    is_sound: Callable[[], bool] = lambda: True,
 ) -> None:
     """Train until the epochs are done, a callback stops, a loss is not finite, or Ctrl-C.
 
@@ -176,14 +364,12 @@ def train(
     run : TrainingRun
         Continues where its history ends.
     step : callable
-        ``step(x, progress)`` updates the networks with one batch and returns named losses, one
-        value a member and sample; `progress` grows from 0 to 1 over the whole training.
+        Updates the networks with one batch and returns named losses, one value a member and
+        sample.
     data : Batches
     validate : callable
         Gives the record's validation losses after an epoch.
     tasks : Epochs
-    is_sound : callable
-        Whether the networks give finite results, beside having finite weights.
 
     Warns
     -----
@@ -191,37 +377,184 @@ def train(
         When a loss is not finite; the weights of the last snapshot before it are restored.
     """
     run.begin_as_first()
-    snapshot = _Snapshot(run, is_sound)
+    snapshot = _Snapshot(run)
     start = time.perf_counter() - run.seconds
     try:
         for epoch in range(len(run.history), run.n_epochs):
             if run.is_done:
                 return
             tasks.begin()
-            distributed.draw_own_random_numbers(epoch)
-            run.networks.train()
+            run.random.begin_epoch(epoch)
+            run.model.train()
             means = _Means()
             for i, x in enumerate(data.epoch()):
-                means.add(step(x, (epoch + i / data.n_batches) / run.n_epochs), x.shape[1])
+                run.progress = (epoch + i / data.n_batches) / run.n_epochs
+                means.add(step(x), x.shape[1])
                 run.n_updates += 1
                 run.seconds = time.perf_counter() - start
             record = {"epoch": epoch + 1, **means.result()}
             if not all(math.isfinite(value) for value in record.values()):
                 return snapshot.restore(run, record)
-            run.networks.eval()
+            run.model.eval()
             with distributed.all_are_here():
                 run.history.append({**record, **validate()})
             if snapshot.is_due(run) and not snapshot.take(run):
                 return snapshot.restore(run, record)
             run.is_done = distributed.any_says(tasks.end()) or len(run.history) == run.n_epochs
     except KeyboardInterrupt:
-        # What was learned in hours must not be lost to one key.
+        # What was learned in hours must not be lost to one key; the caller is stopped afterwards.
+        run.is_interrupted = True
         run.stop_reason = f"interrupted after epoch {len(run.history)}"
         warnings.warn(
             f"Training was {run.stop_reason}; what was learned so far is kept.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=6,
         )
+
+
+def _step(model: Model[Any], run: TrainingRun, x: Tensor) -> dict[str, Tensor]:
+    return model.training_step(x, run)
+
+
+def _lent_step(
+    step: Callable[[Tensor], dict[str, Tensor]], random: RandomNumbers, x: Tensor
+) -> dict[str, Tensor]:
+    with random.lent():
+        return step(x)
+
+
+def _hold_out(n: int, share: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The samples to train on and those kept for validation, in the order of X."""
+    n_held = int(n * share)
+    order = np.arange(n)
+    if n_held:
+        order = torch.randperm(n, generator=generator, device="cpu").numpy()
+    if n - n_held < 2:
+        raise ValueError(
+            f"validation_fraction={share} leaves {n - n_held} of {n} samples to train on: lower "
+            "it, or give more samples."
+        )
+    return np.sort(order[n_held:]), np.sort(order[:n_held])
+
+
+def _validate(model: Model[Any], source: Source, held: np.ndarray) -> dict[str, float]:
+    """Means of the validation losses, by names that begin with "validation_"."""
+    if not len(held):
+        return {}
+    losses = model.parts_of(source, held, model.validation_losses)
+    return {f"validation_{name}": float(values.mean()) for name, values in losses.items()}
+
+
+def _reconstructions(model: Model[Any], source: Source, rows: np.ndarray) -> Reconstructions:
+    """How some samples come out of the networks as they are."""
+
+    def in_and_out(x: Tensor) -> Tensor:
+        return torch.stack([x, model.reconstruct(x)], dim=2).transpose(0, 1)
+
+    x, x_hat = torch.from_numpy(model.in_blocks(in_and_out, source, rows)).unbind(2)
+    return Reconstructions.of(x, x_hat)
+
+
+def _learned(
+    run: TrainingRun, source: Source, rows: np.ndarray, held: np.ndarray, beginning: Beginning
+) -> dict[str, Any]:
+    """The attributes of a detector whose training ends here."""
+    rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
+    model, trim = run.model.shallow(), run.model.settings.trim
+    fits = np.ones(len(rows), dtype=bool)
+    if trim:
+        fits = not_among_worst(model.reconstruction_errors(source, rows), trim)
+    model.neighbours = nn.ModuleDict(_references(model, source, rows[fits], trim))
+    parts = model.parts_of(source, rows, model.all_parts)
+    fitting = {name: values[:, fits] for name, values in parts.items()}
+    model.calibration = Calibration.of(fitting)
+    report = beginning.report(run, model.scored_parts(fitting))
+    if len(held):
+        scores = model.in_blocks(model.score, source, held)
+    else:  # the same samples, whose parts are there
+        scores = model.member_scores(parts).mean(0).numpy()
+    # Of training samples the share itself is flagged; of others, the share of new ones.
+    threshold = threshold_at_percentile(
+        scores,
+        100 * model.settings.contamination,
+        method="weibull" if len(held) else "linear",
+    )
+    model = model.with_threshold(threshold, scores)
+    return {
+        "model_": model.with_normal_scores(scores) if len(held) else model,
+        "history_": run.history,
+        "n_iter_": len(run.history),
+        "stop_reason_": run.stop_reason,
+        "training_report_": report,
+    }
+
+
+def _references(
+    model: Model[Any], source: Source, rows: np.ndarray, trim: float
+) -> dict[str, nn.Module]:
+    """What the score measures distances to, of some training samples, by the part."""
+    n_most = max(_MAX_REFERENCE_VALUES // model.layout.n_values, 1)
+    rows = thinned(rows, min(_MAX_REFERENCES, n_most))
+    points: dict[str, Tensor] = {}
+    references: dict[str, nn.Module] = {}
+    for part in model.distances():
+        of = POINTS[part]
+        if of not in points:
+            values = model.in_blocks(
+                lambda x, part=part: model.points(part, x).transpose(0, 1),  # type: ignore[misc]
+                source,
+                rows,
+            )
+            columns = torch.from_numpy(values).transpose(0, 1).contiguous()
+            points[of] = without_farthest(columns, trim)
+        references[part] = REFERENCES[part](points[of]).to(model.device)
+    return references
+
+
+def _common_ground(
+    model: Model[Any], source: Source, n_epochs_before: int, checksum: Callable[[], str]
+) -> dict[str, Any]:
+    """What the processes of one fit must agree on, by what it is called in the plural."""
+    facts: dict[str, Any] = {"classes": type(model.settings).__name__}
+    for name, value in model.settings.get_params(deep=False).items():
+        if name not in _OF_EACH_PROCESS:
+            facts[f"values of {name}"] = _repeatable(value)
+    facts["numbers of samples"] = len(source)
+    facts["shapes of a sample"] = model.layout.sample_shape
+    facts["numbers of epochs before this fit"] = n_epochs_before
+    facts["samples and labels, in their order,"] = checksum()
+    return facts
+
+
+def _repeatable(value: object) -> str:
+    """A value in words, without where in memory it is, which is each process's own."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+
+
+class _Checksum:
+    """SHA-256 of all samples in their order, and of labels; computed when it is asked for.
+
+    An X that augments has other samples each time: of it, the number of samples is all that counts.
+    """
+
+    def __init__(self, source: Source, labels: tuple[Any, ...]) -> None:
+        self.source, self.labels = source, labels
+        self.found: str | None = None
+
+    def __call__(self) -> str:
+        if self.found is None:
+            found = hashlib.sha256(f"{len(self.source)} {self.source.layout}".encode())
+            if not self.source.is_lazy or self.source.is_slow:
+                for block in blocks(self.source):
+                    found.update(np.ascontiguousarray(block).view(np.uint8).data)
+            for labels in self.labels:
+                values = np.asarray(labels)
+                if values.dtype == object:
+                    values = values.astype(str)
+                found.update(f"{values.dtype} {values.shape}".encode())
+                found.update(np.ascontiguousarray(values).tobytes())
+            self.found = found.hexdigest()
+        return self.found
 
 
 class _Means:
@@ -248,8 +581,7 @@ class _Means:
 class _Snapshot:
     """The last weights known to be good, and what belongs to them."""
 
-    def __init__(self, run: TrainingRun, is_sound: Callable[[], bool]) -> None:
-        self.is_sound = is_sound
+    def __init__(self, run: TrainingRun) -> None:
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
@@ -261,7 +593,8 @@ class _Snapshot:
     def take(self, run: TrainingRun) -> bool:
         """Keep the weights if they are good; whether they are."""
         weights = run.networks.state_dict()
-        if not all(bool(w.isfinite().all()) for w in weights.values()) or not self.is_sound():
+        finite = all(bool(w.isfinite().all()) for w in weights.values())
+        if not finite or not run.model.is_sound():
             return False
         self.weights = {name: w.clone() for name, w in weights.items()}
         self.extra = copy.deepcopy(run.extra)
@@ -282,7 +615,7 @@ class _Snapshot:
             f"{what} not finite in epoch {record['epoch']}: training stopped and the weights "
             f"after {self.n_updates} updates were restored. Lower the learning_rate.",
             ConvergenceWarning,
-            stacklevel=6,
+            stacklevel=8,
         )
 
 
@@ -297,20 +630,55 @@ def _moved(tree: Any, device: torch.device) -> Any:
     return tuple(_moved(value, device) for value in tree) if isinstance(tree, tuple) else tree
 
 
-def _lay_out_as_parameters(optimizer: Optimizer) -> None:
-    """Give an optimizer's loaded moments the memory layout of their parameters.
+def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
+    """Take over the state of an optimizer, each tensor in the memory layout of its parameter.
 
-    A fused step walks through both in the order of memory, and would pair the wrong numbers.
+    A fused step walks through both in the order of memory, and would pair the wrong numbers, or
+    write beyond a tensor that is too small. So whatever has not the shape and the type that the
+    optimizer itself would have made is refused.
 
     Raises
     ------
     ValueError
-        If a moment has another shape than its parameter: a fused step would write beyond it.
+        If the state is not one of this optimizer.
     """
+    optimizer.load_state_dict(stored)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if not set(optimizer.state) <= set(parameters):
+        raise ValueError("the optimizer's state is that of other parameters")
     for parameter, state in optimizer.state.items():
+        expected = _expected_state(optimizer, parameter)
+        if state and state.keys() != expected.keys():
+            raise ValueError(f"the optimizer's state holds {sorted(state)}")
         for name, value in state.items():
-            if not torch.is_tensor(value) or value.ndim == 0:
+            like = expected[name]
+            if torch.is_tensor(like) != torch.is_tensor(value):
+                raise ValueError(f"the optimizer's {name!r} is not what it has to be")
+            if not torch.is_tensor(like):
                 continue
-            if value.shape != parameter.shape:
-                raise ValueError(f"the optimizer's {name!r} has the shape of another parameter")
-            state[name] = torch.empty_like(parameter).copy_(value).detach()
+            if value.shape != like.shape or value.dtype != like.dtype:
+                raise ValueError(f"the optimizer's {name!r} has another shape or type")
+            state[name] = torch.empty_like(like).copy_(value).detach()
+
+
+def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
+    """What the optimizer keeps for a parameter: found by a step of a copy with a gradient of 0."""
+    of_group = next(
+        {name: value for name, value in group.items() if name != "params"}
+        for group in optimizer.param_groups
+        if any(p is parameter for p in group["params"])
+    )
+    probe = nn.Parameter(parameter.detach().clone())
+    probe.grad = torch.zeros_like(probe)
+    if isinstance(optimizer, MemberAdam):
+        other: Optimizer = MemberAdam(
+            [probe], optimizer.n_members, of_group["lr"], of_group["betas"]
+        )
+    else:
+        other = copy.copy(optimizer)
+        other.__dict__ = {**optimizer.__dict__, "state": defaultdict(dict)}
+        other.param_groups = [{**of_group, "params": [probe]}]
+        for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+            other.__dict__[hooks] = OrderedDict()
+    other.step()
+    return dict(other.state[probe])

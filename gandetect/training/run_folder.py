@@ -13,20 +13,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.callback import CallbackContext
 from sklearn.utils import check_scalar
 
 from gandetect.data.images import pillow_image
-from gandetect.data.reading import read
-from gandetect.data.sources import channels_first, channels_restored
+from gandetect.data.sources import read
+from gandetect.distributed import is_first
 from gandetect.training.callbacks import Callback
-from gandetect.training.distributed import is_first
-
-if TYPE_CHECKING:
-    from gandetect.base import BaseDetector
+from gandetect.training.loop import TrainingRun, current_run
 
 IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
@@ -103,30 +100,29 @@ class RunFolder(Callback):
         self.every_n_epochs = every_n_epochs
         self.n_images = n_images
 
-    def on_fit_task_begin(
-        self, estimator: BaseDetector, context: CallbackContext, *, X: Any = None
-    ) -> None:
+    def on_fit_task_begin(self, estimator: Any, context: CallbackContext, *, X: Any = None) -> None:
         """Before training, make the folders; before an epoch, remove what an older run left."""
         if not is_first():  # all processes hold the same, and one of them writes it
             return
         if context.task_name != "fit":
             # All callbacks have begun by now: a checkpoint has said where training goes on.
-            self._remove_after(len(estimator.current_run().history))
+            self._remove_after(len(current_run().history))
             return
         for folder in (STATS, MODELS):
             Path(self.path, folder).mkdir(parents=True, exist_ok=True)
         self._followed: dict[str, np.ndarray] = {}
-        if len(estimator.sample_shape_) > 1:
+        run = current_run()
+        if run.model.layout.is_image:
             pillow_image()  # missing, it is to be missed before hours of training
-            self._followed["comparison"] = self._first_images(estimator, X)
+            self._followed["comparison"] = self._first_images(run, X)
             if self.X_test is not None:
-                self._followed["test"] = self._first_images(estimator, self.X_test)
+                self._followed["test"] = self._first_images(run, self.X_test)
 
-    def on_fit_task_end(self, estimator: BaseDetector, context: CallbackContext) -> bool | None:
+    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """After an epoch, write the losses and, every so many, images and the model."""
         if not is_first():
             return None
-        history = estimator.current_run().history
+        history = current_run().history
         if context.task_name == "fit":
             estimator.fitted_so_far().save(Path(self.path, MODELS, "final.safetensors"))
             return None
@@ -141,23 +137,22 @@ class RunFolder(Callback):
                 pillow_image().fromarray(grid).save(path)
         return None
 
-    def _first_images(self, estimator: BaseDetector, X: Any) -> np.ndarray:
-        source = read(estimator, X)
+    def _first_images(self, run: TrainingRun, X: Any) -> np.ndarray:
+        model = run.model
+        source = read(model.settings, X, model.layout)
         return source.read(slice(0, min(self.n_images, len(source))))
 
-    def _grids(self, detector: BaseDetector) -> Iterator[tuple[str, np.ndarray]]:
+    def _grids(self, detector: Any) -> Iterator[tuple[str, np.ndarray]]:
         """The pictures by their folders; all are on the scale of grey of the training images."""
-        axis, shape = detector.channel_axis, detector.input_shape_
+        layout = detector.model_.layout
         for folder, x in self._followed.items():
-            x_hat = detector.reconstruct(channels_restored(x, shape, axis))
-            x_hat = channels_first(x_hat, detector.sample_shape_, axis, shape)
+            x_hat = layout.channels_first(detector.reconstruct(layout.restored(x)))
             if folder == "comparison":
                 low, high = _range_of(x)
                 yield "true", _grid([_to_8_bit(x, low, high)])
                 fake = x_hat
                 if hasattr(detector, "sample"):
-                    drawn = detector.sample(len(x), random_state=0)
-                    fake = channels_first(drawn, detector.sample_shape_, axis, shape)
+                    fake = layout.channels_first(detector.sample(len(x), random_state=0))
                 yield "fake", _grid([_to_8_bit(fake, low, high)])
             yield folder, _grid([_to_8_bit(images, low, high) for images in (x, x_hat)])
 

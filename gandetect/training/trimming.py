@@ -8,34 +8,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gandetect.losses import mean_absolute_error
+from gandetect.model.fitted import Model
 
-Step = Callable[[Tensor, float], dict[str, Tensor]]
+Step = Callable[[Tensor], dict[str, Tensor]]
 
 
-def trimmed(
-    step: Step, nets: nn.ModuleDict, reconstruct: Callable[[Any, Tensor], Tensor], share: float
-) -> Step:
+def trimmed(step: Step, model: Model[Any], share: float) -> Step:
     """A step that leaves out of its batch what the networks reconstruct worst.
 
     Parameters
     ----------
     step : callable
-        ``step(x, progress)`` updates the networks.
-    nets : ModuleDict
-    reconstruct : callable
-        ``reconstruct(nets, x)`` gives reconstructions in the shape of x.
+        Updates the networks with a batch.
+    model : Model
     share : float in [0, 0.5]
     """
 
-    def step_without_worst(x: Tensor, progress: float) -> dict[str, Tensor]:
-        nets.eval()  # batch statistics are to be those of the samples that are kept
+    def step_without_worst(x: Tensor) -> dict[str, Tensor]:
+        model.eval()  # batch statistics are to be those of the samples that are kept
         with torch.no_grad():
-            errors = mean_absolute_error(x, reconstruct(nets, x))
-        nets.train()
-        return step(without_worst(x, errors, share), progress)
+            errors = mean_absolute_error(x, model.reconstruct(x))
+        model.train()
+        return step(without_worst(x, errors, share))
 
     return step_without_worst
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gandetect.networks.members import ChannelBatchNorm
-from gandetect.training import distributed
+from gandetect import distributed
 
 FIT = """
 import os, sys

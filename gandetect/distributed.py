@@ -1,8 +1,9 @@
-"""One fit in several processes, one a GPU or a core, on one machine or many.
+"""The random numbers of a fit, and one fit in several processes.
 
-`torchrun` starts the same script in every process; torch.distributed does the talking. Each process
-trains on its share of every batch, gradients and batch statistics are averaged, and so the weights
-stay the same everywhere. Without `torchrun` every function here does nothing.
+`torchrun` starts the same script in every process, one a GPU or a core, on one machine or many.
+Each process trains on its share of every batch; gradients and batch statistics are averaged over
+the processes (all-reduce), and so the weights stay the same everywhere. Without `torchrun` every
+function that concerns several processes does nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,6 +30,7 @@ PATIENCE_VARIABLE = "GANDETECT_PATIENCE"
 _PATIENCE_SECONDS = 600.0
 
 T = TypeVar("T")
+RandomState = int | np.random.RandomState | np.random.Generator | None
 
 # Whether all processes have come here, and so can divide what is to be computed.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
@@ -83,8 +86,15 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes files and shows progress, also where `torchrun` ends."""
-    return rank() == 0 and int(os.environ.get("RANK", "0")) == 0
+    """Whether this process writes files and shows progress, also where `torchrun` ends.
+
+    ``RANK`` in the environment counts only where `torchrun` has set it: job schedulers use the
+    same name for other things.
+    """
+    if n_processes() > 1:
+        return rank() == 0
+    launched = dist.is_available() and dist.is_torchelastic_launched()
+    return not launched or os.environ.get("RANK", "0") == "0"
 
 
 def share(batch: Any) -> Any:
@@ -208,12 +218,6 @@ def _is_same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def draw_own_random_numbers(epoch: int) -> None:
-    """Let every process but the first draw other noise than the first, which draws as if alone."""
-    if rank() > 0:
-        torch.manual_seed((torch.initial_seed() + 1_000_003 * rank() + epoch) % 2**63)
-
-
 class _BatchNorm(torch.autograd.Function):
     """Batch normalisation by the statistics of all processes, which exchange them once a pass.
 
@@ -308,3 +312,97 @@ def _patience() -> timedelta:
     if patience <= timedelta(0):
         raise ValueError(f"{PATIENCE_VARIABLE} must be a number of seconds above 0, got {given!r}.")
     return patience
+
+
+# Random numbers.
+
+_LARGEST_SEED = 2**31 - 1
+# Held while torch's global generator is borrowed for code that cannot be given another one.
+_GLOBAL_GENERATOR = threading.RLock()
+
+
+def draw_seed(random_state: RandomState) -> int:
+    """Draw one seed for torch from what scikit-learn calls a random state.
+
+    An integer is used as it is, so that the same integer gives the same bits; a RandomState or
+    Generator is advanced by one draw; None takes fresh entropy from the operating system rather
+    than from numpy's global generator, which no detector touches.
+    """
+    if random_state is None:
+        return int(np.random.default_rng().integers(_LARGEST_SEED))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(_LARGEST_SEED))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(_LARGEST_SEED))
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ValueError(f"random_state must be in [0, 2**32 - 1], got {random_state}.")
+        return int(random_state)
+    raise ValueError(
+        "random_state must be None, an integer, a numpy RandomState or a numpy Generator, "
+        f"got {random_state!r}."
+    )
+
+
+class RandomNumbers:
+    """The random numbers of one fit, which torch's global generators have no part in.
+
+    Parameters
+    ----------
+    seed : int
+        From `draw_seed`.
+    device : torch.device
+        Where noise for batches is drawn.
+
+    Attributes
+    ----------
+    generator : torch.Generator
+        On the CPU: initial weights, orders of samples, simulated anomalies.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.seed, self.device = seed, device
+        self.generator = torch.Generator().manual_seed(seed)
+        self._of_device = self.generator
+        if device.type != "cpu":
+            self._of_device = torch.Generator(device).manual_seed(seed)
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """Standard normal numbers in the shape, type and place of x."""
+        return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=self._of_device)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers drawn evenly from [0, 1), float32, on the device."""
+        options: dict[str, Any] = {"dtype": torch.float32, "device": self.device}
+        return torch.rand(shape, **options, generator=self._of_device)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next numbers depend on."""
+        return {"cpu": self.generator.get_state(), "device": self._of_device.get_state()}
+
+    def set_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.generator.set_state(state["cpu"])
+        self._of_device.set_state(state["device"])
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Let every process but the first draw other noise than the first, which draws as alone."""
+        if rank() > 0:
+            seed = (self.seed + 1_000_003 * rank() + epoch) % 2**63
+            for generator in (self.generator, self._of_device):
+                generator.manual_seed(seed)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Give torch's global generator these numbers, for code of the user's; then put it back.
+
+        Threads wait for each other here, so that each draws as if it were alone.
+        """
+        with _GLOBAL_GENERATOR:
+            before = torch.get_rng_state()
+            torch.set_rng_state(self.generator.get_state())
+            try:
+                yield
+            finally:
+                self.generator.set_state(torch.get_rng_state())
+                torch.set_rng_state(before)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gandetect.training.device import draw_seed, isolated_seed, resolve_device
+from gandetect.distributed import draw_seed, isolated_seed, resolve_device
 
 CPU = torch.device("cpu")
 

@@ -1,0 +1,579 @@
+"""The fitted model: one torch module from a sample in the user's units to its score and label."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gandetect.data.sources import Layout, Source, scoring_blocks
+from gandetect.distributed import RandomNumbers, divided
+from gandetect.losses import mean_absolute_error
+from gandetect.model.parameters import SharedParameters
+from gandetect.model.scaling import MATCHING_ACTIVATION, Scaler
+from gandetect.model.scoring import Calibration, Neighbours, Part, mix, value_of
+from gandetect.networks import MLP, ConvNet, NetworkMaker
+from gandetect.networks.members import without_weights
+
+# The score of a sample so far from all others that the networks' numbers overflow: a number that
+# float32 has as well, in which exported graphs may keep it.
+WORST_SCORE = 2.0**126
+# How far a score may differ by where a sample stands in a batch, by the number of threads or by
+# the processor: in standard deviations, or of its own size where that is larger.
+SCORE_TOLERANCE = 1e-5
+# Codes are no longer than this by default, however many columns rows have.
+_LONGEST_CODE = 256
+# Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
+_BLOCK_VALUES = 2**18
+# Of rows and of images: what the number of samples in a block is a multiple of. With these, and
+# with the outputs of `MemberLinear` filled up, a sample was seen to come out in the same bits in
+# any place of any batch, by Intel's MKL (of AVX-512, AVX2 and compatible kernels) and oneDNN.
+_MULTIPLES = (16, 8)
+
+P = TypeVar("P", bound=SharedParameters)
+PartsFunction = Callable[[Tensor], Mapping[str, Part]]
+
+
+class Model(nn.Module, Generic[P]):
+    """Scaler, networks of all members, calibration, references and threshold of one fit.
+
+    A method subclasses it: `build` makes the networks, `training_step` trains them, and `parts`,
+    `encode` and `reconstruct` use them. In these hooks ``x`` is a batch that is scaled and on the
+    device, with the members first: rows ``(K, B, d)``, images ``(K, B, C, H, W)``. Everything that
+    needs a score (`BaseDetector`, exported files, Dask, the server) uses this object.
+
+    Parameters
+    ----------
+    settings : BaseDetector
+        The parameters that the fit used, with "auto" replaced by what it came to. It cannot be
+        changed, and does not see what is set on the detector later.
+    layout : Layout
+        Of a sample.
+    scaler : Scaler
+    generator : torch.Generator
+        Of the initial weights, on the CPU.
+    """
+
+    # The parts of the score and their weights in the default score, of rows and of images: those
+    # that `parts` returns, and the distances to references that `POINTS` names.
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]]
+    # The method's own parameters that say how the score is computed: they may be set after `fit`.
+    score_parameters: ClassVar[tuple[str, ...]] = ()
+    # The method's own parameters that shape the networks: a warm start must find them unchanged.
+    network_parameters: ClassVar[tuple[str, ...]] = ()
+    # Parameters that may be code of the user's: left out of a file, and given again to `load`.
+    code_parameters: ClassVar[tuple[str, ...]] = ()
+    # Members that n_estimators="auto" stands for, of rows and of images.
+    auto_members: ClassVar[tuple[int, int]] = (8, 2)
+    # Updates that epochs="auto" stands for, of rows and of images.
+    auto_updates: ClassVar[tuple[int, int]] = (800, 500)
+    # What scaling="auto" stands for, of rows and of images.
+    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+
+    def __init__(
+        self, settings: P, layout: Layout, scaler: Scaler, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.settings, self.layout = settings, layout
+        self.n_members = int(settings.n_estimators)
+        self.latent_dim = int(settings.latent_dim)
+        before = set(self._modules)
+        self.build(self.maker(generator))
+        self.network_names = tuple(name for name in self._modules if name not in before)
+        self.eval()
+        self.scaler = scaler
+        self.neighbours = nn.ModuleDict()
+        self.calibration: Calibration | None = None
+        self.threshold = math.nan
+        # What a score's rounding is measured in: 1 for standardised scores.
+        self.score_unit = 1.0
+        self.threshold_definition: dict[str, Any] = {}
+        # Sorted scores of normal samples that were kept from training, for p-values.
+        self.normal_scores: np.ndarray | None = None
+        self.normal_scores_definition: dict[str, Any] = {}
+
+    # What a method states.
+
+    def build(self, make: NetworkMaker) -> None:
+        """Make the networks of all members, as attributes named by their roles."""
+        raise NotImplementedError
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizers by the networks that they train; the one that steps last is last."""
+        raise NotImplementedError
+
+    def training_step(self, x: Tensor, run: Any) -> dict[str, Tensor]:
+        """Update the networks once; return the losses, (K, B) each.
+
+        `run` is the `gandetect.training.TrainingRun`: its optimizers, its random numbers, its
+        progress from 0 to 1.
+        """
+        raise NotImplementedError
+
+    def parts(self, x: Tensor) -> dict[str, Part]:
+        """Parts of the score, (K, B) each, larger for worse, without random numbers.
+
+        A part that few scores want may be a function without arguments that computes it.
+        """
+        raise NotImplementedError
+
+    def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
+        """The published score, (K, B), from the parts."""
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent codes (K, B, latent_dim)."""
+        raise NotImplementedError
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions in the shape of x."""
+        raise NotImplementedError
+
+    def anomaly_map(self, x: Tensor) -> Tensor:
+        """How anomalous each feature (K, B, d) or pixel (K, B, H, W) is."""
+        difference = (x - self.reconstruct(x)).abs()
+        return difference.mean(dim=2) if difference.ndim == 5 else difference
+
+    def discriminator_features(self, x: Tensor) -> Tensor:
+        """The features (K, B, ...) by which the discriminator tells real from generated."""
+        raise TypeError(
+            f"{type(self.settings).__name__} has no features of a discriminator: see transform "
+            "for codes."
+        )
+
+    def validation_losses(self, x: Tensor) -> Mapping[str, Part]:
+        """Losses on samples kept from training, (K, B) each."""
+        return self.parts(x)
+
+    def prepare(self, samples: Any, run: Any) -> None:
+        """Learn what the losses need of the training samples, before the first epoch.
+
+        `samples` is a `gandetect.training.TrainingSamples`; what is only needed in this training
+        goes into ``run.prepared``.
+        """
+
+    def should_stop(self, run: Any) -> str | None:
+        """After an epoch: the reason to stop, or None."""
+        return None
+
+    def network_shape(self) -> tuple[int, ...]:
+        """The shape of a sample that the networks are made for."""
+        return self.layout.sample_shape
+
+    def n_updates(self) -> int:
+        """The updates that epochs="auto" stands for."""
+        return self.auto_updates[self.layout.is_image]
+
+    def n_epochs(self, n_batches: int) -> int:
+        """The epochs of a training in which each has so many updates."""
+        epochs = self.settings.epochs
+        return math.ceil(self.n_updates() / n_batches) if epochs == "auto" else int(epochs)
+
+    def batch_size(self) -> int:
+        """The samples in an update."""
+        return 64 if self.settings.batch_size == "auto" else int(self.settings.batch_size)
+
+    def own_data(self) -> dict[str, Any]:
+        """What the method has learned beside its networks, as data to be saved.
+
+        An entry "parameters" has the data that stand for parameters which are code.
+        """
+        return {}
+
+    def restore_own_data(self, data: dict[str, Any]) -> None:
+        """Take back what `own_data` gave."""
+
+    @classmethod
+    def runs_foreign_code(cls, settings: SharedParameters) -> bool:
+        """Whether code of the user's, which may draw from torch's global generator, is run."""
+        return not cls.__module__.startswith("gandetect.")
+
+    @classmethod
+    def made(
+        cls,
+        settings: Any,
+        layout: Layout,
+        scaler: Scaler,
+        random: RandomNumbers,
+        *,
+        empty: bool = False,
+    ) -> Self:
+        """A new model; with `empty`, its networks have shapes and no weights."""
+        with (
+            random.lent() if cls.runs_foreign_code(settings) else nullcontext(),
+            without_weights() if empty else nullcontext(),
+        ):
+            return cls(settings, layout, scaler, random.generator)
+
+    def copied(self, settings: P) -> Self:
+        """A copy whose networks can be trained further, by these settings."""
+        other = self.shallow()
+        other.settings = settings
+        for name in self.network_names:
+            other._modules[name] = copy.deepcopy(self._modules[name])
+        return other
+
+    @classmethod
+    def resolved(cls, settings: SharedParameters, layout: Layout) -> dict[str, Any]:
+        """What the values "auto" of `settings` stand for, for samples of this layout."""
+        is_image = layout.is_image
+        d = layout.sample_shape[0]
+        auto: dict[str, Any] = {
+            "n_estimators": cls.auto_members[is_image],
+            "latent_dim": 32 if is_image else min((d + 1) // 2, _LONGEST_CODE),
+            "scaling": cls.auto_scaling[is_image],
+        }
+        found = {name: getattr(settings, name) for name in auto}
+        found = {name: auto[name] if value == "auto" else value for name, value in found.items()}
+        architecture = settings.architecture or (ConvNet() if is_image else MLP())
+        return {**found, "architecture": architecture}
+
+    # The networks.
+
+    def maker(self, generator: torch.Generator) -> NetworkMaker:
+        """The architecture, bound to the shape of a sample and the members."""
+        architecture = self.settings.architecture
+        assert architecture is not None
+        activation = architecture.output_activation
+        if activation == "auto":
+            activation = MATCHING_ACTIVATION[self.settings.scaling]
+        return architecture.bind(self.network_shape(), self.n_members, activation, generator)
+
+    @property
+    def networks(self) -> nn.ModuleDict:
+        """The networks by their roles."""
+        return nn.ModuleDict({name: self._modules[name] for name in self.network_names})  # type: ignore[misc]  # none of them is None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the networks, and nothing else that belongs to the model."""
+        for name in getattr(self, "network_names", self._modules):
+            module = self._modules[name]
+            if module is not None:
+                module.train(mode)
+        self.training = mode
+        return self
+
+    # From a sample to its score and label.
+
+    def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        """Anomaly scores (n,) in float64 and labels (n,), +1 or -1.
+
+        Parameters
+        ----------
+        X : Tensor of shape ``(n, *input_shape_)``, float64
+            In the user's units and layout.
+        """
+        if self.layout.has_channels_last:
+            X = X.movedim(-1, 1)
+        x = self.scaler(X.reshape(X.shape[0], *self.layout.sample_shape)).to(self.device)
+        score = self.score(x.unsqueeze(0).expand(self.n_members, *x.shape))
+        return score, self.label(score)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Anomaly scores (B,), float64, of a scaled batch: always finite."""
+        return self.finite(self.member_scores(self.all_parts(x)).mean(0))
+
+    @staticmethod
+    def finite(score: Tensor) -> Tensor:
+        """The scores, with `WORST_SCORE` for those that are no finite numbers."""
+        return torch.where(score.abs() < WORST_SCORE, score, WORST_SCORE)
+
+    def decision(self, score: Tensor) -> Tensor:
+        """The threshold less the score; 0 where they differ by no more than rounding."""
+        difference = self.threshold - score
+        is_equal = (difference < 0) & (difference >= -self.score_tolerance)
+        return torch.where(is_equal, 0.0, difference)
+
+    def label(self, score: Tensor) -> Tensor:
+        """+1 for inliers, -1 for outliers."""
+        return torch.where(self.decision(score) >= 0, 1, -1)
+
+    @property
+    def score_tolerance(self) -> float:
+        """How far two computations of a score near the threshold may differ."""
+        return SCORE_TOLERANCE * max(self.score_unit, abs(self.threshold))
+
+    def all_parts(self, x: Tensor) -> dict[str, Part]:
+        """The method's parts, and the distances to references where the score has them."""
+        parts = self.parts(x)
+        for name in self.distances():
+            neighbours = dict(self.neighbours.items()).get(name)
+            if not isinstance(neighbours, Neighbours):
+                raise ValueError(
+                    f"The detector was fitted without {name!r} in its score: fit it again with "
+                    f"score={self.settings.chosen_score!r}."
+                )
+            distance = neighbours.distance(self.points(name, x))
+            # Samples are the same for all members, and so is the mean over draws of them.
+            if name != "neighbours":
+                distance = distance.mean(0, keepdim=True)
+            parts[name] = distance.expand(len(x), -1)
+        return parts
+
+    def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
+        """Each member's anomaly scores (K, B), float64, from the parts."""
+        if self.settings.chosen_score == "paper":
+            return self.paper_score(parts).cpu().double()
+        assert self.calibration is not None
+        return mix(parts, self.weights(), self.calibration)
+
+    def scored_parts(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Of the parts (K, n), those that the score is made of."""
+        if self.settings.chosen_score == "paper":
+            return {"paper": self.paper_score(parts)}
+        return {name: parts[name] for name, weight in self.weights().items() if weight}
+
+    def weights(self) -> Mapping[str, float]:
+        """The weights of the parts in the score."""
+        score = self.settings.chosen_score
+        if isinstance(score, str):
+            return {} if score == "paper" else {score: 1.0}
+        return self.default_weights() if score is None else score
+
+    def default_weights(self) -> dict[str, float]:
+        """The weights where `score` is None."""
+        weights = {name: pair[self.layout.is_image] for name, pair in self.part_weights.items()}
+        if self.settings.trim and "sample_neighbours" in weights:
+            # Anomalies that were trained on are near to others like them, but few of them are in
+            # a small draw.
+            weights["subsampled_neighbours"] = weights["sample_neighbours"]
+        return self.without_references(weights)
+
+    def without_references(self, weights: dict[str, float]) -> dict[str, float]:
+        """The weights of what is left if no references are kept."""
+        if self.settings.store_references:
+            return weights
+        return {name: 0.0 if name in POINTS else weight for name, weight in weights.items()}
+
+    def distances(self) -> list[str]:
+        """The parts of the score that are distances to training samples."""
+        weights = self.weights()
+        return [name for name in POINTS if weights.get(name)]
+
+    def points(self, part: str, x: Tensor) -> Tensor:
+        """What a part of the score measures distances between, (K or 1, B, n_dimensions)."""
+        # Scaled samples are the same for all members.
+        return self.encode(x) if POINTS[part] == "codes" else x[:1].flatten(2)
+
+    def score_definition(self) -> dict[str, Any]:
+        """The parameters by which scores are computed: for others a threshold means nothing."""
+        score = self.settings.chosen_score
+        own = {name: getattr(self.settings, name) for name in self.score_parameters}
+        return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
+
+    def check_same_score(self, definition: Mapping[str, Any], what: str, remedy: str) -> None:
+        """Raise ValueError if scores are computed in another way than by `definition`."""
+        for name, now in self.score_definition().items():
+            before = definition.get(name)
+            if now != before:
+                raise ValueError(
+                    f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "
+                    f"{remedy} or fit again."
+                )
+
+    def check_threshold(self) -> None:
+        """Raise ValueError if what the score is made of was changed after the threshold was set."""
+        self.check_same_score(
+            self.threshold_definition, "The threshold was set", "call infer_threshold"
+        )
+
+    # Over all samples of a source.
+
+    def in_blocks(
+        self,
+        function: Callable[[Tensor], Tensor],
+        source: Source,
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Join what ``function(x)``, samples first, gives for each block of samples."""
+        size, multiple = self.block_size(), _MULTIPLES[self.layout.is_image]
+        device = self.device
+
+        def compute(rows: np.ndarray | None) -> np.ndarray:
+            results = []
+            with own_torch_settings(device):
+                for x, n in scoring_blocks(source, rows, self.scaler, size, multiple, device):
+                    x = x.expand(self.n_members, *x.shape)
+                    results.append(function(x)[:n].detach().cpu())
+            return torch.cat(results).numpy()
+
+        return compute(None) if rows is None else divided(compute, rows, size)
+
+    def block_size(self) -> int:
+        """The samples that are computed at once."""
+        multiple = _MULTIPLES[self.layout.is_image]
+        most = 64 if self.layout.is_image else 512
+        size = min(max(_BLOCK_VALUES // self.layout.n_values, multiple), most)
+        return size // multiple * multiple
+
+    def parts_of(self, source: Source, rows: np.ndarray, of: PartsFunction) -> dict[str, Tensor]:
+        """What `of` gives for some samples, (K, n) each."""
+        names: list[str] = []
+
+        def stacked(x: Tensor) -> Tensor:
+            values = of(x)
+            names[:] = values
+            return torch.stack([value_of(part) for part in values.values()]).permute(2, 0, 1)
+
+        # Laid out as in a block that is scored: a mean over members adds in the same order.
+        columns = torch.from_numpy(self.in_blocks(stacked, source, rows))
+        return dict(zip(names, columns.permute(1, 2, 0).contiguous(), strict=True))
+
+    def reconstruction_errors(self, source: Source, rows: np.ndarray) -> np.ndarray:
+        """The mean absolute error of some samples, mean over the members."""
+        return self.in_blocks(
+            lambda x: mean_absolute_error(x, self.reconstruct(x)).mean(0), source, rows
+        )
+
+    @torch.no_grad()
+    def is_sound(self) -> bool:
+        """Whether the parts of the score are finite, for the middle of the scaled range."""
+        shape = (self.n_members, 2, *self.layout.sample_shape)
+        x = torch.full(shape, 0.1, device=self.device, dtype=torch.float32)
+        return all(bool(value_of(part).isfinite().all()) for part in self.parts(x).values())
+
+    # Changed copies: what is shared is left as it is.
+
+    def shallow(self) -> Self:
+        """A copy that shares networks and buffers, and may be given others."""
+        copied = copy.copy(self)
+        for kind in ("_modules", "_buffers"):
+            copied.__dict__[kind] = dict(self.__dict__[kind])
+        return copied
+
+    def scoring_as(self, detector: SharedParameters) -> Self:
+        """The model itself, or one that shares its networks with the score of `detector`."""
+        names = ("score", *self.score_parameters)
+        asked, used = vars(detector), vars(self.settings)
+        if all(asked[name] is used[name] or asked[name] == used[name] for name in names):
+            return self
+        other = self.shallow()
+        other.settings = copy.copy(self.settings)
+        other.settings.__dict__.update({name: copy.deepcopy(asked[name]) for name in names})
+        return other
+
+    def with_threshold(self, threshold: float, scores: np.ndarray | None = None) -> Self:
+        """A model with another threshold, which was found from these scores, if from any."""
+        other = self.shallow()
+        other.threshold = float(threshold)
+        if self.settings.chosen_score != "paper":
+            other.score_unit = 1.0
+        elif scores is not None:
+            other.score_unit = float(np.std(scores)) or 1.0
+        other.threshold_definition = self.score_definition()
+        return other
+
+    def with_normal_scores(self, scores: np.ndarray) -> Self:
+        """A model that takes p-values from these scores of normal samples."""
+        other = self.shallow()
+        other.normal_scores = np.sort(scores)
+        other.normal_scores_definition = self.score_definition()
+        return other
+
+
+# What each of these parts of a score measures distances between.
+POINTS = {
+    "neighbours": "codes",
+    "sample_neighbours": "samples",
+    "subsampled_neighbours": "samples",
+}
+# What these distances are measured to, made of such points of training samples.
+REFERENCES = {
+    "neighbours": Neighbours.of,
+    "sample_neighbours": Neighbours.of,
+    "subsampled_neighbours": Neighbours.among_draws,
+}
+
+
+def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
+    """At most `n_max` of the rows, evenly spaced."""
+    return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
+
+
+@contextmanager
+def own_torch_settings(device: torch.device, *, training: bool = False) -> Iterator[None]:
+    """Compute as if the user had set nothing in torch: no inference mode, no autocast.
+
+    Parameters
+    ----------
+    device : torch.device
+    training : bool, default=False
+        Whether gradients are recorded. A score that needs them for itself says so with
+        ``torch.enable_grad()``.
+    """
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(training),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast(device.type, enabled=False),
+    ):
+        if torch.get_default_device().type == "cpu":
+            yield
+        else:
+            with torch.device("cpu"):
+                yield
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """Turn the user's word for a device into a device that is there.
+
+    Parameters
+    ----------
+    device : str or torch.device
+        ``"auto"`` takes the first of CUDA, MPS and CPU that is there; anything else is a name
+        that torch knows, such as ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    TypeError
+        If `device` is neither a string nor a torch.device.
+    ValueError
+        If torch does not know the name, or the device is not on this machine.
+
+    Examples
+    --------
+    >>> from gandetect.model.fitted import resolve_device
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f"device must be a string such as 'auto' or 'cpu', got {device!r}.")
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        resolved = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Unknown device {device!r}: use 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'."
+        ) from error
+    if not _is_there(resolved):
+        raise ValueError(
+            f"Device {device!r} is not available on this machine: use device='auto' or 'cpu'."
+        )
+    return resolved
+
+
+def _is_there(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type == "cpu"

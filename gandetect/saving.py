@@ -1,0 +1,255 @@
+"""A fitted detector as a tree of data, and back: what saved files and pickles hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from numbers import Integral
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gandetect.classifiers import FORMS, LabelledClassifier
+from gandetect.data.sources import Layout
+from gandetect.distributed import RandomNumbers
+from gandetect.model.fitted import Model
+from gandetect.model.parameters import SharedParameters
+from gandetect.model.scaling import Scaler
+from gandetect.model.scoring import Calibration, Neighbours
+from gandetect.networks import ARCHITECTURES
+from gandetect.training.report import TrainingReport
+
+D = TypeVar("D", bound=SharedParameters)
+
+# Of what is stored, this is the second form. Files of the first have none of these entries.
+_VERSION = 2
+# The classes that a saved file may hold, beside numbers, words and tensors: the first four only
+# stand in files of the first form.
+_DATA_CLASSES: tuple[type, ...] = (LabelledClassifier, *FORMS, *ARCHITECTURES)
+SAVED_CLASSES: tuple[type, ...] = (Scaler, Calibration, Neighbours, TrainingReport, *_DATA_CLASSES)
+# What a detector may raise that is made of values that nobody has checked.
+DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    RecursionError,
+)
+
+
+def is_code(value: Any) -> bool:
+    """Whether a parameter's value is code of the user's, which data cannot hold."""
+    return not (value is None or isinstance(value, bool | int | float | str | _DATA_CLASSES))
+
+
+def tree_of(detector: Any) -> dict[str, Any]:
+    """A fitted detector as a tree of data."""
+    model: Model[Any] = detector.model_
+    settings = model.settings
+    used, own = settings.get_params(deep=False), model.own_data()
+    asked = detector.get_params(deep=False)
+    for name, value in own.pop("parameters", {}).items():
+        if asked[name] is used[name]:
+            asked[name] = value
+        used[name] = value
+    left_out = sorted(
+        name for name in model.code_parameters if is_code(asked[name]) or is_code(used[name])
+    )
+    return {
+        "version": _VERSION,
+        "detector": type(detector).__name__,
+        "parameters": _as_data(asked, left_out),
+        "left_out": left_out,
+        "fitted_parameters": _as_data(used, left_out),
+        "feature_names": vars(settings).get("feature_names_in_"),
+        "layout": asdict(model.layout),
+        "networks": dict(model.networks.state_dict()),
+        "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
+        "calibration": None
+        if model.calibration is None
+        else {"mean": model.calibration.mean, "spread": model.calibration.spread},
+        "neighbours": {
+            name: {"points": found.points, "spreads": found.spreads}
+            for name, found in model.neighbours.items()
+        },
+        "threshold": model.threshold,
+        "score_unit": model.score_unit,
+        "threshold_definition": model.threshold_definition,
+        "normal_scores": model.normal_scores,
+        "normal_scores_definition": model.normal_scores_definition,
+        "own": own,
+        "training": {
+            "history": detector.history_,
+            "stop_reason": detector.stop_reason_,
+            "report": asdict(detector.training_report_),
+        },
+    }
+
+
+def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
+    """The detector of which `tree_of` made a tree; its scores are the same bits.
+
+    Parameters
+    ----------
+    cls : type
+        The class of the detector.
+    tree : dict
+        Of this form or of the first one.
+    given : dict of str to object
+        The parameters that are code.
+
+    Raises
+    ------
+    LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
+        If the tree is not one of a whole detector.
+    """
+    if "version" not in tree:
+        tree = _of_first_form(tree)
+    elif tree["version"] != _VERSION:
+        raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
+    detector: Any = cls(**tree["parameters"], **given)
+    settings: Any = cls(**tree["fitted_parameters"], **given)
+    settings.check_parameters()
+    layout = _layout(tree["layout"])
+    vars(settings)["n_features_in_"] = layout.n_values
+    if tree["feature_names"] is not None:
+        names = np.asarray(tree["feature_names"])
+        if names.shape != (layout.n_values,):
+            raise ValueError("its names of columns do not fit its samples")
+        vars(settings)["feature_names_in_"] = names
+    scaler = Scaler(**tree["scaler"])
+    vars(settings)["_is_frozen"] = True
+    random = RandomNumbers(0, torch.device("cpu"))
+    model = settings.model_class.made(settings, layout, scaler, random, empty=True)
+    _load(model.networks, tree["networks"])
+    model.eval()
+    if tree["calibration"] is not None:
+        model.calibration = Calibration(**tree["calibration"])
+        if set(model.calibration.names) - set(model.part_weights):
+            raise ValueError("it calibrates parts that the method has not")
+    model.neighbours = nn.ModuleDict(
+        {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
+    )
+    model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
+    if not (math.isfinite(model.threshold) and math.isfinite(model.score_unit)):
+        raise ValueError("its threshold is not a finite number")
+    model.threshold_definition = dict(tree["threshold_definition"])
+    if tree["normal_scores"] is not None:
+        model.normal_scores = np.sort(np.asarray(tree["normal_scores"], dtype=np.float64).ravel())
+        if not np.isfinite(model.normal_scores).all():
+            raise ValueError("its scores of normal samples are not finite")
+    model.normal_scores_definition = dict(tree["normal_scores_definition"])
+    model.restore_own_data(tree["own"])
+    if not model.is_sound():
+        raise ValueError("its networks do not give finite numbers")
+    training = tree["training"]
+    report = training["report"]
+    detector.learn(
+        model,
+        history_=list(training["history"]),
+        n_iter_=len(training["history"]),
+        stop_reason_=str(training["stop_reason"]),
+        training_report_=report if isinstance(report, TrainingReport) else _report(report),
+    )
+    return detector
+
+
+def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
+    """The parameters without those that are left out, in values that can be stored."""
+    kept = {name: value for name, value in parameters.items() if name not in left_out}
+    if not isinstance(kept["random_state"], Integral | None):
+        kept["random_state"] = None  # a generator's state is no part of what was learned
+    return {
+        name: str(value) if isinstance(value, torch.device) else value
+        for name, value in kept.items()
+    }
+
+
+def _layout(values: Mapping[str, Any]) -> Layout:
+    layout = Layout(**values)
+    shapes = layout.input_shape, layout.sample_shape
+    if not all(isinstance(side, int) and side >= 1 for shape in shapes for side in shape):
+        raise ValueError("its samples have no shape")
+    if math.prod(shapes[0]) != math.prod(shapes[1]):
+        raise ValueError("its samples have two shapes that do not fit")
+    return layout
+
+
+def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
+    """Give networks their weights, and those that have only shapes the memory for them."""
+    expected = networks.state_dict(keep_vars=True)
+    if expected.keys() != weights.keys():
+        differing = sorted(expected.keys() ^ weights.keys())
+        raise ValueError(f"its networks have other weights: {differing[:3]}")
+    for name, like in expected.items():
+        value = weights[name]
+        if value.shape != like.shape or value.dtype != like.dtype:
+            raise ValueError(f"the weights {name!r} have another shape or type")
+        *path, last = name.split(".")
+        module = networks.get_submodule(".".join(path))
+        # In the memory layout that the network was made with.
+        laid_out = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
+        laid_out.copy_(value)
+        if last in module._parameters:
+            module._parameters[last] = nn.Parameter(laid_out, like.requires_grad)
+        else:
+            module._buffers[last] = laid_out
+
+
+def _report(values: Mapping[str, Any]) -> TrainingReport:
+    return TrainingReport(**values)
+
+
+def _of_first_form(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file of the first form holds, as one of this form."""
+    learned = dict(tree["learned"])
+    parameters = dict(tree["parameters"])
+    used = {
+        **parameters,
+        "n_estimators": learned.pop("n_members_"),
+        "latent_dim": learned.pop("latent_dim_"),
+        "architecture": learned.pop("architecture_"),
+        "scaling": learned["scaler_"].kind,
+    }
+    names = learned.pop("feature_names_in_", None)
+    scaler, calibration = learned.pop("scaler_"), learned.pop("calibration_")
+    axis = parameters.get("channel_axis", -1)
+    return {
+        "parameters": parameters,
+        "fitted_parameters": used,
+        "feature_names": names,
+        "layout": {
+            "input_shape": learned.pop("input_shape_"),
+            "sample_shape": learned.pop("sample_shape_"),
+            "channel_axis": axis,
+            "is_flat": learned.pop("is_flat_"),
+        },
+        "networks": tree["networks"],
+        "scaler": {"kind": scaler.kind, **dict(scaler.named_buffers())},
+        "calibration": {"mean": calibration.mean, "spread": calibration.spread},
+        "neighbours": {
+            name: {"points": found.points, "spreads": found.spreads}
+            for name, found in learned.pop("neighbours_", {}).items()
+        },
+        "threshold": learned.pop("threshold_"),
+        "score_unit": 1.0,
+        "threshold_definition": _without_trim(learned.pop("threshold_score_")),
+        "normal_scores": learned.pop("normal_scores_", None),
+        "normal_scores_definition": _without_trim(learned.pop("normal_scores_score_", {})),
+        "training": {
+            "history": learned.pop("history_"),
+            "stop_reason": learned.pop("stop_reason_"),
+            "report": learned.pop("training_report_"),
+        },
+        # What is left is what the method learned by itself.
+        "own": {name: value for name, value in learned.items() if name != "n_features_in_"},
+    }
+
+
+def _without_trim(definition: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in definition.items() if name not in ("trim", "n_iter_")}
