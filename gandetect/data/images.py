@@ -31,8 +31,8 @@ _GREY_MODES = ("1", "L", "LA", "La")
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 # Eight bits that hold fewer levels than this are said to be too few.
 _FEW_LEVELS = 64
-_BITS_PER_SAMPLE = 258  # tag of TIFF
-_SUBFILE_TYPE = 254  # tag of TIFF, whose lowest bit is set for a smaller copy of another page
+# Tags of TIFF. The lowest bit of the first is set for a smaller copy of another page.
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 254, 258, 284, 339
 # Where the lower bytes are, if pillow reads the upper ones in this order.
 _OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -181,14 +181,18 @@ def read_image(
 
 def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
     """Decode to grey (H, W) or colour (H, W, 3); None for colours of more than eight bits."""
-    if _is_deep_colour(image):
-        return None
-    image = _oriented(image)
-    if image.mode == "I" and image.format == "TIFF" and _bits(image) != 16:
+    tags = getattr(image, "tag_v2", {})  # of TIFF alone
+    n_bits, is_signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), 2 in tags.get(_SAMPLE_FORMAT, ())
+    if n_bits == 32 and image.mode != "F":
         # Unsigned ones come out of pillow with a wrong sign.
         raise ValueError("it has integers of 32 bits; convert it to 16 bits, or to float32")
+    if n_bits <= 8 and is_signed:
+        raise ValueError("it has signed bytes; convert it to bytes from 0 up, or to 16 bits")
+    if _is_deep_colour(image, n_bits):
+        return None
+    image = _oriented(image)
     if image.mode == "I":
-        return np.asarray(image).astype(np.int16 if image.format == "TIFF" else np.uint16)
+        return np.asarray(image).astype(np.int16 if is_signed else np.uint16)
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode == "F":
@@ -202,32 +206,29 @@ def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
     return np.array(image if image.mode == mode else image.convert(mode))
 
 
-def _bits(image: Any) -> int:
-    """The bits of a value in a TIFF; of other formats 8."""
-    return max(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,)))
-
-
 def _raw_mode(image: Any) -> str:
     """How pillow is going to read the bytes of a file that is open."""
     args = image.tile[0][3] if image.tile else ""
     return args if isinstance(args, str) else str(args[0])
 
 
-def _is_deep_colour(image: Any) -> bool:
+def _is_deep_colour(image: Any, n_bits: int) -> bool:
     """Whether pillow would keep eight of more bits: it has no mode for deep colours."""
     if image.mode.startswith(("I", "F")):
         return False
     if image.format == "PPM" and image.mode == "RGB":
         codec, _, _, args = image.tile[0]
         return codec != "raw" and args[1] > 255
-    return ";16" in _raw_mode(image) or _bits(image) > 8
+    return ";16" in _raw_mode(image) or n_bits > 8
 
 
 def _deep_colour(path: Path) -> np.ndarray:
     """Read colours of 16 bits, of which pillow gives one byte at a time: first the upper ones."""
     with _opened(path) as image:
         kind, _, order = _raw_mode(image).partition(";16")
-        if kind not in ("LA", "RGB", "RGBA", "RGBX") or order not in _OTHER_BYTES:
+        is_planar = getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2
+        is_known = kind in ("LA", "RGB", "RGBA", "RGBX") and order in _OTHER_BYTES
+        if is_planar or not is_known:
             raise ValueError(
                 f"its colours have more than 8 bits in a layout ({image.format}, {image.mode}) "
                 "that cannot be read; save it as an RGB image in PNG or TIFF, of 8 or 16 bits"
@@ -264,6 +265,17 @@ def _to_bytes(pixels: np.ndarray, path: Path, bit_depth: int, top: int) -> np.nd
     return np.rint(pixels * (255 / top)).astype(np.uint8)
 
 
+def target_size(
+    shape: tuple[int, ...], size: tuple[int, int], keep_aspect: bool
+) -> tuple[int, int]:
+    """Return the (height, width) that an image of one gets; with its aspect it fits into `size`."""
+    if not keep_aspect:
+        return size
+    factor = min(new / old for new, old in zip(size, shape, strict=True))
+    height, width = (max(1, round(factor * side)) for side in shape)
+    return height, width
+
+
 def resize_image(
     image: np.ndarray,
     size: tuple[int, int] | None,
@@ -276,10 +288,8 @@ def resize_image(
     Integers of 8 and 16 bits keep their type, other numbers become float32.
     """
     is_coloured = image.ndim == 3
-    if size is not None and keep_aspect:
-        factor = min(new / old for new, old in zip(size, image.shape, strict=False))
-        height, width = (max(1, round(factor * side)) for side in image.shape[:2])
-        size = height, width
+    if size is not None:
+        size = target_size(image.shape[:2], size, keep_aspect)
     if size in (None, image.shape[:2]) and channels in (None, 3 if is_coloured else 1):
         return image
     module = pillow_image()
