@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gandetect.data.plausibility import NORMAL_NAMES
 from gandetect.datasets.adbench import load_adbench
 from gandetect.datasets.cifar10 import (
     CIFAR10_ARCHIVE,
@@ -237,10 +236,7 @@ _ENTRIES = (
         load=load_mvtec,
         written="mvtec:CATEGORY",
         description="industrial images with defects and masks, or any set in that layout",
-        forms=(
-            (_in_any(("mvtec", "."), *(f"*/train/{name}" for name in NORMAL_NAMES)),),
-            (_in_any(("mvtec", "."), "*/Data/Images"),),
-        ),
+        forms=((("mvtec/*/train", "*/train/good", "*/train/ok", "*/Data/Images"),),),
         instructions="mvtec/<category>/train/good/*.png, test/ and ground_truth/, as published at "
         "mvtec.com; VisA and BTech likewise, and good/ and bad/ of your own as a plain folder",
     ),
