@@ -346,16 +346,18 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
         path.suffix or path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES
     ]
     left_out["files of other endings"] = others
-    told = ", ".join(
-        f"{len(names)} {kind} ({_some(names)})" for kind, names in left_out.items() if names
+    told = "; ".join(
+        f"{kind} left out: {len(names)} ({_some(names)})"
+        for kind, names in left_out.items()
+        if names
     )
     if not paths:
         raise FileNotFoundError(
             f"{folder} has no image that matches {pattern!r}; known are the endings "
-            f"{', '.join(IMAGE_SUFFIXES)}{told and '; left out: '}{told}"
+            f"{', '.join(IMAGE_SUFFIXES)}{told and '; '}{told}"
         )
     if told:
-        warnings.warn(f"{folder}: {len(paths)} images are read; left out: {told}", stacklevel=3)
+        warnings.warn(f"{folder}: images read: {len(paths)}; {told}", stacklevel=3)
     return sorted(paths)
 
 

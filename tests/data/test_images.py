@@ -93,7 +93,9 @@ class TestWhatIsLeftOut:
         if "._" in name:
             hidden.rename(tmp_path / name)
             _save(tmp_path / "good" / "a.png", GRADIENT)
-        with pytest.warns(UserWarning, match=r": 1 images are read; left out: 1 hidden files or"):
+        with pytest.warns(
+            UserWarning, match=r": images read: 1; hidden files or folders left out: 1"
+        ):
             assert self.names(tmp_path) == ["good/a.png"]
 
     @pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "good/desktop.ini"])
@@ -107,13 +109,15 @@ class TestWhatIsLeftOut:
         with pytest.warns(UserWarning) as told:
             ImageFolder(tmp_path)
         assert len(told) == 1
-        assert "1 hidden files or folders (.hidden.png)" in str(told[0].message)
-        assert "3 files of other endings (.heic, .txt)" in str(told[0].message)
+        assert "hidden files or folders left out: 1 (.hidden.png)" in str(told[0].message)
+        assert "files of other endings left out: 3 (.heic, .txt)" in str(told[0].message)
 
     def test_nothing_but_other_endings(self, tmp_path):
         (tmp_path / "phone").mkdir()
         (tmp_path / "phone" / "a.heic").touch()
-        with pytest.raises(FileNotFoundError, match=r"1 files of other endings \(\.heic\)"):
+        with pytest.raises(
+            FileNotFoundError, match=r"files of other endings left out: 1 \(\.heic\)"
+        ):
             ImageFolder(tmp_path / "phone")
 
     def test_links_to_folders_are_followed(self, tmp_path):
@@ -125,7 +129,9 @@ class TestWhatIsLeftOut:
     def test_no_folder_is_read_twice(self, tmp_path, target):
         _save(tmp_path / "good" / "sub" / "b.png", GRADIENT)
         (tmp_path / "good" / "a_link").symlink_to(target, target_is_directory=True)
-        with pytest.warns(UserWarning, match=r"1 links to folders .* read already \(a_link\)"):
+        with pytest.warns(
+            UserWarning, match=r"links to folders .* read already left out: 1 \(a_link\)"
+        ):
             assert self.names(tmp_path / "good") == ["a.png", "sub/b.png"]
 
     def test_two_links_that_lead_to_each_other(self, tmp_path):
@@ -134,12 +140,14 @@ class TestWhatIsLeftOut:
             _save(tmp_path / "out" / here / f"{here}.png", GRADIENT)
             (tmp_path / "out" / here / "other").symlink_to(tmp_path / "out" / there)
         (tmp_path / "good" / "x").symlink_to(tmp_path / "out" / "x")
-        with pytest.warns(UserWarning, match="1 links to folders"):
+        with pytest.warns(UserWarning, match="links to folders that are read already left out: 1"):
             assert self.names(tmp_path / "good") == ["a.png", "x/other/y.png", "x/x.png"]
 
     def test_links_to_nothing_are_counted(self, tmp_path):
         (tmp_path / "good" / "b.png").symlink_to(tmp_path / "gone.png")
-        with pytest.warns(UserWarning, match=r"1 links to nothing or special files \(b\.png\)"):
+        with pytest.warns(
+            UserWarning, match=r"links to nothing or special files left out: 1 \(b\.png\)"
+        ):
             assert self.names(tmp_path) == ["good/a.png"]
 
     def test_a_folder_called_like_an_image(self, tmp_path):

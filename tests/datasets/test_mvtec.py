@@ -376,7 +376,7 @@ def test_test_images_without_a_folder(root):
 def test_hidden_folders(root, place):
     part = place.partition("/")[0]
     (root / "nut" / place).mkdir()
-    with pytest.warns(UserWarning, match="left out: 1 hidden files or folders"):
+    with pytest.warns(UserWarning, match="hidden files or folders left out: 1"):
         read = load_mvtec(root, "nut", part)
     assert len(read.images) == {"train": 2, "test": 3}[part]
 
