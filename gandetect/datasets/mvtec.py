@@ -147,7 +147,7 @@ def load_mvtec(
     else:
         paths, beside = apart_from_masks(_split_paths(folder / split))
         kinds = [_kind(path, folder / split) for path in paths]
-        index = mask_index([folder]) | beside if masks else {}
+        index = mask_index([folder]) | beside if masks and split == "test" else {}
     found = sorted(set(kinds))
     if split == "train" and found != [GOOD]:
         raise DataFileError(
