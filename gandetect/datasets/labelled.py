@@ -118,8 +118,11 @@ def load_labelled_images(
     chosen = (normal_class,) if isinstance(normal_class, str) else tuple(normal_class or ())
     classes = class_folders(paths, folder, chosen)
     if classes is None:
-        raise ValueError(f"{folder} has no folder of a class, such as good/ and bad/")
-    is_normal = _is_normal(classes, chosen, folder)
+        raise ValueError(
+            f"{folder} does not have all of its images in folders of classes, such as good/ and "
+            "bad/, at one depth"
+        )
+    is_normal = normal_by_name(classes, chosen)
     places = [folder, *([folder.parent] if folder.name.lower() in _BESIDE_MASKS else [])]
     return labelled_bunch(
         paths,
@@ -153,49 +156,67 @@ def class_folders(
     Returns
     -------
     ndarray of shape (n_images,) or None
-        Integers if all classes are, such as ``0`` and ``1``, else str; None if all images are in
-        `root` itself.
+        Integers if all classes are, such as ``0`` and ``1``, else str; None if some images are in
+        no folder at that depth, or the names do not tell the depth.
 
     Raises
     ------
     ValueError
-        If the names are found at several depths, or some images are in no folder of a class.
+        If `chosen` names are found at several depths, or some images are in no folder at theirs.
     """
     parents = [path.relative_to(root).parts[:-1] for path in paths]
-    if not any(parents):
-        return None
-    names = [*chosen, *([] if chosen else NORMAL_NAMES)]
     found = {
         depth
         for parts in parents
         for depth, part in enumerate(parts)
-        if (part if chosen else part.lower()) in names
+        if (part in chosen if chosen else part.lower() in NORMAL_NAMES)
     }
-    if len(found) > 1:
+    depth = min(found, default=0)
+    outside = [path for path, parts in zip(paths, parents, strict=True) if len(parts) <= depth]
+    if chosen and len(found) > 1:
         raise ValueError(
-            f"{root} has folders called {' or '.join(names)} at several depths: name the folder "
+            f"{root} has folders called {' or '.join(chosen)} at several depths: name the folder "
             "that holds the classes directly"
         )
-    depth = found.pop() if found else 0
-    outside = [path for path, parts in zip(paths, parents, strict=True) if len(parts) <= depth]
-    if outside:
+    if chosen and found and outside:
         raise ValueError(
             f"{len(outside)} of the {len(paths)} images in {root}, such as {outside[0]}, are in no "
             "folder of a class: move them into one, or out of the folder"
         )
+    if len(found) > 1 or outside:
+        return None
     classes = np.array([parts[depth] for parts in parents])
     are_integers = all(name.removeprefix("-").isdecimal() for name in set(classes.tolist()))
     return classes.astype(np.int64) if are_integers else classes
 
 
-def _is_normal(classes: np.ndarray, chosen: tuple[str, ...], folder: Path) -> list[bool]:
+def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndarray:
+    """Say which images are normal by the names of their classes.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_images,)
+        Of `class_folders`.
+    chosen : collection of str, default=()
+        The normal classes. Without them these are good, ok, normal and the like, or 0 of 0 and 1.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_images,)
+
+    Raises
+    ------
+    ValueError
+        If none is normal.
+    """
     names = [str(name) for name in classes]
-    if not chosen and set(names) == {"0", "1"}:
+    there = sorted(set(names))
+    if not chosen and there == ["0", "1"]:
         chosen = ("0",)
-    is_normal = [name in chosen if chosen else name.lower() in NORMAL_NAMES for name in names]
-    if not any(is_normal):
+    is_normal = np.array([n in chosen if chosen else n.lower() in NORMAL_NAMES for n in names])
+    if not is_normal.any():
         raise ValueError(
-            f"{folder} has the classes {', '.join(sorted(set(names))[:10])}, of which "
+            f"the images are in the folders {', '.join(there[:10])}, of which "
             f"{'none is ' + ' or '.join(chosen) if chosen else 'no name says that it is normal'}: "
             "pass normal_class, the name of the folder of normal images"
         )

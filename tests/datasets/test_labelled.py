@@ -48,9 +48,9 @@ class TestLoad:
     def test_names_that_say_nothing(self, tmp_path):
         _save(tmp_path / "blue" / "a.png")
         _save(tmp_path / "red" / "a.png")
-        with pytest.raises(ValueError, match=r"classes blue, red, of which no name .*normal_class"):
+        with pytest.raises(ValueError, match=r"folders blue, red, of which no name .*normal_class"):
             load_labelled_images(tmp_path)
-        with pytest.raises(ValueError, match="classes blue, red, of which none is green"):
+        with pytest.raises(ValueError, match="folders blue, red, of which none is green"):
             load_labelled_images(tmp_path, "green")
 
     def test_one_class_alone(self, tmp_path):
@@ -59,7 +59,10 @@ class TestLoad:
 
     def test_no_folder_of_a_class(self, tmp_path):
         _save(tmp_path / "a.png")
-        with pytest.raises(ValueError, match="no folder of a class"):
+        with pytest.raises(ValueError, match="does not have all of its images in folders"):
+            load_labelled_images(tmp_path)
+        _save(tmp_path / "good" / "a.png")
+        with pytest.raises(ValueError, match="does not have all of its images in folders"):
             load_labelled_images(tmp_path)
 
     def test_settings_and_lazy_sequences(self, tmp_path):
@@ -226,9 +229,11 @@ class TestClassFolders:
     def test_images_outside_are_counted(self, tmp_path):
         paths = [tmp_path / name for name in ("good/a.png", "bad/a.png", "b.png")]
         with pytest.raises(ValueError, match=r"1 of the 3 images .*b\.png, are in no folder"):
-            class_folders(paths, tmp_path)
+            class_folders(paths, tmp_path, ("good",))
+        assert class_folders(paths, tmp_path) is None
 
     def test_names_at_several_depths(self, tmp_path):
         paths = [tmp_path / name for name in ("good/a.png", "x/good/a.png")]
         with pytest.raises(ValueError, match="at several depths"):
             class_folders(paths, tmp_path, ("good",))
+        assert class_folders(paths, tmp_path) is None
