@@ -506,8 +506,9 @@ class ImageFiles(Dataset[np.ndarray]):
         if image.shape[n_free:] != shape[n_free:]:
             raise ValueError(
                 f"{path} has the shape {image.shape}, but {self.paths[0]} has {shape}. Pass "
-                f"image_size: {self._call()}, image_size=64) brings images of several sizes to "
-                "one, channels=1 or channels=3 brings grey and colour images together"
+                f"image_size=(height, width), as in {self._call()}, image_size=64), to bring "
+                "images of several sizes to one, channels=1 or channels=3 to bring grey and colour "
+                "images together"
             )
         if image.dtype != dtype:
             raise ValueError(
