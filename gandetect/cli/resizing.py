@@ -7,10 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gandetect.data.images import ImageSize, check_image_size, pillow_image
-
-# What pillow weighs red, green and blue by where it makes an image grey.
-_GREY_WEIGHTS = (0.299, 0.587, 0.114)
+from gandetect.data.images import ImageSize, check_image_size, resize_image
 
 
 def is_resizable(X: NDArray[Any]) -> bool:
@@ -20,12 +17,16 @@ def is_resizable(X: NDArray[Any]) -> bool:
 
 
 def resized(
-    X: NDArray[Any], image_size: ImageSize = None, channels: int | None = None
+    X: NDArray[Any],
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    *,
+    keep_aspect: bool = False,
 ) -> NDArray[Any]:
     """Bring images to a size, and make them grey or coloured.
 
-    Bytes come out as `gandetect.datasets.ImageFolder` would read them from a file; other numbers
-    as float32, interpolated in the same way and not rounded.
+    Integers of 8 and 16 bits come out as `gandetect.datasets.ImageFolder` would read them from a
+    file; other numbers as float32, interpolated in the same way and not rounded.
 
     Parameters
     ----------
@@ -35,6 +36,8 @@ def resized(
         The new size; None keeps it.
     channels : {1, 3} or None, default=None
         1 makes the images grey, 3 coloured; None leaves them as they are.
+    keep_aspect : bool, default=False
+        Whether the longer side becomes `image_size` and nothing is squeezed.
 
     Returns
     -------
@@ -45,37 +48,10 @@ def resized(
         return X
     is_first = X.ndim == 4 and X.shape[-1] not in (1, 3)
     size = check_image_size(image_size)
-    images = [_one_resized(np.moveaxis(x, 0, -1) if is_first else x, size, channels) for x in X]
+    if is_first:
+        X = np.moveaxis(X, 1, -1)
+    if X.ndim == 4 and X.shape[-1] == 1:
+        X = X[..., 0]
+    images = [resize_image(x, size, channels, keep_aspect=keep_aspect) for x in X]
     stacked = np.stack(images) if images else X
     return np.moveaxis(stacked, -1, 1) if is_first and stacked.ndim == 4 else stacked
-
-
-def _one_resized(
-    image: NDArray[Any], size: tuple[int, int] | None, channels: int | None
-) -> NDArray[Any]:
-    """Bring one image, of its channels last, to a size in (height, width)."""
-    module = pillow_image()
-    if image.ndim == 3 and image.shape[-1] == 1:
-        image = image[..., 0]
-    if image.dtype == np.uint8:
-        picture = module.fromarray(np.ascontiguousarray(image))
-        if channels is not None:
-            picture = picture.convert("L" if channels == 1 else "RGB")
-        planes = [picture]
-    else:
-        planes = [module.fromarray(plane) for plane in _planes(image, channels)]
-    if size is not None:
-        height, width = size
-        planes = [p.resize((width, height), module.Resampling.BILINEAR) for p in planes]
-    arrays = [np.array(plane) for plane in planes]
-    return arrays[0] if len(arrays) == 1 else np.stack(arrays, axis=-1)
-
-
-def _planes(image: NDArray[Any], channels: int | None) -> list[NDArray[np.float32]]:
-    """Cut an image into a plane a channel: pillow resizes numbers other than bytes one by one."""
-    image = image.astype(np.float32)
-    if image.ndim == 3 and channels == 1:
-        image = image @ np.array(_GREY_WEIGHTS, dtype=np.float32)
-    if image.ndim == 3:
-        return [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[-1])]
-    return [image] * (channels or 1)

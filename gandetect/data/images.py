@@ -2,12 +2,14 @@
 
 import operator
 import os
+import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -15,13 +17,24 @@ from torch.utils.data import Dataset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+# The content of a file decides which reader pillow takes: its readers of EPS and others start
+# programs, so those of the endings above are the only ones.
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_LEFT_OUT_SHOWN = 4
 
 ImageSize = int | tuple[int, int] | None
+BitDepth = int | Literal["auto"]
 
-_GRAY_MODES = ("1", "L", "LA", "La")
-# 32-bit values have no agreed range that could be brought to 0 to 255.
-_MODES_WITHOUT_RANGE = ("I", "F")
+_GREY_MODES = ("1", "L", "LA", "La")
+# What pillow weighs red, green and blue by where it makes an image grey.
+_GREY_WEIGHTS = (0.299, 0.587, 0.114)
+# Eight bits that hold fewer levels than this are said to be too few.
+_FEW_LEVELS = 64
+# Tags of TIFF. The lowest bit of the first is set for a smaller copy of another page.
+_SUBFILE_TYPE, _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 254, 258, 284, 339
+# Where the lower bytes are, if pillow reads the upper ones in this order.
+_OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
 class DataFileError(ValueError):
@@ -68,84 +81,332 @@ def check_channels(channels: int | None) -> None:
         raise ValueError(f"channels must be 1 (grey), 3 (colour) or None, got {channels!r}")
 
 
+def check_bit_depth(bit_depth: BitDepth) -> None:
+    """Raise a ValueError unless `bit_depth` is "auto" or an integer from 8 to 16."""
+    if bit_depth != "auto" and bit_depth not in range(8, 17):
+        raise ValueError(f"bit_depth must be 'auto' or an integer from 8 to 16, got {bit_depth!r}")
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator["Image"]:
+def _opened(path: Path) -> Iterator[Any]:
     """Open an image file; whatever goes wrong with its content is a DataFileError."""
     image_module = pillow_image()
     # Opened here, as pillow leaves the file open when its content is damaged.
     with path.open("rb") as file:
         try:
-            yield image_module.open(file)
-        # Beside OSError, pillow's readers raise SyntaxError and ValueError.
-        except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
-            raise DataFileError(f"{path} can not be read as an image: {error}") from error
+            image = image_module.open(file, formats=_FORMATS)
+            _refuse_pages(image)
+            yield image
+        except (DataFileError, MemoryError):
+            raise
+        # Readers of damaged content end in nearly any error.
+        except Exception as error:
+            reason = str(error) or type(error).__name__
+            if isinstance(error, image_module.UnidentifiedImageError):
+                reason = f"its content is damaged or of no kind among {', '.join(_FORMATS)}"
+            elif isinstance(error, image_module.DecompressionBombError):
+                reason += " Raise PIL.Image.MAX_IMAGE_PIXELS if you know the file"
+            raise DataFileError(f"{path} can not be read as an image: {reason}") from error
+
+
+def _refuse_pages(image: Any) -> None:
+    """Raise a ValueError for a file of several pages or frames.
+
+    Small copies of a page in a TIFF and what phones append to a JPEG (MPO) are no pages.
+    """
+    n_pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if n_pages > 1 and image.format == "TIFF":
+        n_copies = 0
+        for page in range(1, n_pages):
+            image.seek(page)
+            n_copies += image.tag_v2.get(_SUBFILE_TYPE, 0) & 1
+        image.seek(0)
+        n_pages -= n_copies
+    if n_pages > 1:
+        raise ValueError(
+            f"it holds {n_pages} pages or frames, and an image is one: save each as a file of its "
+            "own (PIL.ImageSequence reads them)"
+        )
+
+
+def _oriented(image: "Image") -> "Image":
+    """Decode an image, turned as its EXIF data say and as viewers show it."""
+    from PIL import ImageOps
+
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def open_image(path: Path) -> "Image":
-    """Open and decode an image file."""
+    """Open and decode an image file, turned as its EXIF orientation says."""
     with _opened(path) as image:
-        image.load()
-    return image
+        return _oriented(image)
 
 
 def read_shape(path: Path) -> tuple[int, int]:
-    """Return (height, width) from the head of an image file, without decoding it."""
+    """Return (height, width) as `read_image` would, without decoding where the format allows."""
     with _opened(path) as image:
+        # Of a TIFF pillow turns the pixels itself, and of a PNG the EXIF data may come last.
+        if image.format in ("TIFF", "PNG"):
+            return np.asarray(_oriented(image)).shape[:2]
+        is_turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         width, height = image.size
-    return height, width
+    return (width, height) if is_turned else (height, width)
 
 
-def read_image(path: Path, image_size: ImageSize = None, channels: int | None = None) -> np.ndarray:
-    """Read one image as uint8 of shape (H, W) or (H, W, 3).
+def read_image(
+    path: Path,
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    *,
+    bit_depth: BitDepth = "auto",
+    keep_aspect: bool = False,
+) -> np.ndarray:
+    """Read one image of shape (H, W) or (H, W, 3), of the type that `ImageFolder` says.
 
-    See `ImageFolder` for `image_size` and `channels`.
+    See `ImageFolder` for the parameters.
     """
     size = check_image_size(image_size)
-    image = _to_gray_or_rgb(open_image(path), path, channels)
-    if size is not None:
-        height, width = size
-        image = image.resize((width, height), pillow_image().Resampling.BILINEAR)
-    # A copy: the array over pillow's own memory can not be written to.
-    return np.array(image)
+    with _opened(path) as image:
+        pixels = _to_array(image, channels)
+        top = 65535 if image.format == "PPM" else None  # to which pillow scales what is deep
+    if pixels is None:
+        pixels = _deep_colour(path)
+    if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
+        raise DataFileError(f"{path} has pixels that are NaN or infinite")
+    if bit_depth != "auto" and pixels.dtype != np.uint8:
+        pixels = _to_bytes(pixels, path, bit_depth, top or 2**bit_depth - 1)
+    return resize_image(pixels, size, channels, keep_aspect=keep_aspect)
 
 
-def _to_gray_or_rgb(image: "Image", path: Path, channels: int | None) -> "Image":
-    """Return the image in pillow's mode L or RGB."""
-    if image.mode in _MODES_WITHOUT_RANGE:
-        raise DataFileError(
-            f"{path} has 32-bit pixels (pillow's mode {image.mode}), whose range is unknown; "
-            "convert it to 8 or 16 bit"
-        )
+def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
+    """Decode to grey (H, W) or colour (H, W, 3); None for colours of more than eight bits."""
+    tags = getattr(image, "tag_v2", {})  # of TIFF alone
+    n_bits, is_signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), 2 in tags.get(_SAMPLE_FORMAT, ())
+    if n_bits == 32 and image.mode != "F":
+        # Unsigned ones come out of pillow with a wrong sign.
+        raise ValueError("it has integers of 32 bits; convert it to 16 bits, or to float32")
+    if n_bits <= 8 and is_signed:
+        raise ValueError("it has signed bytes; convert it to bytes from 0 up, or to 16 bits")
+    if _is_deep_colour(image, n_bits):
+        return None
+    image = _oriented(image)
+    if image.mode == "I":
+        return np.asarray(image).astype(np.int16 if is_signed else np.uint16)
     if image.mode.startswith("I;16"):
-        # pillow would cut all above 255 off instead of scaling.
-        image = pillow_image().fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if channels is None:
-        channels = 1 if image.mode in _GRAY_MODES else 3
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "F":
+        return np.array(image, dtype=np.float32)
+    is_grey = image.mode in _GREY_MODES if channels is None else channels == 1
     if image.mode in ("P", "PA"):
         # Straight to RGB, pillow warns of palettes with transparent colours.
         image = image.convert("RGBA")
-    mode = "L" if channels == 1 else "RGB"
-    return image if image.mode == mode else image.convert(mode)  # which copies in any case
+    mode = "L" if is_grey else "RGB"
+    # A copy: the array over pillow's own memory can not be written to.
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
-def image_paths(folder: Path, pattern: str = "*") -> list[Path]:
+def _raw_mode(image: Any) -> str:
+    """How pillow is going to read the bytes of a file that is open."""
+    args = image.tile[0][3] if image.tile else ""
+    return args if isinstance(args, str) else str(args[0])
+
+
+def _is_deep_colour(image: Any, n_bits: int) -> bool:
+    """Whether pillow would keep eight of more bits: it has no mode for deep colours."""
+    if image.mode.startswith(("I", "F")):
+        return False
+    if image.format == "PPM" and image.mode == "RGB":
+        codec, _, _, args = image.tile[0]
+        return codec != "raw" and args[1] > 255
+    return ";16" in _raw_mode(image) or n_bits > 8
+
+
+def _deep_colour(path: Path) -> np.ndarray:
+    """Read colours of 16 bits, of which pillow gives one byte at a time: first the upper ones."""
+    with _opened(path) as image:
+        kind, _, order = _raw_mode(image).partition(";16")
+        is_planar = getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2
+        is_known = kind in ("LA", "RGB", "RGBA", "RGBX") and order in _OTHER_BYTES
+        if is_planar or not is_known:
+            raise ValueError(
+                f"its colours have more than 8 bits in a layout ({image.format}, {image.mode}) "
+                "that cannot be read; save it as an RGB image in PNG or TIFF, of 8 or 16 bits"
+            )
+        upper = np.asarray(_oriented(image)).astype(np.uint16)
+    with _opened(path) as image:
+        # Grey with transparency: all four bytes of a pixel as if they were colours.
+        other = "RGBA" if kind == "LA" else f"{kind};16{_OTHER_BYTES[order]}"
+        image.tile = [_with_raw_mode(tile, other) for tile in image.tile]
+        lower = np.asarray(_oriented(image)).astype(np.uint16)
+    if kind == "LA":
+        return lower[..., 0] << 8 | lower[..., 1]
+    return (upper << 8 | lower)[..., :3]
+
+
+def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
+    codec, box, offset, args = tile
+    entries = (codec, box, offset, raw_mode if isinstance(args, str) else (raw_mode, *args[1:]))
+    return tile._make(entries) if hasattr(tile, "_make") else entries  # named from pillow 11 on
+
+
+def _to_bytes(pixels: np.ndarray, path: Path, bit_depth: int, top: int) -> np.ndarray:
+    """Scale whole numbers from 0 to `top` to bytes."""
+    if pixels.dtype != np.uint16:
+        raise DataFileError(
+            f"{path} has {pixels.dtype} pixels, and bit_depth={bit_depth} is for whole numbers "
+            "from 0 up: pass bit_depth='auto'"
+        )
+    if pixels.max() > top:
+        raise DataFileError(
+            f"{path} has the value {pixels.max()}, more than {bit_depth} bits hold: pass a larger "
+            "bit_depth, or bit_depth='auto'"
+        )
+    return np.rint(pixels * (255 / top)).astype(np.uint8)
+
+
+def target_size(
+    shape: tuple[int, ...], size: tuple[int, int], keep_aspect: bool
+) -> tuple[int, int]:
+    """Return the (height, width) that an image of one gets; with its aspect it fits into `size`."""
+    if not keep_aspect:
+        return size
+    factor = min(new / old for new, old in zip(size, shape, strict=True))
+    height, width = (max(1, round(factor * side)) for side in shape)
+    return height, width
+
+
+def resize_image(
+    image: np.ndarray,
+    size: tuple[int, int] | None,
+    channels: int | None = None,
+    *,
+    keep_aspect: bool = False,
+) -> np.ndarray:
+    """Bring one image (H, W) or (H, W, C) to a size in (height, width), grey or coloured.
+
+    Integers of 8 and 16 bits keep their type, other numbers become float32.
+    """
+    is_coloured = image.ndim == 3
+    if size is not None:
+        size = target_size(image.shape[:2], size, keep_aspect)
+    if size in (None, image.shape[:2]) and channels in (None, 3 if is_coloured else 1):
+        return image
+    module = pillow_image()
+    if image.dtype == np.uint8:
+        picture = module.fromarray(np.ascontiguousarray(image))
+        if channels is not None:
+            picture = picture.convert("L" if channels == 1 else "RGB")
+        planes = [picture]
+    else:
+        planes = [module.fromarray(plane) for plane in _planes(image, channels)]
+    if size is not None:
+        planes = [plane.resize(size[::-1], module.Resampling.BILINEAR) for plane in planes]
+    new = np.array(planes[0]) if len(planes) == 1 else np.stack(planes, axis=-1)
+    if image.dtype in (np.uint16, np.int16):
+        return np.rint(new).astype(image.dtype)
+    return new
+
+
+def _planes(image: np.ndarray, channels: int | None) -> list[np.ndarray]:
+    """Cut an image into a plane a channel: pillow resizes numbers other than bytes one by one."""
+    image = image.astype(np.float32)
+    if image.ndim == 3 and channels == 1:
+        image = image @ np.array(_GREY_WEIGHTS, dtype=np.float32)
+    if image.ndim == 3:
+        return [np.ascontiguousarray(image[..., channel]) for channel in range(image.shape[-1])]
+    return [image] * (channels or 1)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one of the system's or of a program's, not of the user's."""
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     """Return the image files of a folder in the order of their names.
 
-    Hidden files are left out: archives made on a Mac hold a ``._name.png`` beside each image.
+    What is hidden is left out: archives made on a Mac hold a ``._name.png`` beside each image,
+    notebooks leave copies in ``.ipynb_checkpoints``. Links to folders are followed, but no folder
+    is read twice. What is left out is told in one warning.
     """
+    if folder.is_file():
+        raise NotADirectoryError(
+            f"{folder} is a file, and a folder of images is needed; ImageFiles([{str(folder)!r}]) "
+            "reads single images"
+        )
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
-    paths = sorted(
-        path
-        for path in folder.glob(pattern)
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    files, left_out = _walk(folder)
+    if pattern != "**/*":
+        chosen = set(folder.glob(pattern))
+        files = [path for path in files if path in chosen]
+    paths = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    others = [
+        path.suffix or path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES
+    ]
+    left_out["files of other endings"] = others
+    told = "; ".join(
+        f"{kind} left out: {len(names)} ({_some(names)})"
+        for kind, names in left_out.items()
+        if names
     )
     if not paths:
         raise FileNotFoundError(
             f"{folder} has no image that matches {pattern!r}; known are the endings "
-            f"{', '.join(IMAGE_SUFFIXES)}"
+            f"{', '.join(IMAGE_SUFFIXES)}{told and '; '}{told}"
         )
-    return paths
+    if told:
+        warnings.warn(f"{folder}: images read: {len(paths)}; {told}", stacklevel=3)
+    return sorted(paths)
+
+
+def _some(names: list[str]) -> str:
+    different = sorted(set(names))
+    more = ["..."] if len(different) > _LEFT_OUT_SHOWN else []
+    return ", ".join([*different[:_LEFT_OUT_SHOWN], *more])
+
+
+def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
+    """Return the files below a folder that are not hidden, and what else is there, by kind."""
+    files: list[Path] = []
+    links: list[Path] = []
+    left_out: dict[str, list[str]] = {
+        "hidden files or folders": [],
+        "links to folders that are read already": [],
+        "links to nothing or special files": [],
+    }
+    hidden, loops, special = left_out.values()
+    seen = {folder.resolve(), *folder.resolve().parents}
+
+    def enter(place: Path) -> None:
+        with os.scandir(place) as entries:
+            for entry in entries:
+                path = place / entry.name
+                if is_hidden(entry.name):
+                    # A word only for what could have been an image.
+                    if entry.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
+                        hidden.append(entry.name)
+                elif entry.is_dir() and entry.is_symlink():
+                    links.append(path)
+                elif entry.is_dir():
+                    if path.resolve() not in seen:
+                        seen.add(path.resolve())
+                        enter(path)
+                elif entry.is_file():
+                    files.append(path)
+                else:
+                    special.append(entry.name)
+
+    enter(folder)
+    links.sort()
+    for link in links:  # which grows as links are followed
+        if link.resolve() in seen:
+            loops.append(link.name)
+        else:
+            seen.add(link.resolve())
+            enter(link)
+    return files, left_out
 
 
 class ImageFiles(Dataset[np.ndarray]):
@@ -161,18 +422,34 @@ class ImageFiles(Dataset[np.ndarray]):
         See `ImageFolder`.
     channels : {1, 3} or None, default=None
         See `ImageFolder`.
+    bit_depth : "auto" or int, default="auto"
+        See `ImageFolder`.
+    keep_aspect : bool, default=False
+        See `ImageFolder`.
+    on_error : {"raise", "skip"}, default="raise"
+        See `ImageFolder`.
 
     Attributes
     ----------
     paths : list of pathlib.Path
         The files, in the order of the sequence.
+    skipped : list of pathlib.Path
+        The files that could not be read, with ``on_error="skip"``.
+    settings : dict
+        The parameters that decide what is read from a file, to read others alike:
+        ``ImageFiles(paths, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image, which all must have.
+        (H, W) or (H, W, 3): the shape of the first image, which all must have but with
+        ``keep_aspect=True``.
 
     Raises
     ------
+    DataFileError
+        If no file can be read, with ``on_error="skip"``.
     ValueError
-        If there is no path, or `image_size` or `channels` is out of range.
+        If there is no path, or another parameter is out of range.
+    TypeError
+        If `image_size` is of another type.
 
     Examples
     --------
@@ -194,27 +471,50 @@ class ImageFiles(Dataset[np.ndarray]):
         paths: Iterable[str | os.PathLike[str]],
         image_size: ImageSize = None,
         channels: int | None = None,
+        *,
+        bit_depth: BitDepth = "auto",
+        keep_aspect: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.paths = [Path(path) for path in paths]
         self.image_size = check_image_size(image_size)
         self.channels = channels
+        self.bit_depth = bit_depth
+        self.keep_aspect = keep_aspect
+        self.skipped: list[Path] = []
         check_channels(channels)
+        check_bit_depth(bit_depth)
+        if keep_aspect and image_size is None:
+            raise ValueError("keep_aspect=True needs an image_size, of the longer side")
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if not self.paths:
             raise ValueError("no path of an image was given")
+        if on_error == "skip":
+            self._skip_unreadable()
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Read one image, as uint8 of shape (H, W) or (H, W, 3)."""
+        """Read one image, of shape (H, W) or (H, W, 3)."""
         path = self.paths[operator.index(index)]
         image = self._read(path)
-        if image.shape != self.image_shape:
+        shape, dtype = self._first
+        n_free = 2 if self.keep_aspect else 0
+        if image.shape[n_free:] != shape[n_free:]:
             raise ValueError(
-                f"{path} has the shape {image.shape}, but {self.paths[0]} has "
-                f"{self.image_shape}. Pass image_size=(height, width) to bring images of several "
-                "sizes to one, channels=1 or channels=3 to bring grey and colour images together"
+                f"{path} has the shape {image.shape}, but {self.paths[0]} has {shape}. Pass "
+                f"image_size=(height, width), as in {self._call()}, image_size=64), to bring "
+                "images of several sizes to one, channels=1 or channels=3 to bring grey and colour "
+                "images together"
+            )
+        if image.dtype != dtype:
+            raise ValueError(
+                f"{path} has pixels of {image.dtype}, but {self.paths[0]} of {dtype}. Pass the "
+                f"number of bits that the values use, as in {self._call()}, bit_depth=12), to "
+                "bring images of more than 8 bits to 8"
             )
         return image
 
@@ -226,33 +526,83 @@ class ImageFiles(Dataset[np.ndarray]):
         """Return a short description."""
         return f"{type(self).__name__}({len(self)} images, {self.paths[0]} ...)"
 
-    @cached_property
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The parameters that decide what is read from a file."""
+        names = ("image_size", "channels", "bit_depth", "keep_aspect")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of the first image, which all must have."""
-        return self._read(self.paths[0]).shape
+        """The shape of the first image, which all must have but with ``keep_aspect=True``."""
+        return self._first[0]
 
     def stack(self) -> np.ndarray:
         """Read all images into one array.
 
         Returns
         -------
-        ndarray of uint8, shape (n, H, W) or (n, H, W, 3)
-            The images.
+        ndarray of shape (n, H, W) or (n, H, W, 3)
+            The images, of the type that `ImageFolder` says.
 
         Raises
         ------
         ValueError
-            If the images differ in shape.
+            If the images differ in shape or type.
         DataFileError
             If one can not be read.
         """
-        images = np.empty((len(self), *self.image_shape), dtype=np.uint8)
+        shape, dtype = self._first
+        images = np.empty((len(self), *shape), dtype=dtype)
         for index, image in enumerate(self):
+            if image.shape != shape:
+                raise ValueError(
+                    f"{self.paths[index]} has the shape {image.shape}, but {self.paths[0]} has "
+                    f"{shape}: images that keep their aspect make one array only if they share it"
+                )
             images[index] = image
         return images
 
+    @cached_property
+    def _first(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type of the first image."""
+        image = self._read(self.paths[0])
+        if self.bit_depth != "auto":
+            n_levels = len(np.unique(read_image(self.paths[0])))
+            n_kept = len(np.unique(read_image(self.paths[0], bit_depth=self.bit_depth)))
+            if n_kept < min(n_levels, _FEW_LEVELS):
+                warnings.warn(
+                    f"bit_depth={self.bit_depth} keeps {n_kept} of the {n_levels} levels of "
+                    f"{self.paths[0]}; bit_depth='auto' keeps all",
+                    stacklevel=3,
+                )
+        return image.shape, image.dtype
+
     def _read(self, path: Path) -> np.ndarray:
-        return read_image(path, self.image_size, self.channels)
+        return read_image(path, **self.settings)
+
+    def _skip_unreadable(self) -> None:
+        errors = {}
+        for path in self.paths:
+            try:
+                self._read(path)
+            except (DataFileError, OSError) as error:
+                errors[path] = error
+        if not errors:
+            return
+        self.skipped = list(errors)
+        told = "; ".join(map(str, list(errors.values())[:_LEFT_OUT_SHOWN]))
+        told = f"{len(errors)} of {len(self)} images can not be read: {told}"
+        if len(errors) > _LEFT_OUT_SHOWN:
+            told += " ... (all are in the attribute skipped)"
+        self.paths = [path for path in self.paths if path not in errors]
+        if not self.paths:
+            raise DataFileError(told)
+        warnings.warn(f"{told}. They are left out", stacklevel=4)
+
+    def _call(self) -> str:
+        """The start of the call that made this, to show another one."""
+        return f"{type(self).__name__}(paths"
 
 
 class ImageFolder(ImageFiles):
@@ -271,36 +621,73 @@ class ImageFolder(ImageFiles):
         which all images must then share.
     pattern : str, default: ``"**/*"``
         Which files, as in `pathlib.Path.glob`; the default takes subfolders too, ``"*.png"`` does
-        not. Other files than images and hidden files are left out.
+        not. See Notes for what is left out.
     channels : {1, 3} or None, default=None
         1 makes all images grey, 3 all colour. None leaves each as it is: grey or colour, which
-        all images must then share. Transparency is dropped, 16-bit grey is divided by 256.
+        all images must then share. Transparency is dropped.
+    bit_depth : "auto" or int from 8 to 16, default="auto"
+        "auto" keeps all levels: images of up to 8 bits are uint8, those of 9 to 16 bits (also
+        12 bits stored in 16) are uint16, int16 where they are signed, and float TIFFs float32.
+        An integer is the number of bits that the values in files of more than 8 bits use: they
+        are scaled to uint8, so that they go together with others of 8 bits. A warning tells if
+        that keeps fewer than 64 of the levels of the first image.
+    keep_aspect : bool, default=False
+        Whether images fit into `image_size` without being squeezed: the longer side gets that
+        size (of a tuple: neither side exceeds its own), and the other follows. Images of another
+        aspect than the first have another shape then.
+    on_error : {"raise", "skip"}, default="raise"
+        "skip" reads every file once at the start and leaves those out that can not be read; a
+        warning counts and names them. "raise" reads nothing at the start, and asking for such an
+        image is an error.
 
     Attributes
     ----------
     paths : list of pathlib.Path
         The files, sorted.
+    skipped : list of pathlib.Path
+        The files that could not be read, with ``on_error="skip"``.
+    settings : dict
+        The parameters that decide what is read from a file, to read another folder alike:
+        ``ImageFolder(other, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image, which all must have.
+        (H, W) or (H, W, 3): the shape of the first image, which all must have but with
+        ``keep_aspect=True``.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, or no image in it.
+    NotADirectoryError
+        If it is a file.
+    DataFileError
+        If no image can be read, with ``on_error="skip"``.
     ValueError
-        If `image_size` or `channels` is out of range.
+        If a parameter is out of range.
+    TypeError
+        If `image_size` is of another type.
     ImportError
         When an image is read, if pillow is missing: ``pip install "gandetect[images]"``.
+
+    Warns
+    -----
+    UserWarning
+        If something in the folder is left out, in one line with counts.
 
     See Also
     --------
     load_mvtec : Reads a folder in the layout of MVTec AD, with labels and masks.
+    load_labelled_images : Reads a folder of good and bad images, with labels and masks.
 
     Notes
     -----
-    An index must be an integer; the image is a uint8 array. Asking for an image raises a
-    `DataFileError` if the file can not be read, a `ValueError` if it differs from the first in
-    shape.
+    An index must be an integer. Images are turned as their EXIF orientation says. Asking for an
+    image raises a `DataFileError` if the file can not be read or holds several pages or frames, a
+    `ValueError` if it differs from the first in shape or type.
+
+    Left out are hidden files and folders (names that begin with a dot, ``__MACOSX``) and files
+    whose ending is not that of an image. Links to folders are followed, but to none that is read
+    already. Only formats that are decoded within this process are read (BMP, GIF, JPEG, PNG, PPM,
+    TIFF and WebP), whatever a file is called.
 
     Examples
     --------
@@ -322,11 +709,25 @@ class ImageFolder(ImageFiles):
         image_size: ImageSize = None,
         pattern: str = "**/*",
         channels: int | None = None,
+        *,
+        bit_depth: BitDepth = "auto",
+        keep_aspect: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.root = Path(root)
         self.pattern = pattern
-        super().__init__(image_paths(self.root, pattern), image_size, channels)
+        super().__init__(
+            image_paths(self.root, pattern),
+            image_size,
+            channels,
+            bit_depth=bit_depth,
+            keep_aspect=keep_aspect,
+            on_error=on_error,
+        )
 
     def __repr__(self) -> str:
         """Return a short description."""
         return f"{type(self).__name__}({str(self.root)!r}, {len(self)} images)"
+
+    def _call(self) -> str:
+        return f"{type(self).__name__}({str(self.root)!r}"

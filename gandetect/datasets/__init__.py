@@ -6,34 +6,19 @@ that is missing is a `FileNotFoundError` that says what to put where, a damaged 
 `DataFileError`.
 """
 
-from collections.abc import Callable
-
-from sklearn.utils import Bunch
-
 from gandetect.data.images import ImageFiles, ImageFolder
 from gandetect.datasets.adbench import list_adbench, load_adbench
 from gandetect.datasets.cifar10 import load_cifar10
 from gandetect.datasets.files import DataFileError, resolve_data_dir
 from gandetect.datasets.idx import read_idx
 from gandetect.datasets.kddcup99 import load_kddcup99
+from gandetect.datasets.labelled import load_labelled_images
 from gandetect.datasets.mnist import load_fashion_mnist, load_mnist
 from gandetect.datasets.mvtec import load_mvtec
 from gandetect.datasets.splits import one_class_rows_split, one_class_split
 from gandetect.datasets.textures import iter_textures
 
-# The data sets that the command line lists. "adbench" and "mvtec" are families: their loaders
-# need the name of a member.
-DATASETS: dict[str, Callable[..., Bunch]] = {
-    "adbench": load_adbench,
-    "cifar10": load_cifar10,
-    "fashion_mnist": load_fashion_mnist,
-    "kddcup99": load_kddcup99,
-    "mnist": load_mnist,
-    "mvtec": load_mvtec,
-}
-
 __all__ = [
-    "DATASETS",
     "DataFileError",
     "ImageFiles",
     "ImageFolder",
@@ -43,6 +28,7 @@ __all__ = [
     "load_cifar10",
     "load_fashion_mnist",
     "load_kddcup99",
+    "load_labelled_images",
     "load_mnist",
     "load_mvtec",
     "one_class_rows_split",

@@ -6,13 +6,27 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from gandetect.datasets.cifar10 import CIFAR10_ARCHIVE, CIFAR10_BATCHES, CIFAR10_CLASSES
+from gandetect.datasets.adbench import load_adbench
+from gandetect.datasets.cifar10 import (
+    CIFAR10_ARCHIVE,
+    CIFAR10_BATCHES,
+    CIFAR10_CLASSES,
+    load_cifar10,
+)
 from gandetect.datasets.download import RemoteFile, download
 from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, DataFileError, open_maybe_gzip
 from gandetect.datasets.idx import read_idx
-from gandetect.datasets.kddcup99 import KDDCUP99_ARCHIVE
-from gandetect.datasets.mnist import FASHION_MNIST_FILES, MNIST_FILES
+from gandetect.datasets.kddcup99 import KDDCUP99_ARCHIVE, load_kddcup99
+from gandetect.datasets.mnist import (
+    FASHION_MNIST_FILES,
+    MNIST_FILES,
+    load_fashion_mnist,
+    load_mnist,
+)
+from gandetect.datasets.mvtec import load_mvtec
+from gandetect.datasets.textures import iter_textures
 
 # One way in which a data set may lie on disk: what it needs, and for each of these where it may be,
 # as patterns of `pathlib.Path.glob` under the data folder. The first pattern that matches counts.
@@ -39,6 +53,8 @@ class CatalogueEntry:
     ----------
     name : str
         The name.
+    load : callable
+        What reads it.
     written : str
         How the command line names it, with the member where it is a family.
     description : str
@@ -58,6 +74,7 @@ class CatalogueEntry:
     """
 
     name: str
+    load: Callable[..., Any]
     written: str
     description: str
     forms: tuple[Form, ...]
@@ -158,6 +175,7 @@ _KDDCUP99_FORM = (
 _ENTRIES = (
     CatalogueEntry(
         name="mnist",
+        load=load_mnist,
         written="mnist",
         description="70,000 digits, 28 x 28, ten classes",
         forms=((("mnist.npz", "mnist/mnist.npz", "MNIST/mnist.npz"),), _MNIST_FORM),
@@ -169,6 +187,7 @@ _ENTRIES = (
     ),
     CatalogueEntry(
         name="fashion-mnist",
+        load=load_fashion_mnist,
         written="fashion-mnist",
         description="70,000 pieces of clothing, 28 x 28, ten classes",
         forms=(_FASHION_MNIST_FORM,),
@@ -180,6 +199,7 @@ _ENTRIES = (
     ),
     CatalogueEntry(
         name="cifar10",
+        load=load_cifar10,
         written="cifar10",
         description="60,000 pictures, 32 x 32 x 3, ten classes",
         forms=(
@@ -203,6 +223,7 @@ _ENTRIES = (
     ),
     CatalogueEntry(
         name="kddcup99",
+        load=load_kddcup99,
         written="kddcup99, kddcup99:attack",
         description="494,021 connections, 121 columns; normal traffic, or attacks, as anomalies",
         forms=(_KDDCUP99_FORM,),
@@ -212,14 +233,25 @@ _ENTRIES = (
     ),
     CatalogueEntry(
         name="mvtec",
+        load=load_mvtec,
         written="mvtec:CATEGORY",
         description="industrial images with defects and masks, or any set in that layout",
-        forms=((("mvtec/*/train", "*/train/good"),),),
+        forms=((("mvtec/*/train", "*/train/good", "*/train/ok", "*/Data/Images"),),),
         instructions="mvtec/<category>/train/good/*.png, test/ and ground_truth/, as published at "
-        "mvtec.com",
+        "mvtec.com; VisA and BTech likewise, and good/ and bad/ of your own as a plain folder",
+    ),
+    CatalogueEntry(
+        name="dtd",
+        load=iter_textures,
+        written="(rdna: --set anomaly_source=FOLDER)",
+        description="5,640 photographs of textures, a source of simulated anomalies",
+        forms=((("dtd/images/*/", "images/banded/", "dtd/*/"),),),
+        instructions="images/ of dtd-r1.0.1.tar.gz as dtd/images/<class>/*.jpg, as published at "
+        "robots.ox.ac.uk/~vgg/data/dtd",
     ),
     CatalogueEntry(
         name="adbench",
+        load=load_adbench,
         written="adbench:SET",
         description="tabular sets with anomalies",
         forms=(

@@ -1,29 +1,30 @@
 """Industrial images with defects and their masks, in the layout of MVTec AD."""
 
 import csv
-import operator
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sklearn.utils import Bunch
 
-from gandetect.data.images import (
-    ImageFiles,
-    ImageSize,
-    check_image_size,
-    image_paths,
-    open_image,
-    read_shape,
-)
+from gandetect.data.images import BitDepth, ImageSize, image_paths, is_hidden
+from gandetect.data.plausibility import NORMAL_NAMES
 from gandetect.datasets.files import DataFileError, check_option, resolve_data_dir
+from gandetect.datasets.labelled import (
+    GOOD,
+    MaskIndex,
+    apart_from_masks,
+    labelled_bunch,
+    mask_index,
+)
 
 _LAYOUT = (
     "<root>/<category>/train/good/*.png, <root>/<category>/test/<defect>/*.png and "
     "<root>/<category>/ground_truth/<defect>/<name>_mask.png"
 )
-_NORMAL = "good"
+# VisA as published: one table of all categories, beside their folders.
+_VISA_TABLE = Path("split_csv") / "1cls.csv"
 
 
 def load_mvtec(
@@ -33,12 +34,20 @@ def load_mvtec(
     image_size: ImageSize = None,
     *,
     channels: int | None = None,
+    bit_depth: BitDepth = "auto",
+    keep_aspect: bool = False,
+    masks: bool = True,
+    on_error: Literal["raise", "skip"] = "raise",
     lazy: bool = False,
 ) -> Bunch:
-    """Load one category of MVTec AD, or of any data set in its layout.
+    """Load one category of MVTec AD, VisA or BTech, or of any data set in such a layout.
 
     The layout is ``<root>/<category>/train/good/*.png``, ``<root>/<category>/test/<defect>/*.png``
-    (``good`` is no defect) and ``<root>/<category>/ground_truth/<defect>/<name>_mask.png``.
+    (``good`` is no defect) and ``<root>/<category>/ground_truth/<defect>/<name>_mask.png``. The
+    normal folders may be called ok, normal, nominal, no_defect or defect_free too, or be left out
+    of ``train/``; masks may have the name of their image, with ``_mask`` or ``_gt`` at its end or
+    not, and any ending of an image file; their folder may be called ``masks``. VisA is read as
+    it is published too, by ``<root>/split_csv/1cls.csv``.
 
     Parameters
     ----------
@@ -54,6 +63,14 @@ def load_mvtec(
         all images must then share (MVTec AD's do within a category, at 700 to 1,024 pixels).
     channels : {1, 3} or None, default=None
         1 makes the images grey, 3 colour; None leaves them as they are.
+    bit_depth : "auto" or int, default="auto"
+        See `ImageFolder`.
+    keep_aspect : bool, default=False
+        See `ImageFolder`; masks go with their images.
+    masks : bool, default=True
+        Whether to look for masks.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether images that can not be read are left out, with a warning. See `ImageFolder`.
     lazy : bool, default=False
         Whether images and masks are sequences that read one file at a time (`ImageFiles`)
         instead of arrays; for sets larger than memory.
@@ -61,34 +78,43 @@ def load_mvtec(
     Returns
     -------
     sklearn.utils.Bunch
-        ``images``, uint8 of shape (n, H, W) or (n, H, W, 3); ``labels``, int64 of shape (n,), 1 for
-        a defect; ``masks``, bool of shape (n, H, W), True where the defect is; ``paths``, a list of
-        `pathlib.Path`; ``defects``, str of shape (n,), "good" or the kind of defect; ``groups``,
-        str of shape (n,), or None. ``data`` and ``target`` are the images and labels again, under
-        the names of scikit-learn.
+        ``images``, of shape (n, H, W) or (n, H, W, 3), uint8 or as `ImageFolder` says; ``labels``,
+        int64 of shape (n,), 1 for a defect; ``masks``, bool of shape (n, H, W), True where the
+        defect is, or None where no defect has one; ``paths``, a list of `pathlib.Path`;
+        ``defects``, str of shape (n,), "good" or the kind of defect; ``groups``, str of shape
+        (n,), or None. ``data`` and ``target`` are the images and labels again, under the names of
+        scikit-learn.
 
     Raises
     ------
     FileNotFoundError
-        If the root, the category, a folder of the layout or the mask of a defect is missing.
+        If the root, the category, a folder of the layout, or the mask of a defect where others
+        have one is missing.
     DataFileError
         If an image can not be read, a mask has another size than its image, training images are
-        not all in ``good/``, or ``groups.csv`` is not as described below.
+        not all in a normal folder, or ``groups.csv`` is not as described below.
     ValueError
         If the images differ in size or colour and `image_size` or `channels` does not settle it,
         or an argument is out of range.
     ImportError
         If pillow is missing: ``pip install "gandetect[images]"``.
 
+    Warns
+    -----
+    UserWarning
+        If files are left out, the defects have no masks, or masks are empty; with counts.
+
     See Also
     --------
+    load_labelled_images : Reads one folder of good and bad images, which has no training part.
     ImageFolder : Reads images of any other layout, without labels.
 
     Notes
     -----
     Images are resized by bilinear interpolation over all pixels that a new one covers. A mask
     pixel is True if it touches any old pixel of the defect, so that no defect is lost, however
-    small: it can only grow, by less than one new pixel at each side.
+    small: it can only grow, by less than one new pixel at each side. Of a mask file every value
+    above 0 marks the defect, in any channel, and where transparency varies what is opaque.
 
     If the category has a file ``groups.csv`` with columns ``name`` (of the image, without ending)
     and ``group``, ``groups`` tells which images show the same object ("" for an image that is not
@@ -116,28 +142,47 @@ def load_mvtec(
     """
     check_option("split", split, ("train", "test"))
     folder = _category_folder(resolve_data_dir(root), category)
-    paths = _split_paths(folder / split)
-    defects = np.array([path.parent.name for path in paths])
-    images = ImageFiles(paths, image_size, channels)
-    masks = _MaskFiles(paths, [_mask_path(folder, path) for path in paths], image_size)
-    labels = (defects != _NORMAL).astype(np.int64)
-    data = images if lazy else images.stack()
-    return Bunch(
-        images=data,
-        labels=labels,
-        masks=masks if lazy else masks.stack(),
-        paths=paths,
-        defects=defects,
-        groups=_read_groups(folder / "groups.csv", paths),
-        data=data,
-        target=labels,
+    if (folder / "Data" / "Images").is_dir():
+        paths, kinds, index = _visa_files(folder, split)
+    else:
+        paths, beside = apart_from_masks(_split_paths(folder / split))
+        kinds = [_kind(path, folder / split) for path in paths]
+        index = mask_index([folder]) | beside if masks and split == "test" else {}
+    found = sorted(set(kinds))
+    if split == "train" and found != [GOOD]:
+        raise DataFileError(
+            f"{folder / split} must hold the one folder {GOOD}/ (or {', '.join(NORMAL_NAMES[1:])}),"
+            f" as training images are normal; it has {', '.join(found)}"
+        )
+    bunch = labelled_bunch(
+        paths,
+        kinds,
+        index,
+        masks=masks,
+        lazy=lazy,
+        on_error=on_error,
+        image_size=image_size,
+        channels=channels,
+        bit_depth=bit_depth,
+        keep_aspect=keep_aspect,
     )
+    bunch.groups = _read_groups(folder / "groups.csv", bunch.paths)
+    return bunch
+
+
+def _has_train(folder: Path) -> bool:
+    return (folder / "train").is_dir() or (folder / "Data" / "Images").is_dir()
+
+
+def is_category(folder: Path) -> bool:
+    """Say whether a folder is a category itself, with a training and a test part in it."""
+    return _has_train(folder) and any((folder / part).is_dir() for part in ("test", "Data"))
 
 
 def categories_in(root: Path) -> list[str]:
     """Return the names of the categories that `load_mvtec` finds in a root, sorted."""
-    folders = (*root.glob("*/train"), *root.glob("mvtec/*/train"))
-    return sorted({folder.parent.name for folder in folders})
+    folders = (place for top in (root, root / "mvtec") for place in top.glob("*"))
+    return sorted({folder.name for folder in folders if _has_train(folder)})
 
 
 def _category_folder(root: Path, category: str) -> Path:
@@ -160,102 +205,68 @@ def _category_folder(root: Path, category: str) -> Path:
 
 
 def _split_paths(folder: Path) -> list[Path]:
-    """Return the images of train/ or test/, and see that train/ has normal ones only."""
-    kinds = sorted(path for path in folder.glob("*") if path.is_dir())
-    if not kinds:
-        raise FileNotFoundError(f"{folder} has no folder of images; expected {_LAYOUT}")
-    if folder.name == "train" and [kind.name for kind in kinds] != [_NORMAL]:
+    """Return the images of train/ or test/, of which no folder may be empty."""
+    try:
+        paths = image_paths(folder)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; expected {_LAYOUT}") from error
+    for place in sorted(folder.iterdir()):
+        is_kind = place.is_dir() and not is_hidden(place.name)
+        if is_kind and not any(path.is_relative_to(place) for path in paths):
+            raise FileNotFoundError(f"{place} has no image; expected {_LAYOUT}")
+    return paths
+
+
+def _kind(path: Path, folder: Path) -> str:
+    """Return "good" or the kind of defect of an image in train/ or test/."""
+    parts = path.relative_to(folder).parts[:-1]
+    if not parts and folder.name == "train":
+        return GOOD
+    if not parts:
         raise DataFileError(
-            f"{folder} must hold the one folder {_NORMAL}/, as training images are normal; it has "
-            f"{', '.join(kind.name for kind in kinds)}"
+            f"{path} is in no folder of a kind of image, so that nothing says whether it is good; "
+            f"expected {_LAYOUT}"
         )
-    return [path for kind in kinds for path in image_paths(kind)]
+    return GOOD if parts[0].lower() in NORMAL_NAMES else parts[0]
 
 
-def _mask_path(folder: Path, image_path: Path) -> Path | None:
-    """Return the mask that belongs to an image, None for a normal image."""
-    defect = image_path.parent.name
-    if defect == _NORMAL:
-        return None
-    path = folder / "ground_truth" / defect / f"{image_path.stem}_mask.png"
-    if not path.is_file():
-        raise FileNotFoundError(f"{image_path} has no mask {path}; expected {_LAYOUT}")
-    return path
-
-
-class _MaskFiles:
-    """The masks of a sequence of images, each read when it is asked for."""
-
-    def __init__(
-        self, image_paths: Sequence[Path], paths: Sequence[Path | None], image_size: ImageSize
-    ) -> None:
-        self.image_paths = image_paths
-        self.paths = paths
-        self.image_size = check_image_size(image_size)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        index = operator.index(index)
-        path, image_path = self.paths[index], self.image_paths[index]
-        if path is not None:
-            return _read_mask(path, image_path, self.image_size)
-        return np.zeros(self.image_size or read_shape(image_path), dtype=bool)
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[index] for index in range(len(self)))
-
-    def stack(self) -> np.ndarray:
-        """Read all masks into one array."""
-        shape = self.image_size or read_shape(self.image_paths[0])
-        masks = np.zeros((len(self), *shape), dtype=bool)
-        for index, path in enumerate(self.paths):
-            if path is not None:
-                masks[index] = self[index]
-        return masks
-
-
-def _read_mask(path: Path, image_path: Path, image_size: tuple[int, int] | None) -> np.ndarray:
-    mask = np.asarray(open_image(path).convert("L")) > 0
-    if mask.shape != read_shape(image_path):
-        raise DataFileError(
-            f"the mask {path} has the size {mask.shape}, its image {image_path} "
-            f"{read_shape(image_path)} (height, width)"
+def _visa_files(folder: Path, split: str) -> tuple[list[Path], list[str], MaskIndex]:
+    """Return the images, kinds and masks of a part of a category of VisA, by its table."""
+    table = folder.parent / _VISA_TABLE
+    if not table.is_file():
+        raise FileNotFoundError(
+            f"{folder} is in the layout of VisA, whose parts are listed in {table}, which is "
+            "missing; load_labelled_images reads Data/Images without them"
         )
-    return mask if image_size is None else _resize_mask(mask, image_size)
+    rows = _read_table(table, ("object", "split", "label", "image", "mask"))
+    rows = [row for row in rows if (row["object"], row["split"]) == (folder.name, split)]
+    if not rows:
+        raise DataFileError(f"{table} lists no image of {folder.name} for {split}")
+    paths = [folder.parent / row["image"] for row in rows]
+    kinds = [GOOD if row["label"].lower() in NORMAL_NAMES else row["label"] for row in rows]
+    index = {
+        (str(path.parent), path.stem): folder.parent / row["mask"]
+        for path, row in zip(paths, rows, strict=True)
+        if row["mask"]
+    }
+    return paths, kinds, index
 
 
-def _resize_mask(mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Bring a mask to `image_size`; a new pixel is True if any old one that it touches is.
-
-    In whole numbers: pillow's box filter loses single pixels to rounding (row 6 of 13 to 6).
-    """
-    height, width = image_size
-    return _resize_rows(_resize_rows(mask, height).T, width).T
-
-
-def _resize_rows(mask: np.ndarray, n_new: int) -> np.ndarray:
-    n_old = len(mask)
-    new = np.arange(n_new)
-    start = new * n_old // n_new
-    stop = -((new + 1) * -n_old // n_new)
-    n_true_above = np.concatenate([np.zeros_like(mask[:1], dtype=int), np.cumsum(mask, axis=0)])
-    return n_true_above[stop] > n_true_above[start]
-
-
-def _read_groups(path: Path, image_paths: list[Path]) -> np.ndarray | None:
+def _read_groups(path: Path, images: list[Path]) -> np.ndarray | None:
     """Return the group of each image, or None where the category has no such file."""
     if not path.is_file():
         return None
+    groups = {row["name"]: row["group"] for row in _read_table(path, ("name", "group"))}
+    return np.array([groups.get(image.stem, "") for image in images])
+
+
+def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = set(reader.fieldnames or ())
+            reader = csv.DictReader(file, restval="")
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(f"{path} is not a table in UTF-8: {error}") from error
-    if not {"name", "group"} <= columns:
-        raise DataFileError(f"{path} must have the columns name and group")
-    groups = {row["name"]: row["group"] for row in rows}
-    return np.array([groups.get(image.stem, "") for image in image_paths])
+    if not set(columns) <= set(reader.fieldnames or ()):
+        raise DataFileError(f"{path} must have the columns {' and '.join(columns)}")
+    return rows

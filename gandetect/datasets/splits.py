@@ -260,7 +260,7 @@ def _split(
 def take(X: Any, rows: np.ndarray) -> Any:
     """Return some samples, in a container of the same kind."""
     if isinstance(X, ImageFiles):
-        return ImageFiles([X.paths[row] for row in rows], X.image_size, X.channels)
+        return ImageFiles([X.paths[row] for row in rows], **X.settings)
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]

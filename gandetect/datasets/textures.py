@@ -37,7 +37,8 @@ def iter_textures(
     Returns
     -------
     iterator of ndarray
-        uint8 images of shape (H, W) or (H, W, 3), each read when its turn comes.
+        Images of shape (H, W) or (H, W, 3), each read when its turn comes; uint8, or of the type
+        that `ImageFolder` says.
 
     Raises
     ------

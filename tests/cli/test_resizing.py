@@ -25,6 +25,21 @@ def test_bytes_are_what_files_would_be(X, size, channels, tmp_path):
     np.testing.assert_allclose(of_floats, expected, atol=2)
 
 
+def test_other_integers_are_what_files_would_be(tmp_path):
+    X = np.random.default_rng(0).integers(0, 65536, size=(2, 9, 7), dtype=np.uint16)
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    found = resized(X, 5)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, ImageFolder(tmp_path, 5).stack())
+
+
+@pytest.mark.parametrize("X", [GREY, COLOUR, np.moveaxis(COLOUR, -1, 1)])
+def test_the_aspect_is_kept(X):
+    found = resized(X, 18, keep_aspect=True)
+    assert found.shape == tuple({9: 18, 7: 14}.get(side, side) for side in X.shape)
+
+
 def test_channels_stay_where_they_are():
     first = np.moveaxis(COLOUR, -1, 1)
     np.testing.assert_array_equal(resized(first, 5), np.moveaxis(resized(COLOUR, 5), -1, 1))

@@ -1,10 +1,13 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from gandetect.datasets import DataFileError, ImageFiles, load_mvtec, mvtec
+from gandetect.datasets import DataFileError, ImageFiles, load_labelled_images, load_mvtec
+from gandetect.datasets.labelled import _resize_mask
+from gandetect.datasets.mvtec import categories_in, is_category
 
 SIZE = (6, 4)  # width, height
 
@@ -127,7 +130,7 @@ def test_no_defect_is_lost_however_small(new):
         for place in range(old):
             mask = np.zeros((old, 1), dtype=bool)
             mask[place] = True
-            resized = mvtec._resize_mask(mask, (new, 3))
+            resized = _resize_mask(mask, (new, 3))
             assert resized.shape == (new, 3)
             rows = resized.any(axis=1).nonzero()[0]
             # The old pixel reaches from place / old to (place + 1) / old of the height.
@@ -252,7 +255,9 @@ def test_no_root(root):
 
 def test_no_folders_of_images(root):
     (root / "bolt" / "train").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="has no folder of images"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no image that matches.*expected <root>/<category>"
+    ):
         load_mvtec(root, "bolt")
 
 
@@ -271,3 +276,134 @@ def test_defects_among_the_training_images(root):
 def test_unknown_split(root):
     with pytest.raises(ValueError, match="train, test, got 'all'"):
         load_mvtec(root, "nut", "all")
+
+
+LAYOUTS = {
+    "MVTec": ("good", "bad", "000_mask.png"),
+    "VisA, converted": ("good", "bad", "000.png"),
+    "BTech": ("ok", "ko", "000.png"),
+    "BTech 03": ("ok", "ko", "000.bmp"),
+    "other endings": ("Normal", "bad", "000_mask.bmp"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path, layout):
+    good, bad, mask = LAYOUTS[layout]
+    folder = tmp_path / "nut"
+    for kind in (f"train/{good}", f"test/{good}", f"test/{bad}"):
+        _save(folder / kind / "000.png", 0)
+    _save(folder / "ground_truth" / bad / mask, 255)
+    train, test = load_mvtec(tmp_path, "nut"), load_mvtec(tmp_path, "nut", "test")
+    assert train.defects.tolist() == ["good"]
+    assert sorted(test.defects) == sorted(["good", bad])
+    assert test.masks.all(axis=(1, 2)).tolist() == (test.labels == 1).tolist()
+    assert categories_in(tmp_path) == ["nut"]
+    assert is_category(folder)
+    assert not is_category(tmp_path)
+
+
+@pytest.fixture
+def visa(tmp_path):
+    """A category in the layout in which VisA is published."""
+    data = tmp_path / "candle" / "Data"
+    for name in ("Images/Normal/0000.JPG", "Images/Normal/0001.JPG", "Images/Anomaly/000.JPG"):
+        _save(data / name, 0)
+    _save(data / "Masks" / "Anomaly" / "000.png", 1)
+    table = tmp_path / "split_csv" / "1cls.csv"
+    table.parent.mkdir()
+    table.write_text(
+        "object,split,label,image,mask\n"
+        "candle,train,normal,candle/Data/Images/Normal/0001.JPG,\n"
+        "candle,test,normal,candle/Data/Images/Normal/0000.JPG,\n"
+        "candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png\n"
+        "fryum,train,normal,fryum/Data/Images/Normal/0000.JPG,\n"
+    )
+    return tmp_path
+
+
+def test_visa_as_published(visa):
+    assert [path.name for path in load_mvtec(visa, "candle").paths] == ["0001.JPG"]
+    test = load_mvtec(visa, "candle", "test")
+    assert test.labels.tolist() == [0, 1]
+    assert test.masks.all(axis=(1, 2)).tolist() == [False, True]
+    assert categories_in(visa) == ["candle"]
+    assert is_category(visa / "candle")
+
+
+def test_visa_without_its_table(visa):
+    (visa / "split_csv" / "1cls.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1cls\.csv, which is missing"):
+        load_mvtec(visa, "candle")
+    images = load_labelled_images(visa / "candle" / "Data" / "Images")
+    assert images.labels.tolist() == [1, 0, 0]
+    assert images.masks.all(axis=(1, 2)).tolist() == [True, False, False]
+
+
+def test_visa_without_the_category(visa):
+    (visa / "nut" / "Data" / "Images").mkdir(parents=True)
+    with pytest.raises(DataFileError, match="lists no image of nut for test"):
+        load_mvtec(visa, "nut", "test")
+
+
+def test_no_masks_at_all(root):
+    shutil.rmtree(root / "nut" / "ground_truth")
+    with pytest.warns(UserWarning, match="none of the 2 defects .* has a mask: masks is None"):
+        test = load_mvtec(root, "nut", "test")
+    assert test.masks is None
+    assert test.labels.tolist() == [1, 0, 1]
+
+
+def test_masks_that_are_not_asked_for(root):
+    (root / "nut" / "ground_truth" / "crack" / "000_mask.png").unlink()
+    assert load_mvtec(root, "nut", "test", masks=False).masks is None
+
+
+def test_training_images_without_a_folder(root):
+    (root / "nut" / "train" / "good").rename(root / "nut" / "other")
+    for path in (root / "nut" / "other").iterdir():
+        path.rename(root / "nut" / "train" / path.name)
+    assert load_mvtec(root, "nut").defects.tolist() == ["good", "good"]
+
+
+def test_test_images_without_a_folder(root):
+    _save(root / "nut" / "test" / "000.png", 0)
+    with pytest.raises(DataFileError, match=r"000\.png is in no folder of a kind"):
+        load_mvtec(root, "nut", "test")
+
+
+@pytest.mark.parametrize("place", ["train/.ipynb_checkpoints", "test/.git"])
+def test_hidden_folders(root, place):
+    part = place.partition("/")[0]
+    (root / "nut" / place).mkdir()
+    with pytest.warns(UserWarning, match="hidden files or folders left out: 1"):
+        read = load_mvtec(root, "nut", part)
+    assert len(read.images) == {"train": 2, "test": 3}[part]
+
+
+def test_subfolders_of_a_kind(root):
+    _save(root / "nut" / "train" / "good" / "camera" / "9.png", 9)
+    train = load_mvtec(root, "nut")
+    assert train.images[:, 0, 0].tolist() == [1, 2, 9]
+    assert train.labels.tolist() == [0, 0, 0]
+
+
+def test_turned_images_and_their_masks(root):
+    """A photograph that is stored lying, and its mask as it is shown."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = root / "nut" / "test" / "crack" / "000.jpg"
+    (path.parent / "000.png").unlink()
+    Image.new("L", SIZE).save(path, exif=exif)
+    _save_mask(root / "nut", "crack", [(5, 3)], SIZE[::-1])
+    test = load_mvtec(root, "nut", "test", (6, 4))
+    assert np.argwhere(test.masks[0]).tolist() == [[5, 3]]
+
+
+def test_damaged_images_are_left_out(root):
+    (root / "nut" / "groups.csv").write_text("name,group\n001,a\n000,b\n")
+    (root / "nut" / "train" / "good" / "000.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="1 of 2 images can not be read"):
+        train = load_mvtec(root, "nut", on_error="skip")
+    assert train.images[:, 0, 0].tolist() == [2]
+    assert train.groups.tolist() == ["a"]

@@ -1,0 +1,266 @@
+"""Signs that data are read as something else than they are, each told in a sentence.
+
+Every function looks at shapes, values or paths, and returns what to warn of, or None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Names of folders, in any case.
+NORMAL_NAMES = ("good", "ok", "normal", "nominal", "no_defect", "defect_free")
+_ANOMALY_NAMES = (
+    *("bad", "ko", "ng", "nok", "anomaly", "anomalies", "anomalous", "abnormal", "defect"),
+    *("defects", "defective", "broken", "faulty", "outlier", "outliers"),
+)
+MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
+MASK_ENDS = ("_mask", "-mask", "_gt")
+
+_CHANNELS = (1, 3, 4)
+# A grey image this narrow, and this many times as long, is rather a window of a series.
+_NARROW, _LONG = 8, 2
+# How far neighbouring rows or columns of an image, of a series, differ in spread.
+_SMOOTH, _JUMPY = 1.5, 3.0
+
+
+def channels_warning(shape: tuple[int, ...], channel_axis: int | None) -> str | None:
+    """Tell images of which another axis looks like the channels.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample, as the user has it.
+    channel_axis : int or None
+        Which of its axes is read as the channels.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> from gandetect.data.plausibility import channels_warning
+    >>> print(channels_warning((3, 64, 64), -1))
+    Samples of shape (3, 64, 64) are read as images of 64 channels, 3 pixels high and 64 wide. If \
+their first axis is the channels, as in what torchvision's ToTensor gives, pass channel_axis=0.
+    >>> channels_warning((64, 64, 3), -1)
+    """
+    if len(shape) != 3 or channel_axis is None:
+        return None
+    is_first = channel_axis in (0, -3)
+    n_channels, other = (shape[0], shape[2]) if is_first else (shape[2], shape[0])
+    if other not in _CHANNELS or n_channels in (*_CHANNELS, 2):
+        return None
+    height, width = shape[1:] if is_first else shape[:2]
+    where = "last axis is the channels" if is_first else "first axis is the channels, as in what "
+    if not is_first:
+        where += "torchvision's ToTensor gives"
+    return (
+        f"Samples of shape {shape} are read as images of {n_channels} channels, {height} pixels "
+        f"high and {width} wide. If their {where}, pass channel_axis={-1 if is_first else 0}."
+    )
+
+
+def windows_warning(X: NDArray[np.generic]) -> str | None:
+    """Tell windows of a series with several channels from grey images.
+
+    Grey images have one unit for all pixels, and neighbouring rows and columns that are alike.
+    Windows have a channel a column (or a row), each with its own unit.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, height, width)
+        Some of the samples as they are read; other shapes are fine and give None.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.plausibility import windows_warning
+    >>> print(windows_warning(np.zeros((9, 16, 2))))
+    Samples of shape (16, 2) are read as grey images, with one scale for all values. If they are \
+windows of a series with 2 channels, pass X.reshape(len(X), -1), so that each column is scaled by \
+itself.
+    >>> windows_warning(np.zeros((9, 28, 28)))
+    """
+    if X.ndim != 3 or min(X.shape) == 0:
+        return None
+    _, height, width = X.shape
+    channels_last = width if width <= _NARROW and height >= _LONG * width else 0
+    channels_first = height if height <= _NARROW and width >= _LONG * height else 0
+    if not channels_last and not channels_first and X.dtype.kind in "if":
+        of_rows, of_columns = _unlikeness(X.swapaxes(1, 2)), _unlikeness(X)
+        channels_last = width if of_columns > _JUMPY and of_rows < _SMOOTH else 0
+        channels_first = height if of_rows > _JUMPY and of_columns < _SMOOTH else 0
+    n_channels = channels_last or channels_first
+    if not n_channels:
+        return None
+    return (
+        f"Samples of shape {(height, width)} are read as grey images, with one scale for all "
+        f"values. If they are windows of a series with {n_channels} "
+        f"channel{'s' if n_channels > 1 else ''}, pass X.reshape(len(X), -1), so that each column "
+        "is scaled by itself."
+    )
+
+
+def _unlikeness(X: NDArray[np.generic]) -> float:
+    """By what factor the spread of values differs between neighbours along the last axis."""
+    spread = X.astype(float).std(axis=(0, 1))
+    spread = np.log(spread[spread > 0])
+    return float(np.exp(np.median(np.abs(np.diff(spread))))) if len(spread) > 1 else 1.0
+
+
+def range_warning(fitted_range: tuple[float, float], X: NDArray[np.generic]) -> str | None:
+    """Tell images whose values have another range than those that were fitted.
+
+    Parameters
+    ----------
+    fitted_range : tuple of float
+        The smallest and the largest value of the training images.
+    X : ndarray
+        Some of the images to be scored.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.plausibility import range_warning
+    >>> print(range_warning((0.0, 1.0), np.array([[0, 90], [200, 255]], dtype=np.uint8)))
+    The detector was fitted with values from 0 to 1, and X has values from 0 to 255: pass X / 255.
+    """
+    if X.size == 0:
+        return None
+    low, high = fitted_range
+    there = float(X.min()), float(X.max())
+    told = (
+        f"The detector was fitted with values from {low:g} to {high:g}, and X has values from "
+        f"{there[0]:g} to {there[1]:g}: "
+    )
+    is_unit, is_unit_here = low >= -1 and high <= 1, there[0] >= -1 and there[1] <= 1
+    is_bytes = low >= 0 and 16 < high <= 255
+    if is_unit and there[0] >= 0 and 16 < there[1] <= 65535 and X.dtype.kind in "uif":
+        top = 255 if there[1] <= 255 else 65535
+        if low < 0:
+            return f"{told}pass X / {top / 2:g} - 1."
+        return f"{told}pass X / {top}."
+    if is_bytes and is_unit_here and X.dtype.kind == "f" and there[0] < there[1]:
+        return f"{told}pass " + ("X * 255." if there[0] >= 0 else "(X + 1) * 127.5.")
+    if is_bytes and X.dtype.kind in "ui" and there[1] > 2 * 255:
+        return f"{told}pass X / 257 if they are of 16 bits, or ImageFolder(path, bit_depth=...)."
+    return None
+
+
+def mismatch_hint(shape: tuple[int, ...], fitted: tuple[int, ...], n_samples: int) -> str | None:
+    """Say how samples of one shape are brought to the shape that a detector was fitted with.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one sample of X, as the user has it.
+    fitted : tuple of int
+        Of one sample that was fitted.
+    n_samples : int
+        How many samples X was read as.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> from gandetect.data.plausibility import mismatch_hint
+    >>> print(mismatch_hint((90, 80, 3), (64, 64), 5))
+    Images in files are brought to that shape by ImageFolder(path, image_size=(64, 64), \
+channels=1) (--image-size 64,64 --channels 1 on the command line).
+    >>> print(mismatch_hint((16,), (16, 16), 16))
+    X is one sample: pass X[None].
+    """
+    if (n_samples, *shape) == fitted:
+        return "X is one sample: pass X[None]."
+    if len(fitted) == 3 and len(shape) == 3 and shape != fitted:
+        if (shape[2], *shape[:2]) == fitted:
+            return "The channels are the last axis of X: pass np.moveaxis(X, -1, 1)."
+        if (*shape[1:], shape[0]) == fitted:
+            return "The channels are the first axis of X: pass np.moveaxis(X, 1, -1)."
+    if len(fitted) < 2 or len(shape) < 2:
+        return None
+    is_first = len(fitted) == 3 and fitted[0] in _CHANNELS and fitted[-1] not in _CHANNELS
+    n_channels = 1 if len(fitted) == 2 else fitted[0 if is_first else -1]
+    size = fitted[1:] if is_first else fitted[:2]
+    if n_channels not in (1, 3) or is_first:
+        return None
+    return (
+        f"Images in files are brought to that shape by ImageFolder(path, image_size={size}, "
+        f"channels={n_channels}) (--image-size {size[0]},{size[1]} --channels {n_channels} on the "
+        "command line)."
+    )
+
+
+def folder_warning(paths: Iterable[Path], root: Path) -> str | None:
+    """Tell a folder that has more in it than normal images to be fitted to.
+
+    Parameters
+    ----------
+    paths : iterable of pathlib.Path
+        The images that are read.
+    root : pathlib.Path
+        The folder that they are in.
+
+    Returns
+    -------
+    str or None
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gandetect.data.plausibility import folder_warning
+    >>> print(folder_warning([Path("x/good/0.png"), Path("x/bad/0.png")], Path("x")))
+    1 of the 2 images in x are anomalies, masks or of a test part by their place or name (bad), \
+and would be read as normal like all others. Pass the folder of the normal ones, as in x/good; \
+load_mvtec and load_labelled_images read labels and masks too.
+    """
+    relative = [path.relative_to(root) for path in paths]
+    lower = [tuple(part.lower() for part in path.parts[:-1]) for path in relative]
+    firsts = {parts[0] for parts in lower if parts}
+    anomalous = {*_ANOMALY_NAMES, *MASK_FOLDERS}
+    anomalous |= {"1"} if firsts == {"0", "1"} else {"-1"} if firsts == {"-1", "1"} else set()
+    is_normal = [not {*NORMAL_NAMES}.isdisjoint(parts) for parts in lower]
+    is_parted = {"train", "test"} <= firsts
+    stems = {path.with_suffix("") for path in relative}
+    suspects = [
+        path
+        for path, parts, is_good in zip(relative, lower, is_normal, strict=True)
+        if not anomalous.isdisjoint(parts)
+        or (any(is_normal) and not is_good)
+        or (is_parted and parts[:1] == ("test",))
+        or mask_owner(path) in stems
+    ]
+    if not suspects:
+        return None
+    places = sorted({path.parent.as_posix() for path in suspects})
+    shown = ", ".join([*places[:4], *(["..."] if len(places) > 4 else [])])
+    good = [path.parent for path in relative if path not in suspects and len(path.parts) > 1]
+    return (
+        f"{len(suspects)} of the {len(relative)} images in {root} are anomalies, masks or of a "
+        f"test part by their place or name ({shown}), and would be read as normal like all others. "
+        f"Pass the folder of the normal ones{f', as in {root / good[0]}' if good else ''}; "
+        "load_mvtec and load_labelled_images read labels and masks too."
+    )
+
+
+def mask_owner(path: Path) -> Path | None:
+    """The image, without its ending, whose mask a file is by its name; None for other names."""
+    for end in MASK_ENDS:
+        if path.stem.lower().endswith(end):
+            return path.with_name(path.stem[: -len(end)])
+    return None

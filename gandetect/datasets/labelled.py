@@ -1,0 +1,424 @@
+"""Images that are good or not by the folder that they are in, and the masks of their defects."""
+
+import operator
+import os
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.utils import Bunch
+
+from gandetect.data.images import (
+    BitDepth,
+    ImageFiles,
+    ImageSize,
+    image_paths,
+    open_image,
+    read_shape,
+    target_size,
+)
+from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES, mask_owner
+from gandetect.datasets.files import DataFileError
+
+GOOD = "good"
+# The folders of images that have the folder of their masks beside them.
+_BESIDE_MASKS = ("test", "images")
+
+
+def load_labelled_images(
+    root: str | os.PathLike[str],
+    normal_class: str | Collection[str] | None = None,
+    image_size: ImageSize = None,
+    *,
+    channels: int | None = None,
+    bit_depth: BitDepth = "auto",
+    keep_aspect: bool = False,
+    masks: bool = True,
+    on_error: Literal["raise", "skip"] = "raise",
+    lazy: bool = False,
+) -> Bunch:
+    """Load a folder of good and bad images, such as ``good/*.png`` and ``bad/*.png``.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder. Masks may lie in ``ground_truth/`` or ``masks/`` in it (of a folder that is
+        called ``test`` or ``Images``, also beside it), in a folder a class or not, under the name
+        of their image or with ``_mask`` or ``_gt`` at its end, or beside the images as
+        ``<name>_mask.png``; with any ending of an image file.
+    normal_class : str, collection of str or None, default=None
+        The folders of normal images, at any depth. None takes good, ok, normal, nominal, no_defect
+        and defect_free in any case, or 0 where the folders are 0 and 1.
+    image_size : int, (height, width) or None, default=None
+        The size to bring images and masks to. See `load_mvtec`.
+    channels : {1, 3} or None, default=None
+        1 makes the images grey, 3 colour; None leaves them as they are.
+    bit_depth : "auto" or int, default="auto"
+        See `ImageFolder`.
+    keep_aspect : bool, default=False
+        See `ImageFolder`.
+    masks : bool, default=True
+        Whether to look for masks.
+    on_error : {"raise", "skip"}, default="raise"
+        Whether images that can not be read are left out, with a warning. See `ImageFolder`.
+    lazy : bool, default=False
+        Whether images and masks are sequences that read one file at a time instead of arrays.
+
+    Returns
+    -------
+    sklearn.utils.Bunch
+        As of `load_mvtec`; ``groups`` is None, and ``defects`` has the folder of each image that
+        is not normal.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, no image in it, or the mask of a defect is missing where
+        others have one.
+    DataFileError
+        If an image or a mask can not be read, or a mask has another size than its image.
+    ValueError
+        If the names of the folders do not tell what is normal, an image is in no folder of a
+        class, or images differ in size or colour.
+
+    Warns
+    -----
+    UserWarning
+        If files are left out, the defects have no masks, or masks are empty; with counts.
+
+    See Also
+    --------
+    load_mvtec : Reads a training and a test part.
+    ImageFolder : Reads images without labels.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from PIL import Image
+    >>> from gandetect.datasets import load_labelled_images
+    >>> with TemporaryDirectory() as root:
+    ...     for name in ("ok/0.png", "ok/1.png", "dent/0.png"):
+    ...         (Path(root) / name).parent.mkdir(exist_ok=True)
+    ...         Image.new("L", (8, 8)).save(Path(root) / name)
+    ...     nut = load_labelled_images(root, masks=False)
+    >>> nut.images.shape, nut.labels, nut.defects
+    ((3, 8, 8), array([1, 0, 0]), array(['dent', 'good', 'good'], dtype='<U4'))
+    """
+    folder = Path(root)
+    paths = image_paths(folder)
+    paths = [
+        path
+        for path in paths
+        if not any(part.lower() in MASK_FOLDERS for part in path.relative_to(folder).parts[:-1])
+    ]
+    paths, beside = apart_from_masks(paths)
+    chosen = (normal_class,) if isinstance(normal_class, str) else tuple(normal_class or ())
+    classes = class_folders(paths, folder, chosen)
+    if classes is None:
+        raise ValueError(
+            f"{folder} does not have all of its images in folders of classes, such as good/ and "
+            "bad/, at one depth"
+        )
+    is_normal = normal_by_name(classes, chosen)
+    places = [folder, *([folder.parent] if folder.name.lower() in _BESIDE_MASKS else [])]
+    return labelled_bunch(
+        paths,
+        [GOOD if normal else str(name) for name, normal in zip(classes, is_normal, strict=True)],
+        mask_index(places) | beside,
+        masks=masks,
+        lazy=lazy,
+        on_error=on_error,
+        image_size=image_size,
+        channels=channels,
+        bit_depth=bit_depth,
+        keep_aspect=keep_aspect,
+    )
+
+
+def class_folders(
+    paths: Sequence[Path], root: Path, chosen: Collection[str] = ()
+) -> np.ndarray | None:
+    """Return the class of each image: the name of a folder between `root` and the image.
+
+    Parameters
+    ----------
+    paths : sequence of pathlib.Path
+        Images below `root`.
+    root : pathlib.Path
+        The folder of the classes.
+    chosen : collection of str, default=()
+        Classes that the user names. They tell at which depth the classes are; without them it is
+        that of a name such as good or normal, or else the first.
+
+    Returns
+    -------
+    ndarray of shape (n_images,) or None
+        Integers if all classes are, such as ``0`` and ``1``, else str; None if some images are in
+        no folder at that depth, or the names do not tell the depth.
+
+    Raises
+    ------
+    ValueError
+        If `chosen` names are found at several depths, or some images are in no folder at theirs.
+    """
+    parents = [path.relative_to(root).parts[:-1] for path in paths]
+    found = {
+        depth
+        for parts in parents
+        for depth, part in enumerate(parts)
+        if (part in chosen if chosen else part.lower() in NORMAL_NAMES)
+    }
+    depth = min(found, default=0)
+    outside = [path for path, parts in zip(paths, parents, strict=True) if len(parts) <= depth]
+    if chosen and len(found) > 1:
+        raise ValueError(
+            f"{root} has folders called {' or '.join(chosen)} at several depths: name the folder "
+            "that holds the classes directly"
+        )
+    if chosen and found and outside:
+        raise ValueError(
+            f"{len(outside)} of the {len(paths)} images in {root}, such as {outside[0]}, are in no "
+            "folder of a class: move them into one, or out of the folder"
+        )
+    if len(found) > 1 or outside:
+        return None
+    classes = np.array([parts[depth] for parts in parents])
+    are_integers = all(name.removeprefix("-").isdecimal() for name in set(classes.tolist()))
+    return classes.astype(np.int64) if are_integers else classes
+
+
+def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndarray:
+    """Say which images are normal by the names of their classes.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_images,)
+        Of `class_folders`.
+    chosen : collection of str, default=()
+        The normal classes. Without them these are good, ok, normal and the like, or 0 of 0 and 1.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_images,)
+
+    Raises
+    ------
+    ValueError
+        If none is normal.
+    """
+    names = [str(name) for name in classes]
+    there = sorted(set(names))
+    if not chosen and there == ["0", "1"]:
+        chosen = ("0",)
+    is_normal = np.array([n in chosen if chosen else n.lower() in NORMAL_NAMES for n in names])
+    if not is_normal.any():
+        raise ValueError(
+            f"the images are in the folders {', '.join(there[:10])}, of which "
+            f"{'none is ' + ' or '.join(chosen) if chosen else 'no name says that it is normal'}: "
+            "pass normal_class, the name of the folder of normal images"
+        )
+    return is_normal
+
+
+MaskIndex = dict[tuple[str, str], Path]
+
+
+def apart_from_masks(paths: list[Path]) -> tuple[list[Path], MaskIndex]:
+    """Return the images, and the masks that lie beside them by the names of their images."""
+    stems = {path.with_suffix("") for path in paths}
+    masks = {path: owner for path in paths if (owner := mask_owner(path)) in stems and owner}
+    index = {(str(owner.parent), owner.name): path for path, owner in masks.items()}
+    return [path for path in paths if path not in masks], index
+
+
+def mask_index(folders: Sequence[Path]) -> MaskIndex:
+    """Return the masks in the mask folders of some folders, by class ("" for none) and name."""
+    index: MaskIndex = {}
+    places = (place for folder in folders for place in sorted(folder.iterdir()) if place.is_dir())
+    for place in (place for place in places if place.name.lower() in MASK_FOLDERS):
+        for path in _masks_in(place):
+            owner = mask_owner(path)
+            name = path.stem if owner is None else owner.name
+            key = ("/".join(path.relative_to(place).parts[:-1]), name)
+            if owner is not None or key not in index:
+                index[key] = path
+    return index
+
+
+def _masks_in(place: Path) -> list[Path]:
+    try:
+        return image_paths(place)
+    except FileNotFoundError:  # an empty folder
+        return []
+
+
+def labelled_bunch(
+    paths: list[Path],
+    kinds: list[str],
+    index: MaskIndex,
+    *,
+    masks: bool,
+    lazy: bool,
+    on_error: Literal["raise", "skip"],
+    **settings: Any,
+) -> Bunch:
+    """Read images of some kinds, of which "good" is no defect, and their masks.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+    kinds : list of str
+        One an image.
+    index : dict
+        Of `mask_index` and `apart_from_masks`.
+    masks, lazy, on_error, **settings
+        As in `load_mvtec`.
+    """
+    images = ImageFiles(paths, on_error=on_error, **settings)
+    kind_of = dict(zip(paths, kinds, strict=True))
+    defects = np.array([kind_of[path] for path in images.paths])
+    labels = (defects != GOOD).astype(np.int64)
+    mask_paths = _mask_paths(images.paths, defects, index) if masks else None
+    found = None if mask_paths is None else MaskFiles(images, mask_paths)
+    if found is not None:
+        found.warn_of_empty()
+    data = images if lazy else images.stack()
+    return Bunch(
+        images=data,
+        labels=labels,
+        masks=found if lazy or found is None else found.stack(),
+        paths=images.paths,
+        defects=defects,
+        groups=None,
+        data=data,
+        target=labels,
+    )
+
+
+def _mask_paths(
+    paths: list[Path], defects: np.ndarray, index: MaskIndex
+) -> list[Path | None] | None:
+    """Return the mask of each defect, None for a normal image; or None if no defect has one."""
+    is_defect = defects != GOOD
+    stems = [path.stem for path, is_bad in zip(paths, is_defect, strict=True) if is_bad]
+    found: list[Path | None] = []
+    missing = []
+    for path, defect in zip(paths, defects, strict=True):
+        # Without a folder a class, a name that several defects share does not tell whose it is.
+        keys = [(str(path.parent), path.stem), (defect, path.stem)]
+        keys += [("", path.stem)] if stems.count(path.stem) == 1 else []
+        mask = next((index[key] for key in keys if key in index), None)
+        found.append(mask if defect != GOOD else None)
+        if mask is None and defect != GOOD:
+            missing.append(path)
+    if stems and len(missing) == len(stems):
+        warnings.warn(
+            f"none of the {len(stems)} defects beside {missing[0]} has a mask: masks is None, and "
+            "only measures of whole images can be taken",
+            stacklevel=4,
+        )
+        return None
+    if missing:
+        path = missing[0]
+        raise FileNotFoundError(
+            f"{path} has no mask ground_truth/{path.parent.name}/{path.stem}_mask.png, nor have "
+            f"{len(missing) - 1} others of {len(stems)} defects: add them, or pass masks=False"
+        )
+    return found
+
+
+class MaskFiles:
+    """The masks of a sequence of images, each read when it is asked for."""
+
+    def __init__(self, images: ImageFiles, paths: Sequence[Path | None]) -> None:
+        self.images = images
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        index = operator.index(index)
+        path, image_path = self.paths[index], self.images.paths[index]
+        size, keep_aspect = self.images.image_size, self.images.keep_aspect
+        if path is None and size is not None and not keep_aspect:
+            return np.zeros(size, dtype=bool)
+        old = read_shape(image_path)
+        shape = old if size is None else target_size(old, size, keep_aspect)
+        if path is None:
+            return np.zeros(shape, dtype=bool)
+        mask = read_mask(path)
+        if mask.shape != old:
+            raise DataFileError(
+                f"the mask {path} has the size {mask.shape}, its image {image_path} {old} "
+                "(height, width)"
+            )
+        return mask if shape == old else _resize_mask(mask, shape)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(len(self)))
+
+    def warn_of_empty(self) -> None:
+        """Read the masks of all defects once, and warn of those that mark nothing."""
+        defects = [index for index, path in enumerate(self.paths) if path is not None]
+        empty = [str(self.paths[index]) for index in defects if not self[index].any()]
+        if empty:
+            warnings.warn(
+                f"{len(empty)} of the masks of {len(defects)} defects mark no pixel, so that all "
+                f"pixels of these images count as normal: {', '.join(empty[:4])}"
+                f"{' ...' if len(empty) > 4 else ''}",
+                stacklevel=4,
+            )
+
+    def stack(self) -> np.ndarray:
+        """Read all masks into one array."""
+        shape = self.images.image_shape[:2]
+        masks = np.zeros((len(self), *shape), dtype=bool)
+        for index, path in enumerate(self.paths):
+            if path is not None:
+                masks[index] = self[index]
+        return masks
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read a mask as bool of shape (H, W), True where it differs from black or is opaque.
+
+    Any value above 0 marks a pixel, in any channel; of a JPEG, whose values are not exact, from
+    half of the largest on. Where transparency varies it marks what is opaque, within the colours
+    if they vary too; a palette all of one colour marks by its entries.
+    """
+    image = open_image(path)
+    if image.mode not in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
+        values = np.asarray(image if image.mode != "CMYK" else image.convert("RGB"))
+        values = values if values.ndim == 2 else values.max(axis=-1)
+        is_lossy = path.suffix.lower() in (".jpg", ".jpeg")
+        return values > (values.max() / 2 if is_lossy else 0)
+    rgba = np.asarray(image.convert("RGBA"))
+    colours, alpha = rgba[..., :3], rgba[..., 3]
+    if (rgba == rgba[0, 0]).all() and image.mode == "P":
+        return np.asarray(image) > 0
+    is_opaque = alpha > alpha.min() if alpha.min() < alpha.max() else alpha == alpha
+    if (colours[is_opaque] == colours[is_opaque][0]).all() and not is_opaque.all():
+        return is_opaque
+    return is_opaque & (colours > 0).any(axis=-1)
+
+
+def _resize_mask(mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Bring a mask to `image_size`; a new pixel is True if any old one that it touches is.
+
+    In whole numbers: pillow's box filter loses single pixels to rounding (row 6 of 13 to 6).
+    """
+    height, width = image_size
+    return _resize_rows(_resize_rows(mask, height).T, width).T
+
+
+def _resize_rows(mask: np.ndarray, n_new: int) -> np.ndarray:
+    n_old = len(mask)
+    new = np.arange(n_new)
+    start = new * n_old // n_new
+    stop = -((new + 1) * -n_old // n_new)
+    n_true_above = np.concatenate([np.zeros_like(mask[:1], dtype=int), np.cumsum(mask, axis=0)])
+    return n_true_above[stop] > n_true_above[start]
