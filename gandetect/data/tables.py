@@ -442,7 +442,7 @@ class _Reader:
         n_cells = len(first) + has_more
         if has_more and all(not row[-1] for row in body):  # each row ends in a delimiter
             body, has_more = [row[:-1] for row in body], False
-        elif has_more and header is not False and self._names_rows([row[0] for row in body]):
+        elif len(body) > 1 and has_more and header and self._names_rows([r[0] for r in body]):
             self._check_names(first, line, first_number=2)
             self._warn_of_row_names("it has no name")
             return ["", *first], True, (n_cells, n_cells)
@@ -611,7 +611,7 @@ class _Reader:
             values = np.full(len(cells), np.nan)
             values[~is_gap] = found
         large = np.flatnonzero(np.abs(values) >= _LARGE).tolist()
-        if any("_" in cell for cell in cells) or any(_is_inexact(cells[i]) for i in large):
+        if any("_" in cell for cell in cells) or any(is_inexact(cells[i]) for i in large):
             return None
         return values
 
@@ -712,7 +712,7 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp]) -> str:
         is_gap = np.array([value is None for value in column], dtype=bool)
         there = list(dict.fromkeys(column[~is_gap].tolist()))
         kind = "words"
-        if there and all(_is_inexact(value) for value in there):
+        if there and all(is_inexact(value) for value in there):
             kind = "integers that no float holds"
         shown = ", ".join(repr(value[:_N_SHOWN]) for value in there[:2])
         what = f"{kind} such as {shown}" if there else ""
@@ -755,7 +755,7 @@ def _is_float(text: str) -> bool:
     return "_" not in text
 
 
-def _is_inexact(text: Any) -> bool:
+def is_inexact(text: Any) -> bool:
     """Whether this is an integer that float64 cannot hold."""
     is_integer = isinstance(text, str) and re.fullmatch(r"[+-]?\d+", text) is not None
     return is_integer and int(float(text)) != int(text)
