@@ -78,7 +78,8 @@ def read_parquet(
     tables = []
     for file in _existing(path):
         try:
-            part = parquet.ParquetFile(file).read()
+            with parquet.ParquetFile(file) as opened:
+                part = opened.read()
         except pa.ArrowInvalid as error:
             raise ValueError(f"{file} cannot be read as a Parquet file: {error}") from error
         tables.append(part.drop_columns(index_columns(part.schema)))
