@@ -168,7 +168,10 @@ def _add_text(group: Any) -> None:
         help="between the cells of a table in a text file, such as ; or tab (default: found out)",
     )
     group.add_argument(
-        "--decimal", choices=(".", ","), help="decimal mark of a table (default: found out)"
+        "--decimal",
+        choices=(".", ","),
+        metavar="MARK",
+        help="decimal mark of a table, . or , (default: found out)",
     )
     group.add_argument(
         "--thousands",

@@ -96,6 +96,7 @@ def read_parquet(
         names=names,
         columns=[np.empty(0)] * len(names),
         lines=np.arange(1, whole.num_rows + 1),
+        unit="row",
     )
     as_words = {table.position(name) for name in words}
     for i, name in enumerate(names):

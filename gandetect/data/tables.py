@@ -67,6 +67,8 @@ class Table:
         Whether the file names the columns.
     row_names : ndarray of shape (n_rows,) or None, default=None
         What stands in front of each row as its name, as R and pandas write it.
+    unit : str, default="line"
+        What messages call that which `lines` counts.
     """
 
     source: str
@@ -75,6 +77,7 @@ class Table:
     lines: NDArray[np.intp]
     has_names: bool = True
     row_names: NDArray[Any] | None = None
+    unit: str = "line"
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -100,7 +103,7 @@ class Table:
     def obstacles(self) -> dict[str, str]:
         """Say, by the name of the column, what keeps each of some columns from being numbers."""
         found = {
-            name: _obstacle(column, self.lines)
+            name: _obstacle(column, self.lines, self.unit)
             for name, column in zip(self.names, self.columns, strict=True)
         }
         return {name: what for name, what in found.items() if what}
@@ -255,7 +258,9 @@ class _TextFile:
             for _ in range(self._n_skipped):
                 text.readline()
             lines = self._lines(text)
-            reader = csv.reader(lines, delimiter=self._delimiter, strict=True)
+            reader = csv.reader(
+                lines, delimiter=self._delimiter, skipinitialspace=True, strict=True
+            )
             while True:
                 start = self._n_skipped + reader.line_num + 1
                 try:
@@ -339,7 +344,7 @@ class _TextFile:
         with self._opened() as text:
             lines = list(itertools.islice(text, _N_LINES_TO_GUESS_FROM))[self._n_skipped :]
         guesses = [(fit, mark) for mark in _DELIMITERS if (fit := _fit(lines, mark))]
-        best = max(guesses, key=lambda guess: guess[0], default=((False, 0.0, 0.0), ","))
+        best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), ","))
         blanks = _fit([" ".join(line.split()) + "\n" for line in lines], _BLANKS)
         # Words have blanks in them, too; numbers are what shows that these part the cells.
         is_blank = blanks is not None and blanks[0] and (blanks[1] == 1.0 or not guesses)
@@ -352,17 +357,27 @@ def _standard_input(stream: IO[bytes]) -> bytes:
     return stream.read()
 
 
-def _fit(lines: Sequence[str], delimiter: str) -> tuple[bool, float, float] | None:
-    """How well a delimiter fits: do all rows agree, how many cells are numbers, how many agree."""
+def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | None:
+    """How well a delimiter fits.
+
+    Returns
+    -------
+    tuple or None
+        2 if all rows have as many cells, 1 if the first has one less, else 0; the share of numbers
+        in the cells; the share of the most frequent number of cells. None if there is one column.
+    """
     try:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        rows = [row for row in reader if any(map(str.strip, row))]
     except csv.Error:
         return None
     if max(map(len, rows), default=0) < 2:
         return None
     body = rows[1:] or rows
     width, n_agreeing = Counter(map(len, body)).most_common(1)[0]
-    agree = n_agreeing == len(body) and len(rows[0]) in (width, width - 1) and width > 1
+    agree = 0
+    if n_agreeing == len(body) and width > 1:
+        agree = {width: 2, width - 1: 1}.get(len(rows[0]), 0)
     cells = [cell.strip() for row in body for cell in row]
     n_numbers = sum(
         not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(cell) is not None) for cell in cells
@@ -696,7 +711,7 @@ def _without_row_names(table: Table) -> Table:
     )
 
 
-def _obstacle(column: NDArray[Any], lines: NDArray[np.intp]) -> str:
+def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
     """What keeps a column from being numbers, in a few words; nothing if it is."""
     if column.dtype.kind in "bui":
         return ""
@@ -706,7 +721,7 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp]) -> str:
         is_gap = np.isnan(column)
         is_infinite = np.isinf(column)
         if is_infinite.any():
-            return f"infinity in line {lines[is_infinite.argmax()]}"
+            return f"infinity in {unit} {lines[is_infinite.argmax()]}"
         what = ""
     else:
         is_gap = np.array([value is None for value in column], dtype=bool)
@@ -718,7 +733,7 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp]) -> str:
         what = f"{kind} such as {shown}" if there else ""
     if not is_gap.any():
         return what
-    told = f"{_count(int(is_gap.sum()), 'gap')}, the first in line {lines[is_gap.argmax()]}"
+    told = f"{_count(int(is_gap.sum()), 'gap')}, the first in {unit} {lines[is_gap.argmax()]}"
     return f"{what}, {told}" if what else told
 
 

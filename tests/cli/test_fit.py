@@ -112,6 +112,7 @@ def test_a_table_as_it_comes(run, fails, tmp_path):
     assert [line.split(",")[0] for line in out.splitlines()[1:]] == [f"T{i:03d}" for i in range(60)]
 
 
+@pytest.mark.filterwarnings("default:line 1 of")
 def test_a_header_of_integers(run, tmp_path):
     path = tmp_path / "wide.csv"
     pd.DataFrame(np.random.default_rng(0).normal(size=(30, 50))).to_csv(path, index=False)
@@ -121,6 +122,7 @@ def test_a_header_of_integers(run, tmp_path):
     assert "is taken for the names of the columns" in err
 
 
+@pytest.mark.filterwarnings("default:--outlier-perc")
 def test_a_share_for_a_percentage_is_told(run, normal, table, tmp_path):
     share = ("--outlier-perc", "0.05", "--threshold-data", table)
     code, _, err = run("fit", "ganomaly", *normal, *TINY, *share, "--out", tmp_path / "m")
