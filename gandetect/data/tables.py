@@ -253,7 +253,7 @@ class _TextFile:
 
     def rows(self) -> Iterator[Row]:
         """The cells of each row, without blanks around them, beside the line it begins in."""
-        self.n_blank_lines, n_pending = 0, 0
+        self.n_blank_lines, n_pending, n_cells = 0, 0, 0
         with self._opened() as text:
             for _ in range(self._n_skipped):
                 text.readline()
@@ -272,9 +272,11 @@ class _TextFile:
                         f"{self.name} cannot be read as a table: {error}, in the row that begins "
                         f"in line {start} (a quote that opens a cell must close it)"
                     ) from error
-                if not cells or (len(cells) == 1 and cells[0] and not cells[0].strip()):
+                # An empty cell in quotes is a row, where rows have one cell.
+                if not cells or (n_cells != 1 and len(cells) == 1 and not cells[0].strip()):
                     n_pending += 1
                     continue
+                n_cells = n_cells or len(cells)
                 self.n_blank_lines, n_pending = self.n_blank_lines + n_pending, 0
                 yield start, [cell.strip() for cell in cells]
 
