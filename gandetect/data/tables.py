@@ -208,7 +208,7 @@ def read_table(
     (['a', 'b'], [1.5, 3.0], [2.7, nan])
     """
     _check_marks(delimiter, decimal, thousands, header)
-    file = _TextFile(source, encoding, delimiter)
+    file = _TextFile(source, encoding, delimiter, decimal)
     return _Reader(file, decimal, thousands, missing_values).read(header, words, dates)
 
 
@@ -235,7 +235,11 @@ class _TextFile:
     """A text file that can be walked through again, and the rows in it."""
 
     def __init__(
-        self, source: str | os.PathLike[str], encoding: str | None, delimiter: str | None
+        self,
+        source: str | os.PathLike[str],
+        encoding: str | None,
+        delimiter: str | None,
+        decimal: str | None,
     ) -> None:
         self.source = source
         self.name = "standard input" if source == "-" else os.fspath(source)
@@ -249,7 +253,7 @@ class _TextFile:
             delimiter = named[1]
         if delimiter is None and self.name.lower().endswith((".tsv", ".tsv.gz")):
             delimiter = "\t"
-        self._delimiter = delimiter or self._guessed_delimiter()
+        self._delimiter = delimiter or self._guessed_delimiter(decimal)
 
     def rows(self) -> Iterator[Row]:
         """The cells of each row, without blanks around them, beside the line it begins in."""
@@ -342,11 +346,14 @@ class _TextFile:
             '(encoding="latin-1", on the command line --encoding latin-1)'
         )
 
-    def _guessed_delimiter(self) -> str:
+    def _guessed_delimiter(self, decimal: str | None) -> str:
         with self._opened() as text:
             lines = list(itertools.islice(text, _N_LINES_TO_GUESS_FROM))[self._n_skipped :]
-        guesses = [(fit, mark) for mark in _DELIMITERS if (fit := _fit(lines, mark))]
-        best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), ","))
+        marks = list(_DELIMITERS)
+        if decimal == "," and not any('"' in line for line in lines):
+            marks.remove(",")  # it would part the numbers
+        guesses = [(fit, mark) for mark in marks if (fit := _fit(lines, mark))]
+        best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), marks[0]))
         blanks = _fit([" ".join(line.split()) + "\n" for line in lines], _BLANKS)
         # Words have blanks in them, too; numbers are what shows that these part the cells.
         is_blank = blanks is not None and blanks[0] and (blanks[1] == 1.0 or not guesses)
@@ -459,7 +466,7 @@ class _Reader:
         n_cells = len(first) + has_more
         if has_more and all(not row[-1] for row in body):  # each row ends in a delimiter
             body, has_more = [row[:-1] for row in body], False
-        elif len(body) > 1 and has_more and header and self._names_rows([r[0] for r in body]):
+        elif has_more and header and self._are_names_of_rows([row[0] for row in body], len(first)):
             self._check_names(first, line, first_number=2)
             self._warn_of_row_names("it has no name")
             return ["", *first], True, (n_cells, n_cells)
@@ -479,12 +486,20 @@ class _Reader:
             self._warn_of_row_names(f"its name is {first[0]!r}" if first[0] else "it has no name")
         return first[:width], is_index, (width, n_cells)
 
-    def _names_rows(self, cells: Sequence[str]) -> bool:
+    def _are_names_of_rows(self, cells: Sequence[str], n_names: int) -> bool:
+        """Whether the cells in front of rows that are longer than the first one name the rows.
+
+        They may as well be the first half of a date with a time, or of numbers with decimal commas
+        in a table of one column.
+        """
+        are_words = not any(cell[:1].isdigit() for cell in cells)
+        return len(cells) > 1 and (are_words or n_names > 1) and self._names_rows(cells, are_words)
+
+    def _names_rows(self, cells: Sequence[str], may_be_words: bool = True) -> bool:
         """Whether these are names of rows: all differ, and they count or are words."""
         if len(set(cells)) < len(cells) or not self._missing.isdisjoint(cells):
             return False
-        numbers = [cell for cell in cells if _is_float(cell)]
-        if not numbers:
+        if may_be_words and not any(map(_is_float, cells)):
             return True
         start = int(cells[0]) if cells[0].isdecimal() else -1
         return start in (0, 1) and list(cells) == [str(start + i) for i in range(len(cells))]
@@ -527,13 +542,13 @@ class _Reader:
         """Whether a row without a word counts 0, 1, 2, ... as the names that pandas writes."""
         is_indexed = first[0] == "" and len(first) > 1 and self._names_rows(below[0])
         counted, below = first[is_indexed:], below[is_indexed:]
-        start = counted[0] if counted[0] == "0" or len(counted) > 3 else "0"
-        if start not in ("0", "1") or not below[0]:
+        start = counted[0]
+        if not below[0] or not start.isdecimal() or (start != "0" and len(counted) < 4):
             return False
         if list(counted) != [str(int(start) + i) for i in range(len(counted))]:
             return False
         has_integers = any(re.fullmatch(r"[+-]?\d+", cell) for cells in below for cell in cells)
-        if has_integers and (len(counted) < 4 or start == "1") and not is_indexed:
+        if has_integers and (len(counted) < 4 or start != "0") and not is_indexed:
             if len(counted) == 1:
                 return False
             raise ValueError(self._untold(first, line))

@@ -85,10 +85,15 @@ class TestHowTheTextIsWritten:
             ("a;b\n-1.234.567,5;x\n", {"thousands": "."}, -1234567.5),
             ("a;b\n1 234,5;x\n", {"thousands": " ", "decimal": ","}, 1234.5),
             ("a:b\n1.5:x\n", {"delimiter": ":"}, 1.5),
+            ('a,b\n"1,5",x\n', {"decimal": ","}, 1.5),
         ],
     )
     def test_marks_that_are_told(self, content, options, value, read):
         assert_columns(read(content, **options), [value], ["x"])
+
+    @pytest.mark.parametrize("content", ["1,5\n2,7\n", "a\n1,5\n2,7\n"])
+    def test_a_decimal_comma_in_one_column(self, content, read):
+        assert_columns(read(content, decimal=","), [1.5, 2.7])
 
     @pytest.mark.parametrize(
         ("content", "shown"),
@@ -197,6 +202,8 @@ class TestRows:
             ("a,b\n1,2,\n3,4\n", "line 2 of .* has 3 cells"),
             ("a,b\n.1,5,2\n.2,6,4\n", "line 2 of .* has 3 cells"),
             ("a,b\nr1,5,2\n", "line 2 of .* has 3 cells"),
+            ("when b\n2024-01-01 10:00 5\n2024-01-02 10:00 6\n", "line 2 of .* has 3 cells"),
+            ("a\n1,5\n2,7\n", "line 2 of .* has 2 cells, but line 1 has 1 cell"),
             ("Report\na,b\n1,2\n", "line 2 of .* has 2 cells, but line 1 has 1 cell"),
         ],
     )
@@ -248,6 +255,8 @@ class TestHeader:
             ("a,2020\n1,2\n3,4\n", True),
             ("a,b\n,\n", True),
             ("0\n1\n0\n", False),
+            ("1,2,3\n4,5,6\n", False),
+            ("5,7,6,8\n.1,.2,.3,.4\n", False),
         ],
     )
     def test_is_found_out(self, content, has_names, read):
@@ -262,6 +271,7 @@ class TestHeader:
             "0,1\n4.5,5.5\n",
             "0\n1.5\n",
             "1,2,3,4\n.1,.2,.3,.4\n",
+            "2019,2020,2021,2022\n.1,.2,.3,.4\n",
         ],
     )
     def test_that_counts_is_told(self, content, read):
