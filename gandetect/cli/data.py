@@ -543,7 +543,10 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
     counts = _counts(samples)
     n_missing = counts.get("", 0)
     if n_missing:
-        raise UsageError(f"{n_missing} of {len(samples)} labels of {options.data} are missing")
+        raise UsageError(
+            f"{n_missing} of {len(samples)} labels of {options.data} are missing: label those "
+            "samples, or leave them out"
+        )
     if _has_class_options(options):
         is_chosen = np.isin(samples.labels, _chosen_labels(samples, options))
         return ~is_chosen if options.anomalous_class is None else is_chosen
