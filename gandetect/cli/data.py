@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.cli.options import UsageError
-from gandetect.data.tables import MISSING_VALUES, TABLE_SUFFIXES, Table, is_table, read_table
+from gandetect.data.tables import (
+    MISSING_VALUES,
+    TABLE_SUFFIXES,
+    ColumnNotFoundError,
+    Table,
+    is_table,
+    read_table,
+)
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
@@ -113,7 +120,10 @@ def read_samples(options: Namespace, default_part: str, data: str | None = None)
         )
     if options.download:
         raise UsageError("--download is for data sets that have a name")
-    return _read_path(path, options)
+    try:
+        return _read_path(path, options)
+    except ColumnNotFoundError as error:  # an option names it
+        raise UsageError(str(error)) from error
 
 
 def is_named(data: str) -> bool:

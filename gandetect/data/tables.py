@@ -48,6 +48,17 @@ _IN_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,'’ \xa0])\d{3}(\1\d{3})*([.,
 Row = tuple[int, list[str]]
 
 
+class ColumnNotFoundError(ValueError):
+    """A table has no column of the name or number that is asked for.
+
+    Examples
+    --------
+    >>> from gandetect.data.tables import ColumnNotFoundError
+    >>> issubclass(ColumnNotFoundError, ValueError)
+    True
+    """
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Table:
     """The columns of a table, as they stand in its file.
@@ -87,7 +98,7 @@ class Table:
 
         Raises
         ------
-        ValueError
+        ColumnNotFoundError
             If there is none.
         """
         return _position(name, self.names, self.source)
@@ -190,6 +201,8 @@ def read_table(
     ------
     FileNotFoundError
         If there is no such file.
+    ColumnNotFoundError
+        If there is no column of a name in `words` or `dates`.
     ValueError
         If a row has more or fewer cells than there are names, with the line; if a name is given
         twice or missing; if the text cannot be decoded or its quotes do not match; if a date cannot
@@ -768,7 +781,7 @@ def _position(name: str, names: Sequence[str], source: str) -> int:
         return names.index(name)
     if re.fullmatch(r"-?\d+", name) and -len(names) <= int(name) < len(names):
         return int(name) % len(names)
-    raise ValueError(f"{source} has no column {name!r}, only {_list_of(names)}")
+    raise ColumnNotFoundError(f"{source} has no column {name!r}, only {_list_of(names)}")
 
 
 def _checked(encoding: str) -> str:

@@ -243,7 +243,7 @@ class TestTables:
     def test_an_unknown_column(self, write):
         path = write("x.csv", "a,b\n1,2\n")
         for option in ("label_column", "id_column"):
-            with pytest.raises(ValueError, match="no column 'z', only a, b"):
+            with pytest.raises(UsageError, match="no column 'z', only a, b"):
                 read(path, **{option: "z"})
         with pytest.raises(ValueError, match="no column of features"):
             read(path, drop_columns=["a", "b"])
