@@ -6,30 +6,27 @@ import dataclasses
 import inspect
 from argparse import Namespace
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gandetect.base import BaseDetector
-from gandetect.cli.data import read_samples
-from gandetect.cli.files import Samples
 from gandetect.cli.options import (
     UsageError,
     add_data,
     add_device,
     add_output,
     add_protocol,
-    detector_classes,
+    add_set,
+    build_detector,
+    chosen,
+    detector_class,
+    detector_names,
     number,
 )
-from gandetect.cli.output import check_place, write_columns
-from gandetect.cli.parameters import add_set, build_detector, chosen
-from gandetect.cli.protocol import anomalies, samples_to_score, training_samples
-from gandetect.data.images import ImageFiles
-from gandetect.demo.evaluation import Result, fit_and_judge
-from gandetect.demo.methods import make_methods
-from gandetect.demo.run import announcer
-from gandetect.demo.tasks import Task, task_of_split
+
+if TYPE_CHECKING:
+    from gandetect.base import BaseDetector
+    from gandetect.cli.data import Samples
+    from gandetect.demo.evaluation import Result
+    from gandetect.demo.tasks import Task
 
 _MEASURES = (
     "roc_auc",
@@ -55,7 +52,7 @@ def add_benchmark(commands: Any) -> None:
     )
     parser.add_argument(
         "detectors",
-        type=detector_classes,
+        type=detector_names,
         metavar="DETECTORS",
         help="one, or several as in ganomaly,bigan",
     )
@@ -80,16 +77,21 @@ def add_benchmark(commands: Any) -> None:
 
 def run_benchmark(options: Namespace) -> None:
     """Run every method on every seed, and write the table."""
+    from gandetect.cli.output import check_place, write_columns
+    from gandetect.demo.evaluation import fit_and_judge
+    from gandetect.demo.run import announcer
+
     check_place(options.out)
     if options.part is not None:
         raise UsageError("a benchmark fits to the training part and judges by the test part")
-    parameters = _of_each(options.detectors, chosen(options.set, {"device": options.device}))
-    n_methods = len(options.detectors) + 2
+    detectors = {name: detector_class(name) for name in options.detectors}
+    parameters = _of_each(detectors, chosen(options.set, {"device": options.device}))
+    n_methods = len(detectors) + 2
     announced = announcer(options.seeds * n_methods)
     results = []
     for seed in range(options.seed, options.seed + options.seeds):
         task = _task(Namespace(**{**vars(options), "seed": seed}))
-        for name, method in _methods(task, options.detectors, seed, parameters).items():
+        for name, method in _methods(task, detectors, seed, parameters).items():
             with announced(f"seed {seed}: {name}"):
                 results.append((seed, fit_and_judge(task, name, method).result))
     write_columns(_every_run(results) if options.every_run else _means(results), options)
@@ -118,6 +120,8 @@ def _methods(
     parameters: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Build the detectors, each with its own parameters, and the baselines."""
+    from gandetect.demo.methods import make_methods
+
     ours = {
         name: make_methods(task, {name: Detector}, seed, parameters[name])[name]
         for name, Detector in detectors.items()
@@ -127,6 +131,11 @@ def _methods(
 
 def _task(options: Namespace) -> Task:
     """Split the data with one seed, as `fit` and `evaluate` do."""
+    import numpy as np
+
+    from gandetect.cli.data import anomalies, read_samples, samples_to_score, training_samples
+    from gandetect.demo.tasks import task_of_split
+
     parts = []
     for part in ("train", "test"):
         options.part = part
@@ -142,7 +151,7 @@ def _task(options: Namespace) -> Task:
 
 def _array(samples: Samples) -> Any:
     """Samples in memory: the baselines take nothing else."""
-    return samples.X.stack() if isinstance(samples.X, ImageFiles) else samples.X
+    return samples.X.stack() if hasattr(samples.X, "stack") else samples.X
 
 
 def _every_run(results: list[tuple[int, Result]]) -> dict[str, list[Any]]:
@@ -153,6 +162,8 @@ def _every_run(results: list[tuple[int, Result]]) -> dict[str, list[Any]]:
 
 def _means(results: list[tuple[int, Result]]) -> dict[str, list[Any]]:
     """Means over the seeds, and beside AUROC and average precision their standard deviations."""
+    import numpy as np
+
     columns: dict[str, list[Any]] = {}
     for method in dict.fromkeys(result.method for _, result in results):
         runs = [result for _, result in results if result.method == method]

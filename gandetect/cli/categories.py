@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from gandetect.cli.data import data_folder
 from gandetect.cli.options import UsageError
-from gandetect.datasets.files import resolve_data_dir
 from gandetect.datasets.mvtec import categories_in
 
 # In DRAEM's order, in which its scripts and RDNA's number them from 0; -1 is all.
@@ -31,16 +31,9 @@ NUMBERED = (
     "grid",
     "wood",
 )
-_ALL = ("all", "-1")
 
 
-def names_all(data: str) -> bool:
-    """Whether ``--data`` names all categories at once."""
-    family, _, member = data.partition(":")
-    return family.lower() == "mvtec" and member in _ALL
-
-
-def category_of(member: str, data_dir: str | None) -> str:
+def category_of(member: str, folder: Path) -> str:
     """Return the category that a name, or a number where no category is called so, stands for.
 
     Raises
@@ -48,11 +41,11 @@ def category_of(member: str, data_dir: str | None) -> str:
     UsageError
         If it stands for all of them, or for none.
     """
-    if member in _ALL:
+    if member in ("all", "-1"):
         raise UsageError(
             f"mvtec:{member} is for fit and evaluate: name one category here, as in mvtec:bottle"
         )
-    if not member.isdecimal() or member in categories_in(resolve_data_dir(data_dir)):
+    if not member.isdecimal() or member in categories_in(folder):
         return member
     if int(member) >= len(NUMBERED):
         raise UsageError(f"mvtec:{member} is no category: they are numbered from 0 to 14")
@@ -67,7 +60,7 @@ def one_by_one(options: Namespace) -> dict[str, Namespace]:
     FileNotFoundError
         If there is none.
     """
-    folder = resolve_data_dir(options.data_dir)
+    folder = data_folder(options)
     names = categories_in(folder)
     if not names:
         raise FileNotFoundError(

@@ -1,18 +1,92 @@
-"""Where ``--data`` comes from: a path, or a data set that has a name."""
+"""Where ``--data`` comes from, which samples are anomalies, and which of them a command takes."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from argparse import Namespace
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gandetect import datasets
-from gandetect.cli.categories import category_of
-from gandetect.cli.files import Samples, read_path
+import numpy as np
+from numpy.typing import NDArray
+
 from gandetect.cli.options import UsageError
-from gandetect.cli.resizing import resized
-from gandetect.datasets.catalogue import CATALOGUE
+from gandetect.data.tables import (
+    MISSING_VALUES,
+    TABLE_SUFFIXES,
+    ColumnNotFoundError,
+    Table,
+    is_table,
+    read_table,
+)
+
+_ARRAY_NAMES = ("X", "x", "data")
+_LABEL_NAMES = ("y", "target", "labels")
+_STANDARD_INPUT = "-"
+
+# Labels that say by themselves which of two is the anomaly: what is normal, and what is not.
+_NORMAL_WORDS = {"normal", "inlier", "benign", "legitimate", "legit", "genuine"}
+_ANOMALOUS_WORDS = {
+    *("anomaly", "anomalous", "abnormal", "outlier", "attack", "intrusion", "fraud", "fraudulent"),
+    *("defect", "defective", "fault", "faulty", "malicious", "malignant"),
+}
+_TELLING_PAIRS = (("0", "1"), ("1", "-1"), ("false", "true"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Samples:
+    """What ``--data`` names.
+
+    Parameters
+    ----------
+    X : ndarray or ImageFiles
+    labels : ndarray of shape (n_samples,) or None, default=None
+        As they stand in the data.
+    class_names : sequence of str, default=()
+        Names of the labels 0, 1, ...
+    feature_names : list of str or None, default=None
+        Of the columns of a table; empty for a table without names, None for what is no table.
+    names : list of str or None, default=None
+        Of the samples: the paths of images, or what ``--id-column`` holds.
+    masks : sequence of ndarray or None, default=None
+        Where in each image the anomaly is.
+    is_split : bool, default=False
+        Whether these are already the part of a published split that was asked for.
+    has_classes : bool, default=False
+        Whether the labels are classes of which none is an anomaly by itself.
+    """
+
+    X: Any
+    labels: NDArray[Any] | None = None
+    class_names: Sequence[str] = ()
+    feature_names: list[str] | None = None
+    names: list[str] | None = None
+    masks: Any = None
+    is_split: bool = False
+    has_classes: bool = False
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: NDArray[np.intp]) -> Samples:
+        """Return some of the samples, with all that belongs to them."""
+        if isinstance(self.X, np.ndarray):
+            X: Any = self.X[rows]
+        else:
+            from gandetect.datasets.splits import take
+
+            X = take(self.X, rows)
+        return replace(
+            self,
+            X=X,
+            labels=None if self.labels is None else self.labels[rows],
+            names=None if self.names is None else [self.names[row] for row in rows],
+            masks=None if self.masks is None else [self.masks[row] for row in rows],
+        )
 
 
 def read_samples(options: Namespace, default_part: str, data: str | None = None) -> Samples:
@@ -37,16 +111,48 @@ def read_samples(options: Namespace, default_part: str, data: str | None = None)
     data = data or options.data
     family, member = _family_and_member(data)
     if family in _NAMED:
-        _refuse_what_has_no_meaning(options, data, family)
-        return _NAMED[family](member, options, default_part)
+        return _read_named(family, member, options, default_part, data)
     path = Path(data).expanduser()
-    if not path.exists():
+    if data != _STANDARD_INPUT and not path.exists():
         raise FileNotFoundError(
-            f"there is no file or folder {path}; --data takes a path or one of {_FORMS}"
+            f"there is no file or folder {path}; --data takes a path, - for standard input, or one "
+            f"of {_FORMS}"
         )
     if options.download:
         raise UsageError("--download is for data sets that have a name")
-    return read_path(path, options)
+    try:
+        return _read_path(path, options)
+    except ColumnNotFoundError as error:  # an option names it
+        raise UsageError(str(error)) from error
+
+
+def is_named(data: str) -> bool:
+    """Whether this is a data set that has a name, not a path."""
+    return _family_and_member(data)[0] in _NAMED
+
+
+def names_all(data: str) -> bool:
+    """Whether ``--data`` names all categories of a data set at once."""
+    family, member = _family_and_member(data)
+    return family == "mvtec" and member in ("all", "-1")
+
+
+def data_folder(options: Namespace) -> Path:
+    """Return the folder of the data sets that have names.
+
+    Raises
+    ------
+    UsageError
+        If neither the option nor the environment names it.
+    """
+    from gandetect.datasets.files import DATA_DIR_VARIABLE, resolve_data_dir
+
+    if options.data_dir is None and not os.environ.get(DATA_DIR_VARIABLE):
+        raise UsageError(
+            "no data folder is known: give --data-dir, or set the environment variable "
+            f"{DATA_DIR_VARIABLE} to the folder that holds the data sets"
+        )
+    return resolve_data_dir(options.data_dir)
 
 
 def _family_and_member(data: str) -> tuple[str, str | None]:
@@ -54,18 +160,214 @@ def _family_and_member(data: str) -> tuple[str, str | None]:
     return family.lower().replace("_", "-"), member or None
 
 
-def _refuse_what_has_no_meaning(options: Namespace, data: str, family: str) -> None:
+def _read_path(path: Path, options: Namespace) -> Samples:
+    """Read a file or a folder, and the labels that the options name."""
+    suffix = path.suffix.lower()
+    is_folder = path.is_dir()
+    if str(path) == _STANDARD_INPUT or (is_table(path) and not is_folder):
+        samples = _of_table(_read_text(path, options), options)
+    elif suffix in (".parquet", ".pq") or (is_folder and _holds_parquet(path)):
+        samples = _of_table(_read_parquet(path, options), options)
+    elif suffix == ".npy":
+        samples = Samples(X=_load_npy(path))
+    elif suffix == ".npz":
+        samples = _read_npz(path, options)
+    else:
+        samples = _read_images(path, options)
+    _refuse_options_of_others(path, samples, options)
+    if (options.image_size or options.channels) and isinstance(samples.X, np.ndarray):
+        from gandetect.cli.resizing import resized
+
+        samples = replace(samples, X=resized(samples.X, options.image_size, options.channels))
+    if options.label_file:
+        samples = replace(samples, labels=_read_labels(Path(options.label_file), len(samples)))
+    return samples
+
+
+def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) -> None:
     """Raise rather than leave an option without effect."""
-    for name in ("label_column", "labels", "drop_columns", "delimiter"):
+    is_rows = samples.feature_names is not None
+    is_text = str(path) == _STANDARD_INPUT or is_table(path)
+    effects = {
+        "label_column": is_rows or path.suffix.lower() == ".npz",
+        "drop_columns": is_rows,
+        "id_column": is_rows,
+        "missing": is_rows,
+        **dict.fromkeys(("delimiter", "decimal", "thousands", "encoding", "header"), is_text),
+    }
+    if options.image_size or options.channels:
+        from gandetect.cli.resizing import is_resizable
+
+        is_images = is_resizable(samples.X) if isinstance(samples.X, np.ndarray) else True
+        effects |= {"image_size": is_images, "channels": is_images}
+    for name, has_effect in effects.items():
+        if getattr(options, name) and not has_effect:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning for {path}")
+
+
+def _read_text(path: Path, options: Namespace) -> Table:
+    return read_table(
+        path if str(path) != _STANDARD_INPUT else _STANDARD_INPUT,
+        delimiter=options.delimiter,
+        decimal=options.decimal,
+        thousands=options.thousands,
+        encoding=options.encoding,
+        header="auto" if options.header is None else options.header == "yes",
+        missing_values=(*MISSING_VALUES, *options.missing),
+        words=_columns_of_words(options),
+    )
+
+
+def _read_parquet(path: Path, options: Namespace) -> Table:
+    from gandetect.data.parquet import read_parquet
+
+    return read_parquet(path, missing_values=options.missing, words=_columns_of_words(options))
+
+
+def _holds_parquet(folder: Path) -> bool:
+    from gandetect.data.parquet import is_parquet
+
+    return is_parquet(folder)
+
+
+def _columns_of_words(options: Namespace) -> list[str]:
+    """Columns that need not be numbers."""
+    return [*options.drop_columns, *([options.id_column] if options.id_column else [])]
+
+
+def _of_table(table: Table, options: Namespace) -> Samples:
+    label, identifier = (
+        None if name is None else table.position(name)
+        for name in (options.label_column, options.id_column)
+    )
+    left_out = {label, identifier, *map(table.position, options.drop_columns)}
+    features = [i for i in range(len(table.names)) if i not in left_out]
+    if not features:
+        raise ValueError(f"{table.source} has no column of features")
+    rows = table.select(features)
+    names = [str(table.position(name)) if "," in name else name for name in rows.obstacles()]
+    return Samples(
+        X=rows.matrix(
+            f"--drop-columns {','.join(names)} leaves them out (--label-column, --id-column and "
+            "--missing say what is a label, an identifier and a gap)"
+        ),
+        labels=None if label is None else _whole_if_possible(table.columns[label]),
+        feature_names=rows.names if table.has_names else [],
+        names=_names_of_rows(table, identifier),
+    )
+
+
+def _names_of_rows(table: Table, identifier: int | None) -> list[str] | None:
+    names = table.row_names if identifier is None else table.columns[identifier]
+    if names is None or (identifier is None and all(map(str.isdecimal, names))):
+        return None  # numbers that count say no more than the place does
+    return ["" if name is None else name for name in names]
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    from gandetect.datasets.files import DataFileError, reason_of
+
+    try:
+        # A map of the file: a large array is read batch by batch.
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except (ValueError, OSError, EOFError) as error:
+        raise DataFileError(
+            f"{path} can not be read as an array of numbers: {reason_of(error)}"
+        ) from error
+    if not isinstance(array, np.memmap) or array.ndim == 0:
+        raise DataFileError(f"{path} is not one array of samples")
+    return array
+
+
+def _read_npz(path: Path, options: Namespace) -> Samples:
+    from gandetect.datasets.files import DataFileError, read_npz
+
+    labels = _LABEL_NAMES if options.label_column is None else (options.label_column,)
+    key_sets: list[tuple[str, ...]] = [(array, label) for array in _ARRAY_NAMES for label in labels]
+    if options.label_column is None:
+        key_sets += [(array,) for array in _ARRAY_NAMES]
+    X, *rest = read_npz(path, *key_sets).values()
+    if rest and rest[0].shape != X.shape[:1]:
+        raise DataFileError(f"{path} has labels of shape {rest[0].shape} for {X.shape[:1]} samples")
+    return Samples(X=X, labels=rest[0] if rest else None)
+
+
+def _read_images(path: Path, options: Namespace) -> Samples:
+    from gandetect.data.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
+
+    if path.is_dir():
+        images: ImageFiles = ImageFolder(path, options.image_size, channels=options.channels)
+        return _of_images(images, path, options)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        images = ImageFiles([path], options.image_size, options.channels)
+        return _of_images(images, path.parent, options)
+    known = ", ".join((".npy", ".npz", *TABLE_SUFFIXES, ".parquet", *IMAGE_SUFFIXES))
+    raise UsageError(f"the ending of {path} is not one of {known}")
+
+
+def _of_images(images: Any, root: Path, options: Namespace) -> Samples:
+    """Images, labelled by a folder above each that an option names, or else by the one it is in."""
+    chosen = options.anomalous_class or options.normal_class or ()
+    folders = [path.relative_to(root.parent).parts[:-1] for path in images.paths]
+    labels = [
+        next((folder for folder in above if folder in chosen), above[-1] if above else "")
+        for above in folders
+    ]
+    if not chosen and len(set(labels)) < 2:
+        labels = []
+    names = [path.relative_to(root).as_posix() for path in images.paths]
+    return Samples(X=images, names=names, labels=np.array(labels) if labels else None)
+
+
+def _read_labels(path: Path, n_samples: int) -> NDArray[Any]:
+    """Read the labels of a file of their own, one a line or an array."""
+    if path.suffix.lower() == ".npy":
+        labels = np.array(_load_npy(path))
+    else:
+        table = read_table(path, header=False, missing_values=())
+        if len(table) == n_samples + 1:
+            table = read_table(path, header=True, missing_values=())
+        if len(table.names) > 1:
+            raise ValueError(f"{path} has {len(table.names)} columns: a file of labels has one")
+        labels = _whole_if_possible(table.columns[0])
+    if labels.shape != (n_samples,):
+        raise ValueError(f"{path} holds labels of shape {labels.shape} for {n_samples} samples")
+    return labels
+
+
+def _whole_if_possible(numbers: NDArray[Any]) -> NDArray[Any]:
+    if numbers.dtype.kind != "f":
+        return numbers
+    is_whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
+    return numbers.astype(np.int64) if is_whole else numbers
+
+
+def _read_named(
+    family: str, member: str | None, options: Namespace, default_part: str, data: str
+) -> Samples:
+    """Read a data set that has a name."""
+    from gandetect.datasets.catalogue import CATALOGUE
+
+    for name in _OF_FILES:
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} is for files: {data} has its own labels")
     if family in _ROWS and (options.image_size or options.channels):
         raise UsageError(f"--image-size and --channels have no meaning for {data}")
-    if options.download and not CATALOGUE[family].remote:
+    is_offered = bool(CATALOGUE[family].remote)
+    if options.download and not is_offered:
         raise UsageError(
             f"--download cannot fetch {family}, which is not offered for that: put "
             f"{CATALOGUE[family].instructions} into --data-dir"
         )
+    data_folder(options)
+    try:
+        return _NAMED[family](member, options, default_part)
+    except FileNotFoundError as error:
+        if not is_offered or options.download:
+            raise
+        raise FileNotFoundError(f"{error} (on the command line: add --download)") from error
 
 
 def _check_member(family: str, member: str | None, members: tuple[str, ...]) -> None:
@@ -74,12 +376,17 @@ def _check_member(family: str, member: str | None, members: tuple[str, ...]) -> 
         raise UsageError(f"there is no {family}:{member}, only {forms}")
 
 
-def _classes(name: str, load: Callable[..., Any]) -> Callable[..., Samples]:
+def _classes(name: str, loader: str) -> Callable[..., Samples]:
     """Make the reader of a data set of labelled images, with a published training and test part."""
 
     def read(member: str | None, options: Namespace, _: str) -> Samples:
+        from gandetect import datasets
+        from gandetect.cli.resizing import resized
+
         _check_member(name, member, ("train", "test", "all"))
-        bunch = load(options.data_dir, split=member or "all", download=options.download)
+        bunch = getattr(datasets, loader)(
+            options.data_dir, split=member or "all", download=options.download
+        )
         return Samples(
             X=resized(bunch.data, options.image_size, options.channels),
             labels=bunch.target,
@@ -91,6 +398,8 @@ def _classes(name: str, load: Callable[..., Any]) -> Callable[..., Samples]:
 
 
 def _kddcup99(member: str | None, options: Namespace, _: str) -> Samples:
+    from gandetect import datasets
+
     _check_member("kddcup99", member, ("normal", "attack"))
     anomalous = member or "normal"
     bunch = datasets.load_kddcup99(
@@ -100,6 +409,8 @@ def _kddcup99(member: str | None, options: Namespace, _: str) -> Samples:
 
 
 def _adbench(member: str | None, options: Namespace, _: str) -> Samples:
+    from gandetect import datasets
+
     if member is None:
         there = ", ".join(datasets.list_adbench(options.data_dir)) or "none"
         raise UsageError(
@@ -110,6 +421,9 @@ def _adbench(member: str | None, options: Namespace, _: str) -> Samples:
 
 
 def _mvtec(member: str | None, options: Namespace, default_part: str) -> Samples:
+    from gandetect import datasets
+    from gandetect.cli.categories import category_of
+
     part = options.part or default_part
     if member is None or part == "all":
         raise UsageError(
@@ -117,7 +431,7 @@ def _mvtec(member: str | None, options: Namespace, default_part: str) -> Samples
             if member is None
             else "mvtec has a training and a test part: --part train or --part test"
         )
-    category = category_of(member, options.data_dir)
+    category = category_of(member, data_folder(options))
     bunch = datasets.load_mvtec(
         options.data_dir, category, part, options.image_size, channels=options.channels, lazy=True
     )
@@ -132,17 +446,224 @@ def _mvtec(member: str | None, options: Namespace, default_part: str) -> Samples
 
 
 _NAMED: dict[str, Callable[[str | None, Namespace, str], Samples]] = {
-    "mnist": _classes("mnist", datasets.load_mnist),
-    "fashion-mnist": _classes("fashion-mnist", datasets.load_fashion_mnist),
-    "cifar10": _classes("cifar10", datasets.load_cifar10),
+    "mnist": _classes("mnist", "load_mnist"),
+    "fashion-mnist": _classes("fashion-mnist", "load_fashion_mnist"),
+    "cifar10": _classes("cifar10", "load_cifar10"),
     "kddcup99": _kddcup99,
     "mvtec": _mvtec,
     "adbench": _adbench,
 }
 _ROWS = ("kddcup99", "adbench")
+_OF_FILES = (
+    *("label_column", "label_file", "id_column", "drop_columns", "missing"),
+    *("delimiter", "decimal", "thousands", "encoding", "header"),
+)
 _FORMS = "mnist, fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET"
 
 
-def is_named(data: str) -> bool:
-    """Whether this is a data set that has a name, not a path."""
-    return _family_and_member(data)[0] in _NAMED
+def training_samples(samples: Samples, options: Namespace) -> Samples:
+    """Return what to fit: normal samples as far as the options tell.
+
+    Raises
+    ------
+    UsageError
+        If there are labels or classes, and neither they nor the options say what is normal.
+    """
+    if samples.is_split:
+        return samples
+    if _part(options, "train") == "all":
+        return _normal_ones(samples, options)
+    if samples.has_classes and not _has_class_options(options):
+        raise UsageError(
+            f"{options.data} has classes: say what is an anomaly with --anomalous-class or "
+            "--normal-class, or fit to everything with --part all"
+        )
+    train, test = _split(samples, options)
+    return samples.take(train if _part(options, "train") == "train" else test)
+
+
+def _normal_ones(samples: Samples, options: Namespace) -> Samples:
+    """All samples but those that labels or options call anomalies; what is unclear is told."""
+    has_options = _has_class_options(options)
+    if not has_options and (options.part or samples.labels is None):
+        return samples
+    counts = _counts(samples)
+    if not has_options and len(counts) == 1 and _is_normal_alone(*counts):
+        warnings.warn(f"all labels of {options.data} are {_told(counts)}", stacklevel=2)
+        return samples
+    if not has_options and _anomalous_label(counts) is None and _is_labelled_by_folders(samples):
+        warnings.warn(
+            f"the images of all folders are trained on as normal: {_told(counts)}; --normal-class "
+            "names those that are",
+            stacklevel=2,
+        )
+        return samples
+    is_anomaly = anomalies(samples, options, " (--part all fits to everything)")
+    if is_anomaly.all():
+        raise UsageError(f"{options.data} has no normal samples to fit to: {_told(counts)}")
+    if has_options and not is_anomaly.any() and options.anomalous_class:
+        warnings.warn(
+            f"no sample of {options.data} is {' or '.join(options.anomalous_class)}: "
+            f"{_told(counts)}",
+            stacklevel=2,
+        )
+    return samples.take(np.flatnonzero(~is_anomaly))
+
+
+def samples_to_score(samples: Samples, options: Namespace) -> Samples:
+    """Return what to score: all of a file, and the test part of a data set that has a name."""
+    part = _part(options, "test")
+    if samples.is_split or part == "all":
+        return samples
+    if samples.has_classes and not _has_class_options(options) and options.part is None:
+        return samples
+    train, test = _split(samples, options)
+    return samples.take(train if part == "train" else test)
+
+
+def is_split_here(samples: Samples, options: Namespace) -> bool:
+    """Whether a fit leaves a test part of these samples."""
+    return not samples.is_split and _part(options, "train") == "train"
+
+
+def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArray[np.bool_]:
+    """Say which samples are anomalies.
+
+    Parameters
+    ----------
+    samples : Samples
+    options : Namespace
+    way_out : str, default=""
+        What else is possible where labels do not tell.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Raises
+    ------
+    UsageError
+        If there are no labels, or they do not tell.
+    """
+    if samples.labels is None:
+        raise UsageError(
+            f"{options.data} has no labels: name them with --label-column or --label-file, or put "
+            "images into a folder a class"
+        )
+    counts = _counts(samples)
+    n_missing = counts.get("", 0)
+    if n_missing:
+        raise UsageError(
+            f"{n_missing} of {len(samples)} labels of {options.data} are missing: label those "
+            "samples, or leave them out"
+        )
+    if _has_class_options(options):
+        is_chosen = np.isin(samples.labels, _chosen_labels(samples, options))
+        return ~is_chosen if options.anomalous_class is None else is_chosen
+    label = _anomalous_label(counts)
+    if label is None:
+        must = ""
+        if len(counts) == 1:
+            must = ", and there must be normal samples as well as anomalies"
+        raise UsageError(
+            f"the labels of {options.data} are {_told(counts)}{must}; say which are anomalies with "
+            f"--anomalous-class, or which are normal with --normal-class{way_out}"
+        )
+    return np.array([_plain(value) == label for value in samples.labels.tolist()], dtype=bool)
+
+
+def _plain(label: Any) -> str:
+    """A label as the text that stands for it, however it was stored; "" for a missing one."""
+    if label is None or label != label:
+        return ""
+    return str(int(label) if isinstance(label, float) and label.is_integer() else label).strip()
+
+
+def _counts(samples: Samples) -> Counter[str]:
+    return Counter(map(_plain, samples.labels.tolist()))  # type: ignore[union-attr]
+
+
+def _told(counts: Counter[str], n_shown: int = 10) -> str:
+    """Labels with their numbers of samples, the most frequent first."""
+    told = [f"{label or 'missing'} ({n})" for label, n in counts.most_common(n_shown)]
+    return ", ".join(told) + (", ..." if len(counts) > n_shown else "")
+
+
+def _anomalous_label(labels: Counter[str]) -> str | None:
+    """Which of two labels is that of the anomalies, if they say so themselves."""
+    by_word = {label.lower(): label for label in labels}
+    if len(labels) != 2 or len(by_word) != 2:
+        return None
+    for normal, anomalous in _TELLING_PAIRS:
+        if set(by_word) == {normal, anomalous}:
+            return by_word[anomalous]
+    anomalous_words = set(by_word) & _ANOMALOUS_WORDS
+    if len(anomalous_words) == 1 and set(by_word) & _NORMAL_WORDS:
+        return by_word[anomalous_words.pop()]
+    return None
+
+
+def _is_normal_alone(label: str) -> bool:
+    return label.lower() in {"0", "false", *_NORMAL_WORDS}
+
+
+def _is_labelled_by_folders(samples: Samples) -> bool:
+    return samples.names is not None and not isinstance(samples.X, np.ndarray)
+
+
+def _split(samples: Samples, options: Namespace) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the positions of the training and of the test samples."""
+    from gandetect.datasets import one_class_rows_split, one_class_split
+
+    is_anomaly = anomalies(samples, options).astype(np.int64)
+    rows = np.arange(len(samples))
+    if _has_class_options(options):
+        train, test, _ = one_class_split(
+            rows,
+            is_anomaly,
+            anomalous_class=1,
+            n_train=options.n_train,
+            outlier_fraction=options.outlier_fraction,
+            random_state=options.seed,
+        )
+    else:
+        train, test, _ = one_class_rows_split(
+            rows,
+            is_anomaly,
+            random_state=options.seed,
+            max_train=options.n_train,
+            max_test=None,
+            outlier_fraction=options.outlier_fraction,
+        )
+    return train, test
+
+
+def _part(options: Namespace, default: str) -> str:
+    part = options.part or (default if is_named(options.data) else "all")
+    for option in ("outlier_fraction", "n_train"):
+        if part == "all" and getattr(options, option) is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')} is about a split: add --part train or --part test"
+            )
+    return part
+
+
+def _has_class_options(options: Namespace) -> bool:
+    if options.anomalous_class and options.normal_class:
+        raise UsageError("give one of --anomalous-class and --normal-class")
+    return bool(options.anomalous_class or options.normal_class)
+
+
+def _chosen_labels(samples: Samples, options: Namespace) -> list[Any]:
+    """Find the labels of the classes that an option names, by label or by the class's name."""
+    labels = sorted(set(samples.labels.tolist()), key=str)  # type: ignore[union-attr]
+    by_text = {str(label): label for label in labels}
+    by_text |= {_plain(label): label for label in labels}
+    by_text |= {name: i for i, name in enumerate(samples.class_names) if i in labels}
+    chosen = options.anomalous_class or options.normal_class
+    unknown = [name for name in chosen if name not in by_text]
+    # Of one class alone, the others that an option names may be in another file.
+    if unknown and len(labels) > 1:
+        there = ", ".join(str(label) for label in labels[:20])
+        raise UsageError(f"class {unknown[0]!r} is not in the labels, which are {there}")
+    return [by_text[name] for name in chosen if name in by_text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from gandetect.cli.options import add_seed, detector_classes, number
+from gandetect.cli.options import add_seed, detector_names, number
 from gandetect.demo import run_demo
 
 
@@ -29,7 +29,7 @@ def add_demo(commands: Any) -> None:
     add_seed(parser)
     parser.add_argument(
         "--detectors",
-        type=detector_classes,
+        type=detector_names,
         metavar="A,B",
         help="only these detectors, such as ganomaly (default: all)",
     )

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    f1_score,
-    precision_recall_curve,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
-
-from gandetect.cli.categories import model_of, names_all, one_by_one, side_by_side, with_means
-from gandetect.cli.model import model_and_samples, scores_and_flags
 from gandetect.cli.options import (
     UsageError,
     add_data,
@@ -27,9 +14,10 @@ from gandetect.cli.options import (
     add_output,
     add_protocol,
 )
-from gandetect.cli.output import check_place, write_columns, write_record
-from gandetect.cli.protocol import anomalies
-from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def add_evaluate(commands: Any) -> None:
@@ -55,10 +43,15 @@ def add_evaluate(commands: Any) -> None:
 
 def run_evaluate(options: Namespace) -> None:
     """Score, compare with the labels, and write."""
+    from gandetect.cli.data import names_all
+    from gandetect.cli.output import check_place, write_columns, write_record
+
     check_place(options.out)
     if not names_all(options.data):
         write_record(_judged_by_the_data(options), options)
         return
+    from gandetect.cli.categories import model_of, one_by_one, side_by_side, with_means
+
     of_category = one_by_one(options)
     for category, its_options in of_category.items():
         its_options.model = model_of(options.model, category)
@@ -69,13 +62,22 @@ def run_evaluate(options: Namespace) -> None:
 
 
 def _judged_by_the_data(options: Namespace) -> dict[str, float]:
+    from gandetect.cli.data import anomalies
+    from gandetect.cli.model import model_and_samples, scores_and_flags
+
     detector, samples = model_and_samples(options)
     is_anomaly = anomalies(samples, options)
     if is_anomaly.all() or not is_anomaly.any():
-        raise UsageError("the labels must have normal samples as well as anomalies")
+        kind = "an anomaly" if is_anomaly.any() else "normal"
+        raise UsageError(
+            f"the labels must have normal samples as well as anomalies, but each of the "
+            f"{len(samples)} samples is {kind}"
+        )
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     record = judged(is_anomaly, scores, is_flagged)
     if samples.masks is not None:
+        from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
+
         maps = detector.anomaly_map(samples.X)
         record["pixel_roc_auc"] = pixel_roc_auc(samples.masks, maps)
         record["pixel_average_precision"] = pixel_average_precision(samples.masks, maps)
@@ -99,6 +101,16 @@ def judged(
     dict of str to float
         Shares are between 0 and 1; precision, recall and F1 are those of the anomalies.
     """
+    import numpy as np
+    from sklearn.metrics import (
+        average_precision_score,
+        f1_score,
+        precision_recall_curve,
+        precision_score,
+        recall_score,
+        roc_auc_score,
+    )
+
     precision, recall, _ = precision_recall_curve(is_anomaly, scores)
     return {
         "samples": len(is_anomaly),

@@ -7,30 +7,26 @@ import time
 import warnings
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from gandetect.base import BaseDetector
-from gandetect.cli.categories import model_of, names_all, one_by_one, side_by_side
-from gandetect.cli.data import is_named, read_samples
-from gandetect.cli.files import Samples
-from gandetect.cli.model import in_known_order, remember_columns
 from gandetect.cli.options import (
     UsageError,
     add_data,
     add_device,
     add_protocol,
+    add_set,
+    build_detector,
+    chosen,
     detector_class,
+    detector_name,
+    known_detectors,
     number,
+    percent,
 )
-from gandetect.cli.output import check_place, write_columns, write_record
-from gandetect.cli.parameters import add_set, build_detector, chosen
-from gandetect.cli.protocol import is_split_here, samples_to_score, training_samples
-from gandetect.demo.methods import select_detectors
-from gandetect.distributed import is_first
-from gandetect.loading import load
-from gandetect.training.callbacks import Checkpoint, TensorBoardLog
+
+if TYPE_CHECKING:
+    from gandetect.base import BaseDetector
+    from gandetect.cli.data import Samples
 
 # As many test images as the run folder shows.
 _N_SHOWN = 16
@@ -43,14 +39,15 @@ def add_fit(commands: Any) -> None:
         help="fit a detector and save it",
         description=(
             "Fit a detector to samples, normal ones as far as you know, and save it as data only "
-            "(safetensors). Where the data have class labels, a detector that learns from them "
-            "(AdversarialVAE) gets them. --data mvtec:all fits one a category."
+            "(safetensors). What labels or options call an anomaly is left out; the classes of the "
+            "normal samples go to a detector that learns from them (AdversarialVAE). --data "
+            "mvtec:all fits one a category. If it is interrupted, no model is written."
         ),
     )
-    known = [name.removesuffix("Detector") for name in select_detectors()]
+    known = [name.removesuffix("Detector") for name in known_detectors()]
     parser.add_argument(
         "detector",
-        type=detector_class,
+        type=detector_name,
         metavar="DETECTOR",
         help=f"{', '.join(known).lower()}; in any case, with or without 'Detector' at the end",
     )
@@ -73,9 +70,10 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--outlier-perc",
-        type=number(float, 0, 100),
+        type=percent,
         metavar="P",
-        help="put the threshold where it flags P percent of --threshold-data",
+        help="put the threshold where it flags P percent of --threshold-data (5 for one sample in "
+        "twenty)",
     )
     group.add_argument(
         "--threshold-data",
@@ -143,12 +141,17 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
 
 def run_fit(options: Namespace) -> None:
     """Fit, and say what came out."""
+    from gandetect.cli.data import names_all
+    from gandetect.cli.output import write_columns, write_record
+
     _refuse_what_does_not_go_together(options)
     where = Namespace(format=options.format, out=None)
     if not names_all(options.data):
         if (record := _fitted(options)) is not None:
             write_record(record, where)
         return
+    from gandetect.cli.categories import one_by_one, side_by_side
+
     records = {}
     for category, its_options in one_by_one(options).items():
         if (record := _fitted(_in_folders_of(category, its_options))) is not None:
@@ -158,6 +161,8 @@ def run_fit(options: Namespace) -> None:
 
 
 def _refuse_what_does_not_go_together(options: Namespace) -> None:
+    from gandetect.cli.data import names_all
+
     if (options.outlier_perc is None) != (options.threshold_data is None):
         raise UsageError("--outlier-perc and --threshold-data go together")
     if options.run_test_data and not options.run_folder:
@@ -171,6 +176,8 @@ def _refuse_what_does_not_go_together(options: Namespace) -> None:
 
 def _in_folders_of(category: str, options: Namespace) -> Namespace:
     """The options of a category, with all that is written apart from that of the others."""
+    from gandetect.cli.categories import model_of
+
     folder = Path(options.out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     own = {"out": model_of(options.out, category)}
@@ -182,6 +189,11 @@ def _in_folders_of(category: str, options: Namespace) -> Namespace:
 
 def _fitted(options: Namespace) -> dict[str, Any] | None:
     """Fit, set the threshold and save; return the summary, in the process that tells it."""
+    from gandetect.cli.data import read_samples, training_samples
+    from gandetect.cli.model import in_known_order, remember_columns
+    from gandetect.cli.output import check_place
+    from gandetect.distributed import is_first
+
     detector = _detector(options)
     check_place(options.out)
     callbacks = _callbacks(options)
@@ -193,7 +205,8 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
     if callbacks:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
-    detector.fit(samples.X, _class_labels(samples))
+    # An interrupt ends the command here: what was there under --out is better than a half.
+    detector.fit(samples.X, _classes_of_normal(samples, options))
     seconds = time.perf_counter() - start
     remember_columns(detector, samples)
     if for_threshold is not None:
@@ -209,12 +222,14 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
 def _detector(options: Namespace) -> BaseDetector:
     """A new detector, or the one that is to be trained further."""
     parameters = _parameters(options)
+    built = build_detector(detector_class(options.detector), parameters)
     if options.go_on_from is None:
-        return build_detector(options.detector, parameters)
+        return built
+    from gandetect.loading import load
+
     detector = load(options.go_on_from)
-    if type(detector) is not options.detector:
+    if type(detector) is not type(built):
         raise UsageError(f"{options.go_on_from} holds a {type(detector).__name__}")
-    build_detector(options.detector, parameters)
     detector.set_params(**{"warm_start": True, **parameters})
     return detector
 
@@ -234,11 +249,13 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _callbacks(options: Namespace) -> list[Any]:
+    from gandetect.training.callbacks import Checkpoint, TensorBoardLog
+
     callbacks: list[Any] = []
     if options.checkpoint_dir:
         folder = Path(options.checkpoint_dir).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{options.detector.__name__}.safetensors"
+        path = folder / f"{options.detector}.safetensors"
         every = options.checkpoint_every or 1
         callbacks.append(Checkpoint(path, every_n_epochs=every, resume=options.resume))
     elif options.resume or options.checkpoint_every:
@@ -250,6 +267,7 @@ def _callbacks(options: Namespace) -> list[Any]:
 
 def _run_folder(everything: Samples, options: Namespace) -> Any:
     """The callback that writes the run folder, with images to test by if there are any."""
+    from gandetect.cli.data import is_split_here, read_samples, samples_to_score
     from gandetect.training.run_folder import RunFolder
 
     X_test = None
@@ -269,6 +287,8 @@ def _run_folder(everything: Samples, options: Namespace) -> Any:
 
 def _spread(samples: Samples) -> Samples:
     """Some of all: the first of a folder are of one kind, and the callback takes the first."""
+    import numpy as np
+
     n_shown = min(_N_SHOWN, len(samples))
     return samples.take(np.linspace(0, len(samples) - 1, n_shown).round().astype(np.intp))
 
@@ -281,13 +301,19 @@ def _threshold_samples(options: Namespace) -> Samples | None:
 
 def _other_samples(options: Namespace, default_part: str, data: str) -> Samples:
     """Other data than ``--data``, whose file of labels is not theirs."""
-    own = {"labels": None, "download": options.download and is_named(data)}
+    from gandetect.cli.data import is_named, read_samples
+
+    own = {"label_file": None, "download": options.download and is_named(data)}
     return read_samples(Namespace(**{**vars(options), **own}), default_part, data)
 
 
-def _class_labels(samples: Samples) -> Any:
-    """The labels, for the detector that learns from classes; one class is none."""
-    if samples.labels is None or len(np.unique(samples.labels)) < 2:
+def _classes_of_normal(samples: Samples, options: Namespace) -> Any:
+    """The classes of samples that options call normal, for the detector that learns from them.
+
+    Other labels may say what is an anomaly, and are nothing to learn from.
+    """
+    has_classes = options.anomalous_class or options.normal_class
+    if not has_classes or samples.labels is None or len(set(samples.labels.tolist())) < 2:
         return None
     return samples.labels
 

@@ -6,33 +6,32 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import NoReturn
 
 from gandetect import __version__
-from gandetect.cli import animate, benchmark, datasets, demo, evaluate, fit, score
-from gandetect.cli import map as map_command
 from gandetect.cli.options import UsageError
-from gandetect.cli.wording import for_commands
-from gandetect.distributed import ProcessLostError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 # What the package raises for input that it cannot use, and Python for files that it cannot.
-_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError, ProcessLostError)
+_USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (
-    fit.add_fit,
-    score.add_score,
-    score.add_predict,
-    evaluate.add_evaluate,
-    map_command.add_map,
-    animate.add_animate,
-    benchmark.add_benchmark,
-    datasets.add_datasets,
-    demo.add_demo,
-)
+# Of each command its module, which has the function add_<command>, and its line in the help. Only
+# the module of the command that is run is imported, so that help and mistakes are told at once.
+COMMANDS = {
+    "fit": ("fit", "fit a detector and save it"),
+    "score": ("score", "say how anomalous each sample is"),
+    "predict": ("score", "say which samples are anomalies"),
+    "evaluate": ("evaluate", "judge a fitted detector by labels"),
+    "map": ("map", "write where in each sample the anomaly is"),
+    "animate": ("animate", "make a film of a training"),
+    "benchmark": ("benchmark", "compare detectors with isolation forest and nearest neighbours"),
+    "datasets": ("datasets", "list the data sets that have names"),
+    "demo": ("demo", "fit every detector to real data, print a table, save pictures"),
+}
 
 _EPILOG = """\
 Each command says more with --help. Exit codes: 0, done; 1, failed, such as for a file that is
@@ -45,13 +44,17 @@ class _Parser(argparse.ArgumentParser):
     """A parser that tells a mistake in one line; `argparse` prints the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(
-            MISUSED, f"{self.prog}: error: {for_commands(message)} (see {self.prog} --help)\n"
-        )
+        line = " ".join(message.split())
+        self.exit(MISUSED, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Build the parser of all commands; each sets ``run``, a function of the options."""
+def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """Build the parser of the command that the arguments name, and list the others.
+
+    The command sets ``run``, a function of the options.
+    """
+    # Before the command stand only options that take no value.
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
     parser = _Parser(
         prog="gandetect",
         description="Adversarial anomaly detection on rows and images.",
@@ -62,8 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--traceback", action="store_true", help="show where in the code an error arose"
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add_command in COMMANDS:
-        add_command(commands)
+    for name, (module, what) in COMMANDS.items():
+        if name == named:
+            getattr(import_module(f"gandetect.cli.{module}"), f"add_{name}")(commands)
+        else:
+            commands.add_parser(name, help=what)
     return parser
 
 
@@ -87,17 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         With code 2 for arguments that cannot be read, with 0 after ``--help``.
     """
     options = argparse.Namespace(traceback=False)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options = build_parser().parse_args(arguments)
         with _warnings_in_one_line():
+            options = build_parser(arguments).parse_args(arguments)
             options.run(options)
             sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has closed it, as `head` does; Python would complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except _USER_ERRORS as error:
-        if options.traceback:
+    except Exception as error:
+        if options.traceback or not _is_told(error):
             raise
         _tell("error", str(error) or type(error).__name__)
         return MISUSED if isinstance(error, UsageError) else FAILED
@@ -105,6 +112,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("gandetect: interrupted", file=sys.stderr)
         return INTERRUPTED
     return OK
+
+
+def _is_told(error: Exception) -> bool:
+    """Whether this is a mistake of the user's or a failure around the program, not a defect."""
+    distributed = sys.modules.get("gandetect.distributed")
+    lost = (distributed.ProcessLostError,) if distributed else ()
+    return isinstance(error, (*_USER_ERRORS, *lost))
 
 
 @contextmanager
@@ -116,4 +130,4 @@ def _warnings_in_one_line() -> Iterator[None]:
 
 
 def _tell(kind: str, message: str) -> None:
-    print(f"gandetect: {kind}: {for_commands(message)}", file=sys.stderr)
+    print(f"gandetect: {kind}: {' '.join(message.split())}", file=sys.stderr)

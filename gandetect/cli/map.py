@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.archive import written_aside
-from gandetect.cli.files import Samples
+from gandetect.cli.data import Samples
 from gandetect.cli.model import model_and_samples
 from gandetect.cli.options import UsageError, add_data, add_model, add_protocol
 from gandetect.cli.output import check_place, write_columns

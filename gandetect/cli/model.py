@@ -9,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.base import BaseDetector
-from gandetect.cli.data import read_samples
-from gandetect.cli.files import Samples
+from gandetect.cli.data import Samples, read_samples, samples_to_score
 from gandetect.cli.options import UsageError
-from gandetect.cli.protocol import samples_to_score
 from gandetect.loading import load
 from gandetect.model.thresholds import threshold_at_percentile
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import Any
+import ast
+import difflib
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from gandetect.base import BaseDetector
-from gandetect.demo.methods import select_detectors
+import gandetect
+
+if TYPE_CHECKING:
+    from gandetect.base import BaseDetector
+
+Setting = tuple[str, Any]
 
 _DATA = """\
-a file (.npy, .npz, .csv, .tsv, .parquet), a folder of images, one image, or a data set by name:
-mnist, fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET (see gandetect datasets); for
+a table (.csv, .tsv, .txt, also packed as .gz; .parquet, or a folder of these; - for a table on
+standard input), an array (.npy, .npz), a folder of images, one image, or a data set by name: mnist,
+fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET (see gandetect datasets); for
 fit and evaluate, mvtec:all is every category"""
 
 
@@ -19,21 +29,30 @@ class UsageError(ValueError):
     """The options do not fit together, or one has a value that cannot be used."""
 
 
-def detector_class(text: str) -> type[BaseDetector]:
-    """Find a detector by its name, in any case, with or without "Detector" at its end."""
-    try:
-        (found,) = select_detectors([text]).values()
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return found
+def known_detectors() -> list[str]:
+    """Return the names of the detectors."""
+    return [
+        name for name in gandetect.__all__ if name.endswith("Detector") and name != "BaseDetector"
+    ]
 
 
-def detector_classes(text: str) -> dict[str, type[BaseDetector]]:
+def detector_name(text: str) -> str:
+    """Find a detector's name, given in any case, with or without "Detector" at its end."""
+    plain_names = {_plain(name): name for name in known_detectors()}
+    if _plain(text) not in plain_names:
+        raise argparse.ArgumentTypeError(
+            f"there is no detector {text!r}; choose from {', '.join(known_detectors())}"
+        )
+    return plain_names[_plain(text)]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower().removesuffix("detector")
+
+
+def detector_names(text: str) -> list[str]:
     """Find the detectors of a list like "ganomaly,bigan"."""
-    try:
-        return select_detectors(names(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    return list(dict.fromkeys(detector_name(name) for name in names(text)))
 
 
 def names(text: str) -> list[str]:
@@ -70,6 +89,23 @@ def number(
     return checked
 
 
+def percent(text: str) -> float:
+    """Read a percentage, and warn of what looks like a share."""
+    value = float(number(float, 0, 100)(text))
+    if 0 < value < 1:
+        warnings.warn(
+            f"--outlier-perc {text} is in percent, so at most one sample in {1 / value * 100:.0f} "
+            f"is flagged; if the share {text} is meant, give {100 * value:g}",
+            stacklevel=2,
+        )
+    return value
+
+
+def character(text: str) -> str:
+    """Read one character, or the name of one that is hard to type."""
+    return {"tab": "\t", "\\t": "\t", "space": " "}.get(text.lower(), text)
+
+
 def image_size(text: str) -> int | tuple[int, int]:
     """Read "64" as a square and "48,64" as height and width."""
     try:
@@ -97,14 +133,24 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="column of a table, by name or number from 0, or array of an .npz, that holds labels",
     )
     group.add_argument(
-        "--labels", metavar="FILE", help="labels in a file of their own, .npy or one a line"
+        "--label-file", metavar="FILE", help="labels in a file of their own, .npy or one a line"
+    )
+    group.add_argument(
+        "--id-column",
+        metavar="NAME",
+        help="column of a table that names the rows; it is no feature, and predict writes it",
     )
     group.add_argument(
         "--drop-columns", type=names, default=[], metavar="A,B", help="columns of a table to ignore"
     )
     group.add_argument(
-        "--delimiter", metavar="CHAR", help="between the values of a .csv (default: a comma)"
+        "--missing",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="what stands for a gap in a table, such as ?, beside empty cells, NA, NaN and null",
     )
+    _add_text(group)
     group.add_argument(
         "--image-size", type=image_size, metavar="N", help="resize images to N or HEIGHT,WIDTH"
     )
@@ -113,15 +159,49 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_text(group: Any) -> None:
+    """Add how the text of a table is written, where it is not to be found out."""
+    group.add_argument(
+        "--delimiter",
+        type=character,
+        metavar="CHAR",
+        help="between the cells of a table in a text file, such as ; or tab (default: found out)",
+    )
+    group.add_argument(
+        "--decimal",
+        choices=(".", ","),
+        metavar="MARK",
+        help="decimal mark of a table, . or , (default: found out)",
+    )
+    group.add_argument(
+        "--thousands",
+        type=character,
+        metavar="CHAR",
+        help="between groups of three digits (default: numbers with such groups are refused)",
+    )
+    group.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="of the text of a table, such as latin-1 (default: UTF-8, or what its beginning says)",
+    )
+    group.add_argument(
+        "--header",
+        choices=("yes", "no"),
+        help="whether the first line of a table names its columns (default: found out)",
+    )
+
+
 def add_protocol(parser: argparse.ArgumentParser) -> None:
     """Add what says which samples are anomalies, and which are trained and tested on."""
     group = parser.add_argument_group(
         "protocol",
-        "Which labels mean an anomaly (without these: 1 of 0 and 1, -1 of -1 and 1), and which "
-        "part of the data is used. The same options and seed give the same parts in every command.",
+        "Which labels mean an anomaly (without these: 1 of 0 and 1, -1 of -1 and 1, true of false "
+        "and true, and words such as fraud or anomaly beside normal), and which part "
+        " of the data is used. The same options and seed give the same parts in every command.",
     )
     group.add_argument(
         "--anomalous-class",
+        "--anomalous",
         type=names,
         metavar="A,B",
         help="these classes are anomalies, all others are normal",
@@ -183,9 +263,10 @@ def add_outlier_perc(parser: argparse.ArgumentParser) -> None:
     """Add a threshold other than the model's."""
     parser.add_argument(
         "--outlier-perc",
-        type=number(float, 0, 100),
+        type=percent,
         metavar="P",
-        help="put the threshold where it flags P percent of the data, instead of the model's",
+        help="put the threshold where it flags P percent of the data (5 for one sample in twenty), "
+        "instead of the model's",
     )
 
 
@@ -198,3 +279,97 @@ def add_output(parser: argparse.ArgumentParser) -> None:
         help="of the result (default: what the ending of --out says, else a table)",
     )
     group.add_argument("--out", metavar="FILE", help="file of the result (default: show it)")
+
+
+def add_set(parser: Any) -> None:
+    """Add the option."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="any parameter of the detector, as in --set epochs=50 --set image_shape=(28,28) "
+        "--set score=paper --set architecture=ConvNet(n_filters=32); may be repeated",
+    )
+
+
+def setting(text: str) -> Setting:
+    """Read ``name=value``: a Python literal, an architecture, or else a word."""
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, _value(ast.parse(value, mode="eval").body)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return name, value
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal, or a call of an architecture with literals; nothing else is ever run."""
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    from gandetect.networks import ARCHITECTURES
+
+    architectures = {architecture.__name__: architecture for architecture in ARCHITECTURES}
+    name = ast.unparse(node.func)
+    if name not in architectures or node.args:
+        raise ValueError(name)
+    arguments = {str(word.arg): ast.literal_eval(word.value) for word in node.keywords}
+    try:
+        return architectures[name](**arguments)
+    except (TypeError, ValueError) as error:
+        call = ast.unparse(node)
+        raise argparse.ArgumentTypeError(f"{call} cannot be made: {error}") from error
+
+
+def chosen(settings: Iterable[Setting], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Join what ``--set`` says with what options of the same meaning say.
+
+    Parameters
+    ----------
+    settings : iterable of (str, object)
+        From ``--set``.
+    options : mapping of str to object
+        Values of other options by the parameter's name; None stands for an option left out.
+
+    Raises
+    ------
+    UsageError
+        If a parameter is given twice.
+    """
+    parameters = {name: value for name, value in options.items() if value is not None}
+    for name, value in settings:
+        if name in parameters:
+            raise UsageError(f"{name} is given twice: {parameters[name]!r} and {value!r}")
+        parameters[name] = value
+    return parameters
+
+
+def detector_class(name: str) -> type[BaseDetector]:
+    """Return the class of a detector by its full name."""
+    found: type[BaseDetector] = getattr(gandetect, name)
+    return found
+
+
+def build_detector(Detector: type[BaseDetector], parameters: Mapping[str, Any]) -> BaseDetector:
+    """Build a detector, or say which parameter it does not have or take.
+
+    Raises
+    ------
+    UsageError
+        With the nearest name, for a name that is not in the signature; for a value that the
+        detector refuses.
+    """
+    known = list(inspect.signature(Detector).parameters)
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(sorted(known))}"
+            raise UsageError(f"{Detector.__name__} has no parameter {name!r}; {hint}")
+    try:
+        detector = Detector(**parameters)
+        detector.check_parameters()
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    return detector

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gandetect.cli.files import Samples
+from gandetect.cli.data import Samples
 from gandetect.cli.model import model_and_samples, scores_and_flags
 from gandetect.cli.options import add_data, add_model, add_outlier_perc, add_output, add_protocol
 from gandetect.cli.output import check_place, write_columns

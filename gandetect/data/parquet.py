@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from gandetect.data.tables import Table, is_inexact
 
 _SUFFIXES = (".parquet", ".pq")
 # Numbers decoded at once: 8 MiB as float64.
@@ -21,6 +23,109 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
     """Whether the path is that of a Parquet file, or of a directory that holds some."""
     path = Path(path)
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
+
+
+def read_parquet(
+    path: str | os.PathLike[str],
+    *,
+    missing_values: Iterable[str] = (),
+    words: Iterable[str] = (),
+) -> Table:
+    """Read a Parquet file, or all Parquet files below a directory, as a table in memory.
+
+    Parameters
+    ----------
+    path : str or path
+        As of `ParquetRows`.
+    missing_values : iterable of str, default=()
+        Words that are gaps, beside nulls, NaN and empty words.
+    words : iterable of str, default=()
+        Columns, by name or number, that are read as words whatever they hold.
+
+    Returns
+    -------
+    Table
+        Its lines are the numbers of the rows, from 1.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a file is damaged, the files differ in their columns, two columns have the same name, or
+        a column holds lists or the like.
+    ImportError
+        Without pyarrow: ``pip install "gandetect[arrow]"``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pyarrow
+    >>> from pyarrow import parquet
+    >>> from gandetect.data.parquet import read_parquet
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "rows.parquet")
+    ...     parquet.write_table(pyarrow.table({"a": [1, None], "kind": ["ok", "bad"]}), path)
+    ...     table = read_parquet(path)
+    >>> table.names, table.columns[0].tolist(), table.columns[1].tolist()
+    (['a', 'kind'], [1.0, nan], ['ok', 'bad'])
+    """
+    parquet = _pyarrow_parquet()
+    import pyarrow as pa
+
+    tables = []
+    for file in _existing(path):
+        try:
+            with parquet.ParquetFile(file) as opened:
+                part = opened.read()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file} cannot be read as a Parquet file: {error}") from error
+        tables.append(part.drop_columns(index_columns(part.schema)))
+        if tables[-1].schema.remove_metadata() != tables[0].schema.remove_metadata():
+            raise ValueError(f"{str(file)!r} has other columns than {str(_existing(path)[0])!r}.")
+    whole = pa.concat_tables(tables)
+    names = list(whole.column_names)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} has several columns with the name {twice!r}: give each its own")
+    missing = {"", *missing_values}
+    table = Table(
+        source=os.fspath(path),
+        names=names,
+        columns=[np.empty(0)] * len(names),
+        lines=np.arange(1, whole.num_rows + 1),
+        unit="row",
+    )
+    as_words = {table.position(name) for name in words}
+    for i, name in enumerate(names):
+        try:
+            table.columns[i] = _values(whole.column(i), i in as_words, missing)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"column {name!r} of {path} cannot be read: {error}") from error
+    return table
+
+
+def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
+    """A column as `Table` has it."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    kind = column.type
+    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if not is_words and types.is_boolean(kind) and not column.null_count:
+        return np.asarray(column.to_numpy())
+    if not is_words and (types.is_date(kind) or types.is_timestamp(kind)):
+        return np.asarray(column.cast(pa.timestamp("us")).to_numpy())
+    if not is_words and is_number:
+        values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
+        large: Any = np.flatnonzero(np.abs(values) >= 2**53) if types.is_integer(kind) else []
+        if not any(is_inexact(str(column[int(i)])) for i in large):
+            return values
+    texts = [None if value is None else str(value) for value in column.to_pylist()]
+    return np.array([None if text in missing else text for text in texts], dtype=object)
 
 
 class ParquetRows:
@@ -54,9 +159,7 @@ class ParquetRows:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         parquet = _pyarrow_parquet()
-        paths = [Path(path)] if Path(path).is_file() else _files(Path(path))
-        if not paths:
-            raise FileNotFoundError(f"There is no Parquet file {str(path)!r}.")
+        paths = _existing(path)
         self.files: list[tuple[Path, int]] = []  # with their numbers of rows
         fields = None
         for path in paths:
@@ -149,11 +252,17 @@ class ParquetRows:
             values = column.to_numpy(zero_copy_only=False)  # a null becomes NaN
             if column.null_count:
                 raise ValueError(
-                    f"Column {self.names[i]!r} of the Parquet file has missing values: remove or "
-                    "impute those rows. Input contains NaN."
+                    f"Column {self.names[i]!r} has gaps (null or NaN): remove or impute those rows."
                 )
             x[:, i] = values
         return x
+
+
+def _existing(path: str | os.PathLike[str]) -> list[Path]:
+    paths = [Path(path)] if Path(path).is_file() else _files(Path(path))
+    if not paths:
+        raise FileNotFoundError(f"There is no Parquet file {str(path)!r}.")
+    return paths
 
 
 def _files(folder: Path) -> list[Path]:
@@ -189,15 +298,17 @@ def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
 
 
 def _common_dtype(fields: list[Any]) -> np.dtype:
-    dtypes = []
-    for field in fields:
-        dtype = np.dtype(field.type.to_pandas_dtype())
-        if dtype.kind not in "biuf":
-            raise TypeError(
-                f"Columns must be numeric, but {field.name!r} is {field.type}: drop it or encode "
-                "it as numbers."
-            )
-        dtypes.append(dtype)
+    dtypes = [np.dtype(field.type.to_pandas_dtype()) for field in fields]
+    others = [
+        f"{field.name!r} is {field.type}"
+        for field, dtype in zip(fields, dtypes, strict=True)
+        if dtype.kind not in "biuf"
+    ]
+    if others:
+        raise TypeError(
+            f"Columns must be numeric, but {', '.join(others)}: drop what is not, or encode it as "
+            "numbers."
+        )
     return np.result_type(*dtypes) if dtypes else np.dtype(np.float64)
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gandetect.cli.benchmark import _of_each
-from gandetect.cli.options import detector_classes
+from gandetect.cli.options import detector_class, detector_names
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
 
@@ -51,7 +51,8 @@ def test_a_parameter_of_one_of_the_detectors(run, fails, data):
     more = ("--set", "noise_std=0.1", "--set", "latent_dim=2", "--seeds", "1")
     code, out, _ = run("benchmark", "alocc,ganomaly", *data, *TINY, *more)
     assert (code, "GANomalyDetector" in out) == (0, True)
-    parameters = _of_each(detector_classes("alocc,ganomaly"), {"noise_std": 0.1, "epochs": 1})
+    detectors = {name: detector_class(name) for name in detector_names("alocc,ganomaly")}
+    parameters = _of_each(detectors, {"noise_std": 0.1, "epochs": 1})
     assert parameters == {
         "ALOCCDetector": {"noise_std": 0.1, "epochs": 1},
         "GANomalyDetector": {"epochs": 1},

@@ -1,29 +1,47 @@
+import gzip
+import io
+import shutil
+import sys
 from argparse import Namespace
 
 import numpy as np
 import pytest
 from sklearn.utils import Bunch
 
-from gandetect.cli import data as data_module
-from gandetect.cli.data import is_named, read_samples
+from gandetect import datasets
+from gandetect.cli.data import (
+    Samples,
+    anomalies,
+    is_named,
+    is_split_here,
+    names_all,
+    read_samples,
+    samples_to_score,
+    training_samples,
+)
 from gandetect.cli.options import UsageError
 from gandetect.cli.resizing import resized
+from gandetect.data.images import ImageFiles
+from gandetect.datasets import DataFileError
 
 NONE_GIVEN = {
-    "data_dir": None,
+    **dict.fromkeys(("data_dir", "part", "label_column", "label_file", "id_column", "delimiter")),
+    **dict.fromkeys(("decimal", "thousands", "encoding", "header", "image_size", "channels")),
+    **dict.fromkeys(("anomalous_class", "normal_class", "outlier_fraction", "n_train")),
+    "data": "rows.csv",
     "download": False,
-    "part": None,
-    "label_column": None,
-    "labels": None,
     "drop_columns": [],
-    "delimiter": None,
-    "image_size": None,
-    "channels": None,
+    "missing": [],
+    "seed": 0,
 }
 
 
+def given(**options):
+    return Namespace(**{**NONE_GIVEN, **options})
+
+
 def read(data, default_part="train", **options):
-    return read_samples(Namespace(data=str(data), **{**NONE_GIVEN, **options}), default_part)
+    return read_samples(given(data=str(data), **options), default_part)
 
 
 def test_a_path(table):
@@ -43,9 +61,10 @@ def test_digits(data_dir):
 )
 def test_sizes_and_channels_of_published_images(name, shape, monkeypatch):
     X = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
-    read_classes = data_module._classes(name, lambda *_, **__: Bunch(data=X, target=np.arange(4)))
-    assert name.replace("_", "-") in data_module._NAMED
-    monkeypatch.setitem(data_module._NAMED, name.replace("_", "-"), read_classes)
+    monkeypatch.setenv("GANDETECT_DATA", "data")
+    monkeypatch.setattr(
+        datasets, f"load_{name}", lambda *_, **__: Bunch(data=X, target=np.arange(4))
+    )
     np.testing.assert_array_equal(read(name).X, X)
     np.testing.assert_array_equal(read(name, image_size=16).X, resized(X, 16))
     assert read(name, image_size=(20, 24), channels=1).X.shape == (4, 20, 24)
@@ -132,13 +151,457 @@ def test_only_data_sets_with_names_are_fetched(table):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"--data takes a path or one of mnist, .*mvtec:"):
+    with pytest.raises(
+        FileNotFoundError, match=r"--data takes a path, - .*, or one of mnist, .*mvtec:"
+    ):
         read(tmp_path / "x.csv")
     with pytest.raises(FileNotFoundError, match="CIFAR-10 is not in"):
         read("cifar10", data_dir=tmp_path)
 
 
 def test_names():
+    assert names_all("mvtec:all")
+    assert names_all("MVTec:-1")
+    assert not names_all("mvtec:bottle")
+    assert not names_all("adbench:all")
     assert is_named("fashion_mnist")
     assert is_named("adbench:cardio")
     assert not is_named("./mnist")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content, encoding="utf-8")
+        return path
+
+    return write
+
+
+class TestTables:
+    def test_names_and_labels(self, write):
+        samples = read(write("x.csv", "a,b,y\n1,2,0\n3,4.5,1\n"), label_column="y")
+        np.testing.assert_array_equal(samples.X, [[1, 2], [3, 4.5]])
+        assert samples.labels.tolist() == [0, 1]
+        assert samples.labels.dtype.kind == "i"
+        assert samples.feature_names == ["a", "b"]
+
+    def test_without_names(self, write):
+        samples = read(write("y.csv", "1,2,0\n3,4,1\n"), label_column="2")
+        np.testing.assert_array_equal(samples.X, [[1, 2], [3, 4]])
+        assert samples.labels.tolist() == [0, 1]
+        assert samples.feature_names == []
+
+    @pytest.mark.parametrize(
+        ("content", "options"),
+        [
+            ("a|b\n1|2,5\n", {"delimiter": "|", "decimal": ","}),
+            ("a;b\n1;2,5\n", {}),
+            ("a,b\n?,2\n1,2.5\n", {"missing": ["?"], "drop_columns": ["a"]}),
+            ("1,2.5\n", {"header": "no"}),
+            ('a,b\n"1,000",2.5\n', {"thousands": ","}),
+        ],
+    )
+    def test_how_the_text_is_written(self, content, options, write):
+        assert read(write("x.csv", content), **options).X[-1, -1] == 2.5
+
+    def test_another_encoding(self, tmp_path):
+        (tmp_path / "x.csv").write_bytes("größe\n1\n".encode("latin-1"))
+        with pytest.raises(ValueError, match=r"line 1 of .*--encoding latin-1"):
+            read(tmp_path / "x.csv")
+        assert read(tmp_path / "x.csv", encoding="latin-1").feature_names == ["größe"]
+
+    def test_packed_and_standard_input(self, tmp_path, monkeypatch):
+        content = gzip.compress(b"a,b\n1,2\n3,4\n")
+        (tmp_path / "x.csv.gz").write_bytes(content)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        for source in (tmp_path / "x.csv.gz", "-", "-"):
+            np.testing.assert_array_equal(read(source).X, [[1, 2], [3, 4]])
+
+    def test_what_is_no_number_is_told_with_the_way_out(self, write):
+        path = write("x.csv", 'id,"a,b",c,age\nT1,x,1,\nT2,y,2,5\n')
+        told = (
+            r"'id' \(words such as 'T1', 'T2'\), 'a,b' \(words such as 'x', 'y'\), "
+            r"'age' \(1 gap, the first in line 2\); --drop-columns id,1,age leaves them out"
+        )
+        with pytest.raises(ValueError, match=told):
+            read(path)
+        samples = read(path, drop_columns=["id", "1", "age"])
+        assert samples.feature_names == ["c"]
+
+    def test_an_identifier_is_kept_as_it_is_written(self, write):
+        samples = read(write("x.csv", "id,a\n007,1\n8,2\n"), id_column="id")
+        assert samples.names == ["007", "8"]
+        assert samples.feature_names == ["a"]
+
+    @pytest.mark.filterwarnings("ignore:the first column")
+    def test_names_of_rows_but_for_numbers_that_count(self, write):
+        assert read(write("x.csv", ",a\nx,1\ny,2\n")).names == ["x", "y"]
+        assert read(write("x.csv", ",a\n0,1\n1,2\n")).names is None
+
+    def test_an_unknown_column(self, write):
+        path = write("x.csv", "a,b\n1,2\n")
+        for option in ("label_column", "id_column"):
+            with pytest.raises(UsageError, match="no column 'z', only a, b"):
+                read(path, **{option: "z"})
+        with pytest.raises(ValueError, match="no column of features"):
+            read(path, drop_columns=["a", "b"])
+
+    def test_no_rows_are_told_by_the_detector(self, write):
+        assert len(read(write("x.csv", "a,b\n"))) == 0
+
+
+class TestParquet:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        folder = tmp_path / "rows.parquet"
+        folder.mkdir()
+        for i in range(2):
+            table = pyarrow.table({"a": [i, 2], "kind": ["ok", "bad"], "b": [0.5, None]})
+            parquet.write_table(table, folder / f"part-{i}.parquet")
+        return folder
+
+    def test_files_and_directories(self, folder):
+        options = {"label_column": "kind", "drop_columns": ["b"]}
+        samples = read(folder, **options)
+        np.testing.assert_array_equal(samples.X, [[0], [2], [1], [2]])
+        assert samples.labels.tolist() == ["ok", "bad"] * 2
+        assert samples.feature_names == ["a"]
+        np.testing.assert_array_equal(read(folder / "part-1.parquet", **options).X, [[1], [2]])
+
+    def test_the_same_is_told_as_of_text(self, folder):
+        with pytest.raises(ValueError, match=r"'kind' \(words such as 'ok', 'bad'\), 'b' \(2 gaps"):
+            read(folder)
+
+    def test_damaged(self, write):
+        pytest.importorskip("pyarrow")
+        with pytest.raises(ValueError, match="Parquet"):
+            read(write("x.parquet", "no such thing"))
+
+    def test_without_pyarrow(self, write, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+        with pytest.raises(ImportError, match=r"gandetect\[arrow\]"):
+            read(write("x.parquet", ""))
+
+
+class TestArrays:
+    def test_npy_is_mapped(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.eye(3))
+        samples = read(tmp_path / "x.npy")
+        assert isinstance(samples.X, np.memmap)
+        np.testing.assert_array_equal(samples.X, np.eye(3))
+
+    @pytest.mark.parametrize("names", [("X", "y"), ("x", "labels"), ("data", "target")])
+    def test_npz(self, names, tmp_path):
+        arrays = dict(zip(names, (np.eye(3), np.array([0, 0, 1])), strict=True))
+        np.savez(tmp_path / "x.npz", **arrays)
+        samples = read(tmp_path / "x.npz")
+        np.testing.assert_array_equal(samples.X, np.eye(3))
+        assert samples.labels.tolist() == [0, 0, 1]
+
+    def test_npz_without_labels_and_with_labels_of_another_name(self, tmp_path):
+        np.savez(tmp_path / "x.npz", X=np.eye(2), kind=["ok", "bad"])
+        assert read(tmp_path / "x.npz").labels is None
+        assert read(tmp_path / "x.npz", label_column="kind").labels.tolist() == ["ok", "bad"]
+        with pytest.raises(DataFileError, match=r"has the arrays .*'X', 'kind'"):
+            read(tmp_path / "x.npz", label_column="y")
+
+    def test_labels_for_other_samples(self, tmp_path):
+        np.savez(tmp_path / "x.npz", X=np.eye(2), y=[1, 0, 1])
+        with pytest.raises(DataFileError, match="labels of shape"):
+            read(tmp_path / "x.npz")
+
+    @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+    def test_damaged(self, content, tmp_path):
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(DataFileError, match="can not be read as an array") as caught:
+            read(tmp_path / "x.npy")
+        assert "trust" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
+    def test_images_are_resized(self, name, tmp_path):
+        X = np.random.default_rng(0).integers(0, 256, size=(2, 6, 6), dtype=np.uint8)
+        if name == "x.npy":
+            np.save(tmp_path / name, X)
+        else:
+            np.savez(tmp_path / name, X=X)
+        assert read(tmp_path / name).X.shape == (2, 6, 6)
+        samples = read(tmp_path / name, image_size=(4, 3), channels=3)
+        np.testing.assert_array_equal(samples.X, resized(X, (4, 3), 3))
+
+    def test_objects_are_refused(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.array([{}]), allow_pickle=True)
+        with pytest.raises(DataFileError, match="can not be read as an array"):
+            read(tmp_path / "x.npy")
+
+    def test_an_archive_under_the_name_of_an_array(self, tmp_path):
+        np.savez(tmp_path / "x.npz", X=np.eye(2))
+        (tmp_path / "x.npz").rename(tmp_path / "x.npy")
+        with pytest.raises(DataFileError, match="not one array"):
+            read(tmp_path / "x.npy")
+
+
+class TestImages:
+    def test_folders_are_labels(self, image_folder):
+        samples = read(image_folder)
+        assert isinstance(samples.X, ImageFiles)
+        assert samples.labels.tolist() == ["flat"] * 8 + ["spot"] * 4
+        assert samples.names[8] == "spot/08.png"
+
+    def test_one_folder_is_a_label_where_an_option_asks_for_it(self, image_folder):
+        samples = read(image_folder / "spot", image_size=4)
+        assert samples.labels is None
+        assert samples.X[0].shape == (4, 4)
+        samples = read(image_folder / "spot", normal_class=["flat"])
+        assert samples.labels.tolist() == ["spot"] * 4
+
+    def test_a_folder_above_the_images_may_be_named(self, image_folder, tmp_path):
+        for name in ("good/day", "bad/day", "bad/night"):
+            (tmp_path / name).mkdir(parents=True)
+            shutil.copy(image_folder / "flat" / "00.png", tmp_path / name)
+        samples = read(tmp_path, normal_class=["good"])
+        assert anomalies(samples, given(normal_class=["good"])).tolist() == [True, True, False]
+
+    def test_one_image(self, image_folder):
+        samples = read(image_folder / "spot" / "08.png", channels=3)
+        assert (len(samples), samples.X[0].shape) == (1, (8, 8, 3))
+
+
+class TestLabels:
+    def test_of_their_own_file(self, tmp_path, write):
+        np.save(tmp_path / "x.npy", np.eye(3))
+        np.save(tmp_path / "y.npy", [0, 1, 0])
+        assert read(tmp_path / "x.npy", label_file=tmp_path / "y.npy").labels.tolist() == [0, 1, 0]
+        words = write("y.txt", "ok\nbad\nok\n")
+        assert read(tmp_path / "x.npy", label_file=words).labels.tolist() == ["ok", "bad", "ok"]
+        words = write("y.txt", "kind\nok\nbad\nok\n")
+        assert read(tmp_path / "x.npy", label_file=words).labels.tolist() == ["ok", "bad", "ok"]
+        numbers = write("y.txt", "0.5\n1\n2\n")
+        assert read(tmp_path / "x.npy", label_file=numbers).labels.tolist() == [0.5, 1, 2]
+
+    def test_of_other_samples(self, tmp_path, write):
+        np.save(tmp_path / "x.npy", np.eye(3))
+        with pytest.raises(ValueError, match=r"\(2,\) for 3 samples"):
+            read(tmp_path / "x.npy", label_file=write("y.txt", "1\n2\n"))
+
+    def test_that_are_no_text(self, tmp_path):
+        np.save(tmp_path / "x.npy", np.eye(3))
+        (tmp_path / "y.txt").write_bytes("gut\nschön\ngut\n".encode("latin1"))
+        with pytest.raises(ValueError, match=r"line 2 of .*y\.txt is not text in UTF-8"):
+            read(tmp_path / "x.npy", label_file=tmp_path / "y.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "option"),
+    [
+        ("x.csv", {"image_size": 4}, "--image-size"),
+        ("x.csv", {"channels": 1}, "--channels"),
+        ("x.npy", {"image_size": 4}, "--image-size"),
+        ("x.npy", {"label_column": "y"}, "--label-column"),
+        ("x.npy", {"drop_columns": ["y"]}, "--drop-columns"),
+        ("x.npy", {"delimiter": ";"}, "--delimiter"),
+        ("x.npy", {"id_column": "a"}, "--id-column"),
+        ("x.npy", {"missing": ["?"]}, "--missing"),
+        ("x.npy", {"decimal": ","}, "--decimal"),
+    ],
+)
+def test_an_option_without_effect_is_refused(name, options, option, tmp_path):
+    np.save(tmp_path / "x.npy", np.eye(3))
+    (tmp_path / "x.csv").write_text("1,2\n3,4\n")
+    with pytest.raises(UsageError, match=option):
+        read(tmp_path / name, **options)
+
+
+def test_an_unknown_ending(write):
+    with pytest.raises(UsageError, match=r"not one of \.npy, .*\.png"):
+        read(write("x.doc", ""))
+
+
+def test_taking_some_takes_all_that_belongs_to_them():
+    samples = Samples(
+        X=np.arange(6).reshape(3, 2),
+        labels=np.array([0, 1, 2]),
+        names=["a", "b", "c"],
+        masks=["A", "B", "C"],
+    ).take(np.array([2, 0]))
+    assert samples.X.tolist() == [[4, 5], [0, 1]]
+    assert (samples.labels.tolist(), samples.names, samples.masks) == (
+        [2, 0],
+        ["c", "a"],
+        ["C", "A"],
+    )
+
+
+def samples_of(labels, **about):
+    labels = None if labels is None else np.asarray(labels)
+    return Samples(X=np.arange(100).reshape(100, 1), labels=labels, **about)
+
+
+CLASSES = np.repeat(["a", "b", "c", "d"], 25)
+BINARY = np.repeat([0, 1], [80, 20])
+
+
+class TestAnomalies:
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            *(
+                BINARY,
+                BINARY.astype(bool),
+                1 - 2 * BINARY,
+                BINARY.astype(float),
+                BINARY.astype(str),
+            ),
+            np.where(BINARY, "Fraud", "Normal"),
+            np.where(BINARY, "anomaly", "normal").astype(object),
+            np.where(BINARY, "TRUE", "FALSE"),
+        ],
+    )
+    def test_labels_that_tell(self, labels):
+        np.testing.assert_array_equal(anomalies(samples_of(labels), given()), BINARY == 1)
+
+    def test_classes(self):
+        samples = samples_of(CLASSES)
+        expected = np.isin(CLASSES, ["b", "d"])
+        for options in ({"anomalous_class": ["b", "d"]}, {"normal_class": ["a", "c"]}):
+            np.testing.assert_array_equal(anomalies(samples, given(**options)), expected)
+
+    def test_classes_by_number_and_by_name(self):
+        samples = samples_of(np.repeat([0, 1], 50), class_names=("cat", "dog"))
+        for name in ("1", "dog"):
+            is_anomaly = anomalies(samples, given(anomalous_class=[name]))
+            assert is_anomaly.tolist() == [False] * 50 + [True] * 50
+
+    @pytest.mark.parametrize(
+        ("labels", "options", "message"),
+        [
+            (None, {}, "rows.csv has no labels"),
+            (
+                CLASSES,
+                {},
+                r"labels of rows.csv are a \(25\), .*; say which are .*--anomalous-class",
+            ),
+            (np.zeros(100), {}, r"are 0 \(100\), and there must be .* as well as anomalies; say"),
+            (np.append(BINARY[1:], np.nan), {}, "1 of 100 labels of rows.csv are missing"),
+            (np.array(["yes", "no"]), {}, r"are yes \(1\), no \(1\); say which"),
+            (CLASSES, {"normal_class": ["e"]}, "class 'e' is not in the labels, which are a, b"),
+            (CLASSES, {"normal_class": ["a"], "anomalous_class": ["b"]}, "one of"),
+        ],
+    )
+    def test_labels_that_do_not_tell(self, labels, options, message):
+        with pytest.raises(UsageError, match=message):
+            anomalies(samples_of(labels), given(**options))
+
+
+class TestFiles:
+    def test_all_of_a_file_is_used(self):
+        for labels in (None, CLASSES, np.zeros(100), BINARY):
+            samples = samples_of(labels)
+            assert training_samples(samples, given(part="all")) is samples
+            assert samples_to_score(samples, given()) is samples
+        samples = samples_of(None)
+        assert training_samples(samples, given()) is samples
+
+    def test_labels_that_do_not_tell_are_not_trained_on_as_normal(self):
+        with pytest.raises(UsageError, match=r"a \(25\).*--part all fits to everything"):
+            training_samples(samples_of(CLASSES), given())
+
+    def test_one_normal_class_is_told(self):
+        for label in (0, "normal"):
+            samples = samples_of(np.repeat(label, 100))
+            with pytest.warns(UserWarning, match=rf"all labels of rows.csv are {label} \(100\)"):
+                assert training_samples(samples, given()) is samples
+
+    @pytest.mark.parametrize("label", [1, -1, "fraud", "x"])
+    def test_one_class_that_may_be_anomalous_is_refused(self, label):
+        samples = samples_of(np.repeat(label, 100))
+        with pytest.raises(UsageError, match=rf"are {label} \(100\), and there must be normal"):
+            training_samples(samples, given())
+        assert len(training_samples(samples, given(normal_class=[str(label)]))) == 100
+        with pytest.raises(UsageError, match="no normal samples to fit to"):
+            training_samples(samples, given(anomalous_class=[str(label)]))
+
+    def test_an_anomalous_class_that_is_not_there_is_told(self):
+        samples = samples_of(np.repeat("ok", 100))
+        with pytest.warns(UserWarning, match=r"no sample of rows.csv is bad: ok \(100\)"):
+            assert len(training_samples(samples, given(anomalous_class=["bad"]))) == 100
+
+    def test_images_of_several_folders_are_told(self, image_folder):
+        samples = read(image_folder)
+        with pytest.warns(UserWarning, match=r"flat \(8\), spot \(4\); --normal-class"):
+            assert training_samples(samples, given()) is samples
+
+    @pytest.mark.parametrize("labels", [BINARY, BINARY.astype(bool), 1 - 2 * BINARY])
+    def test_a_fit_leaves_out_what_is_labelled_an_anomaly(self, labels):
+        kept = training_samples(samples_of(labels), given())
+        assert kept.X.ravel().tolist() == list(range(80))
+
+    def test_a_fit_takes_the_normal_ones_that_are_named(self):
+        kept = training_samples(samples_of(CLASSES), given(anomalous_class=["a"]))
+        assert kept.X.ravel().tolist() == list(range(25, 100))
+
+    @pytest.mark.parametrize(
+        ("labels", "options", "n_train", "n_test", "n_anomalous"),
+        [
+            (CLASSES, {"anomalous_class": ["a"]}, 60, 40, 25),
+            (CLASSES, {"normal_class": ["a"], "n_train": 10}, 10, 90, 75),
+            (CLASSES, {"anomalous_class": ["a"], "outlier_fraction": 0.25}, 60, 20, 5),
+            (BINARY, {}, 40, 60, 20),
+            (BINARY, {"outlier_fraction": 0.2}, 40, 50, 10),
+        ],
+    )
+    def test_parts(self, labels, options, n_train, n_test, n_anomalous):
+        samples = samples_of(labels)
+        train = training_samples(samples, given(part="train", **options))
+        test = samples_to_score(samples, given(part="test", **options))
+        assert (len(train), len(test)) == (n_train, n_test)
+        assert not set(train.X.ravel()) & set(test.X.ravel())
+        is_anomaly = dict(enumerate(anomalies(samples, given(**options_of_classes(options)))))
+        assert not any(is_anomaly[row] for row in train.X.ravel())
+        assert sum(is_anomaly[row] for row in test.X.ravel()) == n_anomalous
+
+    def test_what_leaves_a_test_part(self):
+        assert is_split_here(samples_of(BINARY), given(part="train"))
+        assert is_split_here(samples_of(BINARY), given(data="adbench:x"))
+        assert not is_split_here(samples_of(BINARY), given())
+        assert not is_split_here(samples_of(BINARY, is_split=True), given(data="mvtec:x"))
+
+    def test_the_seed_decides_the_split(self):
+        samples = samples_of(BINARY)
+        first, again, other = (
+            training_samples(samples, given(part="train", seed=seed)).X.ravel().tolist()
+            for seed in (0, 0, 1)
+        )
+        assert first == again != other
+
+    def test_a_share_without_a_split(self):
+        with pytest.raises(UsageError, match="--outlier-fraction is about a split"):
+            samples_to_score(samples_of(BINARY), given(outlier_fraction=0.2))
+
+
+def options_of_classes(options):
+    return {name: value for name, value in options.items() if name.endswith("class")}
+
+
+class TestNamedDataSets:
+    def test_parts_are_the_default(self):
+        samples = samples_of(BINARY)
+        assert len(training_samples(samples, given(data="adbench:x"))) == 40
+        assert len(samples_to_score(samples, given(data="adbench:x"))) == 60
+        assert len(samples_to_score(samples, given(data="adbench:x", part="all"))) == 100
+
+    def test_classes_must_be_chosen_to_fit(self):
+        samples = samples_of(CLASSES, has_classes=True)
+        with pytest.raises(UsageError, match="mnist has classes"):
+            training_samples(samples, given(data="mnist"))
+        assert training_samples(samples, given(data="mnist", part="all")) is samples
+        assert samples_to_score(samples, given(data="mnist")) is samples
+
+    def test_a_published_split_stays(self):
+        samples = samples_of(BINARY, is_split=True)
+        assert training_samples(samples, given(data="mvtec:nut")) is samples
+        assert samples_to_score(samples, given(data="mvtec:nut")) is samples

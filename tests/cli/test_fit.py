@@ -1,18 +1,19 @@
 import json
+import subprocess
 import sys
-from argparse import Namespace
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import gandetect
-from gandetect import Checkpoint, GANomalyDetector, detectors
-from gandetect.cli.files import read_path
+from gandetect import Checkpoint, GANomalyDetector
+from gandetect.cli.data import Samples
 from gandetect.cli.fit import _spread
+from gandetect.data.images import ImageFolder
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
-FILE_OPTIONS = ("label_column", "labels", "delimiter", "image_size", "channels")
 
 
 @pytest.fixture
@@ -64,7 +65,9 @@ def test_the_threshold_of_other_samples(run, normal, table, tmp_path, cli_rows):
     assert np.sum(loaded.predict(cli_rows[0]) == -1) == 12
 
 
-def test_labels_go_to_a_detector_that_learns_from_them(run, table, tmp_path, monkeypatch):
+def test_classes_of_normal_samples_go_to_a_detector_and_other_labels_do_not(
+    run, data_dir, table, tmp_path, monkeypatch
+):
     given = []
 
     class ClassyDetector(GANomalyDetector):
@@ -74,14 +77,92 @@ def test_labels_go_to_a_detector_that_learns_from_them(run, table, tmp_path, mon
             given.append(y)
             return super().fit(X, y)
 
-    monkeypatch.setattr(detectors, "ClassyDetector", ClassyDetector, raising=False)
-    monkeypatch.setattr(detectors, "__all__", [*detectors.__all__, "ClassyDetector"])
-    labels = ("--data", table, "--label-column", "kind")
-    for more in ((), ("--normal-class", "good")):
-        assert run("fit", "classy", *labels, *more, *TINY, "--out", tmp_path / "m")[0] == 0
-    all_classes, one_class = given
-    assert set(all_classes) == {"good", "bad"}
-    assert one_class is None
+    monkeypatch.setattr(gandetect, "ClassyDetector", ClassyDetector, raising=False)
+    monkeypatch.setattr(gandetect, "__all__", [*gandetect.__all__, "ClassyDetector"])
+    fit = ("fit", "classy", *TINY, "--out", tmp_path / "m", "--data")
+    small = ("--set", "architecture=ConvNet(n_filters=4)", "--data-dir", data_dir)
+    assert run(*fit, "mnist", *small, "--anomalous-class", "2")[0] == 0
+    kind = (table, "--label-column", "kind")
+    assert run(*fit, *kind, "--part", "all")[0] == 0
+    assert run(*fit, *kind, "--normal-class", "good")[0] == 0
+    classes, *others = given
+    assert set(classes) == {0, 1, 3}
+    assert others == [None, None]
+
+
+def test_a_table_as_it_comes(run, fails, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [
+        f"T{i:03d};{x:.3f};{y:.3f};{label}".replace(".", ",")
+        for i, (x, y), label in zip(
+            range(60), rng.normal(size=(60, 2)), ["normal"] * 50 + ["fraud"] * 10, strict=True
+        )
+    ]
+    path = tmp_path / "fraud.csv"
+    path.write_text("\n".join(["id;amount;balance;kind", *lines]) + "\n")
+    fit = ("fit", "ganomaly", "--data", path, *TINY, "--out", tmp_path / "m")
+    code, err = fails(*fit)
+    assert (code, "--drop-columns id,kind" in err) == (1, True)
+    code, out, err = run(*fit, "--id-column", "id", "--label-column", "kind", "--format", "json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert (told["samples"], told["left_out"], told["sample_shape"]) == (50, 10, "2")
+    named = ("--data", path, "--id-column", "id", "--label-column", "kind")
+    _, out, _ = run("predict", tmp_path / "m", *named, "--format", "csv")
+    assert [line.split(",")[0] for line in out.splitlines()[1:]] == [f"T{i:03d}" for i in range(60)]
+
+
+@pytest.mark.filterwarnings("default:line 1 of")
+def test_a_header_of_integers(run, tmp_path):
+    path = tmp_path / "wide.csv"
+    pd.DataFrame(np.random.default_rng(0).normal(size=(30, 50))).to_csv(path, index=False)
+    fit = ("fit", "ganomaly", "--data", path, *TINY, "--out", tmp_path / "m", "--format", "json")
+    code, out, err = run(*fit)
+    assert (code, json.loads(out)["samples"]) == (0, 30)
+    assert "is taken for the names of the columns" in err
+
+
+@pytest.mark.filterwarnings("default:--outlier-perc")
+def test_a_share_for_a_percentage_is_told(run, normal, table, tmp_path):
+    share = ("--outlier-perc", "0.05", "--threshold-data", table)
+    code, _, err = run("fit", "ganomaly", *normal, *TINY, *share, "--out", tmp_path / "m")
+    assert (code, "0.05 is in percent" in err) == (0, True)
+
+
+class TestFilesEntered:
+    """A fit and a prediction go through few files, so that a reader finds the way."""
+
+    @pytest.mark.parametrize("command", ["fit", "predict"])
+    def test_of_the_commands(self, command, table, model, tmp_path):
+        data = ["--data", str(table), "--drop-columns", "kind"]
+        arguments = {
+            "fit": ["fit", "ganomaly", *data, *TINY, "--out", str(tmp_path / "m")],
+            "predict": ["predict", str(model), *data],
+        }[command]
+        done = subprocess.run(
+            [sys.executable, "-c", FILES_ENTERED, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+        entered = done.stderr.split()
+        assert "main.py" in entered
+        assert len(entered) <= 9, entered
+
+
+FILES_ENTERED = """
+import sys
+from pathlib import Path
+entered = set()
+def note(frame, event, argument):
+    entered.add(frame.f_code.co_filename)
+sys.setprofile(note)
+from gandetect.cli import main
+main()
+sys.setprofile(None)
+names = sorted(Path(name).name for name in entered if Path(name).parent.name == "cli")
+print(*names, file=sys.stderr)
+"""
 
 
 def test_checkpoints(run, fails, normal, tmp_path, cli_rows):
@@ -99,7 +180,7 @@ def test_checkpoints(run, fails, normal, tmp_path, cli_rows):
     # Another training cannot go on from this one, but it can take its place.
     other = (*fit, "--set", "latent_dim=1", "--out", tmp_path / "third")
     code, err = fails(*other, "--resume")
-    assert (code, "other parameters" in err, "--go-on-from MODEL" in err) == (1, True, True)
+    assert (code, "other parameters" in err) == (1, True)
     before = path.read_bytes()
     assert run(*other)[0] == 0
     assert path.read_bytes() != before
@@ -196,7 +277,8 @@ def test_test_images_of_the_run_folder(run, fails, image_folder, tmp_path):
 
 
 def test_the_test_images_are_of_every_kind(image_folder):
-    samples = read_path(image_folder, Namespace(**dict.fromkeys(FILE_OPTIONS), drop_columns=[]))
+    labels = np.repeat(["flat", "spot"], [8, 4])
+    samples = Samples(X=ImageFolder(image_folder), labels=labels)
     many = samples.take(np.repeat(np.arange(12), 5))
     shown = _spread(many)
     assert len(shown) == 16

@@ -15,7 +15,7 @@ from gandetect import cli
 from gandetect.cli import demo
 from gandetect.cli.fit import _parameters
 from gandetect.cli.main import COMMANDS, build_parser
-from gandetect.cli.parameters import build_detector
+from gandetect.cli.options import build_detector, detector_class
 
 ROOT = Path(__file__).parents[2]
 # The function of the same name hides it.
@@ -85,24 +85,28 @@ def test_version(run):
     assert run("--version") == (0, f"gandetect {gandetect.__version__}\n", "")
 
 
-def parsers():
+def commands_of_parser(name):
+    """The action that holds the parsers of the commands, where one of them is named."""
     (commands,) = (
         action
-        for action in build_parser()._actions
+        for action in build_parser([name])._actions
         if isinstance(action, argparse._SubParsersAction)
     )
-    return commands.choices
+    return commands
 
 
-def test_every_command_is_there():
-    names = "fit, score, predict, evaluate, map, animate, benchmark, datasets, demo"
-    assert ", ".join(parsers()) == names
-    assert len(COMMANDS) == len(parsers())
+def test_every_command_is_listed_as_it_lists_itself(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    assert list(re.findall(r"^    (\w+)  ", out, re.MULTILINE)) == list(COMMANDS)
+    for name, (_, what) in COMMANDS.items():
+        told = {action.dest: action.help for action in commands_of_parser(name)._choices_actions}
+        assert told[name] == what
 
 
-@pytest.mark.parametrize("name", parsers())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_says_what_every_option_is_for(name, run):
-    parser = parsers()[name]
+    parser = commands_of_parser(name).choices[name]
     assert parser.description
     for action in parser._actions:
         assert action.help, action.dest
@@ -111,6 +115,42 @@ def test_help_says_what_every_option_is_for(name, run):
     for action in parser._actions:
         for option in action.option_strings:
             assert option in out
+
+
+# The commands alone, as if the package imported nothing by itself.
+WITHOUT_THE_PACKAGE = """
+import sys, types
+package = sys.modules["gandetect"] = types.ModuleType("gandetect")
+package.__path__ = [sys.argv.pop(1)]
+package.__version__, package.__all__ = "0", ["GANomalyDetector"]
+from gandetect.cli import main
+try:
+    main()
+except SystemExit as exit_:
+    print(exit_.code, sorted({"torch", "sklearn", "numpy"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["fit", "--help"], 0),
+        (["evaluate", "--help"], 0),
+        (["dome"], 2),
+        (["fit", "gnomaly", "--data", "x", "--out", "y"], 2),
+        (["benchmark", "ganomaly", "--data", "x", "--seeds", "0"], 2),
+    ],
+)
+def test_help_and_mistakes_do_not_wait_for_torch(arguments, code):
+    package = str(Path(gandetect.__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE, package, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.splitlines()[-1] == f"{code} []", done.stderr
 
 
 def test_a_message_of_many_lines_becomes_one(monkeypatch, run, fails):
@@ -157,16 +197,27 @@ def test_ctrl_c_before_the_command_runs(monkeypatch, run):
     assert run("demo") == (130, "", "gandetect: interrupted\n")
 
 
+def test_ctrl_c_in_a_training_leaves_the_model_that_was_there(monkeypatch, run, table, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gandetect.GANomalyDetector, "fit", interrupt)
+    (tmp_path / "m").write_bytes(b"a good one")
+    labels = ("--data", table, "--label-column", "kind", "--normal-class", "good")
+    code, out, err = run("fit", "ganomaly", *labels, "--out", tmp_path / "m")
+    assert (code, out, err) == (130, "", "gandetect: interrupted\n")
+    assert (tmp_path / "m").read_bytes() == b"a good one"
+
+
 def test_messages_name_options(fails, table, model, tmp_path, monkeypatch):
     monkeypatch.delenv("GANDETECT_DATA", raising=False)
     fit = ("fit", "ganomaly", "--normal-class", "1", "--out", tmp_path / "m")
     assert "give --data-dir" in fails(*fit, "--data", "mnist")[1]
     for name in ("mnist", "fashion-mnist", "cifar10", "kddcup99"):
         _, err = fails(*fit, "--data", name, "--data-dir", tmp_path)
-        assert "add --download to fetch" in err
-        assert "True" not in err
-    _, err = fails("evaluate", model, "--data", table, "--label-column", "kind")
-    assert "scorer" not in err
+        assert "add --download" in err
+    code, err = fails("evaluate", model, "--data", table, "--label-column", "kind")
+    assert (code, "good (50), bad (10); say which are anomalies with" in err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -204,8 +255,8 @@ PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if any(commands_
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_on_pages_can_be_read(page, monkeypatch):
     for command in commands_of(page):
-        options = build_parser().parse_args(command)
+        options = build_parser(command).parse_args(command)
         if command[0] == "fit":
             monkeypatch.setattr(options, "device", "cpu")
             with contextlib.suppress(FileNotFoundError):  # the reader's own folders
-                build_detector(options.detector, _parameters(options))
+                build_detector(detector_class(options.detector), _parameters(options))

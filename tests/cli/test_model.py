@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import gandetect
-from gandetect.cli.files import Samples
+from gandetect.cli.data import Samples
 from gandetect.cli.model import in_known_order, remember_columns, scores_and_flags
 from gandetect.cli.options import UsageError
 

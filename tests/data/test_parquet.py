@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gandetect import GANomalyDetector
-from gandetect.data.parquet import ParquetRows, ParquetSource, is_parquet
+from gandetect.data.parquet import ParquetRows, ParquetSource, is_parquet, read_parquet
 from gandetect.data.sources import blocks
 
 pa = pytest.importorskip("pyarrow")
@@ -179,6 +179,50 @@ class TestIndex:
         np.testing.assert_array_equal(np.concatenate(list(rows.batches())), X)
 
 
+class TestTable:
+    def test_columns_are_those_of_a_text_file(self, tmp_path):
+        path = tmp_path / "x.parquet"
+        frame = pd.DataFrame(
+            {
+                "n": [1, 2, 3],
+                "x": [0.5, np.nan, 2],
+                "kind": pd.Categorical(["a", None, "?"]),
+                "yes": [True, False, True],
+                "when": pd.to_datetime(["2024-01-01", None, "2024-01-03"]),
+                "big": [2**53 + 1, 1, 2],
+            },
+            index=[5, 7, 9],
+        )
+        frame.to_parquet(path)
+        table = read_parquet(path, missing_values=["?"])
+        assert table.names == list(frame.columns)
+        n, x, kind, yes, when, big = table.columns
+        np.testing.assert_array_equal(n, [1.0, 2, 3])
+        np.testing.assert_array_equal(x, [0.5, np.nan, 2])
+        assert kind.tolist() == ["a", None, None]
+        assert (yes.dtype, yes.tolist()) == (np.dtype(bool), [True, False, True])
+        np.testing.assert_array_equal(when, frame["when"].to_numpy().astype("datetime64[us]"))
+        assert big.tolist() == ["9007199254740993", "1", "2"]
+        assert read_parquet(path, words=["n"]).columns[0].tolist() == ["1", "2", "3"]
+        with pytest.raises(ValueError, match=r"'x' \(1 gap, the first in row 2\)"):
+            table.matrix()
+
+    def test_many_files(self, folder):
+        np.testing.assert_array_equal(read_parquet(folder).matrix(), X)
+        write(folder / "other.parquet", X[:, :2])
+        with pytest.raises(ValueError, match="other columns"):
+            read_parquet(folder)
+
+    def test_names_that_are_given_twice(self, tmp_path):
+        parquet.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match="several columns with the name 'a'"):
+            read_parquet(tmp_path / "x.parquet")
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no Parquet file"):
+            read_parquet(tmp_path)
+
+
 class TestDetector:
     @pytest.mark.parametrize("resident_bytes", [2**28, 0])
     def test_the_same_scores_as_in_memory(self, path, monkeypatch, resident_bytes):
@@ -207,7 +251,7 @@ class TestRefused:
     def test_missing_values(self, tmp_path):
         frame = pd.DataFrame({"a": [1.0, 2.0, None], "b": [1, 2, 3]})
         frame.to_parquet(tmp_path / "rows.parquet")
-        with pytest.raises(ValueError, match="NaN"):
+        with pytest.raises(ValueError, match=r"'a' has gaps \(null or NaN\)"):
             small().fit(tmp_path / "rows.parquet")
 
     def test_missing_integers(self, tmp_path):
@@ -217,8 +261,9 @@ class TestRefused:
             small().fit(tmp_path / "rows.parquet")
 
     def test_words(self, tmp_path):
-        pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}).to_parquet(tmp_path / "rows.parquet")
-        with pytest.raises(TypeError, match="'b' is"):
+        frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": ["x", "y"]})
+        frame.to_parquet(tmp_path / "rows.parquet")
+        with pytest.raises(TypeError, match=r"'b' is .*, 'c' is .*string"):
             small().fit(tmp_path / "rows.parquet")
 
     @pytest.mark.parametrize("n", [0, 1])

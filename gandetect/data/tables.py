@@ -1,0 +1,818 @@
+"""Tables in text files, such as CSV: every reading of one, from Python and the command line."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import os
+import re
+import sys
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What other programs write where there is no value. An empty cell always is a gap.
+MISSING_VALUES = (
+    *("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NaT"),
+    *("NULL", "null", "None", "none"),
+)
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+
+_DELIMITERS = (",", ";", "\t", "|")
+_BLANKS = " "
+# Cells that are converted at once.
+_CELLS_A_BLOCK = 2**20
+_N_LINES_TO_GUESS_FROM = 200
+_N_SHOWN = 20
+# From here on float64 leaves out integers.
+_LARGE = 2**53
+
+_NUMBER_LIKE = re.compile(r"[+-]?[\d.,'’ \xa0]*\d[\d.,]*([eE][+-]?\d+)?")
+_WITH_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
+_IN_COMMA_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_IN_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,'’ \xa0])\d{3}(\1\d{3})*([.,]\d+)?")
+
+Row = tuple[int, list[str]]
+
+
+class ColumnNotFoundError(ValueError):
+    """A table has no column of the name or number that is asked for.
+
+    Examples
+    --------
+    >>> from gandetect.data.tables import ColumnNotFoundError
+    >>> issubclass(ColumnNotFoundError, ValueError)
+    True
+    """
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Table:
+    """The columns of a table, as they stand in its file.
+
+    Parameters
+    ----------
+    source : str
+        What messages call the table: its path.
+    names : list of str
+        Of the columns; their numbers from 0 for a table without names.
+    columns : list of ndarray of shape (n_rows,)
+        float64 for numbers, with NaN for gaps; bool for true and false; datetime64 for dates, with
+        NaT for gaps; object for words, with None for gaps.
+    lines : ndarray of shape (n_rows,)
+        The line of the file in which each row begins, from 1; of Parquet, the number of the row.
+    has_names : bool, default=True
+        Whether the file names the columns.
+    row_names : ndarray of shape (n_rows,) or None, default=None
+        What stands in front of each row as its name, as R and pandas write it.
+    unit : str, default="line"
+        What messages call that which `lines` counts.
+    """
+
+    source: str
+    names: list[str]
+    columns: list[NDArray[Any]]
+    lines: NDArray[np.intp]
+    has_names: bool = True
+    row_names: NDArray[Any] | None = None
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def position(self, name: str) -> int:
+        """Find a column by its name, or else by its number from 0, or from the end below 0.
+
+        Raises
+        ------
+        ColumnNotFoundError
+            If there is none.
+        """
+        return _position(name, self.names, self.source)
+
+    def select(self, positions: Sequence[int]) -> Table:
+        """Return a table of some of the columns."""
+        return replace(
+            self,
+            names=[self.names[i] for i in positions],
+            columns=[self.columns[i] for i in positions],
+        )
+
+    def obstacles(self) -> dict[str, str]:
+        """Say, by the name of the column, what keeps each of some columns from being numbers."""
+        found = {
+            name: _obstacle(column, self.lines, self.unit)
+            for name, column in zip(self.names, self.columns, strict=True)
+        }
+        return {name: what for name, what in found.items() if what}
+
+    def matrix(self, way_out: str | None = None) -> NDArray[np.float64]:
+        """Return the numbers of all columns.
+
+        Parameters
+        ----------
+        way_out : str or None, default=None
+            What the message of the error says of how to go on. None names the functions of Python.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_columns)
+
+        Raises
+        ------
+        ValueError
+            If a column holds words, dates, gaps or infinity. All such columns are named.
+        """
+        obstacles = self.obstacles()
+        if obstacles:
+            told = [f"{name!r} ({what})" for name, what in obstacles.items()]
+            more = f" and {len(told) - _N_SHOWN} more" if len(told) > _N_SHOWN else ""
+            raise ValueError(
+                f"{self.source} has columns that are not numbers in every row: "
+                f"{', '.join(told[:_N_SHOWN])}{more}; "
+                f"{way_out or 'leave them out, encode the words and dates, or fill the gaps'}"
+            )
+        if not self.columns:
+            return np.empty((len(self), 0))
+        return np.column_stack(self.columns).astype(np.float64, copy=False)
+
+
+def read_table(
+    source: str | os.PathLike[str],
+    *,
+    delimiter: str | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+    encoding: str | None = None,
+    header: bool | str = "auto",
+    missing_values: Iterable[str] = MISSING_VALUES,
+    words: Iterable[str] = (),
+    dates: Iterable[str] = (),
+) -> Table:
+    r"""Read a table from a text file, and find out how it is written.
+
+    Every row of the file is a row of the table. Blank lines are passed over; in a table of one
+    column, where one may stand for a gap, this is told in a warning. What is guessed and could be
+    wrong is told in a warning, and what cannot be guessed is an error.
+
+    Parameters
+    ----------
+    source : path or "-"
+        The file, packed by gzip or not; "-" reads standard input.
+    delimiter : str or None, default=None
+        The character between the cells; " " stands for any run of blanks. None finds out which of
+        comma, semicolon, tab, bar and blanks it is.
+    decimal : {".", ","} or None, default=None
+        The decimal mark. None takes the comma where cells such as "1,5" show that it is.
+    thousands : str or None, default=None
+        What stands between groups of three digits. None refuses numbers in such groups, since
+        "1,234" may be both 1234 and 1.234.
+    encoding : str or None, default=None
+        The encoding of the text. None takes UTF-8, or what a byte order mark at the beginning says.
+    header : bool or "auto", default="auto"
+        Whether the first line names the columns. "auto" finds out: a name stands above numbers, is
+        not found again below, or the line counts 0, 1, 2, ..., as pandas writes it.
+    missing_values : iterable of str, default=MISSING_VALUES
+        The cells that are gaps, beside empty ones.
+    words : iterable of str, default=()
+        Columns, by name or number, of which the text is kept even if it looks like a number, as
+        the leading zeros of an identifier.
+    dates : iterable of str, default=()
+        Columns of dates and times in ISO 8601; times with an offset are brought to UTC.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ColumnNotFoundError
+        If there is no column of a name in `words` or `dates`.
+    ValueError
+        If a row has more or fewer cells than there are names, with the line; if a name is given
+        twice or missing; if the text cannot be decoded or its quotes do not match; if a date cannot
+        be read; if the header, the decimal mark or the thousands cannot be told apart from values.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from gandetect.data.tables import read_table
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "rows.csv")
+    ...     _ = path.write_text("a;b\n1,5;2,7\n3;\n", encoding="utf-8")
+    ...     table = read_table(path)
+    >>> table.names, table.columns[0].tolist(), table.columns[1].tolist()
+    (['a', 'b'], [1.5, 3.0], [2.7, nan])
+    """
+    _check_marks(delimiter, decimal, thousands, header)
+    file = _TextFile(source, encoding, delimiter, decimal)
+    return _Reader(file, decimal, thousands, missing_values).read(header, words, dates)
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether the ending of a path is that of a table in a text file."""
+    return os.fspath(path).lower().endswith(TABLE_SUFFIXES)
+
+
+def _check_marks(
+    delimiter: str | None, decimal: str | None, thousands: str | None, header: bool | str
+) -> None:
+    for name, mark in (("delimiter", delimiter), ("thousands", thousands)):
+        if mark is not None and (len(mark) != 1 or mark.isalnum() or mark in '"\r\n+-'):
+            raise ValueError(f"{name} must be one character between values, got {mark!r}")
+    if decimal not in (None, ".", ","):
+        raise ValueError(f"decimal must be '.' or ',', got {decimal!r}")
+    if thousands is not None and thousands == decimal:
+        raise ValueError(f"thousands and decimal cannot both be {thousands!r}")
+    if header not in (True, False, "auto"):
+        raise ValueError(f"header must be True, False or 'auto', got {header!r}")
+
+
+class _TextFile:
+    """A text file that can be walked through again, and the rows in it."""
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        encoding: str | None,
+        delimiter: str | None,
+        decimal: str | None,
+    ) -> None:
+        self.source = source
+        self.name = "standard input" if source == "-" else os.fspath(source)
+        self._encoding = self._encoding_of_mark() if encoding is None else _checked(encoding)
+        self.n_blank_lines = 0
+        with self._opened() as text:
+            first = text.readline()
+        named = re.fullmatch(r"sep=(.)\s*", first)  # written for spreadsheets
+        self._n_skipped = 1 if named else 0
+        if delimiter is None and named:
+            delimiter = named[1]
+        if delimiter is None and self.name.lower().endswith((".tsv", ".tsv.gz")):
+            delimiter = "\t"
+        self._delimiter = delimiter or self._guessed_delimiter(decimal)
+
+    def rows(self) -> Iterator[Row]:
+        """The cells of each row, without blanks around them, beside the line it begins in."""
+        self.n_blank_lines, n_pending, n_cells = 0, 0, 0
+        with self._opened() as text:
+            for _ in range(self._n_skipped):
+                text.readline()
+            lines = self._lines(text)
+            reader = csv.reader(
+                lines, delimiter=self._delimiter, skipinitialspace=True, strict=True
+            )
+            while True:
+                start = self._n_skipped + reader.line_num + 1
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    raise ValueError(
+                        f"{self.name} cannot be read as a table: {error}, in the row that begins "
+                        f"in line {start} (a quote that opens a cell must close it)"
+                    ) from error
+                # An empty cell in quotes is a row, where rows have one cell.
+                if not cells or (n_cells != 1 and len(cells) == 1 and not cells[0].strip()):
+                    n_pending += 1
+                    continue
+                n_cells = n_cells or len(cells)
+                self.n_blank_lines, n_pending = self.n_blank_lines + n_pending, 0
+                yield start, [cell.strip() for cell in cells]
+
+    def _lines(self, text: Iterable[str]) -> Iterable[str]:
+        if self._delimiter != _BLANKS:
+            return text
+        return (" ".join(line.split()) + "\n" for line in text)
+
+    def _packed(self) -> IO[bytes]:
+        if self.source == "-":
+            return io.BytesIO(_standard_input(sys.stdin.buffer))
+        return Path(self.source).open("rb")
+
+    @contextmanager
+    def _bytes(self) -> Iterator[IO[bytes]]:
+        with self._packed() as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            try:
+                yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if is_packed else file
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{self.name} is a damaged gzip file: {error}") from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[io.TextIOWrapper]:
+        with self._bytes() as file, io.TextIOWrapper(file, self._encoding, newline="") as text:
+            try:
+                yield text
+            except UnicodeError as error:
+                raise ValueError(self._not_decoded()) from error
+
+    def _encoding_of_mark(self) -> str:
+        with self._bytes() as file:
+            head = file.read(4096)
+        if head.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")):
+            return "utf-32"
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return "utf-16"
+        if b"\0" in head:
+            if head.startswith(b"PK"):
+                what = "a workbook or another archive: save it as CSV"
+            elif head.startswith(b"PAR1"):
+                what = "a Parquet file, which is read by its ending .parquet"
+            else:
+                what = "no text, or text in UTF-16 without a byte order mark: say its encoding"
+            raise ValueError(f"{self.name} cannot be read as a table: it is {what}")
+        return "utf-8-sig"
+
+    def _not_decoded(self) -> str:
+        """Say which line is in another encoding."""
+        codec = self._encoding.removesuffix("-sig").upper()
+        with self._bytes() as file:
+            content = file.read()
+        try:
+            content.decode(self._encoding)
+            line = None
+        except UnicodeDecodeError as error:
+            line = content[: error.start].count(b"\n") + 1
+            codec = f"{codec} (byte 0x{content[error.start]:02x})"
+        where = f"line {line} of {self.name}" if line else self.name
+        return (
+            f"{where} is not text in {codec}: say its encoding, which may be latin-1 or cp1252 "
+            '(encoding="latin-1", on the command line --encoding latin-1)'
+        )
+
+    def _guessed_delimiter(self, decimal: str | None) -> str:
+        with self._opened() as text:
+            lines = list(itertools.islice(text, _N_LINES_TO_GUESS_FROM))[self._n_skipped :]
+        marks = list(_DELIMITERS)
+        if decimal == "," and not any('"' in line for line in lines):
+            marks.remove(",")  # it would part the numbers
+        guesses = [(fit, mark) for mark in marks if (fit := _fit(lines, mark))]
+        best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), marks[0]))
+        blanks = _fit([" ".join(line.split()) + "\n" for line in lines], _BLANKS)
+        # Words have blanks in them, too; numbers are what shows that these part the cells.
+        is_blank = blanks is not None and blanks[0] and (blanks[1] == 1.0 or not guesses)
+        return _BLANKS if is_blank and blanks > best[0] else best[1]  # type: ignore[operator]
+
+
+@lru_cache(maxsize=1)
+def _standard_input(stream: IO[bytes]) -> bytes:
+    """All of standard input, which can be read only once."""
+    return stream.read()
+
+
+def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | None:
+    """How well a delimiter fits.
+
+    Returns
+    -------
+    tuple or None
+        2 if all rows have as many cells, 1 if the first has one less, else 0; the share of numbers
+        in the cells; the share of the most frequent number of cells. None if there is one column.
+    """
+    try:
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+        rows = [row for row in reader if any(map(str.strip, row))]
+    except csv.Error:
+        return None
+    if max(map(len, rows), default=0) < 2:
+        return None
+    body = rows[1:] or rows
+    width, n_agreeing = Counter(map(len, body)).most_common(1)[0]
+    agree = 0
+    if n_agreeing == len(body) and width > 1:
+        agree = {width: 2, width - 1: 1}.get(len(rows[0]), 0)
+    cells = [cell.strip() for row in body for cell in row]
+    n_numbers = sum(
+        not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(cell) is not None) for cell in cells
+    )
+    return agree, n_numbers / len(cells), n_agreeing / len(body)
+
+
+class _Reader:
+    """Rows of text on their way to columns of values."""
+
+    def __init__(
+        self,
+        file: _TextFile,
+        decimal: str | None,
+        thousands: str | None,
+        missing_values: Iterable[str],
+    ) -> None:
+        self._file = file
+        self._decimal = decimal
+        self._thousands = thousands
+        self._missing = {"", *(value.strip() for value in missing_values)}
+
+    def read(self, header: bool | str, words: Iterable[str], dates: Iterable[str]) -> Table:
+        """Read all rows: once for the numbers, and again for the text of the other columns."""
+        rows = self._file.rows()
+        head = list(itertools.islice(rows, 1))
+        if not head:
+            raise ValueError(f"{self._file.name} is empty")
+        n_rows = max(1, _CELLS_A_BLOCK // len(head[0][1]))
+        head += itertools.islice(rows, n_rows)
+        names, has_row_names, shape = self._header(head, header)
+        has_names, width = names is not None, shape[0]
+        names = names or [str(i) for i in range(width)]
+        as_words = {_position(name, names, self._file.name) for name in words}
+        as_words |= {0} if has_row_names else set()
+        as_dates = {_position(name, names, self._file.name) for name in dates}
+        self._decimal = self._decimal or self._guessed_decimal(
+            head[has_names:], [i for i in range(width) if i not in as_words | as_dates]
+        )
+        blocks: list[list[NDArray[Any] | None]] = []
+        lines: list[int] = []
+        for block in _in_blocks(itertools.chain(head[has_names:], rows), n_rows):
+            self._check_widths(block, shape, head[0][0], has_names)
+            lines += [line for line, _ in block]
+            columns = enumerate(zip(*(row[:width] for _, row in block), strict=True))
+            blocks.append([None if i in as_words else self._numbers(x) for i, x in columns])
+        if len(head[0][1]) == 1 and self._file.n_blank_lines:
+            n_blank = _count(self._file.n_blank_lines, "blank line")
+            _warn(f"{self._file.name} has {n_blank} between the rows, passed over as no sample")
+        table = Table(
+            source=self._file.name,
+            names=names,
+            columns=[_joined([block[i] for block in blocks]) for i in range(width)],
+            lines=np.array(lines, dtype=np.intp),
+            has_names=has_names,
+        )
+        self._read_texts(table, as_words, as_dates)
+        return _without_row_names(table) if has_row_names else table
+
+    def _header(
+        self, head: list[Row], header: bool | str
+    ) -> tuple[list[str] | None, bool, tuple[int, int]]:
+        """What the first row is.
+
+        Returns
+        -------
+        names : list of str or None
+            If the first row holds them.
+        has_row_names : bool
+            Whether the first column names the rows.
+        shape : (int, int)
+            How many cells of a row count, and how many it has: those at its end may be empty in
+            all rows.
+        """
+        (line, first), body = head[0], [row for _, row in head[1:]]
+        has_more = {len(row) for row in body} == {len(first) + 1}
+        n_cells = len(first) + has_more
+        if has_more and all(not row[-1] for row in body):  # each row ends in a delimiter
+            body, has_more = [row[:-1] for row in body], False
+        elif has_more and header and self._are_names_of_rows([row[0] for row in body], len(first)):
+            self._check_names(first, line, first_number=2)
+            self._warn_of_row_names("it has no name")
+            return ["", *first], True, (n_cells, n_cells)
+        if has_more:  # told where the widths are
+            n_cells = len(first)
+        if header == "auto":
+            header = not has_more and self._is_header(first, body, line)
+        if not header:
+            return None, False, (len(first), n_cells)
+        width = len(first)
+        while width > 1 and not first[width - 1] and not any(any(row[width - 1 :]) for row in body):
+            width -= 1
+        is_unnamed = first[0] in ("", "Unnamed: 0") and width > 1
+        is_index = is_unnamed and self._names_rows([row[0] for row in body])
+        self._check_names(first[is_index:width], line, first_number=1 + is_index)
+        if is_index:
+            self._warn_of_row_names(f"its name is {first[0]!r}" if first[0] else "it has no name")
+        return first[:width], is_index, (width, n_cells)
+
+    def _are_names_of_rows(self, cells: Sequence[str], n_names: int) -> bool:
+        """Whether the cells in front of rows that are longer than the first one name the rows.
+
+        They may as well be the first half of a date with a time, or of numbers with decimal commas
+        in a table of one column.
+        """
+        are_words = not any(cell[:1].isdigit() for cell in cells)
+        return len(cells) > 1 and (are_words or n_names > 1) and self._names_rows(cells, are_words)
+
+    def _names_rows(self, cells: Sequence[str], may_be_words: bool = True) -> bool:
+        """Whether these are names of rows: all differ, and they count or are words."""
+        if len(set(cells)) < len(cells) or not self._missing.isdisjoint(cells):
+            return False
+        if may_be_words and not any(map(_is_float, cells)):
+            return True
+        start = int(cells[0]) if cells[0].isdecimal() else -1
+        return start in (0, 1) and list(cells) == [str(start + i) for i in range(len(cells))]
+
+    def _warn_of_row_names(self, why: str) -> None:
+        _warn(f"the first column of {self._file.name} is taken for the names of the rows: {why}")
+
+    def _check_names(self, names: Sequence[str], line: int, first_number: int) -> None:
+        place = f"line {line} of {self._file.name}"
+        for number, name in enumerate(names, first_number):
+            if not name:
+                raise ValueError(
+                    f"column {number} has no name in {place}: give it one (if that line is a "
+                    "sample, say header=False, on the command line --header no)"
+                )
+        name, n = Counter(names).most_common(1)[0] if names else ("", 0)
+        if n > 1:
+            raise ValueError(f"{n} columns have the name {name!r} in {place}: give each its own")
+
+    def _is_header(self, first: Sequence[str], body: Sequence[Sequence[str]], line: int) -> bool:
+        """Whether the first row is names, where nobody has said so."""
+        words = [i for i, cell in enumerate(first) if self._is_word(cell)]
+        below = [[row[i] for row in body if i < len(row)] for i in range(len(first))]
+        if not words:
+            return self._counts(first, below, line)
+        if not body or any(self._are_numbers(below[i]) for i in words):
+            return True
+        recurring = [i for i in words if first[i] in below[i]]
+        numbers = [i for i, cell in enumerate(first) if i not in words and _is_float(cell)]
+        if any(self._are_numbers(below[i]) for i in numbers):
+            if not recurring:
+                raise ValueError(self._untold(first, line))
+            return False
+        is_header = 2 * len(recurring) < len(words)
+        if not is_header:
+            self._warn_of_header(first, line, "a sample, since its words are found again below")
+        return is_header
+
+    def _counts(self, first: Sequence[str], below: Sequence[list[str]], line: int) -> bool:
+        """Whether a row without a word counts 0, 1, 2, ... as the names that pandas writes."""
+        is_indexed = first[0] == "" and len(first) > 1 and self._names_rows(below[0])
+        counted, below = first[is_indexed:], below[is_indexed:]
+        start = counted[0]
+        if not below[0] or not start.isdecimal() or (start != "0" and len(counted) < 4):
+            return False
+        if list(counted) != [str(int(start) + i) for i in range(len(counted))]:
+            return False
+        has_integers = any(re.fullmatch(r"[+-]?\d+", cell) for cells in below for cell in cells)
+        if has_integers and (len(counted) < 4 or start != "0") and not is_indexed:
+            if len(counted) == 1:
+                return False
+            raise ValueError(self._untold(first, line))
+        self._warn_of_header(first, line, "the names of the columns, as pandas writes them")
+        return True
+
+    def _untold(self, first: Sequence[str], line: int) -> str:
+        return (
+            f"line {line} of {self._file.name} ({_list_of(first, 5)}) may be the names of the "
+            "columns or a sample: say header=True or header=False (on the command line --header "
+            "yes or --header no)"
+        )
+
+    def _warn_of_header(self, first: Sequence[str], line: int, what: str) -> None:
+        _warn(
+            f"line {line} of {self._file.name} ({_list_of(first, 5)}) is taken for {what} "
+            "(header=True or False, on the command line --header yes or no, says so)"
+        )
+
+    def _is_word(self, cell: str) -> bool:
+        # Marks such as "?" and "-" stand for gaps, whether or not they are told to.
+        is_mark = not any(map(str.isalnum, cell))
+        is_number = _is_float(cell) or _NUMBER_LIKE.fullmatch(cell)
+        return not is_mark and not is_number and cell not in self._missing
+
+    def _are_numbers(self, cells: Sequence[str]) -> bool:
+        there = [
+            cell for cell in cells if cell not in self._missing and any(map(str.isalnum, cell))
+        ]
+        return bool(there) and all(
+            _is_float(cell) or _NUMBER_LIKE.fullmatch(cell) for cell in there
+        )
+
+    def _guessed_decimal(self, head: Sequence[Row], positions: Sequence[int]) -> str:
+        """The decimal mark that cells like "1,5" show; numbers in thousands are refused."""
+        if self._thousands is not None:
+            return "," if self._thousands == "." else "."
+        shown: dict[str, str] = {}
+        for i in positions:
+            cells = [(line, row[i]) for line, row in head if i < len(row)]
+            kinds = {
+                _kind_of_number(cell): f"{cell!r} in line {line}"
+                for line, cell in reversed(cells)
+                if cell not in self._missing
+            }
+            if None not in kinds:  # None is that of words
+                shown = {**cast(dict[str, str], kinds), **shown}
+        unclear = shown.get("thousands") or ("," not in shown and shown.get("comma or thousands"))
+        if unclear:
+            raise ValueError(
+                f"{self._file.name} holds {unclear}, which may be a number in thousands: say what "
+                "the marks mean (thousands= or decimal=, on the command line --thousands or "
+                "--decimal)"
+            )
+        if "," in shown and "." in shown:
+            raise ValueError(
+                f"{self._file.name} holds the numbers {shown['.']} and {shown[',']}: say which "
+                'mark is the decimal one (decimal=",", on the command line --decimal ,)'
+            )
+        return "," if "," in shown else "."
+
+    def _check_widths(
+        self, block: Sequence[Row], shape: tuple[int, int], first_line: int, has_names: bool
+    ) -> None:
+        width, n_cells = shape
+        for line, row in block:
+            if len(row) != n_cells or any(row[width:]):
+                what = "name" if has_names else "cell"
+                raise ValueError(
+                    f"line {line} of {self._file.name} has {_count(len(row), 'cell')}, but line "
+                    f"{first_line} has {_count(width, what)}"
+                )
+
+    def _numbers(self, cells: Sequence[str]) -> NDArray[Any] | None:
+        """The values of cells that are all numbers or gaps, or all true and false; else None."""
+        is_plain = self._decimal == "." and self._thousands is None
+        try:
+            if not is_plain or any(map(_is_float, self._missing - _NANS)):
+                raise ValueError
+            values = np.array(cells, dtype=np.float64)
+        except ValueError:
+            gaps = [cell in self._missing for cell in cells]
+            there = [cell for cell, is_gap in zip(cells, gaps, strict=True) if not is_gap]
+            if there and {cell.lower() for cell in there[:_N_SHOWN]} <= {"true", "false"}:
+                return self._booleans(cells)
+            try:
+                plain = there if is_plain else [self._plain(cell) for cell in there]
+                found = np.array(plain, dtype=np.float64)
+            except ValueError:
+                return None
+            is_gap = np.array(gaps, dtype=bool)
+            values = np.full(len(cells), np.nan)
+            values[~is_gap] = found
+        large = np.flatnonzero(np.abs(values) >= _LARGE).tolist()
+        if any("_" in cell for cell in cells) or any(is_inexact(cells[i]) for i in large):
+            return None
+        return values
+
+    @staticmethod
+    def _booleans(cells: Sequence[str]) -> NDArray[np.bool_] | None:
+        lower = [cell.lower() for cell in cells]
+        return np.array(lower) == "true" if set(lower) <= {"true", "false"} else None
+
+    def _plain(self, cell: str) -> str:
+        """A number with a decimal point and without thousands; what is none stays none."""
+        if self._thousands and self._thousands in cell:
+            integer, mark, rest = cell.partition(self._decimal or ".")
+            first, *groups = integer.split(self._thousands)
+            if not first or any(len(group) != 3 for group in groups):
+                raise ValueError(cell)
+            cell = first + "".join(groups) + mark + rest
+        if self._decimal == ",":
+            if "." in cell:
+                raise ValueError(cell)
+            cell = cell.replace(",", ".")
+        return cell
+
+    def _read_texts(self, table: Table, as_words: set[int], as_dates: set[int]) -> None:
+        """Fill in the columns that are not numbers."""
+        texts: dict[int, list[str | None]] = {
+            i: []
+            for i, column in enumerate(table.columns)
+            if column.dtype == object or i in as_words | as_dates
+        }
+        if not texts or not len(table):
+            return
+        for _, row in itertools.islice(self._file.rows(), int(table.has_names), None):
+            for i, cells in texts.items():
+                cells.append(None if row[i] in self._missing else sys.intern(row[i]))
+        for i, cells in texts.items():
+            if i in as_dates:
+                table.columns[i] = self._as_dates(cells, table, i)
+            else:
+                table.columns[i] = np.array(cells, dtype=object)
+
+    def _as_dates(self, cells: Sequence[str | None], table: Table, i: int) -> NDArray[Any]:
+        values = np.full(len(cells), np.datetime64("NaT"), dtype="datetime64[us]")
+        for row, cell in enumerate(cells):
+            if cell is None:
+                continue
+            try:
+                value = datetime.fromisoformat(cell)
+            except ValueError as error:
+                raise ValueError(
+                    f"{cell!r} in line {table.lines[row]} of {table.source}, column "
+                    f"{table.names[i]!r}, is no date like 2024-12-31 or 2024-12-31T23:59:59"
+                ) from error
+            values[row] = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+        return values
+
+
+_NANS = {"", *MISSING_VALUES}
+
+
+def _in_blocks(rows: Iterable[Row], n: int) -> Iterator[list[Row]]:
+    rows = iter(rows)
+    while block := list(itertools.islice(rows, n)):
+        yield block
+
+
+def _joined(blocks: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
+    """One column of its parts; of objects, yet to be filled in, where these are not of one kind."""
+    if not blocks:
+        return np.empty(0)
+    n_kinds = len({None if block is None else block.dtype for block in blocks})
+    if n_kinds > 1 or blocks[0] is None:
+        return np.empty(0, dtype=object)
+    return np.concatenate(blocks)  # type: ignore[arg-type]  # none of them is None
+
+
+def _without_row_names(table: Table) -> Table:
+    return replace(
+        table,
+        names=table.names[1:],
+        columns=table.columns[1:],
+        row_names=table.columns[0],
+    )
+
+
+def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
+    """What keeps a column from being numbers, in a few words; nothing if it is."""
+    if column.dtype.kind in "bui":
+        return ""
+    if column.dtype.kind == "M":
+        return "dates"
+    if column.dtype.kind == "f":
+        is_gap = np.isnan(column)
+        is_infinite = np.isinf(column)
+        if is_infinite.any():
+            return f"infinity in {unit} {lines[is_infinite.argmax()]}"
+        what = ""
+    else:
+        is_gap = np.array([value is None for value in column], dtype=bool)
+        there = list(dict.fromkeys(column[~is_gap].tolist()))
+        kind = "words"
+        if there and all(is_inexact(value) for value in there):
+            kind = "integers that no float holds"
+        shown = ", ".join(repr(value[:_N_SHOWN]) for value in there[:2])
+        what = f"{kind} such as {shown}" if there else ""
+    if not is_gap.any():
+        return what
+    told = f"{_count(int(is_gap.sum()), 'gap')}, the first in {unit} {lines[is_gap.argmax()]}"
+    return f"{what}, {told}" if what else told
+
+
+def _kind_of_number(cell: str) -> str | None:
+    """Which mark a number shows, if any; None for what is no number."""
+    if _is_float(cell):
+        return "." if "." in cell else ""
+    if _WITH_COMMA.fullmatch(cell):
+        return "comma or thousands" if _IN_COMMA_THOUSANDS.fullmatch(cell) else ","
+    return "thousands" if _IN_THOUSANDS.fullmatch(cell) else None
+
+
+def _position(name: str, names: Sequence[str], source: str) -> int:
+    if name in names:
+        return names.index(name)
+    if re.fullmatch(r"-?\d+", name) and -len(names) <= int(name) < len(names):
+        return int(name) % len(names)
+    raise ColumnNotFoundError(f"{source} has no column {name!r}, only {_list_of(names)}")
+
+
+def _checked(encoding: str) -> str:
+    try:
+        name = codecs.lookup(encoding).name
+    except LookupError as error:
+        raise ValueError(f"there is no encoding {encoding!r}") from error
+    return "utf-8-sig" if name == "utf-8" else name
+
+
+def _is_float(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def is_inexact(text: Any) -> bool:
+    """Whether this is an integer that float64 cannot hold."""
+    is_integer = isinstance(text, str) and re.fullmatch(r"[+-]?\d+", text) is not None
+    return is_integer and int(float(text)) != int(text)
+
+
+def _list_of(names: Sequence[str], n_shown: int = _N_SHOWN) -> str:
+    return ", ".join(names[:n_shown]) + (", ..." if len(names) > n_shown else "")
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=2)
