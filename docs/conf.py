@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gandetect
 
-# Our own extensions: benchmark_tables.py, mathml.py, method_diagrams.py, overview_table.py
+# The last extensions below are of this folder.
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "gandetect"
@@ -21,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "api_links",
     "benchmark_tables",
     "mathml",
     "method_diagrams",
@@ -38,6 +39,7 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
+toc_object_entries_show_parents = "hide"  # methods are listed without their class
 autodoc_typehints = "none"  # the docstrings say the types
 numpydoc_show_class_members = False  # _templates/class.rst does
 
@@ -47,6 +49,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "show_memory": False,
+    "write_computation_times": False,  # its page needs scripts from elsewhere
     # The pages of the API show which examples use what they are about.
     "backreferences_dir": "generated/backreferences",
     "doc_module": ("gandetect",),
@@ -81,7 +84,6 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
-    "show_nav_level": 2,
     "show_prev_next": True,
     "show_toc_level": 2,
 }

@@ -2,6 +2,7 @@
 
 import re
 
+from docutils.nodes import SkipNode
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.errors import ExtensionError
@@ -23,16 +24,15 @@ def visit_math(translator, node):
 
 def visit_math_block(translator, node):
     """Write a formula of its own lines, in a frame that scrolls if it is too wide."""
-    translator.body.append('<div class="math">')
+    translator.body.append('<div class="formula">')
     write(translator, node, as_block=True)
 
 
 def write(translator, node, as_block):
     """Write a formula and leave the node, whose text is written by that."""
-    from docutils.nodes import SkipNode
-
+    formula = _SIZES.sub("", node.astext())
     try:
-        translator.body.append(tex2mathml(_SIZES.sub("", node.astext()), as_block=as_block))
+        translator.body.append(tex2mathml(formula, as_block=as_block))
     except MathError as error:
         raise ExtensionError(f"The formula {node.astext()!r} cannot be drawn: {error}") from error
     if as_block:

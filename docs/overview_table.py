@@ -17,8 +17,8 @@ from gandetect import detectors
 SEEDS = (0, 1, 2)
 TASKS = {
     "adbench": "tables: 21 public sets",
-    "mnist-one-anomalous": "images: one digit among nine normal ones",
-    "mnist-one-normal": "images: nine digits beside one normal one",
+    "mnist-one-anomalous": "images: ten digits, one of them the anomaly",
+    "mnist-one-normal": "images: ten digits, one of them normal",
 }
 # What is beside them, as the benchmark names it: the best of several ways to count is taken.
 SIMPLE = {"5 nearest neighbours": ("knn", "knn-mean"), "IsolationForest": ("iforest",)}
@@ -55,7 +55,10 @@ def lines_of(runs):
         measured = [(best(runs[protocol], protocol, [name]), name) for name in OURS]
         measured = [(figure, name) for figure, name in measured if figure is not None]
         for figure, name in sorted(measured, key=lambda pair: -pair[0].mean):
-            yield [TASKS[protocol], f"`gandetect.{OURS[name]}`", figure, *simple]
+            figures = [
+                str(column).replace(" ", "\N{NO-BREAK SPACE}") for column in (figure, *simple)
+            ]
+            yield [TASKS[protocol], f"`{OURS[name]}`", *figures]
 
 
 def best(runs, protocol, names):
