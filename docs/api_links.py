@@ -1,7 +1,7 @@
 """A sphinx extension: names of the API in the code of a Markdown page are links to their pages.
 
-`gandetect.load`, `GANomalyDetector` and `gandetect.metrics.roc_auc_scorer` in backquotes lead to
-where they are documented; a name that is not documented stays as it is.
+`gandetect.load`, `GANomalyDetector` and `gandetect.metrics.roc_auc_scorer` in backquotes, with
+or without arguments, lead to where they are documented. What is not documented stays as it is.
 """
 
 from importlib import import_module
@@ -52,7 +52,7 @@ class ApiLinks(SphinxTransform):
 
 def public_name(text):
     """The full name of what a piece of code names, or None."""
-    name = text.removesuffix("()")
+    name = text.partition("(")[0] if text.endswith(")") else text
     if name.startswith("gandetect."):
         return name
     modules = (module for module in MODULES if name in import_module(module).__all__)

@@ -23,11 +23,13 @@ def public_name(monkeypatch):
         ("gandetect.load", "gandetect.load"),
         ("gandetect.load()", "gandetect.load"),
         ("GANomalyDetector", "gandetect.GANomalyDetector"),
+        ('BiGANDetector(variant="alad")', "gandetect.BiGANDetector"),
         ("RocDisplay", "gandetect.plotting.RocDisplay"),
         ("roc_auc_scorer", "gandetect.metrics.roc_auc_scorer"),
         ("to_onnx", "gandetect.export.to_onnx"),
         ("gandetect fit", None),
         ("epochs=50", None),
+        ("architecture=MLP(hidden_dims=(4,))", None),
         ("fit", None),
     ],
 )
