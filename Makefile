@@ -5,14 +5,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint docs bench
+.PHONY: help demo test coverage lint docs site bench
 .NOTPARALLEL:
 
 help:
 	@echo "make demo    fit the detectors on scikit-learn's data and print a table"
 	@echo "make test    run the tests and the examples in docstrings"
+	@echo "make coverage    say which lines and branches the tests miss; build/coverage/html"
 	@echo "make lint    check style, format, types, and known weaknesses of what is installed"
 	@echo "make docs    build the documentation into docs/_build/html"
+	@echo "make site    build it and test every page in Chromium: links, widths, errors"
 	@echo "make bench   measure speed; with DATA=folder also quality (benchmarks/README.md)"
 	@echo "Another Python than python3: make test PYTHON=python3.12"
 
@@ -22,6 +24,13 @@ demo: $(VENV)/.installed-plot
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+coverage: $(VENV)/.installed-test
+	mkdir -p build/coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal \
+	    --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python -m coverage html --directory build/coverage/html
+	$(BIN)/python -m coverage report
+
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -29,8 +38,11 @@ lint: $(VENV)/.installed-lint
 	.ci/audit $(BIN)/python
 
 docs: $(VENV)/.installed-docs
-	rm -rf docs/api/generated
+	rm -rf docs/api/generated docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -E -b html docs docs/_build/html
+
+site: docs $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow tests/docs/test_site.py
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/speed.py

@@ -1,12 +1,13 @@
-"""The tests at the lowest and at the newest versions that setup.cfg allows.
+"""The tests at the lowest, at middle and at the newest versions that setup.cfg allows.
 
-``pip install nox``, then ``nox -s lowest``, ``nox -s lowest_torch`` or ``nox -s newest``: each
-builds the wheel, installs it into an environment of its own and runs the tests of the source
-distribution against it.
+``pip install nox``, then ``nox -s lowest``, ``nox -s lowest_torch``, ``nox -s middle`` or
+``nox -s newest``: each builds the wheel, installs it into an environment of its own and runs the
+tests of the source distribution against it.
 """
 
 import configparser
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nox
@@ -15,6 +16,9 @@ nox.options.sessions = ["newest"]
 ROOT = Path(__file__).parent
 # Exporting asks for a newer torch than the package does, and serving asks for exporting.
 WITH_ANOTHER_TORCH = ("export", "serve")
+# Half-way between the lowest and the newest; the newest scikit-learn without callbacks is among
+# them. All else is as new as these allow.
+MIDDLE = ("numpy==2.3.*", "scikit-learn==1.8.*", "scipy==1.16.*", "torch==2.10.*", "joblib==1.5.*")
 
 
 def requirements() -> dict[str, list[str]]:
@@ -56,17 +60,17 @@ def run_tests(session: nox.Session, extras: str = "test", *arguments: str) -> No
     session.run("python", "-m", "pytest", "tests", *session.posargs)
 
 
-def constraints(session: nox.Session, left_out: tuple[str, ...] = ()) -> tuple[str, str]:
-    """The options that pin all to the lowest versions."""
-    path = Path(session.create_tmp(), "lowest.txt")
-    path.write_text("\n".join(lowest_versions(left_out)), encoding="utf-8")
+def constraints(session: nox.Session, pins: Iterable[str]) -> tuple[str, str]:
+    """The options that have pip keep to these versions."""
+    path = Path(session.create_tmp(), "constraints.txt")
+    path.write_text("\n".join(pins), encoding="utf-8")
     return "-c", str(path)
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """The oldest Python and the oldest versions of all extras together."""
-    run_tests(session, "test", *constraints(session))
+    run_tests(session, "test", *constraints(session, lowest_versions()))
 
 
 @nox.session(python="3.11")
@@ -75,10 +79,17 @@ def lowest_torch(session: nox.Session) -> None:
     ours, *others = requirements()["test"]
     extras = ours.removeprefix("gandetect[").removesuffix("]").split(",")
     kept = ",".join(extra for extra in extras if extra not in WITH_ANOTHER_TORCH)
-    run_tests(session, kept, *others, *constraints(session, WITH_ANOTHER_TORCH))
+    pins = lowest_versions(left_out=WITH_ANOTHER_TORCH)
+    run_tests(session, kept, *others, *constraints(session, pins))
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python="3.12")
+def middle(session: nox.Session) -> None:
+    """Versions between the lowest and the newest."""
+    run_tests(session, "test", *constraints(session, MIDDLE))
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def newest(session: nox.Session) -> None:
     """Whatever is newest today."""
     run_tests(session)

@@ -29,6 +29,7 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MU
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 _DOCUMENTED = re.compile(r"^([A-Za-z_]\w*(?:, [A-Za-z_]\w*)*) : (.+)$", re.MULTILINE)
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.~*:/])/(?:home|Users|root|tmp|work|mnt|opt)/\w")
+_PAPER = re.compile(r"arXiv:\d+\.\d+")
 _LEADING_NAME = re.compile(r"[\w.-]+")
 
 
@@ -116,10 +117,16 @@ def test_every_detector_stands_in_the_readme_and_has_a_guide_page(name):
     assert any(f"`gandetect.{name}`, after" in guide for guide in guides)
 
 
-def test_the_citation_has_the_version():
+def test_the_citation_has_the_papers_of_the_methods():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    heads = [
+        page.read_text(encoding="utf-8").partition("\n## ")[0]
+        for page in (DOCS / "guide").glob("*.md")
+    ]
+    named = {paper for head in heads for paper in _PAPER.findall(head)}
 
-    assert f"\nversion: {gandetect.__version__}\n" in citation
+    assert len(named) >= 4
+    assert {paper for paper in named if paper not in citation} == set()
 
 
 def required_packages():

@@ -1,0 +1,92 @@
+"""What a report of a problem needs to say about the machine and the packages on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections import defaultdict
+from importlib import metadata
+
+import torch
+
+_REQUIREMENT = re.compile(r"([\w.-]+).*?(?:;.*\bextra == ['\"]([\w-]+)['\"].*)?$")
+# What is for working on gandetect itself says nothing about a problem with it.
+_OF_DEVELOPERS = {"test", "lint", "docs", "dev"}
+
+
+def show_versions() -> None:
+    """Print what a report of a problem should hold.
+
+    These are the versions of Python, of gandetect, of what it needs and of what its extras ask
+    for ("-" where that is not installed), the platform, the processor, how torch was built, and
+    the devices that it sees. Nothing that names the user or a path is among them.
+
+    Examples
+    --------
+    >>> import gandetect.versions
+    >>> gandetect.versions.show_versions()  # doctest: +ELLIPSIS
+    System
+        python: 3...
+        platform: ...
+    """
+    required = _required()
+    sections = {
+        "System": _system(),
+        "Packages": {name: _version(name) for name in ("gandetect", *required.pop("", ()))},
+        "torch": _torch(),
+    }
+    for extra, names in required.items():
+        sections[f"Extra {extra}"] = {name: _version(name) for name in names}
+    for head, lines in sections.items():
+        print(head)
+        for name, value in lines.items():
+            print(f"    {name}: {value}")
+
+
+def _system() -> dict[str, str]:
+    """The interpreter, the system and the processor."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {
+        "python": platform.python_version(),
+        "implementation": f"{platform.python_implementation()}, {sys.maxsize.bit_length() + 1} bit",
+        "platform": platform.platform(),
+        "processor": f"{platform.machine()}, {capability}, {os.cpu_count()} cores",
+    }
+
+
+def _torch() -> dict[str, str]:
+    """How torch was built, and on what it can compute."""
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return {
+        "build": torch.__version__,
+        "cuda": torch.version.cuda or "-",
+        "rocm": torch.version.hip or "-",
+        "devices": ", ".join(["cpu", *devices]),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _required() -> dict[str, list[str]]:
+    """The packages that gandetect asks for by extra, those that it always needs by ""."""
+    found: dict[str, list[str]] = defaultdict(list)
+    try:
+        lines = metadata.requires("gandetect") or []
+    except metadata.PackageNotFoundError:  # run from its source, never installed
+        lines = ["torch", "numpy", "scikit-learn", "scipy"]
+    for line in lines:
+        match = _REQUIREMENT.match(line)
+        if match and match[1] != "gandetect" and (match[2] or "") not in _OF_DEVELOPERS:
+            found[match[2] or ""].append(match[1])
+    return dict(found)
+
+
+def _version(name: str) -> str:
+    """The installed version, or "-"."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "-"
