@@ -71,6 +71,20 @@ _MODULES = {
     "gandetect.versions": ("show_versions",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
+# The modules that users import from, which need no import statement of their own.
+_SUBMODULES = (
+    "attacks",
+    "datasets",
+    "detectors",
+    "export",
+    "losses",
+    "metrics",
+    "networks",
+    "plotting",
+    "selection",
+    "simulation",
+    "training",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -78,6 +92,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
+    if name in _SUBMODULES:
+        return import_module(f"gandetect.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

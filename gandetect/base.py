@@ -37,8 +37,9 @@ from gandetect.model.thresholds import (
 )
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
-from gandetect.training.callbacks import CallbackSupport, FitTasks, with_callbacks
+from gandetect.training.callbacks import FitTasks
 from gandetect.training.loop import fit_model
+from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
 # What a warm start must find as it was, beside what shapes a method's own networks.
 _SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis")
@@ -46,7 +47,7 @@ _SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shap
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BaseDetector(
-    CallbackSupport,
+    CallbackSupportMixin,
     ClassNamePrefixFeaturesOutMixin,
     OutlierMixin,
     TransformerMixin,

@@ -28,7 +28,7 @@ from gandetect.model.parameters import SharedParameters
 from gandetect.networks import NetworkMaker
 from gandetect.networks.members import PerMember, check_answer
 from gandetect.training import TrainingRun, TrainingSamples, update
-from gandetect.training.callbacks import with_callbacks
+from gandetect.training.protocol import with_callbacks
 
 # Samples that a covariance is taken from at most.
 _MAX_LEARNED_FROM = 20_000

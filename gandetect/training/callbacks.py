@@ -21,39 +21,7 @@ from tqdm.auto import tqdm
 from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.distributed import is_first
 from gandetect.training.loop import TrainingRun, current_run
-
-try:
-    from sklearn.callback import CallbackContext, with_callbacks
-    from sklearn.callback import CallbackSupportMixin as CallbackSupport
-except ImportError:  # scikit-learn before 1.9
-    CallbackContext = Any
-
-    def with_callbacks(fit: Any) -> Any:
-        """Leave fit as it is: there is nothing to be torn down."""
-        return fit
-
-    class CallbackSupport:  # type: ignore[no-redef]  # stands in for scikit-learn's
-        """What a detector has instead of scikit-learn's callbacks."""
-
-        def set_callbacks(self, *callbacks: Any) -> Any:
-            """Refuse callbacks, which this scikit-learn does not have."""
-            raise ImportError("callbacks need scikit-learn 1.9 or newer")
-
-        def _init_callback_context(self, **_: Any) -> Any:
-            return _NoTask()
-
-
-class _NoTask:
-    """A task that nobody is told of."""
-
-    def subcontext(self, **_: Any) -> _NoTask:
-        return self
-
-    def call_on_fit_task_begin(self, **_: Any) -> None:
-        """Nothing to do."""
-
-    def call_on_fit_task_end(self, **_: Any) -> bool:
-        return False
+from gandetect.training.protocol import CallbackContext
 
 
 class FitTasks:

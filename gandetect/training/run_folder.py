@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.callback import CallbackContext
 from sklearn.utils import check_scalar
 
 from gandetect.data.images import pillow_image
@@ -24,6 +23,7 @@ from gandetect.data.sources import read
 from gandetect.distributed import is_first
 from gandetect.training.callbacks import Callback
 from gandetect.training.loop import TrainingRun, current_run
+from gandetect.training.protocol import CallbackContext
 
 IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
