@@ -131,35 +131,36 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_writable_folder(path: str | os.PathLike[str]) -> None:
-    """Find out, by trying, whether files can be written into a folder, which may be yet to make.
+    """Find out, by trying, whether a folder can be made, if it is not there, and written into.
+
+    A file is written, and removed, in the folder or in what is there of the way to it.
 
     Parameters
     ----------
     path : str or path
-        Folders that are missing are made and removed again.
 
     Raises
     ------
     NotADirectoryError
         If `path`, or what it is to be in, is a file.
     OSError
-        If the folder cannot be made, or no file can be written into it.
+        If a name is too long, or no file can be written.
     """
     folder = Path(path)
-    missing = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
-    try:
-        with _told_of("Cannot write into", path):
+    with _told_of("Cannot write into", path):
+        there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{str(there)!r} is not a folder")
+        for part in folder.relative_to(there).parts:
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:
-                raise NotADirectoryError(errno.ENOTDIR, "it is not a folder") from error
-            with _new_file(folder, private=True) as file:
-                file.write(_BLOCK)
-                file.flush()
-    finally:
-        for place in missing:
-            with suppress(OSError):  # it was not made, or another process uses it by now
-                place.rmdir()
+                os.stat(there / part)
+            except FileNotFoundError:
+                pass
+            except OSError as error:  # the name is too long
+                raise OSError(error.errno, error.strerror) from error
+        with _new_file(there, private=True) as file:
+            file.write(_BLOCK)
+            file.flush()
 
 
 @contextmanager

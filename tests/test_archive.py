@@ -354,9 +354,9 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("name", "kind", "message"),
         [
-            ("file", NotADirectoryError, "it is not a folder"),
-            ("file/a", NotADirectoryError, "Not a directory"),
-            ("dangling", NotADirectoryError, "it is not a folder"),
+            ("file", NotADirectoryError, "file' is not a folder"),
+            ("file/a", NotADirectoryError, "file' is not a folder"),
+            ("dangling", NotADirectoryError, "dangling' is not a folder"),
             (f"a/{'x' * 256}/b", OSError, "File name too long"),
         ],
     )
