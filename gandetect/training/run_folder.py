@@ -7,6 +7,7 @@ reads ours.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -19,6 +20,7 @@ import numpy as np
 from sklearn.callback import CallbackContext
 from sklearn.utils import check_scalar
 
+from gandetect.archive import check_writable, check_writable_folder, written_aside
 from gandetect.data.images import pillow_image
 from gandetect.data.reading import read
 from gandetect.data.sources import channels_first, channels_restored
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from gandetect.base import BaseDetector
 
 IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
+_HISTORY, _FINAL = (STATS, "history.csv"), (MODELS, "final.safetensors")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
 
 # Of a grid of images: how many stand side by side, the pixels between them, and the height up to
@@ -57,7 +60,8 @@ class RunFolder(Callback):
     Parameters
     ----------
     path : str or path
-        The folder; it is made if it is not there. Files of a longer training that was written to
+        The folder; it is made if it is not there, and `fit` raises an OSError before it trains if
+        nothing can be written into it. Files of a longer training that was written to
         it before are removed as this one comes to their epochs, and nothing else is.
     X_test : array-like, Dataset or path, default=None
         Images to reconstruct beside those of training, such as anomalies.
@@ -103,6 +107,22 @@ class RunFolder(Callback):
         self.every_n_epochs = every_n_epochs
         self.n_images = n_images
 
+    def setup(self, estimator: BaseDetector, context: CallbackContext) -> None:
+        """Refuse a folder that cannot be written before training, not after it.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written into the folder, which was found out by trying.
+        """
+        if not is_first():
+            return
+        for folder in (IMAGES, STATS, MODELS):
+            check_writable_folder(Path(self.path, folder))
+        for file in (Path(self.path, *_HISTORY), Path(self.path, *_FINAL)):
+            if os.path.lexists(file):
+                check_writable(file)
+
     def on_fit_task_begin(
         self, estimator: BaseDetector, context: CallbackContext, *, X: Any = None
     ) -> None:
@@ -128,9 +148,9 @@ class RunFolder(Callback):
             return None
         history = estimator.current_run().history
         if context.task_name == "fit":
-            estimator.fitted_so_far().save(Path(self.path, MODELS, "final.safetensors"))
+            estimator.fitted_so_far().save(Path(self.path, *_FINAL))
             return None
-        _write_table(Path(self.path, STATS, "history.csv"), history)
+        _write_table(Path(self.path, *_HISTORY), history)
         if len(history) % self.every_n_epochs == 0:
             detector = estimator.fitted_so_far()
             name = f"epoch_{len(history):04d}"
@@ -138,7 +158,8 @@ class RunFolder(Callback):
             for folder, grid in self._grids(detector):
                 path = Path(self.path, IMAGES, folder, f"{name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pillow_image().fromarray(grid).save(path)
+                with written_aside(path) as file:
+                    pillow_image().fromarray(grid).save(file, format="PNG")
         return None
 
     def _first_images(self, estimator: BaseDetector, X: Any) -> np.ndarray:
@@ -205,10 +226,12 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
 def _write_table(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write the records, of which later ones may have more losses than the first."""
     names = list(dict.fromkeys(name for record in history for name in record))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(history)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, names)
+    table.writeheader()
+    table.writerows(history)
+    with written_aside(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _range_of(x: np.ndarray) -> tuple[float, float]:
