@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 def check_place(path: str | None) -> None:
     """Refuse a place where no file can be written before the work, not after it."""
     if path is not None:
-        check_writable(Path(path).expanduser())
+        check_writable(os.path.expanduser(path))  # a slash at the end stays
 
 
 def check_format(options: Namespace) -> None:
@@ -86,7 +87,7 @@ def _write(content: bytes, options: Namespace) -> None:
     if options.out is None:
         print(content.decode(), end="")
         return
-    with written_aside(Path(options.out).expanduser()) as file:
+    with written_aside(os.path.expanduser(options.out)) as file:
         file.write(content)
 
 
