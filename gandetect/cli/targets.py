@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,17 @@ def check_training(options: Namespace) -> None:
     """
     if not is_first():  # of the processes that torchrun started, the only one that writes
         return
+    names = ("checkpoint_dir", "log_dir", "run_folder")
+    folders = {
+        f"--{n.replace('_', '-')}": getattr(options, n) for n in names if getattr(options, n)
+    }
     if names_all(options.data):
         check_folder(options)
     else:
         check_file(options)
-    for name in ("checkpoint_dir", "log_dir", "run_folder"):
-        if folder := getattr(options, name):
-            _check_folder(f"--{name.replace('_', '-')}", folder, options)
+        _refuse_one_place(options, folders)
+    for option, folder in folders.items():
+        _check_folder(option, folder, options)
     if options.run_folder:
         for option, place in _inputs(options):
             if _is_in(place, Path(options.run_folder).expanduser() / IMAGES):
@@ -131,6 +135,21 @@ def check_pictures(
             check_writable_folder(picture)
 
 
+def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
+    """Raise if the file of the model is to be where another output of the training is to be."""
+    out = _resolved(options.out)
+    for option, folder in folders.items():
+        if out in (_resolved(folder), *_resolved(folder).parents):
+            raise UsageError(f"--out {options.out} is a file, but is where {option} {folder} is")
+    if options.checkpoint_dir and out == _resolved(checkpoint_file(options)):
+        raise UsageError(f"--out {options.out} is the file of the checkpoint: name another place")
+
+
+def checkpoint_file(options: Namespace) -> Path:
+    """Return the file in ``--checkpoint-dir`` in which ``fit`` stores the training."""
+    return Path(options.checkpoint_dir).expanduser() / f"{options.detector.__name__}.safetensors"
+
+
 def _refuse_two(first: Any, second: Any, place: Path) -> None:
     raise UsageError(
         f"{first} and {second} would both be written as {place}: rename one, or write all maps "
@@ -191,7 +210,11 @@ def _is_same(place: Path, other: Path) -> bool:
 
 
 def _is_in(place: Path, folder: Path) -> bool:
-    return any(_is_same(parent, folder) for parent in Path(os.path.realpath(place)).parents)
+    return any(_is_same(parent, folder) for parent in _resolved(place).parents)
+
+
+def _resolved(path: str | Path) -> Path:
+    return Path(os.path.realpath(os.path.expanduser(path)))
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -149,6 +149,7 @@ def training(tmp_path, **options):
     given = {"data": str(tmp_path / "x.csv"), "out": str(tmp_path / "model"), "data_dir": None}
     others = ("checkpoint_dir", "log_dir", "run_folder", "threshold_data", "run_test_data")
     given |= dict.fromkeys(others) | {"labels": None, "go_on_from": None}
+    given["detector"] = gandetect.GANomalyDetector
     return Namespace(**(given | {name: str(value) for name, value in options.items()}))
 
 
@@ -175,6 +176,17 @@ class TestTraining:
         data = {"data": tmp_path / "run" / "reconstruction" / "true"}
         with pytest.raises(UsageError, match="is in --run-folder, which replaces its images"):
             check_training(training(tmp_path, run_folder=tmp_path / "run", **data))
+
+    @pytest.mark.parametrize("folder", ["checkpoint_dir", "log_dir", "run_folder"])
+    @pytest.mark.parametrize("place", ["model", "model/x", "./new/../model"])
+    def test_the_model_and_a_folder_in_one_place(self, tmp_path, folder, place):
+        with pytest.raises(UsageError, match=f"is where --{folder.replace('_', '-')} "):
+            check_training(training(tmp_path, **{folder: f"{tmp_path}/{place}"}))
+
+    def test_the_model_in_the_place_of_the_checkpoint(self, tmp_path):
+        out = tmp_path / "GANomalyDetector.safetensors"
+        with pytest.raises(UsageError, match="is the file of the checkpoint"):
+            check_training(training(tmp_path, checkpoint_dir=tmp_path, out=out))
 
     def test_a_model_that_is_trained_further_may_be_replaced(self, tmp_path):
         (tmp_path / "model").touch()
