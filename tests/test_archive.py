@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import random
 import re
 import socket
 import stat
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save, save_file
 
 from gandetect import archive
@@ -444,6 +446,22 @@ FORGED = {
 }
 
 
+WRONG_VALUES = [
+    *(None, True, -1, 2**64, 10**400, 1e308, float("nan"), "", "0", "x" * 1000, [], {}, [[]]),
+    *({"tensor": "0"}, {"array": "0"}, {"list": 3}, {"tuple": [3, {}]}, {"pairs": [[1]]}),
+    *({"object": "MLP", "fields": {"pairs": []}}, {"object": "Scaler"}, {"strings": [["a"], 1]}),
+    *({"names": {"a": 1}}, {"pairs": [[[], 1]]}, {"pairs": [[{}, 1]]}, {"pairs": [["x", 1]] * 9}),
+]
+
+
+def places_in(value):
+    """Each place of a JSON document, as what holds it and its key."""
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from places_in(value[key])
+
+
 class TestRefusedToRead:
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="no file"):
@@ -554,6 +572,25 @@ class TestRefusedToRead:
             # Blanks between the header and the tensors are nothing that is read.
             with contextlib.suppress(ArchiveError):
                 assert equal(read_archive(tmp_path / "file", [Point])["numbers"], TREE["numbers"])
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_any_value_in_the_place_of_another(self, tmp_path, seed):
+        draw = random.Random(seed)
+        scaler = Scaler("standard", np.zeros(3), np.ones(3))
+        tree = {**TREE, "scaler": scaler, "mlp": MLP(), "t": torch.ones(3), "w": np.array(["a"])}
+        write_archive(tmp_path / "file", tree, [Point, Scaler, MLP])
+        tensors = load_file(tmp_path / "file")
+        with safe_open(tmp_path / "file", "pt") as file:
+            document = file.metadata()["gandetect"]
+        for _ in range(100):
+            forged = json.loads(document)
+            holder, key = draw.choice(list(places_in(forged)))
+            holder[key] = draw.choice(WRONG_VALUES)
+            (tmp_path / "file").write_bytes(signed(forged, tensors))
+            try:
+                assert isinstance(read_archive(tmp_path / "file", [Point, Scaler, MLP]), dict)
+            except ArchiveError as error:
+                assert len(str(error)) < 1000
 
     def test_what_was_read_does_not_live_on_the_file(self, tmp_path):
         path = tmp_path / "file"
