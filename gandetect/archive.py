@@ -9,34 +9,31 @@ holds, so that a file from a stranger can do no more than be refused.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 FORMAT = 1
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
-# What reading may raise: the last three come from dataclasses that check what they are given.
-_DAMAGE = (
-    SafetensorError,
-    ValueError,
-    TypeError,
-    LookupError,
-    RuntimeError,
-    OverflowError,
-    AttributeError,
-)
+# What is written to find out whether there is room: a block, the least that a file takes.
+_BLOCK = bytes(4096)
+# An array of words gives each the room of the longest: 16 KiB in a file could become gigabytes.
+_WORDS_LIMIT = 2**26
+_LONGEST_REASON = 300
 
 
 class ArchiveError(ValueError):
@@ -75,64 +72,242 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file that takes its place, whole, when the block ends, and never if it raises.
 
     It is written beside its place, flushed to the disk and then renamed, so that a full disk or a
-    lost process leaves an older file of that name as it was.
+    lost process leaves an older file of that name as it was. An older file's mode is kept, and its
+    owner and group where that is permitted; of a link, the file that it leads to is replaced. A
+    new file has the mode that `open` would give it.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Yields
+    ------
+    file
+        Open for bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If its folder is not there.
+    IsADirectoryError
+        If `path` is a folder.
+    OSError
+        If `path` is a device, a pipe or a socket, or the file cannot be written.
+    """
+    with _beside(path) as (file, place):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        os.replace(file.name, place)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Find out, by trying, whether `written_aside` can write a file; nothing is left behind.
+
+    It writes a block in the folder of the file and removes it: permission bits alone do not tell
+    of a file system that is read-only or full. How much room the file itself will need is unknown.
+
+    Parameters
+    ----------
+    path : str or path
 
     Raises
     ------
     OSError
-        If the file cannot be written.
+        As of `written_aside`.
+
+    Examples
+    --------
+    >>> from gandetect.archive import check_writable
+    >>> check_writable("nowhere/model")
+    Traceback (most recent call last):
+        ...
+    FileNotFoundError: Cannot write 'nowhere/model': there is no such folder.
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _give_usual_mode(name)
-            yield file
+    with _beside(path) as (file, _):
+        file.write(_BLOCK)
+        file.flush()
+
+
+def check_writable_folder(path: str | os.PathLike[str]) -> None:
+    """Find out, by trying, whether a folder can be made, if it is not there, and written into.
+
+    A file is written, and removed, in the folder or in what is there of the way to it.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Raises
+    ------
+    NotADirectoryError
+        If `path`, or what it is to be in, is a file.
+    OSError
+        If a name is too long, or no file can be written.
+    """
+    folder = Path(path)
+    with _told_of("Cannot write into", path):
+        there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{str(there)!r} is not a folder")
+        for part in folder.relative_to(there).parts:
+            try:
+                os.stat(there / part)
+            except FileNotFoundError:
+                pass
+            except OSError as error:  # the name is too long
+                raise OSError(error.errno, error.strerror) from error
+        with _new_file(there, private=True) as file:
+            file.write(_BLOCK)
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+
+
+@contextmanager
+def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file in the folder of a path, and the place that it may take: links are followed."""
+    with _told_of("Cannot write", path):
+        older = _file_at(path)
+        place = Path(os.path.realpath(path))
+        # Another user's private content is never in a file that more may read than the older one.
+        with _new_file(place.parent, private=older is not None) as file:
+            if older is not None and os.name == "posix":
+                _take_after(file.fileno(), older)
+            yield file, place
+
+
+@contextmanager
+def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
+    """A file of a name that no other has, which is removed unless it has been renamed."""
+    mode = 0o600 if private else 0o666  # of which the kernel takes what the umask forbids
+    name = str(folder / f".gandetect-{secrets.token_hex(8)}.part")
+    try:
+        with open(name, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+    finally:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(name)
+
+
+def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What is at a path; None for nothing. It raises for what is no file, or may not be written."""
+    is_folder = os.fspath(path).endswith(os.sep)
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        found = None
+    if is_folder or (found and stat.S_ISDIR(found.st_mode)):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if found and not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, and not a file")
+    if found:
+        os.close(os.open(path, os.O_WRONLY))  # permission bits alone do not tell
+    return found
+
+
+def _take_after(handle: int, older: os.stat_result) -> None:
+    """Give a file the mode of another, and its owner and group as far as that is permitted."""
+    mode = stat.S_IMODE(older.st_mode) & 0o777
+    with suppress(OSError):
+        os.fchown(handle, older.st_uid, -1)
+    try:
+        os.fchown(handle, -1, older.st_gid)
+    except OSError:
+        mode &= ~0o070  # it has another group, which was given nothing
+    with suppress(OSError):  # of a file system without modes
+        os.fchmod(handle, mode)
+
+
+@contextmanager
+def _told_of(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name the path in errors instead of a temporary file, or of nothing."""
+    try:
+        yield
+    except OSError as error:
+        name = str(error.filename or "")
+        is_ours = str(path).startswith(name) or name.endswith(".part")
+        if error.errno is None or not is_ours:  # of another file, which the caller uses
+            raise
+        missing = error.errno == errno.ENOENT
+        reason = "there is no such folder" if missing else error.strerror
+        told = type(OSError(error.errno, ""))(f"{what} {str(path)!r}: {reason}.")
+        told.errno = error.errno
+        raise told from error
 
 
 def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> dict[str, Any]:
     """Read back what `write_archive` wrote.
+
+    The file is read once and closed: what happens to it later does not touch what was read. Memory
+    stays within a small multiple of the file's size, whatever the file says of itself.
+
+    Parameters
+    ----------
+    path : str or path
+    classes : sequence of type
+        The dataclasses that may stand in the tree.
+
+    Returns
+    -------
+    dict
+        Each tensor and array has memory of its own.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ArchiveError
-        If the file is damaged, of another kind, or of a newer format.
+        If the file is damaged, of another kind, or of a newer format, or is no file: a folder, a
+        device, a pipe or a socket.
+    OSError
+        If the file cannot be read.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    content = _content(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = from_bytes(content)
+        n_header = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + n_header])["__metadata__"]
+        n_bytes = len(content)
+        del content  # the tensors are copies
         header = metadata[_HEADER]
         document = json.loads(header)
         found = document["format"]
         if found != FORMAT:
+            shown = repr(found)[:_LONGEST_REASON]
             raise ArchiveError(
-                f"{str(path)!r} has format {found!r}, this version of gandetect reads {FORMAT}."
+                f"{str(path)!r} has format {shown}, this version of gandetect reads {FORMAT}."
             )
         if metadata[_CHECKSUM] != checksum(header, tensors):
             raise ArchiveError(
                 f"{str(path)!r} is damaged: its checksum is not that of its content."
             )
-        tree = _decode(document["tree"], tensors, {c.__name__: c for c in classes})
+        tree = _Reading(tensors, classes, _WORDS_LIMIT + n_bytes).decode(document["tree"])
     except ArchiveError:
         raise
-    except _DAMAGE as error:
+    # Forged values raise whatever meets them first, in the dataclasses too.
+    except Exception as error:
+        reason = str(error)[:_LONGEST_REASON] or type(error).__name__
         raise ArchiveError(
-            f"{str(path)!r} is damaged or was not written by gandetect ({error})."
+            f"{str(path)!r} is damaged or was not written by gandetect ({reason})."
         ) from error
     if not isinstance(tree, dict):
         raise ArchiveError(f"{str(path)!r} does not hold what gandetect writes.")
     return tree
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # of a name with a NUL
+        raise FileNotFoundError(f"There is no file {str(path)!r}.") from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe would keep its reader waiting
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
+        raise ArchiveError(f"{str(path)!r} is {kind}, and not a file that gandetect wrote.")
+    with open(path, "rb") as file:
+        if file.read(9)[8:] != b"{":  # a large file of another kind is not read to its end
+            raise ArchiveError(f"{str(path)!r} is damaged or was not written by gandetect.")
+        file.seek(0)
+        return file.read()
 
 
 def checksum(header: str, tensors: dict[str, Tensor]) -> str:
@@ -148,13 +323,6 @@ def checksum(header: str, tensors: dict[str, Tensor]) -> str:
     return found.hexdigest()
 
 
-def _give_usual_mode(path: str) -> None:
-    """Let others read the file as the user's umask says; a temporary file is private at first."""
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(path, 0o666 & ~umask)
-
-
 def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[type, ...]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -163,7 +331,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
     if isinstance(value, np.ndarray) and value.dtype.kind == "U":
         return {"strings": value.tolist()}
     if isinstance(value, np.ndarray) and value.dtype == object:
-        if not all(isinstance(entry, str) for entry in value.ravel()):
+        if not all(isinstance(entry, str) for entry in value.flat):
             raise TypeError(f"{path.lstrip('/')!r} is an array of objects, which is not data.")
         return {"names": value.tolist()}
     if isinstance(value, np.ndarray):
@@ -195,21 +363,54 @@ def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
     return name
 
 
-def _decode(value: Any, tensors: dict[str, Tensor], classes: dict[str, type]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    if "strings" in value:
-        return np.array(value["strings"], dtype=str)
-    if "names" in value:
-        return np.array(value["names"], dtype=object)
-    if "array" in value:
-        return tensors[value["array"]].numpy()
-    if "tensor" in value:
-        return tensors[value["tensor"]]
-    if "pairs" in value:
-        return {k: _decode(v, tensors, classes) for k, v in value["pairs"]}
-    if "list" in value:
-        return [_decode(v, tensors, classes) for v in value["list"]]
-    if "tuple" in value:
-        return tuple(_decode(v, tensors, classes) for v in value["tuple"])
-    return classes[value["object"]](**_decode(value["fields"], tensors, classes))
+class _Reading:
+    """The way back from JSON to a tree, which refuses what `_encode` never writes.
+
+    Each tensor stands at one place of a tree: at many it would fill the memory as soon as what
+    holds it makes its copies.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], classes: Sequence[type], n_bytes: int) -> None:
+        self.tensors = tensors
+        self.classes = {c.__name__: c for c in classes}
+        self.n_bytes = n_bytes  # that arrays of words may take
+
+    def decode(self, value: Any) -> Any:
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        if "strings" in value:
+            return self._words(value["strings"])
+        if "names" in value:
+            return _names(value["names"])
+        if "array" in value:
+            return self._tensor(value["array"]).numpy()
+        if "tensor" in value:
+            return self._tensor(value["tensor"])
+        if "pairs" in value:
+            return {k: self.decode(v) for k, v in value["pairs"]}
+        if "list" in value:
+            return [self.decode(v) for v in value["list"]]
+        if "tuple" in value:
+            return tuple(self.decode(v) for v in value["tuple"])
+        return self.classes[value["object"]](**self.decode(value["fields"]))
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor = self.tensors.pop(name)
+        # Other bytes than 0 and 1 are neither true nor false, and undo what counts them.
+        if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
+            raise ValueError("a tensor of truth values holds other bytes than 0 and 1")
+        return tensor
+
+    def _words(self, value: Any) -> np.ndarray:
+        words = _names(value)
+        self.n_bytes -= 4 * words.size * max(map(len, words.flat), default=0)
+        if self.n_bytes < 0:
+            raise ValueError("its arrays of words would fill the memory")
+        return words.astype(str)
+
+
+def _names(value: Any) -> np.ndarray:
+    names = np.array(value, dtype=object)
+    if not all(isinstance(name, str) for name in names.flat):
+        raise ValueError("an array of words holds something else")
+    return names

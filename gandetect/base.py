@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -23,7 +24,8 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from gandetect.archive import ArchiveError, read_archive, write_archive
-from gandetect.data.sources import blocks, read
+from gandetect.data.plausibility import range_warning
+from gandetect.data.sources import Source, blocks, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
 from gandetect.model.fitted import Model, own_torch_settings, resolve_device
 from gandetect.model.parameters import SharedParameters
@@ -41,6 +43,8 @@ from gandetect.training.callbacks import FitTasks
 from gandetect.training.loop import fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
+# Images of which the range of values is compared with that of the training.
+_N_LOOKED_AT = 8
 # What a warm start must find as it was, beside what shapes a method's own networks.
 _SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis")
 
@@ -594,8 +598,13 @@ class BaseDetector(
         self._check_score()
         return model.scoring_as(self)
 
-    def _read(self, X: Any, model: Model[Any]) -> Any:
-        return read(model.settings, X, model.layout)
+    def _read(self, X: Any, model: Model[Any]) -> Source:
+        source = read(model.settings, X, model.layout)
+        if model.layout.is_image and (fitted_range := model.scaler.fitted_range()):
+            told = range_warning(fitted_range, source.read(slice(0, _N_LOOKED_AT)))
+            if told:
+                warnings.warn(told, UserWarning, stacklevel=3)
+        return source
 
     def _check_same_networks(
         self, settings: Self, earlier: Model[Any], random: RandomNumbers

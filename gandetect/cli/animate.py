@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gandetect.cli.options import names, number
-from gandetect.cli.output import check_place
+from gandetect.cli.targets import check_film
 from gandetect.plotting.animation import DPI_LIMITS, FPS_LIMITS
 
 
@@ -55,7 +55,7 @@ def run_animate(options: Namespace) -> None:
     """Draw the film."""
     from gandetect.plotting import animate
 
-    check_place(options.out)
+    check_film(options)
     out = Path(options.out).expanduser()
     more = {} if options.panels is None else {"panels": options.panels}
     animate(Path(options.run_folder), out, fps=options.fps, dpi=options.dpi, **more)

@@ -77,11 +77,12 @@ def add_benchmark(commands: Any) -> None:
 
 def run_benchmark(options: Namespace) -> None:
     """Run every method on every seed, and write the table."""
-    from gandetect.cli.output import check_place, write_columns
+    from gandetect.cli.output import write_columns
+    from gandetect.cli.targets import check_table
     from gandetect.demo.evaluation import fit_and_judge
     from gandetect.demo.run import announcer
 
-    check_place(options.out)
+    check_table(options)
     if options.part is not None:
         raise UsageError("a benchmark fits to the training part and judges by the test part")
     detectors = {name: detector_class(name) for name in options.detectors}

@@ -72,6 +72,15 @@ class Samples:
     def __len__(self) -> int:
         return len(self.X)
 
+    @property
+    def named(self) -> Any:
+        """X, with the names of its columns if it is a table that has some."""
+        if not self.feature_names:
+            return self.X
+        from gandetect.data.sources import NamedRows
+
+        return NamedRows(self.X, self.feature_names)
+
     def take(self, rows: NDArray[np.intp]) -> Samples:
         """Return some of the samples, with all that belongs to them."""
         if isinstance(self.X, np.ndarray):

@@ -6,7 +6,8 @@ from argparse import Namespace
 from typing import Any
 
 from gandetect.cli.options import add_output
-from gandetect.cli.output import check_place, write_columns
+from gandetect.cli.output import write_columns
+from gandetect.cli.targets import check_table
 from gandetect.datasets.catalogue import CATALOGUE
 from gandetect.datasets.files import resolve_data_dir
 
@@ -38,7 +39,7 @@ def add_datasets(commands: Any) -> None:
 
 def run_datasets(options: Namespace) -> None:
     """Fetch what is asked for, then list."""
-    check_place(options.out)
+    check_table(options)
     if options.download:
         CATALOGUE[options.download].fetch(resolve_data_dir(options.data_dir))
     try:

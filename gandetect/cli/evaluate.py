@@ -44,9 +44,10 @@ def add_evaluate(commands: Any) -> None:
 def run_evaluate(options: Namespace) -> None:
     """Score, compare with the labels, and write."""
     from gandetect.cli.data import names_all
-    from gandetect.cli.output import check_place, write_columns, write_record
+    from gandetect.cli.output import write_columns, write_record
+    from gandetect.cli.targets import check_table
 
-    check_place(options.out)
+    check_table(options)
     if not names_all(options.data):
         write_record(_judged_by_the_data(options), options)
         return

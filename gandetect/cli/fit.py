@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from argparse import Namespace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,8 +144,10 @@ def run_fit(options: Namespace) -> None:
     """Fit, and say what came out."""
     from gandetect.cli.data import names_all
     from gandetect.cli.output import write_columns, write_record
+    from gandetect.cli.targets import check_training
 
     _refuse_what_does_not_go_together(options)
+    check_training(options)
     where = Namespace(format=options.format, out=None)
     if not names_all(options.data):
         if (record := _fitted(options)) is not None:
@@ -190,15 +193,12 @@ def _in_folders_of(category: str, options: Namespace) -> Namespace:
 def _fitted(options: Namespace) -> dict[str, Any] | None:
     """Fit, set the threshold and save; return the summary, in the process that tells it."""
     from gandetect.cli.data import read_samples, training_samples
-    from gandetect.cli.model import in_known_order, remember_columns
-    from gandetect.cli.output import check_place
     from gandetect.distributed import is_first
 
     detector = _detector(options)
-    check_place(options.out)
     callbacks = _callbacks(options)
     everything = read_samples(options, "train")
-    samples = in_known_order(detector, training_samples(everything, options))
+    samples = training_samples(everything, options)
     for_threshold = _threshold_samples(options)
     if options.run_folder and is_first():
         callbacks.append(_run_folder(everything, options))
@@ -206,13 +206,14 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
     # An interrupt ends the command here: what was there under --out is better than a half.
-    detector.fit(samples.X, _classes_of_normal(samples, options))
+    classes = _classes_of_normal(samples, options)
+    if classes is None or "class_labels" not in signature(detector.fit).parameters:
+        detector.fit(samples.named)
+    else:
+        detector.fit(samples.named, class_labels=classes)
     seconds = time.perf_counter() - start
-    remember_columns(detector, samples)
     if for_threshold is not None:
-        X = in_known_order(detector, for_threshold).X
-        detector.infer_threshold(X, outlier_perc=options.outlier_perc)
-        remember_columns(detector, samples)
+        detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
     if not is_first():  # of the processes that torchrun started
         return None
     detector.save(Path(options.out).expanduser())
@@ -249,13 +250,13 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _callbacks(options: Namespace) -> list[Any]:
+    from gandetect.cli.targets import checkpoint_file
     from gandetect.training.callbacks import Checkpoint, TensorBoardLog
 
     callbacks: list[Any] = []
     if options.checkpoint_dir:
-        folder = Path(options.checkpoint_dir).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{options.detector}.safetensors"
+        path = checkpoint_file(options)
+        path.parent.mkdir(parents=True, exist_ok=True)
         every = options.checkpoint_every or 1
         callbacks.append(Checkpoint(path, every_n_epochs=every, resume=options.resume))
     elif options.resume or options.checkpoint_every:

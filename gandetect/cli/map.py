@@ -13,9 +13,10 @@ from gandetect.archive import written_aside
 from gandetect.cli.data import Samples
 from gandetect.cli.model import model_and_samples
 from gandetect.cli.options import UsageError, add_data, add_model, add_protocol
-from gandetect.cli.output import check_place, write_columns
+from gandetect.cli.output import write_columns
 from gandetect.cli.score import names_of
-from gandetect.data.images import pillow_image
+from gandetect.cli.targets import check_file, check_folder, check_pictures
+from gandetect.data.images import ImageFiles, pillow_image
 
 
 def add_map(commands: Any) -> None:
@@ -35,36 +36,61 @@ def add_map(commands: Any) -> None:
         "--out",
         required=True,
         metavar="PLACE",
-        help="a file .npy of all maps; a file .csv, of rows; or else a folder, for a grey .png an "
-        "image, in which white is the largest value of all maps and black the smallest",
+        help="a file .npy of all maps; a file .csv, of rows; or else a folder, not that of the "
+        "data, for a grey .png an image, in which white is the largest value of all maps and "
+        "black the smallest",
     )
     parser.set_defaults(run=run_map)
 
 
 def run_map(options: Namespace) -> None:
     """Make the maps, and write them as the ending of the place says."""
-    out = Path(options.out).expanduser()
-    suffix = out.suffix.lower()
-    if suffix in (".npy", ".csv"):
-        check_place(options.out)
-    elif suffix:
-        raise UsageError(f"--out takes .npy, .csv or a folder, got {options.out}")
-    detector, samples = model_and_samples(options)
-    if not suffix:
+    suffix = _ending(options.out)
+    if suffix:
+        check_file(options)
+    else:
         pillow_image()  # what is missing is told before the work
-    maps = detector.anomaly_map(samples.X)
-    is_rows = maps.ndim == 2
+        check_folder(options)
+    detector, samples = model_and_samples(options)
+    is_rows = len(detector.sample_shape_) == 1
     if is_rows and not suffix:
         raise UsageError("maps of rows are no pictures: --out takes .npy or .csv")
     if not is_rows and suffix == ".csv":
         raise UsageError("maps of images do not fit into a .csv: --out takes .npy or a folder")
+    out = Path(options.out).expanduser()
+    pictures = [] if suffix else _picture_paths(samples, out)
+    maps = detector.anomaly_map(samples.X)
     if suffix == ".npy":
         with written_aside(out) as file:
             np.save(file, maps)
     elif suffix == ".csv":
         _write_rows(maps, samples, out)
     else:
-        _write_pictures(maps, samples, out)
+        _write_pictures(maps, pictures)
+
+
+def _ending(out: str) -> str:
+    """The ending of a file, or nothing for a folder, whose name may have a dot in it."""
+    place = Path(out).expanduser()
+    suffix = place.suffix.lower()
+    if place.is_dir() or out.endswith("/"):
+        return ""
+    if suffix not in ("", ".npy", ".csv"):
+        raise UsageError(
+            f"--out takes .npy, .csv or a folder, got {out} (end the name of a new folder that "
+            "has a dot in it with a /)"
+        )
+    return suffix
+
+
+def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
+    """Where the picture of each sample goes, if all can be written."""
+    names = names_of(samples)
+    stems = (f"{n:06d}" if isinstance(n, int) else str(Path(n).with_suffix("")) for n in names)
+    pictures = [folder / f"{stem}.png" for stem in stems]
+    images = samples.X.paths if isinstance(samples.X, ImageFiles) else []
+    check_pictures(names, pictures, images, folder)
+    return pictures
 
 
 def _write_rows(maps: NDArray[np.float64], samples: Samples, out: Path) -> None:
@@ -73,13 +99,11 @@ def _write_rows(maps: NDArray[np.float64], samples: Samples, out: Path) -> None:
     write_columns({"sample": names_of(samples), **table}, Namespace(format="csv", out=str(out)))
 
 
-def _write_pictures(maps: NDArray[np.float64], samples: Samples, folder: Path) -> None:
+def _write_pictures(maps: NDArray[np.float64], pictures: list[Path]) -> None:
     # One scale for all, so that pictures can be compared.
     lowest, highest = float(maps.min()), float(maps.max())
     spread = (highest - lowest) or 1.0
-    for name, values in zip(names_of(samples), maps, strict=True):
-        stem = f"{name:06d}" if isinstance(name, int) else str(Path(name).with_suffix(""))
-        path = folder / f"{stem}.png"
+    for path, values in zip(pictures, maps, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = np.round(255 * (values - lowest) / spread).astype(np.uint8)
         with written_aside(path) as file:

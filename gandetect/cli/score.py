@@ -11,7 +11,8 @@ import numpy as np
 from gandetect.cli.data import Samples
 from gandetect.cli.model import model_and_samples, scores_and_flags
 from gandetect.cli.options import add_data, add_model, add_outlier_perc, add_output, add_protocol
-from gandetect.cli.output import check_place, write_columns
+from gandetect.cli.output import write_columns
+from gandetect.cli.targets import check_table
 
 
 def add_score(commands: Any) -> None:
@@ -48,7 +49,7 @@ def add_predict(commands: Any) -> None:
 
 def run_score(options: Namespace) -> None:
     """Score, and write."""
-    check_place(options.out)
+    check_table(options)
     detector, samples = model_and_samples(options)
     scores = detector.anomaly_score(samples.X)
     write_columns({"sample": names_of(samples), "anomaly_score": scores}, options)
@@ -56,7 +57,7 @@ def run_score(options: Namespace) -> None:
 
 def run_predict(options: Namespace) -> None:
     """Predict, and write."""
-    check_place(options.out)
+    check_table(options)
     detector, samples = model_and_samples(options)
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     columns = {

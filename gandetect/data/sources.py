@@ -6,12 +6,14 @@ way to read some of them. Images have their channels first from here on.
 
 from __future__ import annotations
 
+import copy
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import joblib
@@ -22,7 +24,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from gandetect.data.images import ImageFiles, ImageFolder
+from gandetect.data.items import check_dataset, sample_of
 from gandetect.data.parquet import ParquetRows, is_parquet
+from gandetect.data.plausibility import (
+    channels_warning,
+    folder_warning,
+    mismatch_hint,
+    windows_warning,
+)
+from gandetect.data.tables import is_table, read_table
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
@@ -44,12 +54,15 @@ class Layout:
         Of one image of the user's: the axis that holds the channels.
     is_flat : bool
         Whether the samples are images that come as flat rows.
+    image_settings : dict or None
+        How images were read from files, as `ImageFolder` takes it: later ones are read alike.
     """
 
     input_shape: tuple[int, ...]
     sample_shape: tuple[int, ...]
     channel_axis: int | None
     is_flat: bool = False
+    image_settings: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def is_image(self) -> bool:
@@ -87,6 +100,39 @@ class Layout:
         return (
             x.reshape(len(x), -1) if self.is_flat and flat else x.reshape(len(x), *self.input_shape)
         )
+
+
+@dataclass(frozen=True, eq=False)
+class NamedRows:
+    """Rows with the names of their columns, by which later ones are brought into their order.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+    names : sequence of str
+    """
+
+    X: np.ndarray
+    names: Sequence[str]
+
+    def in_order(self, known: Sequence[str]) -> np.ndarray:
+        """The columns that have these names, in this order.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing or is one too many.
+        """
+        names = list(self.names)
+        missing = [name for name in known if name not in names]
+        surplus = [name for name in names if name not in set(known)]
+        for odd, what in ((missing, "lack the column"), (surplus, "have a further column")):
+            if odd:
+                raise ValueError(
+                    f"the data {what} {odd[0]!r}: the model was fitted to "
+                    f"{', '.join(map(str, known[:20]))}; leave out the columns that are no features"
+                )
+        return self.X[:, [names.index(name) for name in known]]
 
 
 class Source(Protocol):
@@ -156,7 +202,12 @@ class DatasetSource:
             raise ValueError("The dataset is empty: at least 1 sample is required.")
         self.dataset = dataset
         shape = self._item(0).shape
-        self.layout = Layout(shape, sample_shape_of(shape, channel_axis), channel_axis)
+        self.layout = Layout(
+            shape,
+            sample_shape_of(shape, channel_axis),
+            channel_axis,
+            image_settings=dataset.settings if isinstance(dataset, ImageFiles) else None,
+        )
         self.is_slow = _is_of_files(dataset)
 
     def __len__(self) -> int:
@@ -178,13 +229,7 @@ class DatasetSource:
         return self.layout.channels_first(x)
 
     def _item(self, i: int) -> np.ndarray:
-        item = self.dataset[i]
-        item = np.asarray(item[0] if isinstance(item, tuple | list) else item)
-        if item.dtype.kind not in "biuf":
-            raise TypeError(
-                f"Samples of the dataset must be numeric, but sample {i} has dtype {item.dtype}."
-            )
-        return item
+        return sample_of(self.dataset[i], i)
 
 
 def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
@@ -208,32 +253,73 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
         For X that is empty, not finite, of a shape that cannot be read, or of another shape than
         the detector was fitted with.
     """
-    reset = layout is None
+    check_dataset(X)
+    is_path = isinstance(X, str | os.PathLike)
     source: Source
-    if isinstance(X, str | os.PathLike) and is_parquet(X):
-        source = _read_parquet(detector, X, reset)
-    elif isinstance(X, str | os.PathLike):
-        source = DatasetSource(ImageFolder(X), detector.channel_axis)
+    if is_path and is_parquet(X):
+        source = _read_parquet(detector, X, layout)
+    elif isinstance(X, NamedRows) or (is_path and is_table(X)):
+        source = _read_named(detector, X, layout)
+    elif is_path:
+        settings = layout.image_settings if layout else None
+        source = DatasetSource(ImageFolder(X, **(settings or {})), detector.channel_axis)
     elif isinstance(X, Dataset):
         source = DatasetSource(X, detector.channel_axis)
     else:
-        source = _read_array(detector, X, reset)
+        source = _read_array(detector, X, layout)
     found = source.layout
     if layout is None:
         if len(source) < 2:
             raise ValueError(f"Found {len(source)} sample: at least 2 are required to fit.")
         detector.n_features_in_ = found.n_values
+        _warn_of_what_it_looks_like(source, detector)
     elif found.sample_shape != layout.sample_shape:
+        hint = mismatch_hint(found.input_shape, layout.input_shape, len(source)) or ""
         raise ValueError(
             f"X holds samples of shape {found.input_shape}, but {type(detector).__name__} was "
-            f"fitted with samples of shape {layout.input_shape}."
+            f"fitted with samples of shape {layout.input_shape}. {hint}".rstrip()
         )
     return source
 
 
-def _read_array(detector: Any, X: Any, reset: bool) -> ArraySource:
+def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
+    """Warn of samples that look like something else than they are read as."""
+    layout = source.layout
+    found = [channels_warning(layout.input_shape, detector.channel_axis)]
+    is_of_files = isinstance(source, DatasetSource) and source.is_slow
+    if len(layout.input_shape) == 2 and not layout.is_flat and not is_of_files:
+        found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
+    if isinstance(source, DatasetSource) and isinstance(source.dataset, ImageFolder):
+        found.append(folder_warning(source.dataset.paths, source.dataset.root))
+    for sentence in filter(None, found):
+        warnings.warn(sentence, UserWarning, stacklevel=6)
+
+
+def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
+    """Rows whose columns have names, or those of a table in a text file."""
+    if not isinstance(X, NamedRows):
+        table = read_table(X)
+        if not table.has_names:
+            return _read_array(detector, table.matrix(), layout)
+        X = NamedRows(table.matrix(), table.names)
+    known = vars(detector).get("feature_names_in_")
+    if layout is None:
+        source = _read_array(detector, X.X, layout)
+        detector.feature_names_in_ = np.array(X.names, dtype=object)
+        return source
+    if known is None:
+        return _read_array(detector, X.X, layout)
+    # scikit-learn would warn of the names that an array lacks, and that have been compared here.
+    nameless = copy.copy(detector)
+    del nameless.__dict__["feature_names_in_"]
+    return _read_array(nameless, X.in_order(known), layout)
+
+
+def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
+    reset = layout is None
     if isinstance(X, torch.Tensor):
-        X = X.detach().cpu().numpy()
+        X = X.detach().cpu()
+        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     n_dimensions = getattr(X, "ndim", None) or np.ndim(X if hasattr(X, "__len__") else 0)
     checks: dict[str, Any] = {"dtype": "numeric", "ensure_min_samples": 2 if reset else 1}
     # The pages of a memory map are not to be read twice: its values are checked when they are
@@ -242,6 +328,8 @@ def _read_array(detector: Any, X: Any, reset: bool) -> ArraySource:
     if isinstance(X, np.memmap):
         checks["ensure_all_finite"] = False
     if n_dimensions <= 2:
+        if layout is not None and layout.is_image and np.shape(X) == layout.input_shape:
+            raise ValueError("X is one sample: pass X[None].")
         checked = validate_data(detector, head, reset=reset, **checks)
     else:
         checked = check_array(head, allow_nd=True, **checks)
@@ -250,10 +338,12 @@ def _read_array(detector: Any, X: Any, reset: bool) -> ArraySource:
     return ArraySource(checked, _layout(detector, checked.shape[1:]))
 
 
-def _read_parquet(detector: Any, path: str | os.PathLike[str], reset: bool) -> ArraySource:
+def _read_parquet(
+    detector: Any, path: str | os.PathLike[str], layout: Layout | None
+) -> ArraySource:
     rows = ParquetRows(path)
     # The values are checked when they are read, like those of a memory map.
-    validate_data(detector, rows.head(), reset=reset, ensure_all_finite=False)
+    validate_data(detector, rows.head(), reset=layout is None, ensure_all_finite=False)
     return ArraySource(rows, _layout(detector, rows.shape[1:]))
 
 

@@ -128,6 +128,15 @@ class Scaler(OnCPU):
             x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
         return x * self.spread.to(x) + self.center.to(x)
 
+    def fitted_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest training value of images, where the kind keeps them."""
+        center, spread = float(self.center[0]), float(self.spread[0])
+        ranges = {
+            "unit": (center, center + spread),
+            "symmetric": (center - spread, center + spread),
+        }
+        return ranges.get(self.kind)
+
     @staticmethod
     def _shaped(values: Tensor, x: Tensor) -> Tensor:
         return values if x.ndim == 2 else values.reshape(-1, *[1] * (x.ndim - 1))

@@ -18,7 +18,13 @@ from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
-from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.archive import (
+    ArchiveError,
+    check_writable,
+    check_writable_folder,
+    read_archive,
+    write_archive,
+)
 from gandetect.distributed import is_first
 from gandetect.training.loop import TrainingRun, current_run
 from gandetect.training.protocol import CallbackContext
@@ -215,11 +221,9 @@ class Checkpoint(Callback):
         self.resume = resume
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse a folder that is not there before training, not after it."""
-        if is_first() and not Path(self.path).absolute().parent.is_dir():
-            raise FileNotFoundError(
-                f"Checkpoint cannot write {str(self.path)!r}: there is no such folder."
-            )
+        """Refuse a place that cannot be written before training, not after it."""
+        if is_first():
+            check_writable(self.path)
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Continue from the file, if there is one; before an epoch, write what came before it."""
@@ -353,6 +357,7 @@ class TensorBoardLog(Callback):
         """Refuse before training where TensorBoard is missing."""
         if is_first():
             _summary_writer_class()
+            check_writable_folder(self.log_dir)
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Open the event file."""

@@ -7,6 +7,7 @@ reads ours.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 
+from gandetect.archive import check_writable, check_writable_folder, written_aside
 from gandetect.data.images import pillow_image
 from gandetect.data.sources import read
 from gandetect.distributed import is_first
@@ -26,6 +28,7 @@ from gandetect.training.loop import TrainingRun, current_run
 from gandetect.training.protocol import CallbackContext
 
 IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
+_HISTORY, _FINAL = (STATS, "history.csv"), (MODELS, "final.safetensors")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
 
 # Of a grid of images: how many stand side by side, the pixels between them, and the height up to
@@ -54,7 +57,8 @@ class RunFolder(Callback):
     Parameters
     ----------
     path : str or path
-        The folder; it is made if it is not there. Files of a longer training that was written to
+        The folder; it is made if it is not there, and `fit` raises an OSError before it trains if
+        nothing can be written into it. Files of a longer training that was written to
         it before are removed as this one comes to their epochs, and nothing else is.
     X_test : array-like, Dataset or path, default=None
         Images to reconstruct beside those of training, such as anomalies.
@@ -100,6 +104,22 @@ class RunFolder(Callback):
         self.every_n_epochs = every_n_epochs
         self.n_images = n_images
 
+    def setup(self, estimator: Any, context: CallbackContext) -> None:
+        """Refuse a folder that cannot be written before training, not after it.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written into the folder, which was found out by trying.
+        """
+        if not is_first():
+            return
+        for folder in (IMAGES, STATS, MODELS):
+            check_writable_folder(Path(self.path, folder))
+        for file in (Path(self.path, *_HISTORY), Path(self.path, *_FINAL)):
+            if os.path.lexists(file):
+                check_writable(file)
+
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext, *, X: Any = None) -> None:
         """Before training, make the folders; before an epoch, remove what an older run left."""
         if not is_first():  # all processes hold the same, and one of them writes it
@@ -124,9 +144,9 @@ class RunFolder(Callback):
             return None
         history = current_run().history
         if context.task_name == "fit":
-            estimator.fitted_so_far().save(Path(self.path, MODELS, "final.safetensors"))
+            estimator.fitted_so_far().save(Path(self.path, *_FINAL))
             return None
-        _write_table(Path(self.path, STATS, "history.csv"), history)
+        _write_table(Path(self.path, *_HISTORY), history)
         if len(history) % self.every_n_epochs == 0:
             detector = estimator.fitted_so_far()
             name = f"epoch_{len(history):04d}"
@@ -134,7 +154,8 @@ class RunFolder(Callback):
             for folder, grid in self._grids(detector):
                 path = Path(self.path, IMAGES, folder, f"{name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pillow_image().fromarray(grid).save(path)
+                with written_aside(path) as file:
+                    pillow_image().fromarray(grid).save(file, format="PNG")
         return None
 
     def _first_images(self, run: TrainingRun, X: Any) -> np.ndarray:
@@ -200,10 +221,12 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
 def _write_table(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write the records, of which later ones may have more losses than the first."""
     names = list(dict.fromkeys(name for record in history for name in record))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(history)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, names)
+    table.writeheader()
+    table.writerows(history)
+    with written_aside(path) as file:
+        file.write(text.getvalue().encode())
 
 
 def _range_of(x: np.ndarray) -> tuple[float, float]:

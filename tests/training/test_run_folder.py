@@ -1,4 +1,6 @@
 import csv
+import errno
+import os
 import sys
 
 import numpy as np
@@ -9,6 +11,7 @@ import gandetect
 from gandetect import BiGANDetector, Checkpoint, GANomalyDetector, RunFolder
 from gandetect.data.images import ImageFolder
 from gandetect.networks import ConvNet
+from gandetect.training.callbacks import Callback
 from gandetect.training.run_folder import epoch_images
 
 
@@ -195,6 +198,44 @@ def test_only_the_first_process_writes(X, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     small().set_callbacks(RunFolder(tmp_path / "run", every_n_epochs=1)).fit(X)
     assert not (tmp_path / "run").exists()
+
+
+class NoTraining(Callback):
+    def on_fit_task_begin(self, estimator, context, *, X=None):
+        assert context.task_name != "epoch", "it trains"
+
+
+@pytest.mark.parametrize(
+    ("blocked", "message"),
+    [
+        ("run", "run' is not a folder"),
+        ("run/models", "models' is not a folder"),
+        ("run/reconstruction", "reconstruction' is not a folder"),
+        ("run/stats/history.csv/", "history.csv': it is a folder"),
+        ("run/models/final.safetensors/", "final.safetensors': it is a folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_told_before_training(X, tmp_path, blocked, message):
+    place = tmp_path / blocked
+    if blocked.endswith("/"):
+        place.mkdir(parents=True)
+    else:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text("mine")
+    before = names(tmp_path)
+    with pytest.raises(OSError, match=message):
+        small().set_callbacks(RunFolder(tmp_path / "run"), NoTraining()).fit(X)
+    assert names(tmp_path) == before
+
+
+def test_a_full_disk_is_told_before_training(X, tmp_path, monkeypatch):
+    def refuses(name, *_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    monkeypatch.setattr("gandetect.archive.os.open", refuses)
+    with pytest.raises(OSError, match=r"Cannot write into .*run/.*: No space left"):
+        small().set_callbacks(RunFolder(tmp_path / "run"), NoTraining()).fit(X)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("parameters", [{"every_n_epochs": 0}, {"n_images": 0}])
