@@ -498,8 +498,8 @@ def _counts(
         bins = _Bins(starts, stops)
         n_read = 0
         for mask, keys in _images(masks, anomaly_maps):
-            bins.add(0, keys[~mask], np.ones(np.sum(~mask)))
-            bins.add(1, keys[mask], _region_weights(mask) if by_region else np.ones(mask.sum()))
+            bins.add(0, keys[~mask])
+            bins.add(1, keys[mask], _region_weights(mask) if by_region else None)
             n_read += mask.size
         n_pixels.append(n_read)
         if bins.have_missed or n_read != n_pixels[0]:
@@ -530,16 +530,20 @@ class _Bins:
         self.lowest, self.highest = stops.copy(), starts.copy()
         self.have_missed = False
 
-    def add(self, kind: int, keys: Keys, weights: FloatArray) -> None:
+    def add(self, kind: int, keys: Keys, weights: FloatArray | None = None) -> None:
+        """Count keys, each as one or by its weight."""
         if not len(keys):
             return
         order = np.argsort(keys)
         keys = keys[order]
         at = np.searchsorted(self.starts, keys, side="right") - 1
         first = np.flatnonzero(np.diff(at, prepend=-2))
-        found, low, high = at[first], keys[first], keys[np.append(first[1:], len(keys)) - 1]
+        stop = np.append(first[1:], len(keys))
+        found, low, high = at[first], keys[first], keys[stop - 1]
         self.have_missed |= bool(found[0] < 0 or (high > self.stops[found]).any())
-        self.counts[kind, found] += np.add.reduceat(weights[order], first)
+        self.counts[kind, found] += (
+            stop - first if weights is None else np.add.reduceat(weights[order], first)
+        )
         self.lowest[found] = np.minimum(self.lowest[found], low)
         self.highest[found] = np.maximum(self.highest[found], high)
 
@@ -567,7 +571,7 @@ def _images(masks: Images, anomaly_maps: Images) -> Iterator[tuple[Mask, Keys]]:
         if any(image is _NO_IMAGE for image in images):
             raise ValueError(f"masks and anomaly_maps differ in length: one has no image {index}.")
         names = f"masks[{index}]", f"anomaly_maps[{index}]"
-        mask, scores = (checked_values(image, name) for image, name in zip(images, names, strict=True))
+        mask, scores = map(np.asarray, map(checked_values, images, names))
         if mask.ndim != 2 or mask.shape != scores.shape:
             raise ValueError(
                 f"masks[{index}] has shape {mask.shape} and anomaly_maps[{index}] has shape "
