@@ -83,8 +83,7 @@ def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: flo
     Warns
     -----
     UserWarning
-        If scores equal the threshold, and at least one sample and a fifth of those asked for are
-        not flagged. It says both percentages, and which one would flag the ties too.
+        If at least one sample and a fifth of those asked for are not flagged. It says both percentages, and which one would flag the ties too.
 
     Examples
     --------
@@ -98,7 +97,8 @@ def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: flo
     n_flagged = int((anomaly_scores > threshold).sum())
     n_tied = int((anomaly_scores == threshold).sum())
     n_missed = n_asked - n_flagged
-    if n_tied < 2 or outlier_perc == 100 or n_missed < max(1, n_asked / 5):
+    # Of distinct scores, less than one sample is missed.
+    if n_missed < max(1, n_asked / 5):
         return
     # Where the threshold is the next lower score.
     larger = min(100.0, math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100)
