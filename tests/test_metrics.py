@@ -5,6 +5,7 @@ import tracemalloc
 from dataclasses import FrozenInstanceError
 from functools import partial
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -20,7 +21,13 @@ from sklearn.metrics import (
     get_scorer,
     roc_auc_score,
 )
-from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    LearningCurveDisplay,
+    StratifiedKFold,
+    ValidationCurveDisplay,
+    cross_val_score,
+)
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -205,6 +212,31 @@ def test_a_metric_of_ones_own(X):
     detector = DETECTORS["isolation forest"].fit(X)
     expected = roc_auc_score(IS_ANOMALY, -detector.score_samples(X), max_fpr=0.2)
     assert scorer(detector, X, IS_ANOMALY) == expected
+
+
+def test_learning_and_validation_curves_name_the_metric(X):
+    matplotlib.use("Agg")
+    named = roc_auc_scorer.with_anomaly_label(True)
+    shown = {
+        scorer.__name__: LearningCurveDisplay.from_estimator(
+            OnlyDecision(),
+            X,
+            IS_ANOMALY,
+            cv=StratifiedKFold(2),
+            scoring=scorer,
+            train_sizes=[0.5, 0.8, 1.0],
+        ).ax_.get_ylabel()
+        for scorer in (named, average_precision_scorer)
+    }
+    assert shown == {
+        "roc_auc_score": "Roc auc score",
+        "average_precision_score": "Average precision score",
+    }
+    display = ValidationCurveDisplay.from_estimator(
+        OnlyDecision(), X, IS_ANOMALY, param_name="sign", param_range=[-1, 1, 2], scoring=named
+    )
+    assert display.ax_.get_ylabel() == "Roc auc score"
+    assert AnomalyScorer(partial(roc_auc_score, max_fpr=0.2)).__name__ == "partial"
 
 
 class MonitoredDistance(CallbackSupportMixin, OutlierMixin, BaseEstimator):

@@ -83,7 +83,8 @@ def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: flo
     Warns
     -----
     UserWarning
-        If at least one sample and a fifth of those asked for are not flagged. It says both percentages, and which one would flag the ties too.
+        If at least one sample and a fifth of those asked for are not flagged. It says both
+        percentages, and which one would flag the ties too.
 
     Examples
     --------
