@@ -89,11 +89,11 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
     ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
 with sklearn.impute.SimpleImputer), or leave out these samples.
     """
+    if sparse.issparse(X):  # one kind of them is a mapping, too
+        return X
     _refuse_no_table(X, name)
     if isinstance(X, torch.Tensor):
         X = _of_tensor(X, name)
-    if sparse.issparse(X):
-        return X
     columns = _columns_of(X)
     if columns is not None:
         for i, (label, column) in enumerate(columns):

@@ -250,6 +250,7 @@ def test_numbers_that_float64_tells_apart_are_taken(column):
         pa.table({"a": [1, 2]}),
         pd.Series([1.0, 2.0]),
         sparse.csr_array(np.eye(2)),
+        sparse.dok_array(np.eye(2)),
         3.0,
     ],
 )
