@@ -397,10 +397,10 @@ def _of_list(X: Sequence[Any], name: str) -> NDArray[Any]:
         shapes = [np.shape(row) if not isinstance(row, list | tuple) else (len(row),) for row in X]
         odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
         if odd is None:
-            raise ValueError(f"{name} is not rectangular: {error}") from error
+            raise ValueError(f"{name} has an inhomogeneous shape: {error}") from error
         raise ValueError(
-            f"The samples of {name} differ in shape: the first has {shapes[0]}, sample {odd} has "
-            f"{shapes[odd]}; all must have one shape."
+            f"{name} has an inhomogeneous shape: its first sample has {shapes[0]}, sample {odd} "
+            f"has {shapes[odd]}; all must have one shape."
         ) from error
     # numpy turns the numbers beside a word into words, too.
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array

@@ -185,9 +185,12 @@ def test_what_is_no_number_is_named(X, message):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        ([[1, 2], [3, 4], [5]], r"differ in shape: the first has \(2,\), sample 2 has \(1,\)"),
-        ([np.ones((2, 2)), np.ones((2, 3))], r"first has \(2, 2\), sample 1 has \(2, 3\)"),
-        ([[[1], [2, 3]], [[1], [2, 3]]], "X is not rectangular"),
+        (
+            [[1, 2], [3, 4], [5]],
+            r"inhomogeneous shape: its first sample has \(2,\), sample 2 has \(1,\)",
+        ),
+        ([np.ones((2, 2)), np.ones((2, 3))], r"first sample has \(2, 2\), sample 1 has \(2, 3\)"),
+        ([[[1], [2, 3]], [[1], [2, 3]]], "X has an inhomogeneous shape"),
     ],
 )
 def test_samples_have_one_shape(X, message):
