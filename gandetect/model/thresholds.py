@@ -102,7 +102,7 @@ def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: flo
     if n_missed < max(1, n_asked / 5):
         return
     # Where the threshold is the next lower score.
-    larger = min(100.0, math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100)
+    larger = math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100
     warnings.warn(
         f"The threshold flags {100 * n_flagged / n:.3g} % of the samples and not "
         f"{outlier_perc:g} %: the scores of {100 * n_tied / n:.3g} % are equal to it, and ties are "

@@ -67,6 +67,9 @@ def test_with_few_scores_it_lies_beyond_the_largest():
     expected = 6 + 2.5 * np.log((1 / 6) / 0.05)
     assert threshold_at_percentile(scores, 5) == pytest.approx(expected)
     assert threshold_at_percentile(np.ones(1), 5) == 1
+    # 5 % is one of 20: with 19 scores the largest just will do, with 18 it would flag too many.
+    assert threshold_at_percentile(np.arange(19.0), 5) == pytest.approx(18)
+    assert threshold_at_percentile(np.arange(18.0), 5) > 17.1
 
 
 @pytest.mark.parametrize("draw", ["normal", "standard_exponential", "standard_t"])
@@ -211,6 +214,11 @@ class TestBenjaminiHochberg:
         flagged = benjamini_hochberg(p_values, 0.05)
         assert flagged.dtype == bool
         np.testing.assert_array_equal(flagged, [False, True, True, False, True])
+
+    def test_each_bound_is_that_of_its_rank(self):
+        assert benjamini_hochberg([0.04, 0.3, 0.2], 0.05).tolist() == [False, False, False]
+        assert benjamini_hochberg([0.05 * 1.001], 0.05).tolist() == [False]
+        assert benjamini_hochberg([0.0, 1.0], 0.05).tolist() == [True, False]
 
     def test_nothing_stands_out(self):
         assert not benjamini_hochberg(np.linspace(0.1, 1, 50), 0.05).any()
