@@ -73,6 +73,11 @@ class SimulatedAnomalyScorer:
     channel_axis: int | None = -1
     random_state: int = 0
 
+    @property
+    def __name__(self) -> str:
+        """What learning and validation curves write at their axis."""
+        return "simulated_anomaly_roc_auc"
+
     def __call__(self, estimator: Any, X: Any, y: object = None) -> float:
         """Score a fitted detector; larger is better.
 

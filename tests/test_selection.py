@@ -172,3 +172,7 @@ class TestScorer:
         detector.set_params(image_shape=(9, 13, 3)).fit(flat[:60])
         in_rows = SimulatedAnomalyScorer(image_shape=(9, 13, 3))(detector, flat[60:])
         assert in_rows == pytest.approx(score, abs=1e-6)
+
+
+def test_the_scorer_has_a_name_for_learning_curves():
+    assert SimulatedAnomalyScorer(("uniform",)).__name__ == "simulated_anomaly_roc_auc"

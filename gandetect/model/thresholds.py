@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+import warnings
+from numbers import Real
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +29,87 @@ def check_scores(anomaly_scores: ArrayLike) -> None:
             "Scores of X are not finite, and no threshold can be set by them: leave out samples "
             "with values far from all others, or divide X by a power of ten before fit."
         )
+
+
+def check_percentage(outlier_perc: Any) -> None:
+    """Raise TypeError or ValueError unless this is a percentage."""
+    if not isinstance(outlier_perc, Real) or isinstance(outlier_perc, bool):
+        raise TypeError(
+            f"outlier_perc must be a number from 0 to 100, such as 5 for 5 %, got {outlier_perc!r}."
+        )
+    if not 0 <= float(outlier_perc) <= 100:
+        raise ValueError(f"outlier_perc must be in [0, 100], got {outlier_perc!r}.")
+
+
+def warn_of_fraction(outlier_perc: float) -> None:
+    """Warn of a percentage that was probably meant as a fraction.
+
+    Parameters
+    ----------
+    outlier_perc : float in [0, 100]
+
+    Warns
+    -----
+    UserWarning
+        If it lies between 0 and 1.
+
+    Examples
+    --------
+    >>> from gandetect.model.thresholds import warn_of_fraction
+    >>> warn_of_fraction(5)
+    """
+    if 0 < outlier_perc < 1:
+        warnings.warn(
+            f"outlier_perc={outlier_perc:g} is a percentage, not a fraction, and flags "
+            f"{outlier_perc:g} % of the samples: pass {100 * outlier_perc:g} to flag "
+            f"{100 * outlier_perc:g} %.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: float) -> None:
+    """Warn of a threshold that flags far fewer scores than asked, because many equal it.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        By which the threshold was set.
+    threshold : float
+        As `threshold_at_percentile` gives it.
+    outlier_perc : float in [0, 100]
+        The percentage that was asked for.
+
+    Warns
+    -----
+    UserWarning
+        If at least one sample and a fifth of those asked for are not flagged. It says both
+        percentages, and which one would flag the ties too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.thresholds import threshold_at_percentile, warn_of_ties
+    >>> scores = np.arange(100.0)
+    >>> warn_of_ties(scores, threshold_at_percentile(scores, 5), 5)
+    """
+    n = len(anomaly_scores)
+    n_asked = n * outlier_perc / 100
+    n_flagged = int((anomaly_scores > threshold).sum())
+    n_tied = int((anomaly_scores == threshold).sum())
+    n_missed = n_asked - n_flagged
+    # Of distinct scores, less than one sample is missed.
+    if n_missed < max(1, n_asked / 5):
+        return
+    # Where the threshold is the next lower score.
+    larger = math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100
+    warnings.warn(
+        f"The threshold flags {100 * n_flagged / n:.3g} % of the samples and not "
+        f"{outlier_perc:g} %: the scores of {100 * n_tied / n:.3g} % are equal to it, and ties are "
+        f"not flagged. With outlier_perc={larger:g} they are flagged too.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def threshold_at_percentile(
@@ -62,8 +146,8 @@ def threshold_at_percentile(
 
     Raises
     ------
-    ValueError
-        If `outlier_perc` lies outside [0, 100].
+    TypeError, ValueError
+        If `outlier_perc` is no number, or lies outside [0, 100].
 
     Examples
     --------
@@ -73,8 +157,7 @@ def threshold_at_percentile(
     >>> int((scores > threshold_at_percentile(scores, 5)).sum())
     5
     """
-    if not 0 <= outlier_perc <= 100:
-        raise ValueError(f"outlier_perc must be in [0, 100], got {outlier_perc!r}.")
+    check_percentage(outlier_perc)
     if outlier_perc == 100:
         return float(np.nextafter(np.min(anomaly_scores), -np.inf))
     n_too_few = 100 / outlier_perc - 1 if outlier_perc else 0
@@ -147,8 +230,8 @@ def benjamini_hochberg(
 
     Raises
     ------
-    ValueError
-        If `false_discovery_rate` lies outside (0, 1), or a p-value outside [0, 1].
+    TypeError, ValueError
+        If `false_discovery_rate` is no number or lies outside (0, 1), or a p-value outside [0, 1].
 
     References
     ----------
@@ -163,7 +246,11 @@ def benjamini_hochberg(
     >>> benjamini_hochberg([0.01, 0.03, 0.6, 0.02], 0.05).tolist()
     [True, True, False, True]
     """
-    if not 0 < false_discovery_rate < 1:
+    if not isinstance(false_discovery_rate, Real) or isinstance(false_discovery_rate, bool):
+        raise TypeError(
+            f"false_discovery_rate must be a number, such as 0.05, got {false_discovery_rate!r}."
+        )
+    if not 0 < float(false_discovery_rate) < 1:
         raise ValueError(
             f"false_discovery_rate must lie between 0 and 1, got {false_discovery_rate!r}."
         )

@@ -1,8 +1,9 @@
-"""A film of a training, from the images in its run folder."""
+"""A film of a training, or of any pictures whose names hold a number."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
@@ -11,9 +12,9 @@ from typing import Any
 
 from sklearn.utils import check_scalar
 
-from gandetect.data.images import read_image
+from gandetect.data.images import IMAGE_SUFFIXES, read_image
 from gandetect.plotting.style import matplotlib_module
-from gandetect.training.run_folder import epoch_images
+from gandetect.training.run_folder import IMAGES, epoch_images
 
 # The longer side of a panel, in inches.
 _PANEL_SIZE = 5.0
@@ -31,23 +32,26 @@ def animate(
     *,
     fps: float = 2,
     dpi: float = 100,
-    panels: str | Sequence[str] = "comparison",
+    panels: str | Sequence[str] | None = None,
 ) -> Path:
-    """Make a film of the images that a training wrote, a frame an epoch.
+    """Make a film of the pictures that a training wrote, or of any numbered ones.
 
     Parameters
     ----------
     run_folder : str or path
-        What the callback `gandetect.RunFolder` wrote.
+        What the callback `gandetect.RunFolder` wrote, a frame an epoch; or a folder of pictures
+        whose names hold a number, such as loss curves saved after each epoch: a frame each, in
+        the order of the last number in the names.
     out : str or path
         The film: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
     fps : float, default=2
         Frames a second, 0.01 to 100.
     dpi : float, default=100
         Dots an inch, 10 to 600; the longer side of a panel is five inches.
-    panels : str or sequence of str, default="comparison"
-        Which folders of images to show, side by side: "comparison", "fake", "true", "test".
-        Epochs that are not in all of them are left out.
+    panels : str, sequence of str or None, default=None
+        Which folders of images to show, side by side: of a run "comparison", "fake", "true" or
+        "test", otherwise subfolders. Epochs that are not in all of them are left out. None is
+        "comparison" of a run, and otherwise the pictures in the folder itself.
 
     Returns
     -------
@@ -60,8 +64,8 @@ def animate(
         If there is no such run or panel, no epoch that all panels have, no folder for `out`, or
         no ffmpeg for an ``.mp4``.
     ValueError
-        If `out` ends otherwise, no panel is named, `fps` or `dpi` is out of range, or the film
-        cannot be written.
+        If `out` ends otherwise, no panel is named, two pictures have one number, the pictures of
+        a panel differ in size, `fps` or `dpi` is out of range, or the film cannot be written.
     DataFileError
         If an image is damaged.
     ImportError
@@ -84,23 +88,57 @@ def animate(
     """
     for name, value, (least, most) in (("fps", fps, FPS_LIMITS), ("dpi", dpi, DPI_LIMITS)):
         check_scalar(value, name, Real, min_val=least, max_val=most)
+    is_run = Path(run_folder, IMAGES).is_dir()
+    if panels is None:
+        panels = "comparison" if is_run else ""
     names = [panels] if isinstance(panels, str) else list(panels)
     if not names:
         raise ValueError("panels names no folder of images: pass at least one.")
     out = Path(out)
     writer = _writer_for(out, fps)
-    images = [epoch_images(run_folder, name) for name in names]
+    pictures_of = epoch_images if is_run else _numbered_pictures
+    images = [pictures_of(run_folder, name) for name in names]
     epochs = [epoch for epoch in images[0] if all(epoch in panel for panel in images)]
     if not epochs:
         raise FileNotFoundError(f"No epoch has an image in each of {', '.join(names)}.")
-    figure, shown = _panels(names, [read_image(panel[epochs[0]], None, 3) for panel in images])
-    with _told_by_the_file(out), writer.saving(figure, out, dpi):
+    first = [read_image(panel[epochs[0]], None, 3) for panel in images]
+    figure, shown = _panels(names, first)
+    with _written_whole(out) as part, _told_by_the_file(out), writer.saving(figure, part, dpi):
         for epoch in epochs:
-            figure.suptitle(f"epoch {epoch}")
-            for picture, panel in zip(shown, images, strict=True):
-                picture.set_data(read_image(panel[epoch], None, 3))
+            figure.suptitle(f"epoch {epoch}" if is_run else f"{epoch}")
+            for picture, panel, begun in zip(shown, images, first, strict=True):
+                image = read_image(panel[epoch], None, 3)
+                if image.shape != begun.shape:
+                    raise ValueError(
+                        f"{str(panel[epoch])!r} has {image.shape[1]}x{image.shape[0]} pixels, the "
+                        f"first picture has {begun.shape[1]}x{begun.shape[0]}: all of a panel must "
+                        "have one size."
+                    )
+                picture.set_data(image)
             writer.grab_frame()
     return out
+
+
+def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, Path]:
+    """The pictures of a folder, or of one in it, by the last number in their names."""
+    folder = Path(folder, name)
+    numbered: dict[int, Path] = {}
+    for path in sorted(folder.glob("[!.]*")):
+        number = re.search(r"(\d+)\D*$", path.stem)
+        if number is None or path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        other = numbered.setdefault(int(number[1]), path)
+        if other is not path:
+            raise ValueError(
+                f"{other.name!r} and {path.name!r} in {str(folder)!r} have one number: pictures of "
+                "one film must be numbered, each by its own."
+            )
+    if not numbered:
+        raise FileNotFoundError(
+            f"{str(folder)!r} has no pictures with a number in their names: pass a folder that the "
+            "callback RunFolder writes, or one of such pictures."
+        )
+    return dict(sorted(numbered.items()))
 
 
 def _writer_for(out: Path, fps: float) -> Any:
@@ -118,6 +156,18 @@ def _writer_for(out: Path, fps: float) -> Any:
             "write a .gif."
         )
     return writer(fps=fps)
+
+
+@contextmanager
+def _written_whole(out: Path) -> Iterator[Path]:
+    """Where to write the film: it takes the place of an older one when it is complete."""
+    out = out.resolve()
+    part = out.with_name(f".{out.stem}.part{out.suffix}")
+    try:
+        yield part
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextmanager

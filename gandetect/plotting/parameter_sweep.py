@@ -87,7 +87,8 @@ class ParameterSweepDisplay(Display):
         search : GridSearchCV or another of scikit-learn's searches
             Fitted.
         parameter : str or None, default=None
-            Which parameter to go along, as in ``param_grid``. None takes the only one.
+            Which parameter to go along, as in ``param_grid``. None takes the only one. Of a list
+            of grids, those without this parameter are left out.
         metric : str or None, default=None
             Which metric, of a search with several.
         score_name : str or None, default=None
@@ -122,11 +123,12 @@ class ParameterSweepDisplay(Display):
         )
         scores: dict[str, NDArray[np.float64]] = {}
         for params, measured in zip(candidates, splits, strict=True):
+            if parameter not in params:  # of another grid in the list
+                continue
             others = {name: value for name, value in params.items() if name != parameter}
             line = ", ".join(f"{_short(name)}={value!r}" for name, value in others.items())
             of_line = scores.setdefault(line, np.full((len(values), splits.shape[1]), np.nan))
-            if parameter in params:
-                of_line[values.index(params[parameter])] = measured
+            of_line[values.index(params[parameter])] = measured
         if score_name is None:
             score_name = _score_name(search, metric)
         display = cls(parameter=parameter, values=values, scores=scores, score_name=score_name)

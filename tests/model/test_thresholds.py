@@ -1,5 +1,7 @@
 """The threshold of a percentage, p-values, and what they flag."""
 
+import re
+import warnings
 from functools import partial
 
 import numpy as np
@@ -8,16 +10,19 @@ import pytest
 from gandetect.model.thresholds import (
     WORST_SCORE,
     benjamini_hochberg,
+    check_percentage,
     check_scores,
     conformal_p_values,
     overflow_as_worst,
     threshold_at_percentile,
+    warn_of_fraction,
+    warn_of_ties,
 )
 
 
 def test_what_overflows_is_the_worst():
-    scores = np.array([np.nan, 1e37, np.inf, -2.5, -np.inf])
-    expected = [WORST_SCORE, 1e37, WORST_SCORE, -2.5, WORST_SCORE]
+    scores = np.array([np.nan, 1e37, np.inf, -2.5, -np.inf, -WORST_SCORE])
+    expected = [WORST_SCORE, 1e37, WORST_SCORE, -2.5, WORST_SCORE, WORST_SCORE]
     assert overflow_as_worst(scores).tolist() == expected
     assert np.float32(WORST_SCORE) == WORST_SCORE
 
@@ -62,6 +67,9 @@ def test_with_few_scores_it_lies_beyond_the_largest():
     expected = 6 + 2.5 * np.log((1 / 6) / 0.05)
     assert threshold_at_percentile(scores, 5) == pytest.approx(expected)
     assert threshold_at_percentile(np.ones(1), 5) == 1
+    # 5 % is one of 20: with 19 scores the largest just will do, with 18 it would flag too many.
+    assert threshold_at_percentile(np.arange(19.0), 5) == pytest.approx(18)
+    assert threshold_at_percentile(np.arange(18.0), 5) > 17.1
 
 
 @pytest.mark.parametrize("draw", ["normal", "standard_exponential", "standard_t"])
@@ -104,6 +112,78 @@ def test_percentages_that_are_none(percentage):
         threshold_at_percentile(np.arange(5.0), percentage)
 
 
+@pytest.mark.parametrize("percentage", ["5", None, True, [5], 5j])
+def test_percentages_that_are_no_numbers(percentage):
+    for check in (check_percentage, partial(threshold_at_percentile, np.arange(5.0))):
+        with pytest.raises(TypeError, match=r"outlier_perc must be a number from 0 to 100.* got "):
+            check(percentage)
+
+
+@pytest.mark.parametrize("percentage", [0, 5, np.float32(5), np.int64(100)])
+def test_percentages(percentage):
+    check_percentage(percentage)
+
+
+@pytest.mark.parametrize("percentage", [0.05, 0.5, 0.999])
+def test_a_fraction_is_warned_of(percentage):
+    with pytest.warns(
+        UserWarning, match=rf"={percentage} is a percentage.* pass {100 * percentage:g}"
+    ):
+        warn_of_fraction(percentage)
+
+
+@pytest.mark.parametrize("percentage", [0, 1, 1.5, 100])
+def test_a_percentage_is_not_warned_of(percentage):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_fraction(percentage)
+
+
+class TestTies:
+    def flagged_and_told(self, scores, percentage):
+        threshold = threshold_at_percentile(scores, percentage)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warn_of_ties(scores, threshold, percentage)
+        numbers = [re.findall(r"\d+(?:\.\d+)?", str(w.message)) for w in caught]
+        return (scores > threshold).mean(), [[float(x) for x in found] for found in numbers]
+
+    @pytest.mark.parametrize("n_above", [1, 13])
+    def test_both_shares_and_what_flags_the_ties_are_told(self, n_above):
+        """50 copies of one outlier among 1000, of which 5 % are asked for."""
+        scores = np.random.default_rng(0).normal(size=1000)
+        scores[:50], scores[50 : 50 + n_above] = 9.0, 10.0 + np.arange(n_above)
+        share, told = self.flagged_and_told(scores, 5)
+        assert share == n_above / 1000
+        ((flagged, asked, tied, larger),) = told
+        assert (flagged, asked, tied) == (100 * share, 5, 5)
+        share, told = self.flagged_and_told(scores, larger)
+        assert 1000 * share in (50 + n_above, 51 + n_above)  # rounded up
+        assert not told
+
+    @pytest.mark.parametrize("percentage", [0, 0.5, 5, 30, 99.9, 100])
+    def test_distinct_scores_are_not_told(self, percentage):
+        for n in (1, 2, 19, 20, 1000):
+            assert (
+                self.flagged_and_told(np.random.default_rng(n).normal(size=n), percentage)[1] == []
+            )
+
+    def test_where_nothing_can_be_told_apart(self):
+        assert self.flagged_and_told(np.ones(40), 5) == (0, [[0, 5, 100, 100]])
+        assert self.flagged_and_told(np.ones(40), 100) == (1, [])
+        assert self.flagged_and_told(np.ones(40), 0) == (0, [])
+
+    def test_little_is_not_told(self):
+        """Of 10 samples asked for, 8.x may be flagged; of fewer than one, none."""
+        scores = np.arange(100.0)
+        scores[89:91] = 90.0  # flags 91, ..., 99: nine of ten
+        assert self.flagged_and_told(scores, 10) == (0.09, [])
+        scores[89:92] = 91.0  # eight of ten: a fifth is missed
+        assert self.flagged_and_told(scores, 10)[1] == [[8, 10, 3, 11.89]]
+        assert self.flagged_and_told(np.repeat([0.0, 1.0], [17, 2]), 5)[1] == []
+        assert len(self.flagged_and_told(np.repeat([0.0, 1.0], [18, 2]), 5)[1]) == 1
+
+
 class TestConformalPValues:
     def test_by_hand(self):
         normal = np.array([3.0, 1.0, 2.0, 2.0])
@@ -135,6 +215,11 @@ class TestBenjaminiHochberg:
         assert flagged.dtype == bool
         np.testing.assert_array_equal(flagged, [False, True, True, False, True])
 
+    def test_each_bound_is_that_of_its_rank(self):
+        assert benjamini_hochberg([0.04, 0.3, 0.2], 0.05).tolist() == [False, False, False]
+        assert benjamini_hochberg([0.05 * 1.001], 0.05).tolist() == [False]
+        assert benjamini_hochberg([0.0, 1.0], 0.05).tolist() == [True, False]
+
     def test_nothing_stands_out(self):
         assert not benjamini_hochberg(np.linspace(0.1, 1, 50), 0.05).any()
 
@@ -147,6 +232,11 @@ class TestBenjaminiHochberg:
     @pytest.mark.parametrize("rate", [0, 1, -0.1, 1.5, np.nan])
     def test_rates_that_are_none(self, rate):
         with pytest.raises(ValueError, match="false_discovery_rate"):
+            benjamini_hochberg([0.5], rate)
+
+    @pytest.mark.parametrize("rate", ["0.05", None, True])
+    def test_rates_that_are_no_numbers(self, rate):
+        with pytest.raises(TypeError, match="false_discovery_rate must be a number"):
             benjamini_hochberg([0.5], rate)
 
     @pytest.mark.parametrize("p_value", [-0.1, 1.1, np.nan])

@@ -43,6 +43,45 @@ def test_several_panels_show_the_epochs_that_all_have(run):
         assert film.size[0] == 200
 
 
+@pytest.fixture
+def curves(tmp_path):
+    """Loss curves after the epochs 9, 10 and 100, which brighten, beside other files."""
+    for number, name in ((100, "loss of run 2, 100"), (9, "loss9"), (10, "loss_010_")):
+        Image.fromarray(np.full((20, 40), 2 * number, np.uint8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "history1.csv").write_text("epoch")
+    (tmp_path / "._loss11.png").write_text("not an image")
+    Image.new("L", (40, 20)).save(tmp_path / "logo.png")
+    return tmp_path
+
+
+def test_any_numbered_pictures_are_a_film_in_the_order_of_their_numbers(curves, tmp_path_factory):
+    out = tmp_path_factory.mktemp("films") / "film.gif"
+    middles = [int(frame[-20, 50]) for frame in frames(animate(curves, out, dpi=20))]
+    assert middles == pytest.approx([18, 20, 200], abs=4)
+
+
+def test_subfolders_of_numbered_pictures_are_panels(curves):
+    for folder in ("a", "b"):
+        (curves / folder).mkdir()
+        for number in (1, 2, 3)[: 3 if folder == "a" else 2]:
+            Image.new("L", (40, 20)).save(curves / folder / f"{number}.jpg")
+    with Image.open(animate(curves, curves / "film.gif", dpi=20, panels=["a", "b"])) as film:
+        assert film.n_frames <= 2  # equal frames are one
+        assert film.size[0] == 200
+
+
+def test_pictures_that_are_no_film(curves):
+    Image.new("L", (41, 20)).save(curves / "loss_200.png")
+    (curves / "film.gif").write_bytes(b"an older film")
+    with pytest.raises(ValueError, match=r"loss_200\.png' has 41x20 pixels, the first .* 40x20"):
+        animate(curves, curves / "film.gif")
+    Image.new("L", (40, 20)).save(curves / "other 9.png")
+    with pytest.raises(ValueError, match=r"'loss9\.png' and 'other 9\.png' .* have one number"):
+        animate(curves, curves / "film.gif")
+    assert (curves / "film.gif").read_bytes() == b"an older film"
+    assert not list(curves.glob("*.part.*"))
+
+
 def test_films_of_videos_need_ffmpeg(run, monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", "no-such-program")
     with pytest.raises(FileNotFoundError, match="ffmpeg, which is not on the PATH"):

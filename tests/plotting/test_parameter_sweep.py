@@ -138,6 +138,21 @@ def test_grids_that_differ_leave_gaps():
     assert np.isnan(line_of(display, "bootstrap=False")[1]).tolist() == [True, False]
 
 
+def test_of_a_list_of_grids_those_with_the_parameter_are_drawn():
+    grids = [{"n_estimators": [4, 8]}, {"max_samples": list(range(10, 20))}]
+    search = search_over([*grids, {"n_estimators": [16], "max_samples": [9]}])
+    display = ParameterSweepDisplay.from_estimator(search, "n_estimators")
+    assert list(display.lines_) == ["", "max_samples=9"]
+    means = search.cv_results_["mean_test_score"]
+    x, alone, _ = line_of(display)
+    np.testing.assert_array_equal(x, [4, 8, 16])
+    np.testing.assert_allclose(alone, [*means[:2], np.nan])
+    np.testing.assert_allclose(line_of(display, "max_samples=9")[1], [np.nan, np.nan, means[-1]])
+    display = ParameterSweepDisplay.from_estimator(search_over(grids), "max_samples")
+    assert display.values == grids[1]["max_samples"]
+    assert list(display.lines_) == [""]
+
+
 def test_what_can_not_be_drawn():
     search = search_over({"n_estimators": [1, 2], "max_samples": [10, 11]})
     with pytest.raises(ValueError, match="parameter must be one of 'max_samples', 'n_estimators'"):

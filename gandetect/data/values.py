@@ -1,0 +1,594 @@
+"""What the values of X are: checks and warnings that scikit-learn does not have.
+
+Nothing here changes X or depends on a detector. A missing value, a time or a word never becomes a
+number, numbers that float64 cannot tell apart are refused instead of rounded, and values that
+would spoil a fit are named.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from decimal import Decimal
+from fractions import Fraction
+from numbers import Complex, Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.cluster.hierarchy import linkage
+from torch.utils.data import DataLoader, IterableDataset
+
+# Above this, float64 does not hold every integer.
+_EXACT_INTEGERS = 2**53
+# A column whose values spread over fewer of float64's steps than this has lost its digits.
+_FEWEST_STEPS = 1024
+# How much farther out than all others a wild value lies.
+_WILD_FACTOR = 100
+# Of values that went through single precision, which rounds to 6e-8 of them.
+_SINGLE_ROUNDING = 1e-6
+# Samples that are searched for groups, and how much longer than inside the step out of one is:
+# 3.5 at most in normal halves of 21 benchmark sets, most often over 20 with duplicates added.
+_MOST_LINKED = 2000
+_APART = 6
+_TIMES = (
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    np.datetime64,
+    np.timedelta64,
+)
+
+
+def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
+    """Refuse what is no real number in X, and convert what scikit-learn cannot read.
+
+    To be called before scikit-learn's validation, which it does not replace: the number of
+    dimensions, of samples and of features, and sparse matrices are left to that. Errors begin
+    with scikit-learn's words where it has some.
+
+    Parameters
+    ----------
+    X : array-like, tensor or data frame
+        A list, numpy array, torch tensor, or a table of pandas, polars or pyarrow. The values of
+        a memory map are not read, as they are checked when they are read later.
+    name : str, default="X"
+        What errors call X.
+    fit : bool, default=False
+        Whether a scale is about to be learned from X: then the values of a column must differ by
+        more than float64 rounds them. A single sample to be scored says nothing of that.
+
+    Returns
+    -------
+    array-like
+        A data frame as it came, so that its names are kept. A tensor, list or object array as a
+        numpy array: of a tensor that requires a gradient its values, of bfloat16 float32 ones, of
+        a decimal or a fraction the nearest float64 number.
+
+    Raises
+    ------
+    TypeError
+        For a DataLoader, an IterableDataset, a generator, a mapping, a lazy or sparse table, for
+        times, and for objects that are no numbers.
+    ValueError
+        For missing values (NaN, None, NaT, NA, null, masked), infinity, words (also those that
+        look like numbers), complex numbers, rows of unequal length, and columns of large numbers
+        that float64 cannot tell apart.
+
+    Examples
+    --------
+    >>> from gandetect.data.values import checked_values
+    >>> checked_values([[1, 2.5], [3, 4.0]])
+    array([[1. , 2.5],
+           [3. , 4. ]])
+    >>> checked_values([[1.0, 2.0], [3.0, None]])
+    Traceback (most recent call last):
+        ...
+    ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
+with sklearn.impute.SimpleImputer), or leave out these samples.
+    """
+    if sparse.issparse(X):  # one kind of them is a mapping, too
+        return X
+    _refuse_no_table(X, name)
+    if isinstance(X, torch.Tensor):
+        X = _of_tensor(X, name)
+    columns = _columns_of(X)
+    if columns is not None:
+        for i, (label, column) in enumerate(columns):
+            values = np.asarray(column)[:, None]
+            converted = _check_values(values, name, [label], fit)
+            if converted is not values:
+                X = _with_column(X, i, label, converted[:, 0])
+        return X
+    array = _of_list(X, name) if isinstance(X, list | tuple) else _as_array(X, name)
+    if array is None or isinstance(array, np.memmap):
+        return X
+    converted = _check_values(array, name, None, fit)
+    # A Series stays one, for scikit-learn to say what it is.
+    return (
+        X
+        if converted is array and not isinstance(X, list | tuple | np.ma.MaskedArray)
+        else converted
+    )
+
+
+def checked_sample(item: Any, position: int) -> NDArray[Any]:
+    """One item of a torch Dataset as a numeric array.
+
+    Parameters
+    ----------
+    item : array-like, tensor, or tuple that begins with one
+        What the dataset gave. Labels behind a sample are not looked at.
+    position : int
+        Its number, for errors.
+
+    Returns
+    -------
+    ndarray
+        The sample, whose values are not looked at.
+
+    Raises
+    ------
+    TypeError
+        If the item is a mapping or holds no real numbers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gandetect.data.values import checked_sample
+    >>> checked_sample((torch.ones(2, dtype=torch.bfloat16, requires_grad=True), "label"), 0)
+    array([1., 1.], dtype=float32)
+    """
+    what = f"Sample {position} of the dataset"
+    if isinstance(item, tuple | list) and len(item):
+        item = item[0]
+    if isinstance(item, Mapping):
+        raise TypeError(
+            f"{what} is a {type(item).__name__} with the keys {_shown(item)}: a dataset must give "
+            "the sample itself, or a tuple that begins with it."
+        )
+    if isinstance(item, torch.Tensor):
+        item = _of_tensor(item, what)
+    sample = np.asarray(item)
+    if sample.dtype.kind not in "biuf":
+        given = type(item).__name__ if sample.dtype.kind == "O" else f"dtype {sample.dtype}"
+        raise TypeError(
+            f"Samples of the dataset must be numeric, but sample {position} has {given}: give "
+            "arrays or tensors of numbers."
+        )
+    return sample
+
+
+def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Between which values the scale of a column is to be learned.
+
+    Mean, standard deviation and range of a column belong to its wildest value: with one fill value
+    of 1e36, all others look alike. A value is wild if it lies a hundred times farther from the
+    median than the next one, and at most a tenth of the values lie as far.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_features)
+        Rows in the user's units, some thousands of them: all, or the first.
+
+    Returns
+    -------
+    low, high : ndarray of shape (n_features,)
+        Where wild values were found, the range of the others around the median; elsewhere a
+        thousand times the range that was seen, and infinite where the column is constant.
+        Clip with them what the scale is learned from, and nothing else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import sound_limits
+    >>> low, high = sound_limits(np.array([[1.0], [2.0], [4.0], [3.0], [2.0]] * 4 + [[1e36]]))
+    >>> low.tolist(), high.tolist()
+    ([0.0], [4.0])
+    """
+    values = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        median = np.median(values, axis=0)
+        distances = np.sort(np.abs(values - median), axis=0)
+        first = max(1, int(np.ceil(0.9 * len(values))))
+        inner, outer = distances[first - 1 : -1], distances[first:]
+        is_gap = (inner > 0) & (outer > _WILD_FACTOR * inner)
+        reach = np.where(distances[-1] > 0, 1e3 * distances[-1], np.inf)
+        if len(is_gap):
+            at_gap = np.take_along_axis(inner, np.argmax(is_gap, axis=0)[None], axis=0)[0]
+            reach = np.where(is_gap.any(axis=0), at_gap, reach)
+        return median - reach, median + reach
+
+
+def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = None) -> str | None:
+    """Name the columns whose scale would belong to a few wild values.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_features)
+        As in `sound_limits`.
+    labels : sequence, default=None
+        Names of the columns.
+
+    Returns
+    -------
+    str or None
+        A sentence for a warning; None if there is no such column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import wild_values_warning
+    >>> wild_values_warning(np.array([[1.0], [2.0], [4.0], [3.0], [2.0]] * 4 + [[1e36]]))[:35]
+    'Column 0 of X holds 1 of 21 values '
+    """
+    values = np.asarray(values, dtype=np.float64)
+    low, high = sound_limits(values)
+    is_wild = (values < low) | (values > high)
+    columns = np.flatnonzero(is_wild.any(axis=0))
+    if not len(columns):
+        return None
+    others = f" (and {len(columns) - 1} more)" if len(columns) > 1 else ""
+    mark = is_wild[:, columns[0]]
+    which = columns[0] if labels is None else repr(labels[columns[0]])
+    return (
+        f"Column {which}{others} of X holds {mark.sum()} of {len(mark)} values that lie over "
+        f"{_WILD_FACTOR} times as far out as all others, such as "
+        f"{values[np.argmax(mark), columns[0]]:.6g}: its scale was learned without them. If they "
+        "stand for missing values, impute or leave out these samples."
+    )
+
+
+def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
+    """What a value counts in a column that was constant in training, in any unit.
+
+    Such a column has no spread to divide by. In the user's units a change would count as much as
+    the unit is small; here any change counts alike, up or down, beyond what single precision
+    rounds.
+
+    Parameters
+    ----------
+    x : ndarray or Tensor of shape (..., n_features)
+    center : ndarray or Tensor of shape (n_features,)
+        The constants.
+    size : float, default=5.0
+        What a change counts, in spreads of other columns: as many as are not compressed.
+
+    Returns
+    -------
+    ndarray or Tensor of the shape of `x`
+        0, or `size` with the sign of the change.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import change_of_constant
+    >>> change_of_constant(np.array([20.0, 20.1, 0.0]), np.array([20.0])).tolist()
+    [0.0, 5.0, -5.0]
+    """
+    rounding = abs(center) * _SINGLE_ROUNDING
+    return size * (1.0 * (x - center > rounding) - 1.0 * (x - center < -rounding))
+
+
+def duplicates_warning(points: NDArray[Any]) -> str | None:
+    """Tell of a group of training samples that are nearly alike and stand apart from the others.
+
+    An anomaly that occurs often, as one attack on a network does, is reconstructed and found among
+    its neighbours as normal samples are, and can turn the score over. Normal data hold such groups
+    seldom.
+
+    Parameters
+    ----------
+    points : ndarray of shape (n_samples, n_features)
+        Training samples. Units do not matter.
+
+    Returns
+    -------
+    str or None
+        A sentence for a warning that names `trim`; None if there is no such group. A group has 1
+        to 25 % of the samples, 4 at least, and the step from it to the nearest other sample is
+        over 6 times as long as any inside it, and longer than half of all steps from a sample or
+        group to the nearest one. If 40 % of the samples are in such groups, that is normal.
+
+    Notes
+    -----
+    Single linkage of 2,000 samples at most, drawn with a fixed seed, on 64 random projections if
+    there are more columns than 256. Their distances take 16 megabytes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import duplicates_warning
+    >>> X = np.random.default_rng(0).normal(size=(200, 4))
+    >>> duplicates_warning(X) is None
+    True
+    >>> X[100:107] = 9.0
+    >>> duplicates_warning(X)[:29]
+    '3.5 % of the training samples'
+    """
+    rng = np.random.default_rng(0)
+    points = np.asarray(points).reshape(len(points), -1)
+    drawn = np.arange(len(points))
+    if len(points) > _MOST_LINKED:
+        drawn = np.sort(rng.choice(drawn, _MOST_LINKED, replace=False))
+    points = points[drawn].astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = points.std(axis=0)
+        points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    n, n_columns = points.shape
+    if n < 8 or not np.isfinite(points).all():
+        return None
+    if n_columns > 256:
+        points = points @ rng.normal(size=(n_columns, 64))
+    steps = linkage(points, "single")
+    groups = steps[:, :2].astype(int)
+    sizes = np.append(np.ones(n), steps[:, 3])[groups]
+    inside = np.append(np.zeros(n), steps[:, 2])[groups]
+    step = steps[:, 2:3]
+    is_apart = (
+        (sizes >= max(4, 0.01 * n))
+        & (sizes <= 0.25 * n)
+        & (step > _APART * inside)
+        & (step >= np.median(step))
+    )
+    # Where most samples are one of many alike, as those of few whole numbers are, this is normal.
+    if not 0 < sizes[is_apart].sum() < 0.4 * n:
+        return None
+    at = np.unravel_index(np.argmax(np.where(is_apart, step, 0)), sizes.shape)
+    member, share = groups[at], sizes[is_apart].sum() / n
+    while member >= n:
+        member = groups[member - n].min()
+    return (
+        f"{100 * share:.2g} % of the training samples, such as number {drawn[member]}, are nearly "
+        "alike in groups that stand apart from all others: if they may be anomalies, fit with "
+        f"trim={min(0.5, np.ceil(150 * share) / 100):g}, which leaves out that share of the "
+        "samples."
+    )
+
+
+def _refuse_no_table(X: Any, name: str) -> None:
+    """Raise TypeError for what holds samples, but cannot be read in any order."""
+    kind = f"a {type(X).__name__}"
+    if isinstance(X, DataLoader):
+        way_out = "pass its dataset (loader.dataset); batches are made by batch_size"
+    elif isinstance(X, IterableDataset):
+        kind += ", an IterableDataset"
+        way_out = "pass a Dataset that has __len__ and __getitem__, or an array"
+    elif isinstance(X, Mapping):
+        way_out = f"pass an array or a table (pandas.DataFrame({name}))"
+    elif isinstance(X, Iterator):
+        way_out = f"it can be read only once, so pass a list or an array (list({name}))"
+    elif isinstance(X, Set):
+        way_out = "it has no order, so pass a list or an array"
+    elif kind == "a LazyFrame":
+        way_out = f"collect it first ({name}.collect())"
+    elif X is None:
+        kind = "None"
+        way_out = "pass an array, a table, a Dataset or a path"
+    else:
+        return
+    raise TypeError(f"{name} cannot be {kind}: {way_out}.")
+
+
+def _of_tensor(X: torch.Tensor, name: str) -> NDArray[Any]:
+    if X.layout != torch.strided:
+        raise TypeError(
+            f"Sparse data was passed for {name}, but dense data is required: call to_dense()."
+        )
+    if X.device.type == "meta":
+        raise TypeError(f"{name} is a tensor on the device 'meta', which holds no values.")
+    X = X.detach().cpu().resolve_conj().resolve_neg()
+    if X.is_floating_point() and X.dtype not in (torch.float64, torch.float32, torch.float16):
+        X = X.float()
+    values: NDArray[Any] = X.numpy()
+    return values
+
+
+def _of_list(X: Sequence[Any], name: str) -> NDArray[Any]:
+    if any(isinstance(row, torch.Tensor) for row in X):
+        X = [_of_tensor(row, name) if isinstance(row, torch.Tensor) else row for row in X]
+    if any(np.ma.is_masked(row) for row in X):
+        raise _missing(name, "a masked row")
+    try:
+        array = np.asarray(X)
+    except ValueError as error:
+        shapes = [np.shape(row) if not isinstance(row, list | tuple) else (len(row),) for row in X]
+        odd = next((i for i, shape in enumerate(shapes) if shape != shapes[0]), None)
+        if odd is None:
+            raise ValueError(f"{name} has an inhomogeneous shape: {error}") from error
+        raise ValueError(
+            f"{name} has an inhomogeneous shape: its first sample has {shapes[0]}, sample {odd} "
+            f"has {shapes[odd]}; all must have one shape."
+        ) from error
+    # numpy turns the numbers beside a word into words, too.
+    return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
+
+
+def _as_array(X: Any, name: str) -> NDArray[Any] | None:
+    """X as an array, or None for what scikit-learn is to judge."""
+    if np.ma.isMaskedArray(X):
+        if np.ma.is_masked(X):
+            raise _missing(name, f"{int(np.ma.count_masked(X))} of {X.size} values are masked")
+        return np.asarray(X)
+    if isinstance(X, np.ndarray):
+        return X
+    return np.asarray(X) if hasattr(X, "__array__") else None
+
+
+def _columns_of(X: Any) -> Iterator[tuple[Any, Any]] | None:
+    """The columns of a table with their names, or None if X is none."""
+    if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
+        return ((label, X.iloc[:, i]) for i, label in enumerate(X.columns))
+    if hasattr(X, "column_names"):  # pyarrow
+        return zip(X.column_names, X.itercolumns(), strict=True)
+    if hasattr(X, "get_columns"):  # polars
+        return ((column.name, column) for column in X.get_columns())
+    return None
+
+
+def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any:
+    """The table with numbers for decimals, which scikit-learn converts in tables of pandas only."""
+    if hasattr(X, "set_column"):  # pyarrow
+        return X.set_column(i, label, [values])
+    return X if hasattr(X, "iloc") else X.with_columns(X[label].cast(float))
+
+
+def _check_values(
+    array: NDArray[Any], name: str, labels: Sequence[Any] | None, fit: bool
+) -> NDArray[Any]:
+    """Raise for what is no real and finite number; objects and long doubles become float64."""
+
+    def place(bad: NDArray[np.bool_]) -> str:
+        return _place(bad, labels)
+
+    kind = array.dtype.kind
+    if kind in "mM":
+        raise TypeError(
+            f"{name} must be numeric, but {place(np.ones(array.shape, bool))} holds times "
+            f"({array.dtype}): turn them into numbers first, such as hours since a date, and "
+            "impute missing ones (NaT)."
+        )
+    if kind == "c":
+        raise _complex(name, place(np.ones(array.shape, bool)))
+    if kind in "UST":
+        raise _words(name, place(np.ones(array.shape, bool)), array.flat[0] if array.size else "")
+    if kind == "V":
+        raise TypeError(
+            f"{name} has dtype {array.dtype}: convert it to numbers first (structured arrays with "
+            "numpy.lib.recfunctions.structured_to_unstructured)."
+        )
+    exact = array
+    if kind == "O":
+        array = _of_objects(array, name, place)
+    elif kind == "f" and array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float64)
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        if np.isnan(array).any():
+            bad = np.isnan(array)
+            raise _missing(name, f"{place(bad)} misses {_count(bad)}")
+        raise ValueError(
+            f"Input {name} contains infinity or a value too large for dtype('float64'): "
+            f"{place(~finite)} holds it in {_count(~finite)}. Replace them, or leave out these "
+            "samples."
+        )
+    if fit and array.ndim == 2 and len(array):
+        _check_digits(array, exact, name, labels)
+    return array
+
+
+def _of_objects(
+    array: NDArray[Any], name: str, place: Callable[[NDArray[np.bool_]], str]
+) -> NDArray[np.float64]:
+    """Objects that are real numbers, one by one; missing ones and others are refused."""
+    values = np.zeros(array.shape)
+    missing = np.zeros(array.shape, dtype=bool)
+    for index, value in np.ndenumerate(array):
+        if value is None or type(value).__name__ in ("NAType", "NaTType"):
+            missing[index] = True
+        elif isinstance(value, Real | Decimal | np.bool_):
+            try:
+                values[index] = float(value)
+            except OverflowError:
+                values[index] = np.inf
+        else:
+            here = np.zeros(array.shape, dtype=bool)
+            here[index] = True
+            raise _no_number(value, name, place(here))
+    if missing.any():
+        raise _missing(name, f"{place(missing)} misses {_count(missing)}")
+    return values
+
+
+def _no_number(value: Any, name: str, where: str) -> Exception:
+    """The error for an object in X."""
+    if isinstance(value, str | bytes):
+        return _words(name, where, value)
+    if isinstance(value, Complex):
+        return _complex(name, where)
+    if isinstance(value, _TIMES) or type(value).__name__ == "Period":
+        return TypeError(
+            f"{name} must be numeric, but {where} holds times ({value!r}): turn them into numbers "
+            "first, such as hours since a date."
+        )
+    return TypeError(
+        f"argument must be a string or a real number, not '{type(value).__name__}': {where} of "
+        f"{name} holds one, and only numbers can be read."
+    )
+
+
+def _words(name: str, where: str, value: Any) -> ValueError:
+    shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
+    return ValueError(
+        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words (for "
+        "instance with sklearn.preprocessing.OneHotEncoder), and convert numbers that came as text "
+        "with astype(float)."
+    )
+
+
+def _complex(name: str, where: str) -> ValueError:
+    return ValueError(
+        f"Complex data not supported: {where} of {name} holds complex numbers. Pass their real and "
+        "imaginary parts as two columns."
+    )
+
+
+def _missing(name: str, what: str) -> ValueError:
+    return ValueError(
+        f"Input {name} contains NaN: {what}. Impute them (for instance with "
+        "sklearn.impute.SimpleImputer), or leave out these samples."
+    )
+
+
+def _place(bad: NDArray[np.bool_], labels: Sequence[Any] | None) -> str:
+    """Where the first of what is marked lies: the column of rows, the sample of images."""
+    if bad.ndim == 0:
+        return "it"
+    if bad.ndim == 2:
+        column = int(np.argmax(bad.any(axis=0))) if bad.size else 0
+        return f"column {labels[column]!r}" if labels is not None else f"column {column}"
+    return f"sample {int(np.argmax(bad.reshape(len(bad), -1).any(axis=1)))}" if bad.size else "it"
+
+
+def _count(bad: NDArray[np.bool_]) -> str:
+    """How many are marked in the place that `_place` names."""
+    if bad.ndim == 2:
+        bad = bad[:, np.argmax(bad.any(axis=0))]
+    elif bad.ndim:
+        bad = bad[np.argmax(bad.reshape(len(bad), -1).any(axis=1))]
+    return f"{int(bad.sum())} of {bad.size} values"
+
+
+def _shown(values: Any) -> str:
+    return ", ".join(map(repr, list(values)[:6]))
+
+
+def _check_digits(
+    values: NDArray[Any], exact: NDArray[Any], name: str, labels: Sequence[Any] | None
+) -> None:
+    """Raise ValueError for a column whose differences are lost among the digits of float64."""
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize < 8:
+        return
+    ends = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
+    sizes = np.maximum(*np.abs(ends))
+    for i in np.flatnonzero(sizes >= _EXACT_INTEGERS):
+        width = _exact(exact[:, i].max()) - _exact(exact[:, i].min())
+        step = float(np.spacing(sizes[i]))
+        # Floats that are all alike may be a constant; of integers the next one would be rounded.
+        is_constant = width == 0 and exact.dtype.kind == "f"
+        if width < _FEWEST_STEPS * Fraction(step) and not is_constant:
+            which = repr(labels[int(i)]) if labels is not None else str(i)
+            raise ValueError(
+                f"Column {which} of {name} holds numbers around {sizes[i]:.3g} that differ by "
+                f"{float(width):.3g} at most, which float64 cannot tell apart (its neighbours are "
+                f"{step:.3g} apart there): subtract an offset from the column first, such as its "
+                "smallest value, or leave it out if it numbers the samples."
+            )
+
+
+def _exact(value: Any) -> Fraction:
+    if isinstance(value, Integral | np.bool_):
+        return Fraction(int(value))
+    return Fraction(value if isinstance(value, Decimal | Fraction) else float(value))
