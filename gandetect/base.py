@@ -33,9 +33,12 @@ from gandetect.model.scaling import SCALINGS, Scaler
 from gandetect.model.scoring import Calibration
 from gandetect.model.thresholds import (
     benjamini_hochberg,
+    check_percentage,
     check_scores,
     conformal_p_values,
     threshold_at_percentile,
+    warn_of_fraction,
+    warn_of_ties,
 )
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
@@ -361,11 +364,22 @@ class BaseDetector(
         ValueError
             If `outlier_perc` lies outside [0, 100], or a sample of X is so far from those of `fit`
             that its score overflows; the threshold then stays where it was.
+        TypeError
+            If `outlier_perc` is no number.
+
+        Warns
+        -----
+        UserWarning
+            If `outlier_perc` lies between 0 and 1, as a fraction does, or if ties flag far fewer
+            samples than were asked for.
         """
+        check_percentage(outlier_perc)
+        warn_of_fraction(outlier_perc)
         model = self._scoring_model()
         scores = model.in_blocks(model.score, self._read(X, model))
         check_scores(scores)
         threshold = threshold_at_percentile(scores, outlier_perc)
+        warn_of_ties(scores, threshold, outlier_perc)
         self.model_ = model.with_threshold(threshold, scores)
         return self
 

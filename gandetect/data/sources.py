@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from gandetect.data.images import ImageFiles, ImageFolder
-from gandetect.data.items import check_dataset, sample_of
 from gandetect.data.parquet import ParquetRows, is_parquet
 from gandetect.data.plausibility import (
     channels_warning,
@@ -33,6 +32,7 @@ from gandetect.data.plausibility import (
     windows_warning,
 )
 from gandetect.data.tables import is_table, read_table
+from gandetect.data.values import checked_sample, checked_values
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
@@ -229,7 +229,7 @@ class DatasetSource:
         return self.layout.channels_first(x)
 
     def _item(self, i: int) -> np.ndarray:
-        return sample_of(self.dataset[i], i)
+        return checked_sample(self.dataset[i], i)
 
 
 def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
@@ -253,7 +253,6 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
         For X that is empty, not finite, of a shape that cannot be read, or of another shape than
         the detector was fitted with.
     """
-    check_dataset(X)
     is_path = isinstance(X, str | os.PathLike)
     source: Source
     if is_path and is_parquet(X):
@@ -263,7 +262,7 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
     elif is_path:
         settings = layout.image_settings if layout else None
         source = DatasetSource(ImageFolder(X, **(settings or {})), detector.channel_axis)
-    elif isinstance(X, Dataset):
+    elif isinstance(X, Dataset) and not isinstance(X, IterableDataset):
         source = DatasetSource(X, detector.channel_axis)
     else:
         source = _read_array(detector, X, layout)
@@ -317,16 +316,16 @@ def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
 
 def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     reset = layout is None
-    if isinstance(X, torch.Tensor):
-        X = X.detach().cpu()
-        X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    X = checked_values(X, fit=reset)
     n_dimensions = getattr(X, "ndim", None) or np.ndim(X if hasattr(X, "__len__") else 0)
-    checks: dict[str, Any] = {"dtype": "numeric", "ensure_min_samples": 2 if reset else 1}
+    checks: dict[str, Any] = {
+        "dtype": "numeric",
+        "ensure_min_samples": 2 if reset else 1,
+        "ensure_all_finite": False,
+    }
     # The pages of a memory map are not to be read twice: its values are checked when they are
     # read, of which the pass that fits the scaler is the first.
     head = X[:2] if isinstance(X, np.memmap) else X
-    if isinstance(X, np.memmap):
-        checks["ensure_all_finite"] = False
     if n_dimensions <= 2:
         if layout is not None and layout.is_image and np.shape(X) == layout.input_shape:
             raise ValueError("X is one sample: pass X[None].")

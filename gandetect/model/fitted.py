@@ -19,12 +19,10 @@ from gandetect.losses import mean_absolute_error
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.scaling import MATCHING_ACTIVATION, Scaler
 from gandetect.model.scoring import Calibration, Neighbours, Part, mix, value_of
+from gandetect.model.thresholds import WORST_SCORE
 from gandetect.networks import MLP, ConvNet, NetworkMaker
 from gandetect.networks.members import without_weights
 
-# The score of a sample so far from all others that the networks' numbers overflow: a number that
-# float32 has as well, in which exported graphs may keep it.
-WORST_SCORE = 2.0**126
 # How far a score may differ by where a sample stands in a batch, by the number of threads or by
 # the processor: in standard deviations, or of its own size where that is larger.
 SCORE_TOLERANCE = 1e-5

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Self
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from gandetect.data.values import change_of_constant, sound_limits, wild_values_warning
 from gandetect.model.scoring import OnCPU
 
 SCALINGS = ("auto", "standard", "robust", "unit", "symmetric", "none")
@@ -32,6 +35,8 @@ _LIMIT = 1e15
 _LARGEST = 1e151
 # Rows from which medians and quartiles are taken when there are more.
 _MAX_QUANTILE_ROWS = 20_000
+# Values of the first rows by which it is judged which values are wild.
+_MAX_HEAD_VALUES = 2**22
 
 
 class Scaler(OnCPU):
@@ -46,7 +51,8 @@ class Scaler(OnCPU):
         and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
         holds. "none" changes nothing. Scaled values end at 1e15 on either side.
     center, spread : array-like of float64
-        One a column for rows, one in all for images.
+        One a column for rows, one in all for images. A spread of 0 is that of a column that was
+        constant in training.
 
     Notes
     -----
@@ -96,9 +102,8 @@ class Scaler(OnCPU):
                 "mean or spread. Divide by a power of ten, take logarithms, or leave out the "
                 "samples that hold them."
             )
-        # A constant column has no spread of its own: it is left in the user's units.
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
-        return cls(kind, center, np.where(negligible, 1.0, spread))
+        return cls(kind, center, np.where(negligible, 0.0, spread))
 
     def __call__(self, x: np.ndarray | Tensor) -> Tensor:
         """Scale samples (n, ...), an array of any numeric dtype or a tensor, to float32."""
@@ -110,13 +115,22 @@ class Scaler(OnCPU):
         if isinstance(x, np.ndarray):
             x = torch.from_numpy(np.ascontiguousarray(x.astype(np.float64)))
         if self.kind != "none":
-            x = (x.double() - self._shaped(self.center, x)) / self._shaped(self.spread, x)
+            x = self._standardised(x.double())
         if self.kind in ("standard", "robust"):
             beyond = x.abs() - _KNEE
             # Not log1p, which in torch 2.5 is infinite for the largest numbers.
             compressed = x.sign() * (_KNEE + (1 + beyond.clamp(min=0)).log())
             x = torch.where(beyond > 0, compressed, x)
         return x.float().clamp(-_LIMIT, _LIMIT)
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        center, spread = self._shaped(self.center, x), self._shaped(self.spread, x)
+        if bool(self.spread.all()):
+            return (x - center) / spread
+        # A column that was constant has no spread: any change counts alike, whatever its unit.
+        is_constant = spread == 0
+        change = change_of_constant(x, center, _KNEE)
+        return torch.where(is_constant, change, (x - center) / torch.where(is_constant, 1, spread))
 
     def inverse(self, x: Tensor) -> Tensor:
         """Back to the user's units: (..., *sample shape) on any device, differentiable."""
@@ -149,12 +163,33 @@ def _center_and_spread(
     if kind == "robust":
         return _quartiles(blocks, is_image)
     moments = _Moments(is_image)
+    if not is_image:
+        blocks = _without_wild_values(iter(blocks))
     for block in blocks:
         moments.add(block)
     if kind == "standard":
         return moments.mean, moments.standard_deviation()
     low, width = moments.range()
     return (low + width / 2, width / 2) if kind == "symmetric" else (low, width)
+
+
+def _without_wild_values(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of rows in which values far beyond all others, such as fill values, are clipped.
+
+    What is far is judged by the first rows. A warning names the columns.
+    """
+    head, n_rows, n_values = [], 0, 0
+    for block in blocks:
+        head.append(block)
+        n_rows, n_values = n_rows + len(block), n_values + block.size
+        if n_rows >= _MAX_QUANTILE_ROWS or n_values >= _MAX_HEAD_VALUES:
+            break
+    sample = np.concatenate(head)[:_MAX_QUANTILE_ROWS]
+    low, high = sound_limits(sample)
+    if told := wild_values_warning(sample):
+        warnings.warn(told, UserWarning, stacklevel=9)
+    for block in chain(head, blocks):
+        yield np.clip(block.astype(np.float64), low, high)
 
 
 class _Moments:

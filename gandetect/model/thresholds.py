@@ -17,11 +17,6 @@ from scipy.stats import false_discovery_control
 WORST_SCORE = 2.0**126
 
 
-def overflow_as_worst(anomaly_scores: np.ndarray) -> np.ndarray:
-    """The scores, with `WORST_SCORE` for those that are not finite."""
-    return np.where(np.abs(anomaly_scores) < WORST_SCORE, anomaly_scores, WORST_SCORE)
-
-
 def check_scores(anomaly_scores: ArrayLike) -> None:
     """Raise ValueError if a score stands for an overflow: thresholds are not set by such."""
     if not (np.abs(anomaly_scores) < WORST_SCORE).all():

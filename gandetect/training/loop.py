@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks
+from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
 from gandetect.model.scaling import Scaler
@@ -306,6 +307,8 @@ def fit_model(
     checksum = _Checksum(source, (y, class_labels))
     distributed.check_same(partial(_common_ground, model, source, len(history), checksum))
     samples = TrainingSamples(source, rows, model.scaler, class_labels)
+    if not settings.trim:
+        _warn_of_duplicates(samples)
     model.to(device)
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
@@ -421,6 +424,12 @@ def _lent_step(
 ) -> dict[str, Tensor]:
     with random.lent():
         return step(x)
+
+
+def _warn_of_duplicates(samples: TrainingSamples) -> None:
+    """Warn of many training samples that are nearly alike and stand apart from the others."""
+    if told := duplicates_warning(samples.scaled(_MAX_REFERENCES).flatten(1).numpy()):
+        warnings.warn(told, TrainingWarning, stacklevel=6)
 
 
 def _hold_out(n: int, share: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
