@@ -141,7 +141,8 @@ class Certificate:
             If the difference exceeds the tolerance, but not the limit.
         """
         n = (len(self.X),)
-        if (anomaly_score.shape, label.shape) != (n, n) or anomaly_score.dtype.kind != "f":
+        kinds = anomaly_score.dtype.kind + label.dtype.kind
+        if (anomaly_score.shape, label.shape, kinds) != (n, n, "fi"):
             raise ParityError(f"The exported {self.detector} gives no score and label a sample.")
         difference = self.difference(anomaly_score)
         expected = max(tolerance, 2 * self.max_difference)

@@ -489,18 +489,20 @@ def _numbers(X: Any) -> np.ndarray:
     array = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X)
     if array.ndim == 0:
         raise TypeError(f"X must be an array of samples, got {type(X).__name__}.")
-    is_object = array.dtype.kind == "O"
-    has_text = is_object and any(isinstance(value, str | bytes) for value in array.flat)
-    if has_text or array.dtype.kind in "USMmV":
+    if array.dtype.kind != "O":
+        types = {str} if array.dtype.kind in "USMmV" else set()
+    else:
+        types = {type(value) for value in array.flat}
+    if types & {str, bytes}:
         raise TypeError("X must be numeric, but holds text or dates.")
-    if is_object and any(value is None for value in array.flat):
-        raise ValueError("X has a missing value (None): leave the sample out, or impute it.")
-    if not is_object:
-        return array
+    if {"NoneType", "NAType", "NaTType"} & {found.__name__ for found in types}:
+        raise ValueError("X has a missing value (None, NA or NaT): leave out or impute the sample.")
     try:
-        return array.astype(np.float64)
+        return array.astype(np.float64) if types else array
     except OverflowError as error:
         raise ValueError("X has a whole number that is too large for float64.") from error
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"X must be numeric: {error}") from error
 
 
 def _traced(detector: BaseDetector) -> ExportedProgram:

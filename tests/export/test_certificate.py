@@ -107,6 +107,7 @@ class TestCheck:
             (CERTIFICATE.anomaly_score[:, None], LABELS),
             (CERTIFICATE.anomaly_score, LABELS[:1]),
             (np.array(["a", "b", "c"]), LABELS),
+            (CERTIFICATE.anomaly_score, LABELS.astype(str)),
         ],
     )
     def test_something_else_than_scores_and_labels(self, scores, labels):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
@@ -407,7 +408,10 @@ def test_flat_images():
         (np.array([["2020-01-01"] * 2], dtype="M8[D]"), TypeError, "dates"),
         ([[None, 0]], ValueError, "None"),
         ([[None, 0.5], [1, 2]], ValueError, "None"),
-        (pd.DataFrame({"a": [pd.NA, 1], "b": [1, 2]}), (ValueError, TypeError), "NA|NaN"),
+        (pd.DataFrame({"a": [pd.NA, 1], "b": [1, 2]}), ValueError, "missing"),
+        (np.array([[pd.NaT, 0]], dtype=object), ValueError, "missing"),
+        (np.array([[pd.Timestamp(0), 0]], dtype=object), TypeError, "numeric"),
+        (scipy.sparse.eye(2), TypeError, "array of samples, got dia_matrix"),
         ([[float("inf"), 0]], ValueError, "infinity"),
         ([[10**400, 0]], ValueError, "float64"),
         ([[-(10**400), 0]], ValueError, "float64"),
