@@ -147,14 +147,15 @@ def to_onnx(
     model = program.model_proto
     if model.functions:  # older exporters write a function for each of torch's operators
         model = onnx.inliner.inline_local_functions(model)
+    content = model.SerializeToString()
     try:
-        _checked_model(model.SerializeToString())
+        _checked_model(content)
     except ValueError as error:
         raise ValueError(
             f"This detector cannot be an ONNX model that load_onnx opens: {error}. Build the "
             "networks of other layers, or use to_torch_export."
         ) from error
-    run = _onnx_run(model.SerializeToString(), _CPU, "The model")
+    run = _onnx_run(content, _CPU, "The model")
     certificate = _measured(run, certificate, tolerance)
     entry = model.metadata_props.add()
     entry.key, entry.value = _KEY, certificate.to_json()
