@@ -5,33 +5,99 @@ How is an exported detector served over HTTP?
 ``python serve_an_exported_detector.py detector.onnx --port 8000`` serves what
 `gandetect.export.to_onnx` wrote: ``POST /score`` takes ``{"samples": [...]}`` and answers with a
 score and a label each, ``GET /health`` says which model is there. It needs the extras ``export``
-and ``serve``; put it behind whatever does encryption and authentication at your place.
+and ``serve``. It does no encryption and no authentication: put it behind a proxy that does, and
+that limits the connections of a client.
 """
 
 import argparse
+import asyncio
+import gc
 import json
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from gandetect.export import ExportedScorer, load_onnx
 
-# Refused before they are read: a sample is small, and many samples are many requests.
-MOST_BYTES = 16 * 2**20
+# %%
+# Limits
+# ------
+# They bound the memory: parsed JSON may take thirty times the size of the body, so that only as
+# many bodies are parsed as there are workers, and others wait as they came. They bound the time as
+# well: Python's parser of JSON lets no other thread run, not even the event loop, so that a body
+# must be small enough to be parsed in a moment. Two MiB hold a colour image of 224 x 224 pixels
+# with 13 characters a value.
+
+MOST_BYTES = 2 * 2**20
+MOST_SAMPLES = 10_000
+MOST_REQUESTS = 32  # that are read, wait or are scored at the same time
+MOST_SECONDS = 10.0  # until a body has arrived
+WORKERS = 2  # that parse and score at the same time
 
 # %%
 # The application
 # ---------------
-# The scorer keeps no state, so that requests may run side by side. It refuses what it cannot score
-# by a ValueError or TypeError that says why, which is the client's mistake, not the server's.
+# Scores are computed in threads, and the event loop stays free for `/health`. The scorer keeps no
+# state, so that requests may run side by side. It refuses what it cannot score by a ValueError or
+# TypeError that says why, which is the client's mistake, not the server's.
+
+
+class Refused(Exception):
+    """A status and what to tell the client."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+async def body_of(request: Request) -> bytes:
+    """The body, if it is small enough and comes soon enough.
+
+    What is too large is read to its end all the same, and forgotten: many clients send all of a
+    request before they read the answer.
+    """
+    body, n_bytes = bytearray(), 0
+    try:
+        async with asyncio.timeout(MOST_SECONDS):
+            async for chunk in request.stream():
+                n_bytes += len(chunk)
+                if n_bytes <= MOST_BYTES:
+                    body += chunk
+                else:
+                    body.clear()
+    except TimeoutError:
+        raise Refused(408, f"the body did not arrive within {MOST_SECONDS} s") from None
+    except ClientDisconnect:
+        raise Refused(400, "the client went away") from None
+    if n_bytes > MOST_BYTES:
+        raise Refused(413, f"more than {MOST_BYTES} bytes")
+    return bytes(body)
+
+
+def samples_in(body: bytes) -> list[Any]:
+    """What a client sent to be scored."""
+    document = json.loads(body)
+    samples = document.get("samples") if isinstance(document, dict) else None
+    if not isinstance(samples, list):
+        raise ValueError('the body must be a JSON object with the list "samples"')
+    if len(samples) > MOST_SAMPLES:
+        raise Refused(413, f"more than {MOST_SAMPLES} samples")
+    return samples
 
 
 def make_app(scorer: ExportedScorer) -> Starlette:
     """The application that serves one scorer."""
+    # The garbage collector passes over what is there by now: while a large body is parsed it would
+    # walk through all of torch's objects several times, and hold up the event loop.
+    gc.collect()
+    gc.freeze()
+    workers = asyncio.Semaphore(WORKERS)
+    n_requests = 0
 
     async def health(request: Request) -> JSONResponse:
         certificate = scorer.certificate
@@ -46,16 +112,23 @@ def make_app(scorer: ExportedScorer) -> Starlette:
         )
 
     async def score(request: Request) -> JSONResponse:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MOST_BYTES:
-                return JSONResponse({"error": f"more than {MOST_BYTES} bytes"}, status_code=413)
+        nonlocal n_requests
         try:
-            samples = json.loads(body)["samples"]
-            scores, labels = await run_in_threadpool(scorer.scores_and_labels, samples)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            return JSONResponse({"error": str(error)}, status_code=422)
+            if n_requests >= MOST_REQUESTS:
+                raise Refused(503, "too many requests at a time: try again")
+            n_requests += 1
+            try:
+                body = await body_of(request)
+                async with workers:
+                    samples = await run_in_threadpool(samples_in, body)
+                    scores, labels = await run_in_threadpool(scorer.scores_and_labels, samples)
+            finally:
+                n_requests -= 1
+        except Refused as refused:
+            headers = {"Retry-After": "1"} if refused.status == 503 else None
+            return JSONResponse({"error": str(refused)}, refused.status, headers)
+        except (ValueError, TypeError, RecursionError) as error:
+            return JSONResponse({"error": str(error)[:500]}, 422)
         # The model's own label: a score that is rounded elsewhere may lie across the threshold.
         return JSONResponse(
             {"anomaly_score": scores.tolist(), "is_anomaly": (labels == -1).tolist()}
@@ -69,7 +142,7 @@ def make_app(scorer: ExportedScorer) -> Starlette:
 # %%
 # Starting it
 # -----------
-# Loading checks the file against its certificate: a server whose scores would differ from the
+# Loading checks the file against its certificate: a server whose labels would differ from the
 # detector's does not start.
 
 

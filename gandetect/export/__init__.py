@@ -4,14 +4,20 @@ The file holds the whole path from a sample in the user's units to its anomaly s
 and a certificate of how near that comes to the detector itself.
 """
 
-from gandetect.export.certificate import Certificate, ParityError
-from gandetect.export.formats import load_onnx, load_torch_export, to_onnx, to_torch_export
-from gandetect.export.scorer import ExportedScorer
+from gandetect.export.certificate import Certificate, ParityError, ParityWarning
+from gandetect.export.formats import (
+    ExportedScorer,
+    load_onnx,
+    load_torch_export,
+    to_onnx,
+    to_torch_export,
+)
 
 __all__ = [
     "Certificate",
     "ExportedScorer",
     "ParityError",
+    "ParityWarning",
     "load_onnx",
     "load_torch_export",
     "to_onnx",

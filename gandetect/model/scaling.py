@@ -67,6 +67,7 @@ class Scaler(OnCPU):
             self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
         self.center: Tensor
         self.spread: Tensor
+        self.has_constants = not bool(self.spread.all())
 
     @classmethod
     def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Self:
@@ -125,7 +126,7 @@ class Scaler(OnCPU):
 
     def _standardised(self, x: Tensor) -> Tensor:
         center, spread = self._shaped(self.center, x), self._shaped(self.spread, x)
-        if bool(self.spread.all()):
+        if not self.has_constants:
             return (x - center) / spread
         # A column that was constant has no spread: any change counts alike, whatever its unit.
         is_constant = spread == 0

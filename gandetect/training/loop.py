@@ -108,6 +108,11 @@ class TrainingSamples:
     scaler: Scaler
     class_labels: Any = None
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample, as the networks see it."""
+        return self.source.layout.sample_shape
+
     def read(self, n_max: int) -> np.ndarray:
         """At most `n_max` of them, (n, *sample_shape), in the user's units."""
         return self.source.read(thinned(self.rows, n_max))
@@ -307,7 +312,7 @@ def fit_model(
     checksum = _Checksum(source, (y, class_labels))
     distributed.check_same(partial(_common_ground, model, source, len(history), checksum))
     samples = TrainingSamples(source, rows, model.scaler, class_labels)
-    if not settings.trim:
+    if not settings.trim and not source.is_lazy:
         _warn_of_duplicates(samples)
     model.to(device)
     is_foreign = model.runs_foreign_code(settings)
@@ -428,7 +433,8 @@ def _lent_step(
 
 def _warn_of_duplicates(samples: TrainingSamples) -> None:
     """Warn of many training samples that are nearly alike and stand apart from the others."""
-    if told := duplicates_warning(samples.scaled(_MAX_REFERENCES).flatten(1).numpy()):
+    n_most = min(_MAX_REFERENCES, max(_MAX_REFERENCE_VALUES // math.prod(samples.shape), 2))
+    if told := duplicates_warning(samples.scaled(n_most).flatten(1).numpy()):
         warnings.warn(told, TrainingWarning, stacklevel=6)
 
 

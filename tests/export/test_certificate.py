@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from gandetect import ArchiveError, GANomalyDetector
-from gandetect.export.certificate import Certificate, ParityError, certify
+from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
+from gandetect.export.certificate import Certificate, ParityError, ParityWarning, certify
 
 CERTIFICATE = Certificate(
     detector="D",
@@ -20,10 +20,12 @@ CERTIFICATE = Certificate(
     block_size=4,
     unit=1.0,
     max_difference=0.0,
+    origin="given",
     X=np.arange(6, dtype=np.float32).reshape(3, 2),
     anomaly_score=np.array([0.0, 1.0, 1000.0]),
+    label=np.array([1, 1, -1]),
 )
-LABELS = np.array([1, 1, -1])
+LABELS = CERTIFICATE.label
 
 
 def edited(**changes):
@@ -54,14 +56,50 @@ class TestCheck:
         scores = CERTIFICATE.anomaly_score + np.array([9e-6, -9e-6, 9e-3])
         assert CERTIFICATE.check(scores, LABELS) == pytest.approx(9e-6)
 
-    @pytest.mark.parametrize("error", [[2e-5, 0, 0], [0, 0, 2e-2], [np.nan, 0, 0]])
+    @pytest.mark.parametrize("error", [[2e-4, 0, 0], [0, 0, 0.2], [np.nan, 0, 0], [np.inf, 0, 0]])
     def test_what_is_not(self, error):
         with pytest.raises(ParityError, match="differs"):
             CERTIFICATE.check(CERTIFICATE.anomaly_score + error, LABELS)
 
+    @pytest.mark.parametrize("error", [[2e-5, 0, 0], [0, 0, 2e-2]])
+    def test_what_rounding_may_be(self, error):
+        with pytest.warns(ParityWarning, match="differs by 2.0e-05"):
+            found = CERTIFICATE.check(CERTIFICATE.anomaly_score + error, LABELS)
+        assert found == pytest.approx(2e-5)
+
+    def test_a_larger_tolerance(self):
+        scores = CERTIFICATE.anomaly_score + np.array([0.01, 0, 0])
+        assert CERTIFICATE.check(scores, LABELS, tolerance=0.02) == pytest.approx(0.01)
+
+    def test_a_smaller_tolerance(self):
+        with pytest.warns(ParityWarning, match="1.0e-06"):
+            CERTIFICATE.check(
+                CERTIFICATE.anomaly_score + np.array([1e-6, 0, 0]), LABELS, tolerance=5e-7
+            )
+
+    def test_a_limit(self):
+        scores = CERTIFICATE.anomaly_score + np.array([0.01, 0, 0])
+        with pytest.warns(ParityWarning):
+            CERTIFICATE.check(scores, LABELS, limit=0.1)
+        with pytest.raises(ParityError, match="differs"):
+            CERTIFICATE.check(scores, LABELS, limit=0.001)
+
+    def test_what_was_told_when_the_file_was_written(self):
+        certificate = dataclasses.replace(CERTIFICATE, max_difference=5e-5)
+        certificate.check(CERTIFICATE.anomaly_score + np.array([6e-5, 0, 0]), LABELS)
+
     def test_wrong_labels(self):
-        with pytest.raises(ParityError, match="labels"):
+        with pytest.raises(ParityError, match="1 of 3 samples"):
             CERTIFICATE.check(CERTIFICATE.anomaly_score, np.array([1, -1, -1]))
+
+    @pytest.mark.parametrize("label", [1, -1])
+    def test_on_the_threshold_the_label_is_the_natives(self, label):
+        certificate = dataclasses.replace(
+            CERTIFICATE, threshold=1.0, label=np.array([1, label, -1])
+        )
+        certificate.check(CERTIFICATE.anomaly_score, certificate.label)
+        with pytest.raises(ParityError, match="labels"):
+            certificate.check(CERTIFICATE.anomaly_score, np.array([1, -label, -1]))
 
     @pytest.mark.parametrize(
         ("scores", "labels"),
@@ -69,16 +107,12 @@ class TestCheck:
             (CERTIFICATE.anomaly_score[:, None], LABELS),
             (CERTIFICATE.anomaly_score, LABELS[:1]),
             (np.array(["a", "b", "c"]), LABELS),
+            (CERTIFICATE.anomaly_score, LABELS.astype(str)),
         ],
     )
     def test_something_else_than_scores_and_labels(self, scores, labels):
         with pytest.raises(ParityError, match="no score and label"):
             CERTIFICATE.check(scores, labels)
-
-    def test_on_the_threshold_either_label_will_do(self):
-        certificate = dataclasses.replace(CERTIFICATE, threshold=1.0)
-        for label in (1, -1):
-            certificate.check(CERTIFICATE.anomaly_score, np.array([1, label, -1]))
 
 
 class TestText:
@@ -98,7 +132,8 @@ class TestText:
     @pytest.mark.parametrize(
         "change",
         [
-            {"format": 2},
+            {"format": 3},
+            {"format": None},
             {"input_shape": [3]},
             {"input_shape": None},
             {"block_size": 0},
@@ -108,7 +143,14 @@ class TestText:
             {"X": {"dtype": "object", "shape": [1], "data": ""}},
             {"X": {"dtype": "float32", "shape": [3, 2], "data": "AAAA"}},
             {"X": {"dtype": "float32", "shape": [10**30], "data": "AAAA"}},
+            {"X": {"dtype": "float32", "shape": [0, 2], "data": ""}},
+            {"X": {"dtype": "float32", "shape": [-1, 2], "data": "AAAAAAAAAAA="}},
             {"X": []},
+            {"label": array(1, 1, 0)},
+            {"label": array(1, 1)},
+            {"label": None},
+            {"origin": "elsewhere"},
+            {"origin": None},
             {"X": array([0.0, 1.0], [np.nan, 0.0], [1.0, 1.0])},
             {"anomaly_score": array(0.0, np.inf, 1.0)},
             {"threshold": float("nan")},
@@ -119,7 +161,7 @@ class TestText:
             {"unit": -1.0},
             {"unit": float("inf")},
             {"unit": None},
-            {"max_difference": 5.0},
+            {"max_difference": float("inf")},
             {"max_difference": -1.0},
             {"max_difference": float("nan")},
             {"feature_names": 5},
@@ -129,7 +171,7 @@ class TestText:
             {"block_size": "5"},
             {"block_size": 5.5},
             {"block_size": True},
-            {"block_size": 2**30},
+            {"block_size": 2**13},
             {"input_shape": [2.0]},
             {"input_shape": []},
             {"detector": None},
@@ -143,6 +185,25 @@ class TestText:
     @pytest.mark.parametrize("change", [{}, {"unit": float(CERTIFICATE.anomaly_score.std())}])
     def test_what_may_stand_there(self, change):
         assert Certificate.from_json(edited(**change), "file").detector == "D"
+
+    def test_a_format_without_labels(self):
+        values = json.loads(edited(format=1))
+        del values["label"], values["origin"], values["sha256"]
+        content = json.dumps(values, sort_keys=True).encode()
+        text = json.dumps({**values, "sha256": hashlib.sha256(content).hexdigest()})
+        np.testing.assert_array_equal(Certificate.from_json(text, "file").label, LABELS)
+
+    def test_more_samples_than_are_ever_written(self):
+        n = 257
+        certificate = dataclasses.replace(
+            CERTIFICATE, X=np.zeros((n, 2)), anomaly_score=np.zeros(n), label=np.ones(n, dtype=int)
+        )
+        with pytest.raises(ArchiveError, match="arrays"):
+            Certificate.from_json(certificate.to_json(), "file")
+
+    def test_more_entries_than_are_ever_written(self):
+        with pytest.raises(ArchiveError, match="entries"):
+            Certificate.from_json("[" + "[]," * 600_000 + "[]]", "file")
 
     def test_an_edit_is_found_by_the_checksum(self):
         text = CERTIFICATE.to_json().replace("1.5", "1.4")
@@ -170,6 +231,7 @@ class TestReference:
     def test_drawn(self, fitted_and_X):
         fitted, _ = fitted_and_X
         certificate = certify(fitted)
+        assert certificate.origin in ("training", "artificial")
         assert certificate.X.shape[1:] == fitted.input_shape_
         assert len(certificate.X) >= 4
         np.testing.assert_array_equal(
@@ -183,6 +245,19 @@ class TestReference:
         np.testing.assert_array_equal(certificate.X[0], X[0])
         np.testing.assert_array_equal(certificate.X[-1], X[-1])
         assert len(certificate.X) <= 256
+        assert certificate.origin == "given"
+        np.testing.assert_array_equal(certificate.label, fitted.predict(certificate.X))
+
+    def test_training_samples_that_the_detector_keeps(self, rows):
+        X = 1e6 + rows[:50]  # float32 does not hold such an offset
+        detector = ALOCCDetector(epochs=1, n_estimators=1, random_state=0).fit(X)
+        certificate = certify(detector)
+        assert certificate.origin == "training"
+        np.testing.assert_allclose(certificate.X[-len(X) :], X, rtol=0, atol=1e-5)
+
+    def test_a_detector_that_keeps_none(self, rows):
+        detector = GANomalyDetector(epochs=1, n_estimators=1, score="reconstruction")
+        assert certify(detector.fit(rows[:50])).origin == "artificial"
 
     def test_the_unit_of_a_published_score(self, rows):
         detector = GANomalyDetector(epochs=1, n_estimators=1, score="paper").fit(rows[:50])

@@ -1,13 +1,19 @@
-"""Files of both formats: parity, certificates, refusals."""
+"""Files of both formats: parity, certificates, refusals; and scoring with what was read."""
 
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse
+import torch
 
 from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
 from gandetect.export import (
+    Certificate,
+    ExportedScorer,
     ParityError,
+    ParityWarning,
     formats,
     load_onnx,
     load_torch_export,
@@ -18,6 +24,7 @@ from gandetect.export import (
     certificate as certificates,
 )
 
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -31,6 +38,13 @@ def written(request, tmp_path_factory, rows):
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
     path = tmp_path_factory.mktemp("exported") / "detector"
     return detector, write(detector, path, rows[:50]), path, read
+
+
+@pytest.fixture(scope="module")
+def onnx_path(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("exported") / "detector.onnx"
+    to_onnx(GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50]), path)
+    return path
 
 
 @pytest.fixture(scope="module", params=["rows", "images"])
@@ -98,7 +112,7 @@ def test_loading_checks_again(written, monkeypatch):
         formats.Certificate,
         "from_json",
         lambda *args: dataclasses.replace(
-            found := from_json(*args), anomaly_score=found.anomaly_score + 1e-3
+            found := from_json(*args), anomaly_score=found.anomaly_score + 0.1
         ),
     )
     with pytest.raises(ParityError):
@@ -106,18 +120,60 @@ def test_loading_checks_again(written, monkeypatch):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_differs_is_not_written(name, rows, tmp_path, monkeypatch):
+def test_what_differs_much_is_not_written_and_what_differs_little_is_told(
+    name, rows, tmp_path, monkeypatch
+):
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
     (tmp_path / "detector").write_text("what was there")
 
     def wrong(*args):
         found = certificates.certify(*args)
-        return dataclasses.replace(found, anomaly_score=found.anomaly_score + 1e-3)
+        return dataclasses.replace(found, anomaly_score=found.anomaly_score + error)
 
     monkeypatch.setattr(formats, "certify", wrong)
+    write, read = FORMATS[name]
+    error = 1.0
     with pytest.raises(ParityError, match="differs"):
-        FORMATS[name][0](detector, tmp_path / "detector")
+        write(detector, tmp_path / "detector")
     assert (tmp_path / "detector").read_text() == "what was there"
+    error = 1e-3
+    with pytest.warns(ParityWarning, match="differs by 1.0e-03"):
+        certificate = write(detector, tmp_path / "detector")
+    assert certificate.max_difference == pytest.approx(1e-3, rel=0.1)
+    assert read(tmp_path / "detector").difference == certificate.max_difference
+    assert write(detector, tmp_path / "detector", tolerance=0.01).max_difference > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "error"),
+    [("1e-5", TypeError), (True, TypeError), (-1.0, ValueError), (float("nan"), ValueError)],
+)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_tolerance_that_is_none(onnx_path, name, tolerance, error, rows, tmp_path):
+    detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
+    write, read = FORMATS[name]
+    with pytest.raises(error, match="tolerance"):
+        write(detector, tmp_path / "detector", tolerance=tolerance)
+    assert not (tmp_path / "detector").exists()
+    with pytest.raises(error, match="tolerance"):
+        read(onnx_path, tolerance=tolerance)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_labels_differ(name, rows, monkeypatch, tmp_path):
+    """The whole file is refused for one label of the reference batch."""
+    detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
+
+    def one_other(*args):
+        found = certificates.certify(*args)
+        label = found.label.copy()
+        label[0] *= -1
+        return dataclasses.replace(found, label=label)
+
+    monkeypatch.setattr(formats, "certify", one_other)
+    with pytest.raises(ParityError, match="labels"):
+        FORMATS[name][0](detector, tmp_path / "detector")
+    assert not (tmp_path / "detector").exists()
 
 
 def test_damaged_files(written, tmp_path):
@@ -135,15 +191,294 @@ def test_no_file(tmp_path):
             read(tmp_path / "nothing")
 
 
-def test_without_onnxruntime(written, monkeypatch):
-    _, _, path, _ = written
-
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_without_what_reads_onnx(onnx_path, monkeypatch, missing):
     def without(name, *args, **kwargs):
-        if name.split(".")[0] == "onnxruntime":
+        if name == missing:
             raise ImportError(name)
         return importing(name, *args, **kwargs)
 
     importing = formats.importlib.import_module
     monkeypatch.setattr(formats.importlib, "import_module", without)
-    with pytest.raises(ImportError, match=r"gandetect\[export\]"):
-        load_onnx(path)
+    with pytest.raises(ImportError, match=rf"need {missing}: .*gandetect\[export\]"):
+        load_onnx(onnx_path)
+
+
+class Foreign:
+    """Changes of a model that `to_onnx` wrote, each to something that it never writes."""
+
+    def operator(model):
+        model.graph.node[0].op_type = "RandomNormalLike"
+
+    def domain(model):
+        model.graph.node[0].domain = "com.microsoft"
+
+    def function(model):
+        function = model.functions.add(name="f", domain="mine", output=["y"])
+        function.node.add(op_type="Loop", output=["y"])
+
+    def loop(model):
+        model.graph.node.add(op_type="Loop", input=["X"], output=["turns"])
+
+    def subgraph(model):
+        attribute = model.graph.node[0].attribute.add(name="body", type=onnx.AttributeProto.GRAPH)
+        attribute.g.node.add(op_type="Identity", input=["X"], output=["y"])
+
+    def subgraphs(model):
+        attribute = model.graph.node[0].attribute.add(name="bodies")
+        attribute.graphs.add().node.add(op_type="If", output=["y"])
+
+    def external_tensor(model):
+        tensor = model.graph.initializer[0]
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="secret.txt")
+
+    def external_constant(model):
+        attribute = model.graph.node.add(op_type="Constant", output=["c"]).attribute.add(
+            name="value"
+        )
+        attribute.t.external_data.add(key="location", value="secret.txt")
+
+    def sparse_tensor(model):
+        model.graph.sparse_initializer.add().values.name = "w"
+
+    def training(model):
+        model.training_info.add().algorithm.node.add(op_type="Loop", output=["y"])
+
+    def shape_without_data(model):
+        model.graph.initializer[0].dims.extend([2**40, 2**20])
+
+    def negative_shape(model):
+        model.graph.initializer[0].dims.append(-1)
+
+    def many_dimensions(model):
+        model.graph.initializer[0].dims.extend([1] * 100)
+
+    def more_fields_than_can_be_parsed(model):
+        for _ in range(300_000):
+            model.graph.value_info.add()
+
+
+@pytest.mark.parametrize("name", [name for name in vars(Foreign) if not name.startswith("_")])
+def test_onnx_models_of_strangers(onnx_path, name, tmp_path, monkeypatch):
+    """Nothing reaches onnxruntime that `to_onnx` does not write."""
+    model = onnx.load(onnx_path)
+    vars(Foreign)[name](model)
+    (tmp_path / "foreign.onnx").write_bytes(model.SerializeToString())
+    monkeypatch.setattr(formats, "_onnx_run", None)
+    with pytest.raises(ArchiveError, match=r"to_onnx did not write it"):
+        load_onnx(tmp_path / "foreign.onnx")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff" * 30,  # a number without an end
+        b"\x0b",  # a group, which onnx has none of
+        b"\x3a\x05",  # a graph that is cut off
+        b"\xf8\xff\xff\xff\x0f\x01",  # a field of no number that onnx has
+        b"\x3a\x80\x80\x80\x80\x80\x80\x80\x80\x40",  # a graph of 2**62 bytes
+    ],
+    ids=["number", "group", "cut", "field", "length"],
+)
+def test_what_is_no_protobuf(content, tmp_path):
+    (tmp_path / "foreign.onnx").write_bytes(content)
+    with pytest.raises(ArchiveError):
+        load_onnx(tmp_path / "foreign.onnx")
+
+
+def test_values_within_values(tmp_path):
+    """Types of sequences of sequences, deeper than anything that reads them can go."""
+    content = b""
+    for _ in range(3000):
+        content = tagged(4, tagged(1, content))
+    (tmp_path / "foreign.onnx").write_bytes(tagged(7, tagged(11, tagged(2, content))))
+    with pytest.raises(ArchiveError, match="no ONNX model"):
+        load_onnx(tmp_path / "foreign.onnx")
+
+
+def tagged(number, content):
+    """A protobuf field of bytes."""
+    size, length = len(content), b""
+    while size > 127:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+class Drawing(torch.nn.Module):
+    """A graph with an operator that draws numbers."""
+
+    def __init__(self, detector):
+        super().__init__()
+
+    def forward(self, X):
+        scores = X.sum(1) + torch.randn_like(X).sum(1)
+        return scores, torch.where(scores > 0, -1, 1)
+
+
+def test_an_operator_that_would_not_be_loaded_is_not_written(rows, monkeypatch, tmp_path):
+    detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
+    monkeypatch.setattr(formats, "ScoringGraph", Drawing)
+    with pytest.raises(ValueError, match=r"RandomNormalLike.*to_torch_export"):
+        to_onnx(detector, tmp_path / "detector.onnx")
+    assert not (tmp_path / "detector.onnx").exists()
+
+
+SAMPLES = np.array([[0.0, 1.0], [2.0, 3.0], [-1.0, 0.0], [1.0, 0.5], [4.0, 4.0]])
+
+
+def by_hand(**changes):
+    values = {
+        "detector": "D",
+        "gandetect": "1",
+        "torch": "2",
+        "input_shape": (2,),
+        "feature_names": None,
+        "threshold": 2.0,
+        "block_size": 2,
+        "unit": 1.0,
+        "max_difference": 0.0,
+        "origin": "given",
+        "X": SAMPLES[:2],
+        "anomaly_score": np.array([1.0, 5.0]),
+        "label": np.array([1, -1]),
+    }
+    return Certificate(**{**values, **changes})
+
+
+def run(x):
+    assert x.dtype == np.float64
+    assert len(x) <= 2
+    scores = x.reshape(len(x), -1).sum(axis=1)
+    return scores, np.where(scores > 2, -1, 1)
+
+
+def test_signs():
+    scorer = ExportedScorer(run, by_hand())
+    np.testing.assert_array_equal(scorer.anomaly_score(SAMPLES), [1, 5, -1, 1.5, 8])
+    np.testing.assert_array_equal(scorer.score_samples(SAMPLES), [-1, -5, 1, -1.5, -8])
+    np.testing.assert_array_equal(scorer.predict(SAMPLES), [1, -1, 1, 1, -1])
+    assert (scorer.threshold_, scorer.offset_, scorer.difference) == (2.0, -2.0, 0.0)
+
+
+def test_a_graph_that_is_not_the_certificates():
+    with pytest.raises(ParityError):
+        ExportedScorer(lambda x: (run(x)[0] + 1e-3, run(x)[1]), by_hand())
+
+
+def test_a_graph_that_cannot_be_run():
+    def fails(x):
+        raise RuntimeError("no such input")
+
+    with pytest.raises(ArchiveError, match="no such input"):
+        ExportedScorer(fails, by_hand())
+
+
+def test_scores_and_labels_come_from_one_pass():
+    calls = []
+    scorer = ExportedScorer(lambda x: (calls.append(len(x)), run(x))[1], by_hand())
+    calls.clear()
+    scores, labels = scorer.scores_and_labels(SAMPLES)
+    assert calls == [2, 2, 1]
+    np.testing.assert_array_equal(scores, scorer.anomaly_score(SAMPLES))
+    np.testing.assert_array_equal(labels, scorer.predict(SAMPLES))
+
+
+def test_flat_images():
+    x = np.ones((2, 2, 3))
+    scorer = ExportedScorer(
+        run,
+        by_hand(
+            input_shape=(2, 3), X=x, anomaly_score=np.array([6.0, 6.0]), label=np.array([-1, -1])
+        ),
+    )
+    np.testing.assert_array_equal(scorer.anomaly_score(x.reshape(2, 6)), [6, 6])
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "words"),
+    [
+        (np.zeros((0, 2)), ValueError, "minimum of 1"),
+        (np.zeros((3, 4)), ValueError, "shape"),
+        (np.zeros(2), ValueError, "shape"),
+        ([[np.nan, 0]], ValueError, "NaN"),
+        ([["a", "b"]], TypeError, "numeric"),
+        ([["1", 2]], TypeError, "numeric"),
+        (np.array([["1", 2]], dtype=object), TypeError, "numeric"),
+        (np.array([["2020-01-01"] * 2], dtype="M8[D]"), TypeError, "dates"),
+        ([[None, 0]], ValueError, "None"),
+        ([[None, 0.5], [1, 2]], ValueError, "None"),
+        (pd.DataFrame({"a": [pd.NA, 1], "b": [1, 2]}), ValueError, "missing"),
+        (np.array([[pd.NaT, 0]], dtype=object), ValueError, "missing"),
+        (np.array([[pd.Timestamp(0), 0]], dtype=object), TypeError, "numeric"),
+        (scipy.sparse.eye(2), TypeError, "array of samples, got dia_matrix"),
+        ([[float("inf"), 0]], ValueError, "infinity"),
+        ([[10**400, 0]], ValueError, "float64"),
+        ([[-(10**400), 0]], ValueError, "float64"),
+        ([[0, 1], [2]], ValueError, "inhomogeneous"),
+        ([[1j, 0]], ValueError, "Complex"),
+        (None, TypeError, "array of samples, got NoneType"),
+        ("rows.csv", TypeError, "array of samples, got str"),
+        ({"a": [1]}, TypeError, "array of samples, got dict"),
+    ],
+)
+def test_bad_input(bad, error, words):
+    with pytest.raises(error, match=words):
+        ExportedScorer(run, by_hand()).predict(bad)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        SAMPLES.tolist(),
+        SAMPLES.astype(np.float32),
+        SAMPLES.astype(object),
+        torch.tensor(SAMPLES, requires_grad=True),
+        pd.DataFrame(SAMPLES).convert_dtypes(),
+    ],
+    ids=lambda good: type(good).__name__,
+)
+def test_what_holds_numbers(good):
+    np.testing.assert_array_equal(
+        ExportedScorer(run, by_hand()).anomaly_score(good), [1, 5, -1, 1.5, 8]
+    )
+
+
+def test_large_whole_numbers_that_float64_holds():
+    found = ExportedScorer(run, by_hand()).anomaly_score([[2**70, 0], [0, 0]])
+    np.testing.assert_array_equal(found, [2.0**70, 0])
+
+
+def test_another_threshold():
+    scorer = ExportedScorer(run, by_hand())
+    np.testing.assert_array_equal(scorer.predict(SAMPLES, threshold=5.5), [1, 1, 1, 1, -1])
+    np.testing.assert_array_equal(scorer.predict(SAMPLES, 0), [-1, -1, 1, -1, -1])
+    np.testing.assert_array_equal(scorer.predict(SAMPLES, float("inf")), [1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(scorer.predict(SAMPLES), [1, -1, 1, 1, -1])
+    scores, labels = scorer.scores_and_labels(SAMPLES, threshold=5.5)
+    np.testing.assert_array_equal(labels, scorer.predict(SAMPLES, 5.5))
+    np.testing.assert_array_equal(scores, scorer.anomaly_score(SAMPLES))
+    assert scorer.threshold_ == 2.0
+
+
+def test_scores_on_a_threshold_that_is_given_are_not_flagged():
+    scorer = ExportedScorer(run, by_hand())
+    assert scorer.predict([[1e6, 0]], 1e6 - 1) == [1]
+    assert scorer.predict([[5, 5e-6]], 5.0) == [1]
+    assert scorer.predict([[5, 1e-3]], 5.0) == [-1]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "error"),
+    [("high", TypeError), (True, TypeError), ([1.0], TypeError), (float("nan"), ValueError)],
+)
+def test_a_threshold_that_is_none(threshold, error):
+    with pytest.raises(error, match="threshold must be"):
+        ExportedScorer(run, by_hand()).predict(SAMPLES, threshold)
+
+
+def test_names_of_columns():
+    scorer = ExportedScorer(run, by_hand(feature_names=["a", "b"]))
+    scorer.predict(pd.DataFrame(SAMPLES, columns=["a", "b"]))
+    with pytest.raises(ValueError, match="columns"):
+        scorer.predict(pd.DataFrame(SAMPLES, columns=["b", "a"]))
