@@ -21,7 +21,6 @@ from sklearn.preprocessing import MinMaxScaler
 from torch import Tensor, nn
 
 from gandetect.classifiers import taken
-from gandetect.distributed import isolated_seed
 
 TASKS = (
     "mnist/cnn",
@@ -161,7 +160,8 @@ def train_network(network: nn.Module, X: NDArray, y: NDArray, seed: int) -> None
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     n_updates = _EPOCHS * -(-len(x) // _BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_updates)
-    with isolated_seed(seed, torch.device("cpu")):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         network.train()
         for _ in range(_EPOCHS):
             for rows in torch.randperm(len(x)).split(_BATCH_SIZE):
@@ -179,7 +179,8 @@ def attacked(
     """The test samples under attack, from the folder of what is kept if they are there."""
     path = kept / f"{name.replace('/', '-')}-{seed}-{len(task.X_test)}-{attack}-{strength}.npy"
     if not path.exists():
-        with isolated_seed(seed, torch.device("cpu")):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
             attacks = run_attack(task, attack)
         kept.mkdir(parents=True, exist_ok=True)
         for of_strength, X in attacks.items():

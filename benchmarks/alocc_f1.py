@@ -39,6 +39,7 @@ from sklearn.metrics import roc_auc_score
 from gandetect import ExponentialMovingAverage
 from gandetect.detectors.alocc import ALOCCDetector
 from gandetect.metrics import f1_over_tau
+from gandetect.training import current_run
 
 OUTLIER_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5)
 PUBLISHED = (0.97, 0.92, 0.92, 0.91, 0.88)  # D(R(X)) in figure 8, read from the vector graphic
@@ -146,14 +147,14 @@ class AlongTraining:
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
         """Score, and leave the weights as they were."""
-        run = estimator.current_run()
+        run = current_run()
         if context.task_name == "fit" or len(run.history) % self.every_n_epochs:
             return
         weights = {name: value.clone() for name, value in run.networks.state_dict().items()}
         for is_average in (False, True):
             if is_average:
                 run.networks.load_state_dict(run.extra["average"], strict=False)
-            aurocs = self.aurocs(run.networks.eval(), estimator.scaler_)
+            aurocs = self.aurocs(run.networks.eval(), run.model.scaler)
             self.found.append({"epoch": len(run.history), "average": int(is_average), **aurocs})
         run.networks.load_state_dict(weights)
 

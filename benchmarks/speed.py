@@ -25,8 +25,9 @@ import torch
 from sklearn.base import clone
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
-from gandetect.data.reading import read
-from gandetect.data.sources import TrainingData
+from gandetect.data.sources import TrainingData, read
+from gandetect.distributed import RandomNumbers
+from gandetect.training import TrainingRun
 
 
 class Pair(NamedTuple):
@@ -46,23 +47,33 @@ def rows(n: int, d: int) -> np.ndarray:
 
 def bare_fit(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
     """The same networks and updates on a resident tensor, and nothing else."""
-    fitted = clone(detector).set_params(epochs=1).fit(X)
-    source = read(fitted, X)
-    members, device = fitted.n_members_, torch.device("cpu")
+    fitted = clone(detector).set_params(epochs=1).fit(X).model_
+    settings = clone(detector)
+    vars(settings).update(fitted.resolved(settings, fitted.layout))
+    source = read(fitted.settings, X, fitted.layout)
+    device, n_members = torch.device("cpu"), fitted.n_members
+    random = RandomNumbers(0, device)
     data = TrainingData(
-        source, np.arange(len(X)), fitted.scaler_, members, fitted._batch_size(), device
+        source,
+        np.arange(len(X)),
+        fitted.scaler,
+        n_members,
+        fitted.batch_size(),
+        device,
+        random.generator,
     )
     resident, n_batches = data.resident, data.n_batches
-    n_epochs = fitted.set_params(epochs=detector.epochs)._n_epochs(n_batches)
 
     def run() -> None:
-        nets = fitted._make_networks()
-        nets.train()
-        optimizers = fitted._build_optimizers(nets)
+        model = type(fitted).made(settings, fitted.layout, fitted.scaler, random)
+        model.train()
+        n_epochs = model.n_epochs(n_batches)
+        training = TrainingRun(model, model.optimizers(), random, n_epochs, len(X))
         for epoch in range(n_epochs):
-            order = torch.rand(members, len(X)).argsort(dim=1)
+            training.progress = epoch / n_epochs
+            order = torch.rand(n_members, len(X)).argsort(dim=1)
             for part in order.tensor_split(n_batches, dim=1):
-                fitted._train_step(nets, optimizers, resident[part], epoch / n_epochs)
+                model.training_step(resident[part], training)
 
     return run
 

@@ -58,14 +58,15 @@ def data_of(name: str) -> NDArray:
 def without_gradients(Detector: type) -> type:
     """Return the detector with networks whose gradients are all 0."""
 
+    class WithoutGradientsModel(Detector.model_class):
+        def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+            for parameter in self.parameters():
+                if parameter.requires_grad:
+                    parameter.register_hook(torch.zeros_like)
+            return super().optimizers()
+
     class WithoutGradients(Detector):
-        def _build_networks(self, make: Any) -> dict[str, torch.nn.Module]:
-            networks = super()._build_networks(make)
-            for network in networks.values():
-                for parameter in network.parameters():
-                    if parameter.requires_grad:
-                        parameter.register_hook(torch.zeros_like)
-            return networks
+        model_class = WithoutGradientsModel
 
     return WithoutGradients
 

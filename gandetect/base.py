@@ -43,7 +43,7 @@ from gandetect.model.thresholds import (
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
 from gandetect.training.callbacks import FitTasks
-from gandetect.training.loop import fit_model
+from gandetect.training.loop import current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
 # Images of which the range of values is compared with that of the training.
@@ -174,6 +174,19 @@ class BaseDetector(
         if is_interrupted:
             raise KeyboardInterrupt
         return self
+
+    def fitted_so_far(self) -> Self:
+        """A detector as if the training under way had ended here, for callbacks.
+
+        Raises
+        ------
+        RuntimeError
+            If no detector is being fitted in this thread.
+        """
+        detector = copy.copy(self)
+        learned = current_run().learned()
+        detector.learn(learned.pop("model_"), **learned)
+        return detector
 
     def learn(self, model: Model[Any], **learned: Any) -> None:
         """Take what was learned in the place of what an earlier fit learned, all at once."""
