@@ -326,7 +326,7 @@ class ColumnEncoder:
         frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
         encoded = np.zeros((len(frame), self.width), dtype=np.float32)
         for column, cells in zip(self.columns, self._matched(frame), strict=True):
-            if cells is not None:
+            if cells is not None and not column.is_left_out:
                 encoded[:, column.start : column.stop] = _encoded(column, cells)
         return encoded
 

@@ -237,7 +237,7 @@ def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
         column = as_words(column)
     numbers = [_as_number(level) for level in column.levels]
     if None in numbers:
-        return _first_cell(column, numbers.index(None))
+        return _first_cell(column, numbers)
     values = np.array(numbers or [0])
     if values.dtype == object:  # whole numbers beyond 64 bits
         values = values.astype(np.float64)
@@ -254,7 +254,7 @@ def as_dates(column: Column) -> Dates | tuple[int, Any]:
     column = as_words(column)
     moments = [_as_moment(level) for level in column.levels]
     if None in moments:
-        return _first_cell(column, moments.index(None))
+        return _first_cell(column, moments)
     found = [moment for moment in moments if moment is not None]
     zones = {str(moment.tzinfo or "") for moment in found} or {""}
     values = np.array([_microseconds(moment) for moment in found] or [0])
@@ -304,11 +304,11 @@ def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
     if package == "polars":
         import polars as pl
 
-        return pl.DataFrame({name: _for_arrow(values) for name, values in columns.items()})
+        return pl.DataFrame({name: pl.Series(values, nan_to_null=True) for name, values in columns.items()})
     if package == "pyarrow":
         import pyarrow as pa
 
-        return pa.table({name: _for_arrow(values) for name, values in columns.items()})
+        return pa.table({k: pa.array(values, from_pandas=True) for k, values in columns.items()})
     if isinstance(X, Mapping):
         return dict(columns)
     if isinstance(X, np.ndarray) and X.dtype.names:
@@ -320,10 +320,6 @@ def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
     for i, values in enumerate(columns.values()):
         rows[:, i] = values
     return rows
-
-
-def _for_arrow(values: np.ndarray) -> Any:
-    return values.tolist() if values.dtype == object else values
 
 
 def _columns_of_table(X: Any) -> list[tuple[Any, Any]] | None:
@@ -586,6 +582,8 @@ def _offset_at(seconds: int, zone: str) -> int:
         return 0
 
 
-def _first_cell(column: Words, level: int) -> tuple[int, Any]:
-    """Row and value of the first cell that holds a level."""
-    return int(np.argmax(column.codes == level)), column.levels[level]
+def _first_cell(column: Words, read: Sequence[Any]) -> tuple[int, Any]:
+    """Row and value of the first cell whose level could not be read: it is None in `read`."""
+    is_bad = np.array([*(level is None for level in read), False])
+    row = int(np.argmax(is_bad[column.codes]))
+    return row, column.levels[column.codes[row]]
