@@ -35,7 +35,7 @@ KINDS = ("number", "category", "date", "drop")
 
 # How far a row is moved, in standard deviations of a number, by a swap of two categories, and by a
 # gap. Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
-SWAP = 1.5
+SWAP = 1.0
 GAP = 1.0
 # And by what no training row holds: a gap where there was none, or a value where all were another.
 UNUSUAL = 3.0
@@ -58,6 +58,8 @@ _MIN_ID_ROWS = 10
 _MIN_NUMBERED_ROWS = 50
 _ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
 _DAY = 86_400_000_000  # microseconds
+_UNITS = (3_600_000_000, 60_000_000, 1_000_000)  # an hour, a minute, a second
+_YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # 1 to 9999, in which a date lies, since 1970
 
 A = TypeVar("A", np.ndarray, Tensor)
 
@@ -121,6 +123,8 @@ class TableColumn:
         Of a date, in microseconds since 1970.
     zone : str
         The time zone of a date.
+    unit : int
+        Whole days, hours, minutes or seconds in microseconds, of which all its times are.
     cycles : tuple of {"hour", "weekday", "month"}
         Those that vary in the training rows.
     """
@@ -140,6 +144,7 @@ class TableColumn:
     high: float = 0.0
     first: int = 0
     zone: str = ""
+    unit: int = 1
     cycles: tuple[str, ...] = ()
 
     @property
@@ -399,10 +404,10 @@ class ColumnEncoder:
         Returns
         -------
         table, or dict of str to ndarray without `like`
-            Numbers as float64 with NaN for a gap; dates as datetime64 that the clocks of their
-            time zone show, whole days where the training rows have no hours, NaT for a gap; the
-            most likely value of a category, None for a gap and "(other)" for rare and never-seen
-            values.
+            Numbers as float64 with the digits of float32, NaN for a gap; dates as datetime64 that
+            the clocks of their time zone show, rounded to whole days, hours, minutes or seconds if
+            those of the training rows are such, NaT for a gap; the most likely value of a
+            category, None for a gap and "(other)" for rare and never-seen values.
         """
         x = encoded.detach().cpu().numpy() if isinstance(encoded, Tensor) else encoded
         used = [column for column in self.columns if not column.is_left_out]
@@ -664,16 +669,18 @@ def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
     if not column.log_scale:
         return values
     offset, *scale = column.log_scale
-    logarithms = _invert(scale, scaled)
-    # Both halves grow: where each alone is all of the scaled value, the number lies between.
-    end = np.exp(np.minimum(logarithms, 700)) - offset
-    other = np.where(end >= 0, end, (logarithms - math.log(offset)) * offset)
-    low, high = np.minimum(values, other), np.maximum(values, other)
+    logarithms = np.minimum(_invert(scale, scaled), 650)
+    below = (logarithms - math.log(offset)) * offset
+    other = np.where(below < 0, below, np.exp(logarithms) - offset)
+    # Both halves grow, so the number lies between those that each alone would give. They may be
+    # powers of ten apart: their distance is halved on a scale that is logarithmic at its ends.
+    low = np.arcsinh(np.minimum(values, other) / offset)
+    high = np.arcsinh(np.maximum(values, other) / offset)
     for _ in range(64):
-        middle = low / 2 + high / 2
-        is_below = _scaled(column, middle) < scaled
+        middle = (low + high) / 2
+        is_below = _scaled(column, np.sinh(middle) * offset) < scaled
         low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-    return low / 2 + high / 2
+    return np.sinh((low + high) / 2) * offset
 
 
 def _scaler(scale: Sequence[float]) -> Scaler:
@@ -696,10 +703,13 @@ def _with_times(column: TableColumn, dates: Dates) -> TableColumn:
     scale = _moments(days)
     local = local_microseconds(values, dates.zone)
     cycles = tuple(name for name, phase in _CYCLES.items() if len(np.unique(phase(local))) > 1)
-    scaled = _apply(scale, days)
+    # Days are days of the clock, whereas it shows an hour twice, or skips it, twice a year.
+    units = (_DAY,) if not (local % _DAY).any() else _UNITS
+    unit = next((unit for unit in units if unit == _DAY or not (values % unit).any()), 1)
+    scaled = (days - scale[0]) / scale[1]
     why = f"{column.why}, with {', '.join(cycles)}" if cycles else column.why
     low, high = float(scaled.min()), float(scaled.max())
-    return replace(column, scale=scale, cycles=cycles, low=low, high=high, why=why)
+    return replace(column, scale=scale, unit=unit, cycles=cycles, low=low, high=high, why=why)
 
 
 # The phase of a cycle, 0 to 1, from what the clocks show. 1970 began on a Thursday.
@@ -724,7 +734,7 @@ def _encoded(column: TableColumn, cells: Column) -> np.ndarray:
         encoded[:, 0] = _scaled(column, numbers.values)
     else:
         dates = _dates(column, cells)
-        scaled = _apply(column.scale, (dates.values - column.first) / _DAY)
+        scaled = ((dates.values - column.first) / _DAY - column.scale[0]) / column.scale[1]
         # Rows that come after the training rows are no anomalies for that: see ColumnEncoder.
         inside = np.clip(scaled, column.low, column.high)
         encoded[:, 0] = inside + np.sign(scaled - inside) * np.log1p(np.abs(scaled - inside))
@@ -778,13 +788,18 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
         return np.where(missing, np.nan, _unscaled(column, encoded[:, 0]))
     inside = np.clip(encoded[:, 0], column.low, column.high)
     beyond = np.clip(encoded[:, 0] - inside, -50, 50)
-    days = _invert(column.scale, inside + np.sign(beyond) * np.expm1(np.abs(beyond)))
-    # What numpy can count in microseconds; clocks of no table show more.
-    days = np.clip(days, -(2.0**22), 2.0**22)
-    local = local_microseconds((days * _DAY).astype(np.int64) + column.first, column.zone)
-    unit = 1_000_000 if "hour" in column.cycles else _DAY
-    local = (local + unit // 2) // unit * unit
-    moments = local.astype("M8[us]")
+    days = inside + np.sign(beyond) * np.expm1(np.abs(beyond))
+    first, last = _YEARS
+    moments = np.clip(
+        (days * column.scale[1] + column.scale[0]) * _DAY, first - column.first, last - column.first
+    ).astype(np.int64)
+    moments += column.first
+    if column.unit == _DAY:
+        moments = local_microseconds(moments, column.zone)
+    moments = (moments + column.unit // 2) // column.unit * column.unit
+    if column.unit != _DAY:
+        moments = local_microseconds(moments, column.zone)
+    moments = moments.astype("M8[us]")
     moments[missing] = np.datetime64("NaT")
     return moments
 

@@ -304,7 +304,9 @@ def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
     if package == "polars":
         import polars as pl
 
-        return pl.DataFrame({name: pl.Series(values, nan_to_null=True) for name, values in columns.items()})
+        return pl.DataFrame(
+            {name: pl.Series(values, nan_to_null=True) for name, values in columns.items()}
+        )
     if package == "pyarrow":
         import pyarrow as pa
 
