@@ -36,7 +36,7 @@ KINDS = ("number", "category", "date", "drop")
 # How far a row is moved, in standard deviations of a number, by a swap of two categories, and by a
 # gap. Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
 SWAP = 1.0
-GAP = 1.0
+GAP = 0.5
 # And by what no training row holds: a gap where there was none, or a value where all were another.
 UNUSUAL = 3.0
 _HEIGHT = SWAP / math.sqrt(2)  # of the one in a one-hot block, of which a swap moves two
