@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
@@ -25,6 +25,7 @@ from gandetect.data.frames import (
     is_date,
     is_number,
     key_of,
+    listed,
     local_microseconds,
     read_frame,
     table_like,
@@ -227,7 +228,7 @@ class ColumnEncoder:
         cls,
         X: Any,
         columns: str | Mapping[Any, str] = "auto",
-        missing_values: Iterable[Any] = (),
+        missing_values: Any = (),
     ) -> Self:
         """Decide how each column of a table is read, and learn its scale or its values.
 
@@ -248,7 +249,7 @@ class ColumnEncoder:
 
             A mapping from names or positions of columns to "number", "category", "date" or "drop"
             decides for these, and "auto" for the others.
-        missing_values : iterable, default=()
+        missing_values : str, number or iterable of them, default=()
             Words or numbers that stand for a gap, such as "?" or -999, beside None, NaN, NaT,
             pandas' NA and empty words.
 
@@ -269,7 +270,7 @@ class ColumnEncoder:
         UserWarning
             If "auto" leaves columns out, with their names.
         """
-        missing_values = tuple(missing_values)
+        missing_values = listed(missing_values)
         frame = X if isinstance(X, Frame) else read_frame(X, missing_values)
         if len(frame) == 0:
             raise ValueError("Found no row: a table needs rows to learn its columns from.")
@@ -313,8 +314,9 @@ class ColumnEncoder:
         Parameters
         ----------
         X : table or array-like of shape (n, d), or Frame
-            With the columns that the encoder was fitted with. Columns that are left out may be
-            absent. Large tables can be encoded some rows at a time, by `Frame.rows`.
+            With the columns that the encoder was fitted with, by name if both have names. Columns
+            that are left out may be absent. Dates without a time zone are in UTC where the
+            training rows had one. Large tables can be encoded some rows at a time, by `Frame.rows`.
 
         Returns
         -------
@@ -525,6 +527,8 @@ def _described(name: str, column: Column, told: str | None) -> TableColumn:
 
 def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tuple[str, str]:
     """How a column is read by itself, and why."""
+    if len(words.levels) == 1 and not words.is_category:
+        return "category", "one value and gaps"
     if isinstance(column, Dates):
         return "date", "dates"
     if isinstance(column, Numbers):
@@ -540,18 +544,27 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
         return _id_or_number(name, numbers, "words that are all numbers")
     if all(is_date(level) for level in words.levels):
         return "date", "words that are all dates"
-    is_mixed = len(others) < len(words.levels) / 2 and len(words.levels) > _MAX_CODES
-    # With a digit in it, what is no number is a code like the others: "007", "12b".
-    if is_mixed and not any(char.isdigit() for level in others for char in str(level)):
-        row = int(np.argmax(words.codes == words.levels.index(others[0])))
-        raise ValueError(
-            f"Column {name!r} holds numbers, but {others[0]!r} in row {row}: if that stands for a "
-            f"gap, say missing_values=({others[0]!r},), else columns={{{name!r}: 'category'}}."
-        )
+    _refuse_mixture(name, words)
     n_present = int(counts.sum())
     if n_present >= _MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
         return "id", "words of which most occur once"
     return "category", "words" if len(others) == len(words.levels) else "words and numbers"
+
+
+def _refuse_mixture(name: str, words: Words) -> None:
+    """Ask what a word means that stands between many numbers or dates."""
+    for what, is_one in (("numbers", is_number), ("dates", is_date)):
+        others = [i for i, level in enumerate(words.levels) if not is_one(level)]
+        texts = [str(words.levels[i]) for i in others]
+        # With a digit in it, what is no number is a code like the others: "007", "12b".
+        is_code = any(char.isdigit() for text in texts for char in text)
+        if len(words.levels) > max(_MAX_CODES, 2 * len(others)) and not is_code:
+            row = int(np.argmax(np.isin(words.codes, others)))
+            value = words.levels[words.codes[row]]
+            raise ValueError(
+                f"Column {name!r} holds {what}, but {value!r} in row {row}: if that stands for a "
+                f"gap, say missing_values=({value!r},), else columns={{{name!r}: 'category'}}."
+            )
 
 
 def _id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
@@ -626,8 +639,10 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
     low, middle, high = np.percentile(values, [25, 50, 75])
     if high > low:
         values = values[np.abs(values - middle) <= _WILD * (high - low)]
-    size = np.abs(values).max() or 1.0  # squares of what is left must not overflow
-    return float((values / size).mean() * size), float((values / size).std() * size) or 1.0
+    size = float(np.abs(values).max()) or 1.0  # squares of what is left must not overflow
+    center, spread = float((values / size).mean()), float((values / size).std())
+    is_constant = spread <= 10 * np.finfo(np.float64).eps * abs(center)
+    return center * size, 1.0 if is_constant else spread * size
 
 
 def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
@@ -703,13 +718,14 @@ def _with_times(column: TableColumn, dates: Dates) -> TableColumn:
     scale = _moments(days)
     local = local_microseconds(values, dates.zone)
     cycles = tuple(name for name, phase in _CYCLES.items() if len(np.unique(phase(local))) > 1)
-    # Days are days of the clock, whereas it shows an hour twice, or skips it, twice a year.
-    units = (_DAY,) if not (local % _DAY).any() else _UNITS
-    unit = next((unit for unit in units if unit == _DAY or not (values % unit).any()), 1)
+    # Days are those of the clock, which shows some hours twice in a year, and skips others.
+    units = [_DAY] * (not (local % _DAY).any()) + [u for u in _UNITS if not (values % u).any()]
     scaled = (days - scale[0]) / scale[1]
     why = f"{column.why}, with {', '.join(cycles)}" if cycles else column.why
     low, high = float(scaled.min()), float(scaled.max())
-    return replace(column, scale=scale, unit=unit, cycles=cycles, low=low, high=high, why=why)
+    return replace(
+        column, scale=scale, unit=[*units, 1][0], cycles=cycles, low=low, high=high, why=why
+    )
 
 
 # The phase of a cycle, 0 to 1, from what the clocks show. 1970 began on a Thursday.

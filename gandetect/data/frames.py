@@ -159,7 +159,7 @@ def needs_encoding(X: Any) -> bool:
     return _has_more_than_numbers(head) or _has_more_than_numbers(X)
 
 
-def read_frame(X: Any, missing_values: Iterable[Any] = ()) -> Frame:
+def read_frame(X: Any, missing_values: Any = ()) -> Frame:
     """Read a table.
 
     Parameters
@@ -167,7 +167,7 @@ def read_frame(X: Any, missing_values: Iterable[Any] = ()) -> Frame:
     X : table or array-like of shape (n, d)
         pandas, polars or pyarrow, a dict of columns, an array with named fields, or an array or
         list of rows.
-    missing_values : iterable, default=()
+    missing_values : str, number or iterable of them, default=()
         What stands for a gap beside None, NaN, NaT, pandas' NA and words of spaces only: words
         such as "?", which are compared without the spaces around them, or numbers such as -999.
 
@@ -182,7 +182,7 @@ def read_frame(X: Any, missing_values: Iterable[Any] = ()) -> Frame:
     ValueError
         If two columns have one name, or columns differ in length.
     """
-    gaps = {key_of(value).strip() for value in missing_values}
+    gaps = {key_of(value) for value in listed(missing_values)}
     named = _columns_of_table(X)
     has_names = named is not None
     if named is None:
@@ -204,16 +204,22 @@ def read_frame(X: Any, missing_values: Iterable[Any] = ()) -> Frame:
     return Frame(names, columns, has_names)
 
 
+def listed(values: Any) -> tuple[Any, ...]:
+    """One value, or several, as a tuple."""
+    return (values,) if isinstance(values, str | bytes | Real) else tuple(values)
+
+
 def key_of(value: Any) -> str:
-    """The text by which a value of a category is found again: 3, 3.0 and "3" are one value."""
+    """The text by which a value of a category is found again: 3, 3.0 and " 3" are one value."""
     if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
+        value = value.decode(errors="backslashreplace")
     if isinstance(value, float | np.floating):
         value = float(value)
         return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, date | time):
+    if isinstance(value, date):
+        value = datetime(value.year, value.month, value.day) if type(value) is date else value
         return value.isoformat()
-    return str(value)
+    return str(value).strip()
 
 
 def as_words(column: Column) -> Words:
@@ -385,7 +391,7 @@ def _array_column(name: str, values: np.ndarray) -> Column:
         whole = np.where(missing, 0, values.astype(f"{kind}8[us]").astype(np.int64))
         return Dates(whole, missing) if kind == "M" else Numbers(whole / 1e6, missing)
     missing = np.isnan(values) if kind == "f" else np.zeros(len(values), dtype=bool)
-    return Numbers(np.where(missing, 0, values), missing)
+    return Numbers(np.where(missing, 0, values) if missing.any() else values, missing)
 
 
 def _pandas_column(name: str, values: Any) -> Column:
@@ -501,7 +507,7 @@ def _plain(value: Any) -> Any:
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, bytes):
-        value = key_of(value)
+        value = value.decode(errors="backslashreplace")
     if isinstance(value, str):
         return value if value.strip() else None
     if isinstance(value, time):
@@ -516,7 +522,7 @@ def _without(column: Column, gaps: set[str]) -> Column:
     if not gaps or isinstance(column, Dates):
         return column
     if isinstance(column, Words):
-        levels = [None if key_of(level).strip() in gaps else level for level in column.levels]
+        levels = [None if key_of(level) in gaps else level for level in column.levels]
         return _of_levels(column.codes, levels, column.is_category)
     called = [float(gap) for gap in gaps if _NUMBER.fullmatch(gap)]
     missing = column.missing | np.isin(column.values, called)

@@ -197,6 +197,21 @@ def test_a_word_between_numbers_is_asked_for():
     assert encoder.missing(encoder.encode({"age": [3, "unknown"]})).tolist() == [[False], [True]]
 
 
+def test_a_word_between_dates_is_asked_for():
+    days = [f"2024-01-{i:02}" for i in range(1, 29)] + ["never"]
+    with pytest.raises(ValueError, match=r"'day' holds dates, but 'never' in row 28.*missing"):
+        ColumnEncoder.fitted({"day": days})
+    assert kinds({"day": days}, missing_values="never") == {"day": "date"}
+
+
+@pytest.mark.parametrize("value", [5, 0.1, "x", True, datetime.date(2024, 1, 1)])
+def test_one_value_and_gaps_are_a_category(value):
+    encoder = ColumnEncoder.fitted({"a": [value, None] * 20})
+    assert column_of(encoder, "a").kind in ("category", "boolean")
+    encoded = encoder.encode({"a": [value, None, "another"]})
+    assert cdist(encoded[:2], encoded[2:]).min() > cdist(encoded[:1], encoded[1:2]).max()
+
+
 def test_a_table_without_rows_is_refused(table):
     with pytest.raises(ValueError, match="no row"):
         ColumnEncoder.fitted(table[:0])
@@ -363,7 +378,7 @@ def test_values_of_categories_are_found_in_every_form():
         {"code": [1, 2, 3] * 20, "flag": [True, False, None] * 20}, columns={"code": "category"}
     )
     expected = encoder.encode({"code": [1, 2], "flag": [True, False]})
-    for code, flag in ([1.0, 2.0], ["1", "0"]), (["1", "2"], ["true", "False"]):
+    for code, flag in ([1.0, 2.0], ["1", "0"]), (["1", " 2 "], ["true", "False"]):
         np.testing.assert_array_equal(encoder.encode({"code": code, "flag": flag}), expected)
     decoded = encoder.decode(expected)
     assert decoded["code"].tolist() == [1, 2]
@@ -398,8 +413,8 @@ def test_every_kind_of_gap_is_one(gap):
 
 def test_numbers_can_stand_for_gaps():
     table = {"x": [1, 2, 3, -999] * 5, "y": [1.5, -999.0, 2.5, 3.5] * 5}
-    for missing in (-999, "-999", -999.0):
-        encoder = ColumnEncoder.fitted(table, missing_values=[missing])
+    for missing in (-999, "-999", [-999.0], {"?", "-999"}):
+        encoder = ColumnEncoder.fitted(table, missing_values=missing)
         assert encoder.missing(encoder.encode(table))[:2].tolist() == [[False] * 2, [False, True]]
 
 
