@@ -260,7 +260,8 @@ class ColumnEncoder:
         Raises
         ------
         TypeError
-            If X is no table, or a cell is neither a number, a word, a boolean nor a date.
+            If X is no table, a cell is neither a number, a word, a boolean nor a date, or
+            `columns` is neither "auto" nor a mapping.
         ValueError
             If `columns` names what is not there, if a column cannot be read as it says or is a
             mixture of numbers and words, if a number is infinite, or if nothing is left.
@@ -485,10 +486,13 @@ def _beside(values: A, array: np.ndarray) -> A:
 
 def _told(frame: Frame, columns: str | Mapping[Any, str]) -> dict[str, str]:
     """The kinds that the user says, by the names of the columns."""
-    if isinstance(columns, str):
-        if columns != "auto":
-            raise ValueError(f"columns must be 'auto' or a mapping, not {columns!r}.")
+    if columns == "auto":
         return {}
+    if not isinstance(columns, Mapping):
+        raise TypeError(
+            "columns must be 'auto' or a mapping from names or positions to kinds, as in "
+            f"{{'age': 'number'}}, not {columns!r}."
+        )
     told = {}
     for key, kind in columns.items():
         name = str(key)

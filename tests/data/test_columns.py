@@ -173,7 +173,6 @@ def test_the_description_says_a_line_a_column(encoder, table):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("by magic", "'auto' or a mapping"),
         ({"sum": "number"}, r"'sum', but X has only 'amount', 'age'"),
         ({7: "number"}, "7, but X has only"),
         ({"age": "float"}, r"\['age'\] must be one of .*'number'.* not 'float'"),
@@ -185,6 +184,12 @@ def test_the_description_says_a_line_a_column(encoder, table):
 )
 def test_what_cannot_be_decided_so_is_refused(table, columns, message):
     with pytest.raises(ValueError, match=message):
+        ColumnEncoder.fitted(table, columns)
+
+
+@pytest.mark.parametrize("columns", ["by magic", ["age"], None])
+def test_what_tells_of_no_columns_is_refused(table, columns):
+    with pytest.raises(TypeError, match="'auto' or a mapping"):
         ColumnEncoder.fitted(table, columns)
 
 
