@@ -119,6 +119,7 @@ PYOD_MODULES = {
     "LUNAR": "lunar",
     "DeepSVDD": "deep_svdd",
     "AutoEncoder": "auto_encoder",
+    "ECOD": "ecod",
     "VAE": "vae",
     "ALAD": "alad",
     "SO_GAAL": "so_gaal",

@@ -1,0 +1,832 @@
+"""A table of numbers, words, dates and gaps as a matrix of numbers for the networks, and back."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gandetect.data.frames import (
+    Column,
+    Dates,
+    Frame,
+    Numbers,
+    Words,
+    as_dates,
+    as_numbers,
+    as_words,
+    is_date,
+    is_number,
+    key_of,
+    listed,
+    local_microseconds,
+    read_frame,
+    table_like,
+)
+from gandetect.model.scaling import Scaler
+
+KINDS = ("number", "category", "date", "drop")
+
+# How far a row is moved, in standard deviations of a number, by a swap of two categories, and by a
+# gap. Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
+SWAP = 1.0
+GAP = 0.5
+# And by what no training row holds: a gap where there was none, or a value where all were another.
+UNUSUAL = 3.0
+_HEIGHT = SWAP / math.sqrt(2)  # of the one in a one-hot block, of which a swap moves two
+# A value of a category has a place of its own if it is in at least 0.5 % of the rows, but never
+# in a single row only, and always in 5 rows; of such values the 100 most frequent ones.
+_RARE_SHARE = 0.005
+_RARE_ROWS = (2, 5)
+_MAX_LEVELS = 100
+# A column of numbers with a few other words in it is one of codes up to so many values; beyond,
+# a word between numbers is more likely a gap that nobody has named.
+_MAX_CODES = 20
+# Numbers above 0 that are skewed by more than this are read by their logarithm too.
+_SKEWED = 1.0
+# Values so many interquartile ranges from the median tell nothing of the others.
+_WILD = 1000.0
+# Fewer rows tell nothing of whether values repeat.
+_MIN_ID_ROWS = 10
+# Whole numbers that follow each other without a hole are the numbers of the rows from here on.
+_MIN_NUMBERED_ROWS = 50
+_ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
+_DAY = 86_400_000_000  # microseconds
+_UNITS = (3_600_000_000, 60_000_000, 1_000_000)  # an hour, a minute, a second
+_YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # 1 to 9999, in which a date lies, since 1970
+
+A = TypeVar("A", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Encoded columns that belong together.
+
+    Parameters
+    ----------
+    column : int
+        Of the table.
+    kind : {"value", "cycle", "gap", "categories", "constant"}
+        "value" is a standardised number, or a time; "cycle" a sine and a cosine; "gap" is 0, or
+        `heights` where the value is missing; "categories" has one column for each value, one for
+        all rare and never-seen values and, if there were gaps, one for gaps, of which one is set
+        to its height and the others are 0; "constant" is 0, or `heights` for another value.
+    start, stop : int
+        The slice of the encoded columns.
+    heights : tuple of float
+        One for each encoded column, 1 where the value is a number.
+    """
+
+    column: int
+    kind: str
+    start: int
+    stop: int
+    heights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """What was decided about a column of the table.
+
+    Parameters
+    ----------
+    name : str
+    kind : {"number", "category", "boolean", "date", "constant", "id", "drop"}
+        Of which "id" and "drop" are left out.
+    why : str
+        For people.
+    n_values : int
+        Different values among the training rows.
+    gap_share : float
+        Share of the training rows, 0 to 1.
+    start, stop : int
+        Its slice of the encoded columns, empty for a column that is left out.
+    levels : tuple of str, int, float or bool
+        The values of a category with places of their own, the most frequent first; the one value
+        of a constant, nothing for a constant of gaps.
+    has_rare : bool
+        Whether there were values without a place of their own.
+    scale : tuple of float
+        Mean and standard deviation of a number, or of the days of a date since the first.
+    log_scale : tuple of float
+        What is added to a skewed number before its logarithm is taken, and mean and standard
+        deviation of that; empty for other columns.
+    low, high : float
+        Range of the scaled training values.
+    first : int
+        Of a date, in microseconds since 1970.
+    zone : str
+        The time zone of a date.
+    unit : int
+        Whole days, hours, minutes or seconds in microseconds, of which all its times are.
+    cycles : tuple of {"hour", "weekday", "month"}
+        Those that vary in the training rows.
+    """
+
+    name: str
+    kind: str
+    why: str
+    n_values: int
+    gap_share: float
+    start: int = 0
+    stop: int = 0
+    levels: tuple[Any, ...] = ()
+    has_rare: bool = False
+    scale: tuple[float, ...] = (0.0, 1.0)
+    log_scale: tuple[float, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    first: int = 0
+    zone: str = ""
+    unit: int = 1
+    cycles: tuple[str, ...] = ()
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether nothing of the column is encoded."""
+        return self.kind in ("id", "drop")
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether gaps have a place of their own."""
+        return self.gap_share > 0 and self.kind not in ("id", "drop", "constant")
+
+    @property
+    def parts(self) -> list[tuple[str, tuple[float, ...]]]:
+        """Kinds and heights of its blocks."""
+        if self.is_left_out:
+            return []
+        if self.kind == "constant":
+            return [("constant", (UNUSUAL,))]
+        if self.kind in ("category", "boolean"):
+            other = _HEIGHT if self.has_rare else UNUSUAL
+            heights = [_HEIGHT] * len(self.levels) + [other] + [_HEIGHT] * self.has_gaps
+            return [("categories", tuple(heights))]
+        cycles = [("cycle", (1.0, 1.0))] * len(self.cycles)
+        return [("value", (1.0,)), *cycles, *[("gap", (GAP,))] * self.has_gaps]
+
+    def blocks(self, column: int) -> list[Block]:
+        """Its encoded columns in their order; `column` is its position in the table."""
+        found, start = [], self.start
+        for kind, heights in self.parts:
+            found.append(Block(column, kind, start, start + len(heights), heights))
+            start += len(heights)
+        return found
+
+
+@dataclass(frozen=True)
+class ColumnEncoder:
+    """A table as a matrix of numbers that networks and distances can take, and back.
+
+    Numbers are standardised, beyond 5 standard deviations to their logarithm. Words, booleans and
+    other categories become one-hot blocks, in which rare and never-seen values share a place of
+    their own. Dates become the time since the first one, which beyond the training rows grows
+    with its logarithm only, and hour, weekday and month on a circle, as far as they vary. A gap
+    is a column, or a place of the block, of its own beside the value; in a column that had none
+    in training it is as unusual as a never-seen value. Constants become a column that is 0 unless
+    the value is another one. Columns in which nearly every row has a value of its own are left
+    out. All that is encoded is already scaled: networks and distances take it as it is.
+
+    An encoder is data: it holds numbers and words only, and the same table gives the same matrix.
+    Exported graphs take the encoded matrix, since a graph cannot look up words.
+
+    Parameters
+    ----------
+    columns : tuple of TableColumn
+        In the order of the table.
+    missing_values : tuple of str, int or float
+        What stands for a gap beside None, NaN, NaT, pandas' NA and empty words.
+    has_names : bool
+        Whether the table names its columns. Then they are found by name, in any order.
+
+    Examples
+    --------
+    >>> table = {"amount": [12.5, 80.0, None, 31.0], "country": ["DE", "FR", "DE", "FR"]}
+    >>> encoder = ColumnEncoder.fitted(table)
+    >>> [(column.name, column.kind) for column in encoder.columns]
+    [('amount', 'number'), ('country', 'category')]
+    >>> x = encoder.encode(table)
+    >>> x.shape, encoder.missing(x)[2].tolist()
+    ((4, 5), [True, False])
+    >>> encoder.decode(x)["country"].tolist()
+    ['DE', 'FR', 'DE', 'FR']
+    """
+
+    columns: tuple[TableColumn, ...]
+    missing_values: tuple[Any, ...] = ()
+    has_names: bool = True
+
+    @classmethod
+    def fitted(
+        cls,
+        X: Any,
+        columns: str | Mapping[Any, str] = "auto",
+        missing_values: Any = (),
+    ) -> Self:
+        """Decide how each column of a table is read, and learn its scale or its values.
+
+        Parameters
+        ----------
+        X : table or array-like of shape (n, d), or Frame
+            pandas, polars or pyarrow, a dict of columns, an array with named fields, or an array
+            or list of rows.
+        columns : {"auto"} or mapping of str or int to str, default="auto"
+            "auto" goes by the type of a column as scikit-learn's
+            ``categorical_features="from_dtype"`` does: numbers and lengths of time are numbers;
+            words, booleans and what the table calls a category are categories; dates are dates.
+            Words that are all numbers, without a leading zero, or all dates in ISO 8601 are read
+            as such. A column of one value is a constant. Left out, with a warning, are words
+            where more than half of the rows hold a word that no other row holds, and whole
+            numbers without a repetition or a gap if the name of the column says "id", "uuid",
+            "key" or "index", or if they number at least 50 rows without a hole.
+
+            A mapping from names or positions of columns to "number", "category", "date" or "drop"
+            decides for these, and "auto" for the others.
+        missing_values : str, number or iterable of them, default=()
+            Words or numbers that stand for a gap, such as "?" or -999, beside None, NaN, NaT,
+            pandas' NA and empty words.
+
+        Returns
+        -------
+        ColumnEncoder
+
+        Raises
+        ------
+        TypeError
+            If X is no table, a cell is neither a number, a word, a boolean nor a date, or
+            `columns` is neither "auto" nor a mapping.
+        ValueError
+            If `columns` names what is not there, if a column cannot be read as it says or is a
+            mixture of numbers and words, if a number is infinite, or if nothing is left.
+
+        Warns
+        -----
+        UserWarning
+            If "auto" leaves columns out, with their names.
+        """
+        missing_values = listed(missing_values)
+        frame = X if isinstance(X, Frame) else read_frame(X, missing_values)
+        if len(frame) == 0:
+            raise ValueError("Found no row: a table needs rows to learn its columns from.")
+        told = _told(frame, columns)
+        found: list[TableColumn] = []
+        width = 0
+        for name, column in zip(frame.names, frame.columns, strict=True):
+            described = _described(name, column, told.get(name))
+            size = sum(len(heights) for _, heights in described.parts)
+            found.append(replace(described, start=width, stop=width + size))
+            width += size
+        ids = [repr(column.name) for column in found if column.kind == "id"]
+        if not width:
+            raise ValueError(
+                f"No column of X can be learned from: {', '.join(frame.names)} are left out. "
+                "Say in columns how to read them."
+            )
+        if ids:
+            warnings.warn(
+                f"Left out as identifiers, in which hardly a value occurs twice: {', '.join(ids)}. "
+                f"To use them say so, as in columns={{{ids[0]}: 'category'}}; 'drop' leaves them "
+                "out without this warning.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return cls(tuple(found), missing_values, frame.has_names)
+
+    @property
+    def width(self) -> int:
+        """The number of encoded columns."""
+        return self.columns[-1].stop
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What the encoded columns are, from the first to the last."""
+        return [block for i, column in enumerate(self.columns) for block in column.blocks(i)]
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Encode a table.
+
+        Parameters
+        ----------
+        X : table or array-like of shape (n, d), or Frame
+            With the columns that the encoder was fitted with, by name if both have names. Columns
+            that are left out may be absent. Dates without a time zone are in UTC where the
+            training rows had one. Large tables can be encoded some rows at a time, by `Frame.rows`.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, width)
+
+        Raises
+        ------
+        TypeError
+            If X is no table, or a cell is neither a number, a word, a boolean nor a date.
+        ValueError
+            If columns are missing or unknown, a column of numbers or dates holds something else,
+            or a number is infinite. Row and value are named.
+        """
+        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
+        encoded = np.zeros((len(frame), self.width), dtype=np.float32)
+        for column, cells in zip(self.columns, self._matched(frame), strict=True):
+            if cells is not None and not column.is_left_out:
+                encoded[:, column.start : column.stop] = _encoded(column, cells)
+        return encoded
+
+    def missing(self, encoded: A) -> A:
+        """Which cells of the table are gaps, as far as the training rows had gaps there.
+
+        Parameters
+        ----------
+        encoded : ndarray or Tensor of shape (n, width)
+
+        Returns
+        -------
+        ndarray or Tensor of bool, shape (n, n columns of the table)
+        """
+        places = [self._gap_place(column) for column in self.columns]
+        return self._above(encoded, places)
+
+    def observed(self, encoded: A) -> A:
+        """Where an encoded value is one: False behind a gap, where an error says nothing.
+
+        The gaps themselves are values: they have columns or places of their own.
+
+        Parameters
+        ----------
+        encoded : ndarray or Tensor of shape (n, width)
+
+        Returns
+        -------
+        ndarray or Tensor of bool, shape (n, width)
+        """
+        places = [
+            self._gap_place(self.columns[block.column]) if block.kind in ("value", "cycle") else -1
+            for block in self.blocks
+            for _ in range(block.start, block.stop)
+        ]
+        return ~self._above(encoded, places)
+
+    def per_column(self, values: A) -> A:
+        """Sum what was found for encoded columns to one number for each column of the table.
+
+        Parameters
+        ----------
+        values : ndarray or Tensor of shape (n, width)
+
+        Returns
+        -------
+        ndarray or Tensor of shape (n, n columns of the table)
+            0 for columns that are left out.
+        """
+        return values @ _beside(values, self.membership)
+
+    @property
+    def membership(self) -> np.ndarray:
+        """1 where an encoded column belongs to a column of the table: float32 (width, n)."""
+        membership = np.zeros((self.width, len(self.columns)), dtype=np.float32)
+        for i, column in enumerate(self.columns):
+            membership[column.start : column.stop, i] = 1
+        return membership
+
+    def decode(self, encoded: np.ndarray | Tensor, like: Any = None) -> Any:
+        """Say an encoded row, or what a network made of one, in the units and words of the table.
+
+        Parameters
+        ----------
+        encoded : ndarray or Tensor of shape (n, width)
+        like : table of n rows, default=None
+            The table that was encoded: the result is of its kind, with its columns in their order,
+            of which those that are left out are taken from it.
+
+        Returns
+        -------
+        table, or dict of str to ndarray without `like`
+            Numbers as float64 with the digits of float32, NaN for a gap; dates as datetime64 that
+            the clocks of their time zone show, rounded to whole days, hours, minutes or seconds if
+            those of the training rows are such, NaT for a gap; the most likely value of a
+            category, None for a gap and "(other)" for rare and never-seen values.
+        """
+        x = encoded.detach().cpu().numpy() if isinstance(encoded, Tensor) else encoded
+        used = [column for column in self.columns if not column.is_left_out]
+        decoded = {
+            column.name: _decoded(column, x[:, column.start : column.stop].astype(np.float64))
+            for column in used
+        }
+        if like is None:
+            return decoded
+        frame = read_frame(like, self.missing_values)
+        by_name = frame.has_names and self.has_names
+        names = frame.names if by_name else [column.name for column in self.columns]
+        cells = [
+            decoded[name] if name in decoded else _objects(column)
+            for name, column in zip(names, frame.columns, strict=True)
+        ]
+        return table_like(like, dict(zip(frame.names, cells, strict=True)))
+
+    def describe(self) -> str:
+        """How each column is read and why, a line each, for people."""
+        heads = ("column", "kind", "values", "gaps", "decision")
+        lines = [
+            (c.name, c.kind, str(c.n_values), f"{100 * c.gap_share:.3g} %", c.why)
+            for c in self.columns
+        ]
+        widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
+        return "\n".join(
+            "  ".join(cell.ljust(n) for cell, n in zip(line, widths, strict=True)).rstrip()
+            for line in (heads, *lines)
+        )
+
+    def _matched(self, frame: Frame) -> list[Column | None]:
+        """The columns of another table in the order of this one's."""
+        if not (self.has_names and frame.has_names):
+            if len(frame.columns) != len(self.columns):
+                raise ValueError(
+                    f"X has {len(frame.columns)} columns, but the encoder was fitted with "
+                    f"{len(self.columns)}: {', '.join(column.name for column in self.columns)}."
+                )
+            return list(frame.columns)
+        found = dict(zip(frame.names, frame.columns, strict=True))
+        known = {column.name for column in self.columns}
+        lacking = [c.name for c in self.columns if c.name not in found and not c.is_left_out]
+        unknown = [name for name in frame.names if name not in known]
+        problems = ["lacks " + ", ".join(map(repr, lacking))] * bool(lacking)
+        problems += ["has also " + ", ".join(map(repr, unknown))] * bool(unknown)
+        if problems:
+            raise ValueError(
+                f"X {' and '.join(problems)}: it must have the columns that the encoder was fitted "
+                "with."
+            )
+        return [found.get(column.name) for column in self.columns]
+
+    @staticmethod
+    def _gap_place(column: TableColumn) -> int:
+        """Where the encoded column of a column's gaps is, -1 if it had none."""
+        return column.stop - 1 if column.has_gaps else -1
+
+    def _above(self, encoded: A, places: Sequence[int]) -> A:
+        """Whether the encoded columns at `places` are set; never for -1."""
+        index = np.array(places, dtype=np.int64)
+        is_set: A = encoded[:, index] > min(GAP, _HEIGHT) / 2
+        return is_set & _beside(is_set, index >= 0)
+
+
+def _beside(values: A, array: np.ndarray) -> A:
+    """An array as what `values` is, where `values` is."""
+    if isinstance(values, Tensor):
+        tensor = torch.as_tensor(array, device=values.device)
+        return tensor.to(values.dtype) if values.is_floating_point() else tensor
+    return array
+
+
+def _told(frame: Frame, columns: str | Mapping[Any, str]) -> dict[str, str]:
+    """The kinds that the user says, by the names of the columns."""
+    if columns == "auto":
+        return {}
+    if not isinstance(columns, Mapping):
+        raise TypeError(
+            "columns must be 'auto' or a mapping from names or positions to kinds, as in "
+            f"{{'age': 'number'}}, not {columns!r}."
+        )
+    told = {}
+    for key, kind in columns.items():
+        name = str(key)
+        if name not in frame.names and isinstance(key, int | np.integer):
+            name = frame.names[key] if -len(frame.names) <= key < len(frame.names) else name
+        if name not in frame.names:
+            raise ValueError(
+                f"columns speaks of {key!r}, but X has only {', '.join(map(repr, frame.names))}."
+            )
+        if kind not in KINDS:
+            raise ValueError(f"columns[{key!r}] must be one of {KINDS}, not {kind!r}.")
+        told[name] = kind
+    return told
+
+
+def _described(name: str, column: Column, told: str | None) -> TableColumn:
+    """Decide how a column is read, and learn what that needs."""
+    words = as_words(column)
+    counts = np.bincount(words.codes[~words.missing], minlength=len(words.levels))
+    found = TableColumn(name, "drop", "", len(words.levels), float(words.missing.mean()))
+    if told == "drop":
+        return replace(found, why="as columns says")
+    if len(words.levels) == 0:
+        return replace(found, kind="constant", why="gaps only")
+    if len(words.levels) == 1 and not found.gap_share:
+        level = _data(words.levels[0])
+        return replace(found, kind="constant", why=f"{level!r} in every row", levels=(level,))
+    kind, why = (told, "as columns says") if told else _kind_of(name, column, words, counts)
+    found = replace(found, kind=kind, why=why)
+    if kind == "number":
+        return _with_scale(found, _numbers(found, column))
+    if kind == "date":
+        return _with_times(found, _dates(found, column))
+    return _with_levels(found, words, counts) if kind in ("category", "boolean") else found
+
+
+def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tuple[str, str]:
+    """How a column is read by itself, and why."""
+    if len(words.levels) == 1 and not words.is_category:
+        return "category", "one value and gaps"
+    if isinstance(column, Dates):
+        return "date", "dates"
+    if isinstance(column, Numbers):
+        return _id_or_number(name, column, "numbers")
+    if words.is_category:
+        return "category", "a category in the table"
+    if all(isinstance(level, bool) for level in words.levels):
+        return "boolean", "true or false"
+    others = [level for level in words.levels if not is_number(level)]
+    if not others:
+        numbers = as_numbers(words)
+        assert isinstance(numbers, Numbers)
+        return _id_or_number(name, numbers, "words that are all numbers")
+    if all(is_date(level) for level in words.levels):
+        return "date", "words that are all dates"
+    _refuse_mixture(name, words)
+    n_present = int(counts.sum())
+    if n_present >= _MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
+        return "id", "words of which most occur once"
+    return "category", "words" if len(others) == len(words.levels) else "words and numbers"
+
+
+def _refuse_mixture(name: str, words: Words) -> None:
+    """Ask what a word means that stands between many numbers or dates."""
+    for what, is_one in (("numbers", is_number), ("dates", is_date)):
+        others = [i for i, level in enumerate(words.levels) if not is_one(level)]
+        texts = [str(words.levels[i]) for i in others]
+        # With a digit in it, what is no number is a code like the others: "007", "12b".
+        is_code = any(char.isdigit() for text in texts for char in text)
+        if len(words.levels) > max(_MAX_CODES, 2 * len(others)) and not is_code:
+            row = int(np.argmax(np.isin(words.codes, others)))
+            value = words.levels[words.codes[row]]
+            raise ValueError(
+                f"Column {name!r} holds {what}, but {value!r} in row {row}: if that stands for a "
+                f"gap, say missing_values=({value!r},), else columns={{{name!r}: 'category'}}."
+            )
+
+
+def _id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
+    values, n = column.values, len(column.values)
+    is_whole = values.dtype.kind in "iu" and n >= _MIN_ID_ROWS and not column.missing.any()
+    if is_whole and len(np.unique(values)) == n:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+        if _ID_WORDS & {word.lower() for word in words}:
+            return "id", "whole numbers without a repetition, and the name of an identifier"
+        if n >= _MIN_NUMBERED_ROWS and int(values.max()) - int(values.min()) == n - 1:
+            return "id", "whole numbers that number the rows without a hole"
+    return "number", why
+
+
+def _numbers(column: TableColumn, cells: Column) -> Numbers:
+    """Read cells as finite numbers."""
+    numbers = as_numbers(cells)
+    if isinstance(numbers, tuple):
+        row, value = numbers
+        raise ValueError(
+            f"Column {column.name!r} is one of numbers, but row {row} holds {value!r}: correct it, "
+            f"name it in missing_values, or fit with columns={{{column.name!r}: 'category'}}."
+        )
+    finite = np.isfinite(numbers.values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise ValueError(
+            f"Column {column.name!r} holds {numbers.values[row]} in row {row}: a number must be "
+            "finite, and a gap None or NaN."
+        )
+    return numbers
+
+
+def _dates(column: TableColumn, cells: Column) -> Dates:
+    """Read cells as dates."""
+    dates = as_dates(cells)
+    if isinstance(dates, tuple):
+        row, value = dates
+        raise ValueError(
+            f"Column {column.name!r} is one of dates, but row {row} holds {value!r}, which is no "
+            "date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00): correct it, parse the column "
+            "first, name it in missing_values, or fit with "
+            f"columns={{{column.name!r}: 'category'}}."
+        )
+    return dates
+
+
+def _data(level: Any) -> Any:
+    """A value as data: words for anything that is neither number nor boolean."""
+    return level if isinstance(level, str | bool | int | float) else key_of(level)
+
+
+def _with_levels(column: TableColumn, words: Words, counts: np.ndarray) -> TableColumn:
+    """Give the values that are not rare their places."""
+    total: dict[str, int] = {}
+    values: dict[str, Any] = {}
+    for level, count in zip(words.levels, counts.tolist(), strict=True):
+        key = key_of(level)
+        total[key] = total.get(key, 0) + count
+        values.setdefault(key, _data(level))
+    least = min(max(_RARE_ROWS[0], _RARE_SHARE * len(words.codes)), _RARE_ROWS[1])
+    order = sorted(total, key=lambda key: (-total[key], key))
+    kept = [key for key in order if total[key] >= least][:_MAX_LEVELS]
+    n_rare = len(order) - len(kept)
+    why = f"{column.why}; {n_rare} of {len(order)} values are rare" if n_rare else column.why
+    levels = tuple(values[key] for key in kept)
+    return replace(column, levels=levels, has_rare=n_rare > 0, why=why, n_values=len(order))
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of the values that are not wild; the latter is never 0."""
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    if high > low:
+        values = values[np.abs(values - middle) <= _WILD * (high - low)]
+    size = float(np.abs(values).max()) or 1.0  # squares of what is left must not overflow
+    center, spread = float((values / size).mean()), float((values / size).std())
+    is_constant = spread <= 10 * np.finfo(np.float64).eps * abs(center)
+    return center * size, 1.0 if is_constant else spread * size
+
+
+def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
+    """Learn the scale of numbers."""
+    values = numbers.values[~numbers.missing].astype(np.float64)
+    column = replace(column, scale=_moments(values))
+    center, spread = column.scale
+    beyond = np.clip((values - center) / spread, -_WILD, _WILD)
+    if values.min() >= 0 and (beyond**3).mean() > _SKEWED:
+        offset = float(np.median(values[values > 0])) / 10
+        column = replace(
+            column,
+            log_scale=(offset, *_moments(_log(values, offset))),
+            why=f"{column.why}, skewed: with their logarithm",
+        )
+    scaled = _scaled(column, values)
+    return replace(column, low=float(scaled.min()), high=float(scaled.max()))
+
+
+def _log(values: np.ndarray, offset: float) -> np.ndarray:
+    """The logarithm, below 0 its tangent."""
+    below = np.minimum(values, 0) / offset
+    return np.log(np.maximum(values, 0) + offset) + below
+
+
+def _scaled(column: TableColumn, values: np.ndarray) -> np.ndarray:
+    """Standardise numbers (n,); skewed ones half by their logarithm."""
+    values = values.astype(np.float64)
+    scaled = _apply(column.scale, values)
+    if not column.log_scale:
+        return scaled
+    offset, *scale = column.log_scale
+    return (scaled + _apply(scale, _log(values, offset))) / 2
+
+
+def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
+    """The numbers that `_scaled` makes these of."""
+    values = _invert(column.scale, scaled)
+    if not column.log_scale:
+        return values
+    offset, *scale = column.log_scale
+    logarithms = np.minimum(_invert(scale, scaled), 650)
+    below = (logarithms - math.log(offset)) * offset
+    other = np.where(below < 0, below, np.exp(logarithms) - offset)
+    # Both halves grow, so the number lies between those that each alone would give. They may be
+    # powers of ten apart: their distance is halved on a scale that is logarithmic at its ends.
+    low = np.arcsinh(np.minimum(values, other) / offset)
+    high = np.arcsinh(np.maximum(values, other) / offset)
+    for _ in range(64):
+        middle = (low + high) / 2
+        is_below = _scaled(column, np.sinh(middle) * offset) < scaled
+        low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+    return np.sinh((low + high) / 2) * offset
+
+
+def _scaler(scale: Sequence[float]) -> Scaler:
+    return Scaler("standard", np.array(scale[:1]), np.array(scale[1:]))
+
+
+def _apply(scale: Sequence[float], values: np.ndarray) -> np.ndarray:
+    return _scaler(scale)(values[:, None]).numpy()[:, 0].astype(np.float64)
+
+
+def _invert(scale: Sequence[float], scaled: np.ndarray) -> np.ndarray:
+    return _scaler(scale).inverse(torch.from_numpy(scaled[:, None])).numpy()[:, 0]
+
+
+def _with_times(column: TableColumn, dates: Dates) -> TableColumn:
+    """Learn the first date, the scale of the days after it, and which cycles vary."""
+    values = dates.values[~dates.missing]
+    column = replace(column, first=int(values.min()), zone=dates.zone)
+    days = (values - column.first) / _DAY
+    scale = _moments(days)
+    local = local_microseconds(values, dates.zone)
+    cycles = tuple(name for name, phase in _CYCLES.items() if len(np.unique(phase(local))) > 1)
+    # Days are those of the clock, which shows some hours twice in a year, and skips others.
+    units = [_DAY] * (not (local % _DAY).any()) + [u for u in _UNITS if not (values % u).any()]
+    scaled = (days - scale[0]) / scale[1]
+    why = f"{column.why}, with {', '.join(cycles)}" if cycles else column.why
+    low, high = float(scaled.min()), float(scaled.max())
+    return replace(
+        column, scale=scale, unit=[*units, 1][0], cycles=cycles, low=low, high=high, why=why
+    )
+
+
+# The phase of a cycle, 0 to 1, from what the clocks show. 1970 began on a Thursday.
+_CYCLES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "hour": lambda local: local % _DAY / _DAY,
+    "weekday": lambda local: (local // _DAY + 3) % 7 / 7,
+    "month": lambda local: local.astype("M8[us]").astype("M8[M]").astype(np.int64) % 12 / 12,
+}
+
+
+def _encoded(column: TableColumn, cells: Column) -> np.ndarray:
+    """The encoded columns of a column that is not left out."""
+    if column.kind == "constant":
+        words = as_words(cells)
+        is_other = [not any(_is_same(x, y) for y in column.levels) for x in words.levels]
+        return UNUSUAL * np.array([*is_other, bool(column.levels)])[words.codes, None]
+    if column.kind in ("category", "boolean"):
+        return _one_hot(column, as_words(cells))
+    encoded = np.zeros((len(cells.missing), column.stop - column.start))
+    if column.kind == "number":
+        numbers = _numbers(column, cells)
+        encoded[:, 0] = _scaled(column, numbers.values)
+    else:
+        dates = _dates(column, cells)
+        scaled = ((dates.values - column.first) / _DAY - column.scale[0]) / column.scale[1]
+        # Rows that come after the training rows are no anomalies for that: see ColumnEncoder.
+        inside = np.clip(scaled, column.low, column.high)
+        encoded[:, 0] = inside + np.sign(scaled - inside) * np.log1p(np.abs(scaled - inside))
+        local = local_microseconds(dates.values, column.zone)
+        for i, name in enumerate(column.cycles):
+            angle = 2 * np.pi * _CYCLES[name](local)
+            encoded[:, 2 * i + 1], encoded[:, 2 * i + 2] = np.sin(angle), np.cos(angle)
+    encoded[cells.missing] = 0
+    if column.has_gaps:
+        encoded[:, -1] = GAP * cells.missing
+    else:
+        encoded[cells.missing, 0] = column.high + UNUSUAL
+    return encoded
+
+
+def _one_hot(column: TableColumn, words: Words) -> np.ndarray:
+    places = {key_of(level): i for i, level in enumerate(column.levels)}
+    if column.kind == "boolean":
+        # The same from a file that says it in other words.
+        for i, level in enumerate(column.levels):
+            places.update({str(int(level)): i, str(level).lower(): i})
+    other = len(column.levels)
+    found = [places.get(key_of(level), other) for level in words.levels]
+    codes = np.array([*found, other + column.has_gaps])[words.codes]
+    [(_, heights)] = column.parts
+    encoded = np.zeros((len(codes), len(heights)))
+    encoded[np.arange(len(codes)), codes] = np.array(heights)[codes]
+    return encoded
+
+
+def _is_same(x: Any, y: Any) -> bool:
+    """Whether two values are one: as words, or as numbers up to the digits of float32."""
+    if is_number(x) and is_number(y):
+        return math.isclose(float(x), float(y), rel_tol=1e-6)
+    return key_of(x) == key_of(y)
+
+
+def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
+    """The cells that the encoded columns of a column stand for."""
+    n = len(encoded)
+    if column.kind in ("category", "boolean", "constant"):
+        values = np.empty(len(column.levels) + 2, dtype=object)
+        values[: len(column.levels)] = column.levels
+        if column.kind == "constant":
+            return values[np.zeros(n, dtype=int)]
+        values[len(column.levels)] = "(other)"
+        [(_, heights)] = column.parts
+        return values[(encoded / np.array(heights)).argmax(axis=1)]
+    missing = (encoded[:, -1] > GAP / 2) if column.has_gaps else np.zeros(n, dtype=bool)
+    if column.kind == "number":
+        return np.where(missing, np.nan, _unscaled(column, encoded[:, 0]))
+    inside = np.clip(encoded[:, 0], column.low, column.high)
+    beyond = np.clip(encoded[:, 0] - inside, -50, 50)
+    days = inside + np.sign(beyond) * np.expm1(np.abs(beyond))
+    first, last = _YEARS
+    moments = np.clip(
+        (days * column.scale[1] + column.scale[0]) * _DAY, first - column.first, last - column.first
+    ).astype(np.int64)
+    moments += column.first
+    if column.unit == _DAY:
+        moments = local_microseconds(moments, column.zone)
+    moments = (moments + column.unit // 2) // column.unit * column.unit
+    if column.unit != _DAY:
+        moments = local_microseconds(moments, column.zone)
+    moments = moments.astype("M8[us]")
+    moments[missing] = np.datetime64("NaT")
+    return moments
+
+
+def _objects(column: Column) -> np.ndarray:
+    """The cells of a column as they are, None in a gap."""
+    words = as_words(column)
+    values = np.empty(len(words.levels) + 1, dtype=object)
+    values[:-1] = words.levels
+    return values[words.codes]
