@@ -59,12 +59,17 @@ def write_archive(
     OSError
         If the file cannot be written.
     """
+    content = packed(tree, classes)
+    with written_aside(path) as file:
+        file.write(content)
+
+
+def packed(tree: dict[str, Any], classes: Sequence[type] = ()) -> bytes:
+    """Turn a tree into what `write_archive` writes; raises TypeError as it does."""
     tensors: dict[str, Tensor] = {}
     header = json.dumps({"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))})
     metadata = {_HEADER: header, _CHECKSUM: checksum(header, tensors)}
-    content = to_bytes(tensors, metadata=metadata)
-    with written_aside(path) as file:
-        file.write(content)
+    return to_bytes(tensors, metadata=metadata)
 
 
 @contextmanager
@@ -262,7 +267,11 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     OSError
         If the file cannot be read.
     """
-    content = _content(path)
+    return unpacked(_content(path), classes, repr(str(path)))
+
+
+def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> dict[str, Any]:
+    """Turn what `packed` gave into a tree; `what` names it in an ArchiveError."""
     try:
         tensors = from_bytes(content)
         n_header = int.from_bytes(content[:8], "little")
@@ -275,12 +284,10 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
         if found != FORMAT:
             shown = repr(found)[:_LONGEST_REASON]
             raise ArchiveError(
-                f"{str(path)!r} has format {shown}, this version of gandetect reads {FORMAT}."
+                f"{what} has format {shown}, this version of gandetect reads {FORMAT}."
             )
         if metadata[_CHECKSUM] != checksum(header, tensors):
-            raise ArchiveError(
-                f"{str(path)!r} is damaged: its checksum is not that of its content."
-            )
+            raise ArchiveError(f"{what} is damaged: its checksum is not that of its content.")
         tree = _Reading(tensors, classes, _WORDS_LIMIT + n_bytes).decode(document["tree"])
     except ArchiveError:
         raise
@@ -288,10 +295,10 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     except Exception as error:
         reason = str(error)[:_LONGEST_REASON] or type(error).__name__
         raise ArchiveError(
-            f"{str(path)!r} is damaged or was not written by gandetect ({reason})."
+            f"{what} is damaged or was not written by gandetect ({reason})."
         ) from error
     if not isinstance(tree, dict):
-        raise ArchiveError(f"{str(path)!r} does not hold what gandetect writes.")
+        raise ArchiveError(f"{what} does not hold what gandetect writes.")
     return tree
 
 

@@ -23,7 +23,7 @@ from sklearn.utils import Tags, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from gandetect.archive import ArchiveError, read_archive, write_archive
+from gandetect.archive import ArchiveError, packed, read_archive, unpacked, write_archive
 from gandetect.data.plausibility import range_warning
 from gandetect.data.sources import Source, blocks, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
@@ -190,11 +190,7 @@ class BaseDetector(
 
     def learn(self, model: Model[Any], **learned: Any) -> None:
         """Take what was learned in the place of what an earlier fit learned, all at once."""
-        kept = {
-            name: value
-            for name, value in vars(self).items()
-            if name.startswith("_") or not name.endswith("_")
-        }
+        kept = _without_learned(vars(self))
         columns = _columns_of(model.settings)
         self.__dict__ = {**kept, **columns, **learned, "model_": model}
 
@@ -598,10 +594,32 @@ class BaseDetector(
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
-        if "model_" in state and state["model_"].device.type != "cpu":
-            # On the CPU it opens on a machine without the device.
-            state = {**state, "model_": copy.deepcopy(state["model_"]).cpu()}
-        return state
+        if "model_" not in state:
+            return state
+        try:
+            # As in a file: an array of bytes, which opens on a machine without the device, and
+            # which formats that know numpy but not torch can store.
+            tree = tree_of(self)
+            if tree["left_out"]:
+                raise TypeError("code cannot be stored as data")
+            content = np.frombuffer(packed(tree, SAVED_CLASSES), dtype=np.uint8)
+        except TypeError:  # code of the user's, which goes along as it is
+            return {**state, "model_": copy.deepcopy(state["model_"]).cpu()}
+        return {**_without_learned(state), "_fitted": content}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        content = state.pop("_fitted", None)
+        super().__setstate__(state)
+        if content is not None:
+            tree = unpacked(np.asarray(content).tobytes(), SAVED_CLASSES)
+            learned = _learned_of(restore(type(self), tree, {}))
+            self.learn(learned.pop("model_"), **learned)
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
 
     # Inside.
 
@@ -851,6 +869,19 @@ def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:
             "image_shape must be None, (height, width) or (height, width, channels) with sizes of "
             f"at least 1, got {image_shape!r}."
         )
+
+
+def _without_learned(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if not _is_learned(name)}
+
+
+def _learned_of(detector: BaseDetector) -> dict[str, Any]:
+    return {name: value for name, value in vars(detector).items() if _is_learned(name)}
+
+
+def _is_learned(name: str) -> bool:
+    """Whether an attribute is one that `fit` sets."""
+    return name.endswith("_") and not name.startswith("_")
 
 
 def _columns_of(settings: SharedParameters) -> dict[str, Any]:
