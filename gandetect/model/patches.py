@@ -129,18 +129,15 @@ class PatchBank(nn.Module):
         """
         patches = _patches(maps, self.stride)
         points = patches.flatten(2).mT.flatten(0, 1)
-        plain: Tensor | None = None
-        own: Tensor | None = None
-        for block, units in zip(
-            self.references.split(_BLOCK), self.units.split(_BLOCK), strict=True
-        ):
-            squares = _squared_distances(points, block)
-            nearest, nearest_own = squares.amin(1), (squares / units).amin(1)
-            plain = nearest if plain is None else torch.minimum(plain, nearest)
-            own = nearest_own if own is None else torch.minimum(own, nearest_own)
-        assert plain is not None and own is not None
-        shape = (-1, *patches.shape[2:])
-        return tuple(d.clamp(min=0).sqrt().reshape(shape) for d in (plain, own))  # type: ignore[return-value]
+        blocks = zip(self.references.split(_BLOCK), self.units.split(_BLOCK), strict=True)
+        plain, own = [], []
+        for references, units in blocks:
+            squares = _squared_distances(points, references)
+            plain.append(squares.amin(1))
+            own.append((squares / units).amin(1))
+        nearest = (torch.stack(d).amin(0).clamp(min=0).sqrt() for d in (plain, own))
+        distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
+        return distances, in_own_units
 
 
 class PlaceCalibration(nn.Module):

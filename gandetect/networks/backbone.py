@@ -199,13 +199,18 @@ class Backbone(nn.Module):
         self
         """
         self.shift, self.spread = self.mean.new_zeros(1), self.mean.new_ones(1)
-        n, total, squares = 0, torch.zeros(1), torch.zeros(1)
+        n, shift, variance = 0, torch.zeros(1).double(), torch.zeros(1).double()
         for images in batches:
-            values = self.extract(images).double().movedim(1, 0).flatten(1).cpu()
-            n += values.shape[1]
-            total, squares = total + values.sum(1), squares + values.square().sum(1)
-        shift = total / n
-        spread = (squares / n - shift.square()).clamp(min=0).sqrt()
+            values = self.extract(images)
+            block = torch.var_mean(values, dim=(0, 2, 3), correction=0)
+            block_variance, block_mean = (v.cpu().double() for v in block)
+            n_block = values.numel() // values.shape[1]
+            n += n_block
+            # What is known and the block, joined by their shares (Chan, Golub and LeVeque, 1983).
+            share, apart = n_block / n, block_mean - shift
+            variance = (1 - share) * (variance + share * apart.square()) + share * block_variance
+            shift = shift + share * apart
+        spread = variance.sqrt()
         # A channel that is the same everywhere keeps its own units.
         spread = torch.where(spread > 1e-6 * (1 + shift.abs()), spread, 1.0)
         self.shift, self.spread = (v.float().to(self.mean.device) for v in (shift, spread))
