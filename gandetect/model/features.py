@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gandetect.losses import focal_loss, loss_as_real, loss_to_label, mean_squared_error
+from gandetect.model.patches import PatchBank, PlaceCalibration, gaussian_smoothed
 from gandetect.networks.backbone import Backbone
 from gandetect.networks.members import MemberBatchNorm, MemberLinear
 from gandetect.simulation import ImageAnomalies
@@ -42,6 +43,10 @@ _RECONSTRUCTOR_WIDTHS = (128, 32, 128)
 _WARM_UP = 0.2
 # Images that are simulated on at once.
 _N_AT_ONCE = 8
+# Standard deviation, in cells, of the window that smooths maps.
+_SMOOTHING = 1.0
+# The least spread of a map by which it is divided.
+_LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -372,3 +377,83 @@ def train_step(
     )
     update(optimizers["discriminators"], losses["discriminators"])
     return losses
+
+
+class FeatureScore(nn.Module):
+    """Map and score of images from the discriminant and from a bank of patches, joined.
+
+    Three maps are smoothed and standardised by what they are, over all cells, on normal images that
+    were kept aside: the discriminant's probability, the plain distance to the nearest patch, and
+    the distance in own units, calibrated by place. The anomaly map is the sum of the first two, the
+    score the largest value of the sum of the first and the third: what is usual at a place says
+    much of whether an image is normal, but blurs where it is not.
+
+    Parameters
+    ----------
+    bank : PatchBank
+    place : PlaceCalibration
+
+    Attributes
+    ----------
+    mean, spread : Tensor of shape (3,)
+        Of the three maps on kept-aside images.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, bank: PatchBank, place: PlaceCalibration) -> None:
+        super().__init__()
+        self.bank, self.place = bank, place
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("spread", torch.ones(3))
+
+    @classmethod
+    def of(cls, nets: Any, bank: PatchBank, kept: Sequence[Tensor], n_members: int = 1) -> Self:
+        """Learn all scales from the maps of normal images that were kept aside.
+
+        Parameters
+        ----------
+        nets : mapping of str to Module
+            Trained, in evaluation mode.
+        bank : PatchBank
+        kept : Tensor of shape (n, n_features, h, w) or sequence of Tensor (n_features, h, w)
+            Of images that neither `nets` nor `bank` have seen.
+        n_members : int, default=1
+        """
+        with torch.no_grad():
+            place = PlaceCalibration.of([bank(maps[None].float())[1][0] for maps in kept])
+            score = cls(bank, place)
+            parts = [score._smoothed(nets, maps[None].float(), n_members) for maps in kept]
+            cells = torch.cat([p.flatten(1) for p in parts], dim=1)
+            score.spread, score.mean = torch.std_mean(cells, dim=1, correction=0)
+            score.spread = torch.where(score.spread > _LEAST_SPREAD, score.spread, 1.0)
+        return score
+
+    def _smoothed(self, nets: Any, maps: Tensor, n_members: int) -> Tensor:
+        """Probability, distance and calibrated distance in own units: (3, n, h, w)."""
+        probability = torch.sigmoid(judge_maps(nets, maps, n_members)[0]).mean(0)
+        distances, in_own_units = self.bank(maps)
+        coarse = torch.stack([distances, self.place(in_own_units)], dim=1)
+        fine = F.interpolate(coarse, maps.shape[2:], mode="bilinear")
+        parts = torch.stack([probability, *fine.unbind(1)])
+        return gaussian_smoothed(parts.flatten(0, 1), _SMOOTHING).reshape(parts.shape)
+
+    def forward(self, nets: Any, maps: Tensor, n_members: int = 1) -> tuple[Tensor, Tensor]:
+        """Anomaly maps and scores.
+
+        Parameters
+        ----------
+        nets : mapping of str to Module
+        maps : Tensor of shape (n, n_features, h, w)
+        n_members : int, default=1
+
+        Returns
+        -------
+        anomaly_map : Tensor of shape (n, h, w)
+        score : Tensor of shape (n,)
+        """
+        smoothed = self._smoothed(nets, maps, n_members)
+        parts = (smoothed - self.mean[:, None, None, None]) / self.spread[:, None, None, None]
+        probability, distance, placed = parts
+        return probability + distance, (probability + placed).amax(dim=(1, 2))

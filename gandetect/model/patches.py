@@ -99,7 +99,7 @@ class PatchBank(nn.Module):
         if len(references) > n_references:  # fewer are wanted than there are images
             order = torch.randperm(len(references), generator=generator)[:n_references]
             references = references[order.to(references.device)]
-        bank = cls(*references.shape, stride=stride)
+        bank = cls(len(references), references.shape[1], stride)
         bank.references = references
         own = [bank._own_distance(block) for block in references.split(_BLOCK)]
         bank.units = torch.cat(own)

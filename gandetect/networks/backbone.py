@@ -87,10 +87,10 @@ class Backbone(nn.Module):
         check_backbone(network)
         super().__init__()
         self.name = network if isinstance(network, str) else None
-        self.layers = None if layers is None else list(layers)
+        self.layers: list[Any] | None = None if layers is None else list(layers)
         if isinstance(network, str):
-            self.layers = _checked_layers(layers)
-            self.network: nn.Module = efficientnet.load_weights(1 + max(self.layers))
+            self.layers = stages = _checked_layers(layers)
+            self.network: nn.Module = efficientnet.load_weights(1 + max(stages))
             known = (efficientnet.MEAN, efficientnet.STD)
         else:
             self.network, known = copy.deepcopy(network), (_IMAGENET_MEAN, _IMAGENET_STD)

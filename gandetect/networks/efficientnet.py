@@ -151,7 +151,7 @@ class EfficientNetLite0(nn.Module):
             From `read_weights`: the convolutions and batch normalisations of the trained network.
         """
         _take_folded(self.stem, weights, "_conv_stem", "_bn0")
-        blocks = (block for stage in self.stages for block in stage)
+        blocks = (b for b in self.stages.modules() if isinstance(b, InvertedBottleneck))
         for i, block in enumerate(blocks):
             for name, (conv, norm) in _BLOCK_LAYERS.items():
                 layer = getattr(block, name)
