@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from gandetect.losses import focal_loss, loss_as_real, loss_to_label, mean_squared_error
+from gandetect.losses import focal_loss, loss_as_real, mean_squared_error
 from gandetect.model.patches import PatchBank, PlaceCalibration, gaussian_smoothed
 from gandetect.networks.backbone import Backbone
 from gandetect.networks.members import MemberBatchNorm, MemberLinear
@@ -161,7 +161,7 @@ def _some(cells: Tensor, n: int) -> Tensor:
 
 
 def build_networks(
-    n_features: int, n_members: int = 1, *, adversarial: bool = True
+    n_features: int, n_members: int = 1, *, restores: bool = True, adversarial: bool = True
 ) -> dict[str, nn.Module]:
     """The modules of RDNA for vectors (n_members, n, n_features).
 
@@ -169,23 +169,26 @@ def build_networks(
     ----------
     n_features : int
     n_members : int, default=1
+    restores : bool, default=True
+        Whether the reconstruction module is built.
     adversarial : bool, default=True
-        Whether the two discriminators are built.
+        Whether each module gets a discriminator.
 
     Returns
     -------
     dict of str to Module
-        "reconstructor" and "discriminant", which sees a vector, its reconstruction and their
-        absolute difference; and "sample_discriminator" and "mask_discriminator", which sees a
-        probability behind the vector.
+        "discriminant", which sees a vector and, if `restores`, its reconstruction and their
+        absolute difference; "reconstructor"; and their discriminators, "mask_discriminator",
+        which sees a probability behind the vector, and "sample_discriminator".
     """
-    widths = {
-        "reconstructor": (n_features, *_RECONSTRUCTOR_WIDTHS, n_features),
-        "discriminant": (3 * n_features, *_DISCRIMINANT_WIDTHS, 1),
-    }
+    seen = (3 if restores else 1) * n_features
+    widths: dict[str, tuple[int, ...]] = {"discriminant": (seen, *_DISCRIMINANT_WIDTHS, 1)}
+    if restores:
+        widths["reconstructor"] = (n_features, *_RECONSTRUCTOR_WIDTHS, n_features)
     if adversarial:
-        widths["sample_discriminator"] = (n_features, *_DISCRIMINATOR_WIDTHS, 1)
         widths["mask_discriminator"] = (n_features + 1, *_DISCRIMINATOR_WIDTHS, 1)
+    if adversarial and restores:
+        widths["sample_discriminator"] = (n_features, *_DISCRIMINATOR_WIDTHS, 1)
     return {name: _perceptron(n_members, w) for name, w in widths.items()}
 
 
@@ -198,7 +201,12 @@ def _perceptron(n_members: int, widths: Sequence[int]) -> nn.Sequential:
 
 
 def reconstruct_and_judge(nets: Any, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """The reconstructions (K, n, d) of vectors (K, n, d), and a logit (K, n, 1) each."""
+    """The reconstructions (K, n, d) of vectors (K, n, d), and a logit (K, n, 1) each.
+
+    Without a reconstruction module the vectors stand for their reconstructions.
+    """
+    if "reconstructor" not in nets:
+        return vectors, nets["discriminant"](vectors)
     restored = nets["reconstructor"](vectors)
     seen = torch.cat([vectors, restored, (vectors - restored).abs()], dim=-1)
     return restored, nets["discriminant"](seen)
@@ -216,7 +224,8 @@ def judge_maps(nets: Any, maps: Tensor, n_members: int = 1) -> tuple[Tensor, Ten
     Returns
     -------
     logits, difference : Tensor of shape (n_members, n, h, w)
-        Of the cell to be anomalous; and the mean absolute difference to the reconstruction.
+        Of the cell to be anomalous; and the mean absolute difference to the reconstruction, 0
+        without a reconstruction module.
     """
     vectors = maps.movedim(1, -1).flatten(0, 2).expand(n_members, -1, -1)
     restored, logits = reconstruct_and_judge(nets, vectors)
@@ -262,7 +271,7 @@ def hardened(nets: Any, vectors: Tensor, origins: Tensor, n_steps: int, size: fl
     Tensor of shape (K, n, d)
         As far from the origins as `vectors`.
     """
-    modules = [nets[name] for name in ("reconstructor", "discriminant")]
+    modules = [nets[name] for name in ("reconstructor", "discriminant") if name in nets]
     modes = [module.training for module in modules]
     for module in modules:
         module.eval()
@@ -335,8 +344,8 @@ def train_step(
     Returns
     -------
     dict of str to Tensor of shape (n_members, n)
-        The losses "reconstruction" and "discriminant"; and with an `adversarial_weight`
-        "adversarial" and "discriminators".
+        The losses "discriminant" and, with a reconstruction module, "reconstruction"; and with an
+        `adversarial_weight` "adversarial" and "discriminators".
     """
     n_noisy = training.batch_size // 2
     corrupted, clean, labels = pool.draw(n_members, training.batch_size, generator)
@@ -350,31 +359,28 @@ def train_step(
     is_noise = torch.arange(2 * n_noisy, device=x.device) >= n_noisy
     mask = torch.cat([labels, is_noise.to(x).expand(n_members, -1)], dim=1)[..., None]
 
-    # 1. The two modules: restore what was there, and say what was not.
+    # 1. The modules: restore what was there, and say what was not.
     restored, logits = reconstruct_and_judge(nets, x)
-    losses = {
-        "reconstruction": mean_squared_error(target, restored),
-        "discriminant": focal_loss(logits, mask, training.focal_gamma),
-    }
-    loss = losses["reconstruction"] + training.focal_weight * losses["discriminant"]
+    losses = {"discriminant": focal_loss(logits, mask, training.focal_gamma)}
+    loss = training.focal_weight * losses["discriminant"]
+    if "reconstructor" in nets:
+        losses["reconstruction"] = mean_squared_error(target, restored)
+        loss = loss + losses["reconstruction"]
     if not training.adversarial_weight:
         update(optimizers["modules"], loss)
         return losses
     masks = torch.cat([mask, torch.sigmoid(logits)], dim=1)
-    real, fake = nets["sample_discriminator"](torch.cat([target, restored], dim=1)).chunk(2, 1)
     beside = torch.cat([torch.cat([x, x], dim=1), masks], dim=-1)
-    real_mask, fake_mask = nets["mask_discriminator"](beside).chunk(2, 1)
-    losses["adversarial"] = loss_to_label(fake, 1) + loss_to_label(fake_mask, 1)
+    judged = [nets["mask_discriminator"](beside)]
+    if "sample_discriminator" in nets:
+        judged.append(nets["sample_discriminator"](torch.cat([target, restored], dim=1)))
+    real, fake = torch.stack(judged).chunk(2, dim=2)
+    losses["adversarial"] = (fake - 1).square().sum(0)[..., 0]
     weight = training.adversarial_weight * min(progress / _WARM_UP, 1)
     update(optimizers["modules"], loss + weight * losses["adversarial"], retain_graph=True)
 
     # 2. The discriminators: tell vectors from reconstructions, and masks from answers.
-    losses["discriminators"] = (
-        loss_to_label(real, 1)
-        + loss_to_label(fake, 0)
-        + loss_to_label(real_mask, 1)
-        + loss_to_label(fake_mask, 0)
-    )
+    losses["discriminators"] = ((real - 1).square() + fake.square()).sum(0)[..., 0]
     update(optimizers["discriminators"], losses["discriminators"])
     return losses
 

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gandetect.model.features import (
+    FeatureScore,
     FeatureTraining,
     SimulatedFeatures,
     build_networks,
@@ -16,6 +17,7 @@ from gandetect.model.features import (
     simulate_features,
     train_step,
 )
+from gandetect.model.patches import PatchBank, PlaceCalibration
 from gandetect.networks.backbone import Backbone
 from gandetect.simulation import ImageAnomalies
 
@@ -61,17 +63,20 @@ def pool():
     return SimulatedFeatures(clean + 3 * labels[:, None], clean, labels)
 
 
-def trained(pool, n_updates=60, n_members=1, seed=0, **parameters):
+def trained(pool, n_updates=60, n_members=1, seed=0, restores=True, **parameters):
     training = FeatureTraining(batch_size=256, **parameters)
     torch.manual_seed(0)
     adversarial = training.adversarial_weight > 0
-    nets = nn.ModuleDict(build_networks(D, n_members, adversarial=adversarial))
+    made = build_networks(D, n_members, restores=restores, adversarial=adversarial)
+    nets, optimizers = nn.ModuleDict(made), {}
+    for name, of_it, rate in (
+        ("modules", lambda name: "discriminator" not in name, 3e-3),
+        ("discriminators", lambda name: "discriminator" in name, 1e-3),
+    ):
+        parameters = [p for key, net in nets.items() if of_it(key) for p in net.parameters()]
+        if parameters:
+            optimizers[name] = torch.optim.Adam(parameters, rate)
     generator, normals, history = seeded(seed), pool.normal(), []
-    both = (nets["reconstructor"], nets["discriminant"])
-    optimizers = {"modules": torch.optim.Adam([p for m in both for p in m.parameters()], 3e-3)}
-    if adversarial:
-        both = (nets["sample_discriminator"], nets["mask_discriminator"])
-        optimizers["discriminators"] = torch.optim.Adam([p for m in both for p in m.parameters()])
     for i in range(n_updates):
         losses = train_step(
             nets,
@@ -180,7 +185,7 @@ def test_no_steps_are_plain_noise(pool):
 @pytest.mark.parametrize("adversarial_weight", [0.0, 0.001])
 @pytest.mark.parametrize("n_members", [1, 2])
 def test_the_modules_learn(pool, n_members, adversarial_weight):
-    nets, history = trained(pool, 150, n_members, adversarial_weight=adversarial_weight)
+    nets, history = trained(pool, 80, n_members, adversarial_weight=adversarial_weight)
     assert history[-1]["reconstruction"] < 0.7 * history[0]["reconstruction"]
     assert history[-1]["discriminant"] < 0.8 * history[0]["discriminant"]
     assert ("discriminators" in history[0]) == (adversarial_weight > 0)
@@ -191,6 +196,15 @@ def test_the_modules_learn(pool, n_members, adversarial_weight):
     # What is anomalous is given back as it was without.
     before = (corrupted - clean)[is_anomalous].square().mean()
     assert (restored - clean)[is_anomalous].square().mean() < 0.5 * before
+
+
+@pytest.mark.parametrize("adversarial_weight", [0.0, 0.001])
+def test_the_discriminant_learns_alone(pool, adversarial_weight):
+    nets, history = trained(pool, 60, restores=False, adversarial_weight=adversarial_weight)
+    assert "reconstruction" not in history[0]
+    assert history[-1]["discriminant"] < 0.8 * history[0]["discriminant"]
+    logits, difference = judge_maps(nets, torch.zeros(1, D, 2, 2))
+    assert logits.max() < 0 and (difference == 0).all()
 
 
 def test_members_learn_apart(pool):
@@ -211,17 +225,67 @@ def test_maps_are_judged_cell_by_cell(pool):
     torch.testing.assert_close(difference[:, 2, 4, 1], (vector - restored).abs().mean((1, 2)))
 
 
-def test_judging_is_exported(pool):
-    class Judge(nn.Module):
-        def __init__(self, nets):
+@pytest.fixture
+def joined(pool):
+    nets, _ = trained(pool, 30)
+    normal = torch.randn(12, D, 8, 6, generator=seeded())
+    bank = PatchBank.of(normal[:8], 200, generator=seeded())
+    return nets, FeatureScore.of(nets, bank, normal[8:]), normal
+
+
+def test_maps_and_scores_find_what_is_anomalous(joined):
+    nets, score, normal = joined
+    anomalous = normal.clone()
+    anomalous[:, :, 2:5, 1:4] += 3
+    (map_before, before), (map_after, after) = score(nets, normal), score(nets, anomalous)
+    assert map_after.shape == (12, 8, 6) and after.shape == (12,)
+    assert (after > before).all()
+    rises = map_after - map_before
+    assert rises[:, 3, 2].mean() > 5 * rises[:, 7, 5].mean().abs()
+
+
+def test_all_parts_have_one_scale_on_images_kept_aside(joined):
+    nets, score, normal = joined
+    parts = score._smoothed(nets, normal[8:], 1)
+    torch.testing.assert_close(parts.flatten(1).mean(1), score.mean, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(parts.flatten(1).std(1), score.spread, rtol=1e-2, atol=1e-5)
+    # In the mean over the cells nothing is left: the map is the sum of two parts.
+    assert score(nets, normal[8:])[0].mean().abs() < 1e-3
+
+
+def test_images_of_several_shapes_are_kept_aside(joined):
+    nets, score, normal = joined
+    other = FeatureScore.of(nets, score.bank, [normal[8], normal[9, :, :5], normal[10, :, :, :3]])
+    assert other(nets, normal[:, :, :7])[0].shape == (12, 7, 6)
+
+
+def test_members_are_averaged(pool):
+    nets, _ = trained(pool, 3, n_members=2)
+    maps = torch.randn(4, D, 8, 8, generator=seeded())
+    score = FeatureScore.of(nets, PatchBank.of(maps, 50, generator=seeded()), maps, 2)
+    assert score(nets, maps, 2)[1].shape == (4,)
+
+
+def test_the_score_is_saved_and_loaded(joined):
+    nets, score, normal = joined
+    n, d = score.bank.references.shape
+    again = FeatureScore(PatchBank(n, d), PlaceCalibration(tuple(score.place.mean.shape)))
+    again.load_state_dict(score.state_dict())
+    for found, expected in zip(again(nets, normal), score(nets, normal), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_the_whole_path_is_exported(joined, backbone, images):
+    class Path(nn.Module):
+        def __init__(self):
             super().__init__()
-            self.nets = nets
+            self.backbone, (self.nets, self.score, _) = backbone, joined
 
-        def forward(self, maps):
-            return judge_maps(self.nets, maps)
+        def forward(self, x):
+            return self.score(self.nets, self.backbone(x))
 
-    judge, maps = Judge(trained(pool, 1)[0]), torch.randn(4, D, 5, 3)
-    dynamic = {"maps": {0: torch.export.Dim("n", min=1, max=64)}}
-    program = torch.export.export(judge, (maps,), dynamic_shapes=dynamic)
-    for found, expected in zip(program.module()(maps[:3]), judge(maps[:3]), strict=True):
+    path = Path()
+    dynamic = {"x": {0: torch.export.Dim("n", min=1, max=64)}}
+    program = torch.export.export(path, (images,), dynamic_shapes=dynamic)
+    for found, expected in zip(program.module()(images[:3]), path(images[:3]), strict=True):
         torch.testing.assert_close(found, expected)
