@@ -388,31 +388,37 @@ def train_step(
 class FeatureScore(nn.Module):
     """Map and score of images from the discriminant and from a bank of patches, joined.
 
-    Three maps are smoothed and standardised by what they are, over all cells, on normal images that
-    were kept aside: the discriminant's probability, the plain distance to the nearest patch, and
-    the distance in own units, calibrated by place. The anomaly map is the sum of the first two, the
-    score the largest value of the sum of the first and the third: what is usual at a place says
-    much of whether an image is normal, but blurs where it is not.
+    The anomaly map is the sum of the discriminant's probability and the plain distance to the
+    nearest patch. The score is the largest value of another sum: of the probability and the
+    distance in own units, both calibrated by place. What is usual at a place says much of whether
+    an image is normal, but blurs where it is not. All four are smoothed, and standardised by what
+    they are, over all cells, on normal images that were kept aside.
 
     Parameters
     ----------
     bank : PatchBank
-    place : PlaceCalibration
+    probability_place, distance_place : PlaceCalibration
 
     Attributes
     ----------
-    mean, spread : Tensor of shape (3,)
-        Of the three maps on kept-aside images.
+    mean, spread : Tensor of shape (4,)
+        Of probability, distance, and both calibrated, on kept-aside images.
     """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, bank: PatchBank, place: PlaceCalibration) -> None:
+    def __init__(
+        self,
+        bank: PatchBank,
+        probability_place: PlaceCalibration,
+        distance_place: PlaceCalibration,
+    ) -> None:
         super().__init__()
-        self.bank, self.place = bank, place
-        self.register_buffer("mean", torch.zeros(3))
-        self.register_buffer("spread", torch.ones(3))
+        self.bank = bank
+        self.probability_place, self.distance_place = probability_place, distance_place
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("spread", torch.ones(4))
 
     @classmethod
     def of(cls, nets: Any, bank: PatchBank, kept: Sequence[Tensor], n_members: int = 1) -> Self:
@@ -428,22 +434,21 @@ class FeatureScore(nn.Module):
         n_members : int, default=1
         """
         with torch.no_grad():
-            place = PlaceCalibration.of([bank(maps[None].float())[1][0] for maps in kept])
-            score = cls(bank, place)
-            parts = [score._smoothed(nets, maps[None].float(), n_members) for maps in kept]
-            cells = torch.cat([p.flatten(1) for p in parts], dim=1)
-            score.spread, score.mean = torch.std_mean(cells, dim=1, correction=0)
+            images = [maps[None].float() for maps in kept]
+            found = [(_probability(nets, maps, n_members), *bank(maps)) for maps in images]
+            places = [PlaceCalibration.of([maps[i][0] for maps in found]) for i in (0, 2)]
+            score = cls(bank, *places)
+            parts = [score._smoothed(*maps).flatten(1) for maps in found]
+            score.spread, score.mean = torch.std_mean(torch.cat(parts, 1), dim=1, correction=0)
             score.spread = torch.where(score.spread > _LEAST_SPREAD, score.spread, 1.0)
         return score
 
-    def _smoothed(self, nets: Any, maps: Tensor, n_members: int) -> Tensor:
-        """Probability, distance and calibrated distance in own units: (3, n, h, w)."""
-        probability = torch.sigmoid(judge_maps(nets, maps, n_members)[0]).mean(0)
-        distances, in_own_units = self.bank(maps)
-        coarse = torch.stack([distances, self.place(in_own_units)], dim=1)
-        fine = F.interpolate(coarse, maps.shape[2:], mode="bilinear")
-        parts = torch.stack([probability, *fine.unbind(1)])
-        return gaussian_smoothed(parts.flatten(0, 1), _SMOOTHING).reshape(parts.shape)
+    def _smoothed(self, probability: Tensor, distances: Tensor, in_own_units: Tensor) -> Tensor:
+        """All four maps, on the grid of the first: (4, n, h, w)."""
+        coarse = torch.stack([distances, self.distance_place(in_own_units)])
+        distances, placed = F.interpolate(coarse, probability.shape[1:], mode="bilinear")
+        parts = [probability, distances, self.probability_place(probability), placed]
+        return torch.stack([gaussian_smoothed(part, _SMOOTHING) for part in parts])
 
     def forward(self, nets: Any, maps: Tensor, n_members: int = 1) -> tuple[Tensor, Tensor]:
         """Anomaly maps and scores.
@@ -459,7 +464,11 @@ class FeatureScore(nn.Module):
         anomaly_map : Tensor of shape (n, h, w)
         score : Tensor of shape (n,)
         """
-        smoothed = self._smoothed(nets, maps, n_members)
+        smoothed = self._smoothed(_probability(nets, maps, n_members), *self.bank(maps))
         parts = (smoothed - self.mean[:, None, None, None]) / self.spread[:, None, None, None]
-        probability, distance, placed = parts
-        return probability + distance, (probability + placed).amax(dim=(1, 2))
+        return parts[0] + parts[1], (parts[2] + parts[3]).amax(dim=(1, 2))
+
+
+def _probability(nets: Any, maps: Tensor, n_members: int) -> Tensor:
+    """Of each cell to be anomalous, in the mean of the members: (n, h, w)."""
+    return torch.sigmoid(judge_maps(nets, maps, n_members)[0]).mean(0)

@@ -149,7 +149,7 @@ class PlaceCalibration(nn.Module):
 
     Parameters
     ----------
-    size : tuple of int
+    size : sequence of int
         Height and width of the maps; maps of another size are calibrated by interpolation.
 
     Attributes
@@ -170,10 +170,10 @@ class PlaceCalibration(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("spread", torch.ones(size))
+        self.register_buffer("mean", torch.zeros(tuple(size)))
+        self.register_buffer("spread", torch.ones(tuple(size)))
 
     @classmethod
     def of(cls, maps: Sequence[Tensor]) -> Self:
@@ -186,7 +186,7 @@ class PlaceCalibration(nn.Module):
         """
         size = maps[0].shape
         values = torch.stack([_resized(m[None, None], size)[0, 0] for m in maps])
-        calibration = cls((size[0], size[1]))
+        calibration = cls(size)
         spread = values.std(0, correction=0)
         calibration.mean = _averaged(values.mean(0)[None, None], 3)[0, 0]
         calibration.spread = _averaged(spread[None, None], 3)[0, 0] + spread.mean() / 4
