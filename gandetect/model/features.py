@@ -389,10 +389,11 @@ class FeatureScore(nn.Module):
     """Map and score of images from the discriminant and from a bank of patches, joined.
 
     The anomaly map is the sum of the discriminant's probability and the plain distance to the
-    nearest patch. The score is the largest value of another sum: of the probability and the
-    distance in own units, both calibrated by place. What is usual at a place says much of whether
-    an image is normal, but blurs where it is not. All four are smoothed, and standardised by what
-    they are, over all cells, on normal images that were kept aside.
+    nearest patch, each smoothed and standardised over the cells of normal images that were kept
+    aside. The score is the sum of the largest values of two other maps, standardised over these
+    images: of the probability, and of the distance in own units, both calibrated by place and
+    smoothed. What is usual at a place says much of whether an image is normal, but blurs where it
+    is not.
 
     Parameters
     ----------
@@ -401,12 +402,16 @@ class FeatureScore(nn.Module):
 
     Attributes
     ----------
-    mean, spread : Tensor of shape (4,)
-        Of probability, distance, and both calibrated, on kept-aside images.
+    mean, spread : Tensor of shape (2,)
+        Of the cells of probability and distance on images kept aside.
+    peak_mean, peak_spread : Tensor of shape (2,)
+        Of the largest values of both, calibrated by place.
     """
 
     mean: Tensor
     spread: Tensor
+    peak_mean: Tensor
+    peak_spread: Tensor
 
     def __init__(
         self,
@@ -417,8 +422,10 @@ class FeatureScore(nn.Module):
         super().__init__()
         self.bank = bank
         self.probability_place, self.distance_place = probability_place, distance_place
-        self.register_buffer("mean", torch.zeros(4))
-        self.register_buffer("spread", torch.ones(4))
+        for name in ("mean", "peak_mean"):
+            self.register_buffer(name, torch.zeros(2))
+        for name in ("spread", "peak_spread"):
+            self.register_buffer(name, torch.ones(2))
 
     @classmethod
     def of(cls, nets: Any, bank: PatchBank, kept: Sequence[Tensor], n_members: int = 1) -> Self:
@@ -438,17 +445,22 @@ class FeatureScore(nn.Module):
             found = [(_probability(nets, maps, n_members), *bank(maps)) for maps in images]
             places = [PlaceCalibration.of([maps[i][0] for maps in found]) for i in (0, 2)]
             score = cls(bank, *places)
-            parts = [score._smoothed(*maps).flatten(1) for maps in found]
-            score.spread, score.mean = torch.std_mean(torch.cat(parts, 1), dim=1, correction=0)
-            score.spread = torch.where(score.spread > _LEAST_SPREAD, score.spread, 1.0)
+            parts = [score._parts(*maps) for maps in found]
+            cells = torch.cat([smoothed.flatten(1) for smoothed, _ in parts], dim=1)
+            score.mean, score.spread = _mean_and_spread(cells)
+            peaks = torch.cat([peaks for _, peaks in parts], dim=1)
+            score.peak_mean, score.peak_spread = _mean_and_spread(peaks)
         return score
 
-    def _smoothed(self, probability: Tensor, distances: Tensor, in_own_units: Tensor) -> Tensor:
-        """All four maps, on the grid of the first: (4, n, h, w)."""
+    def _parts(
+        self, probability: Tensor, distances: Tensor, in_own_units: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The two maps (2, n, h, w), and the largest values (2, n) of those by place."""
         coarse = torch.stack([distances, self.distance_place(in_own_units)])
         distances, placed = F.interpolate(coarse, probability.shape[1:], mode="bilinear")
-        parts = [probability, distances, self.probability_place(probability), placed]
-        return torch.stack([gaussian_smoothed(part, _SMOOTHING) for part in parts])
+        maps = (probability, distances, self.probability_place(probability), placed)
+        smoothed = torch.stack([gaussian_smoothed(m, _SMOOTHING) for m in maps])
+        return smoothed[:2], smoothed[2:].amax(dim=(2, 3))
 
     def forward(self, nets: Any, maps: Tensor, n_members: int = 1) -> tuple[Tensor, Tensor]:
         """Anomaly maps and scores.
@@ -464,9 +476,17 @@ class FeatureScore(nn.Module):
         anomaly_map : Tensor of shape (n, h, w)
         score : Tensor of shape (n,)
         """
-        smoothed = self._smoothed(_probability(nets, maps, n_members), *self.bank(maps))
-        parts = (smoothed - self.mean[:, None, None, None]) / self.spread[:, None, None, None]
-        return parts[0] + parts[1], (parts[2] + parts[3]).amax(dim=(1, 2))
+        smoothed, peaks = self._parts(_probability(nets, maps, n_members), *self.bank(maps))
+        mean, spread = (v[:, None, None, None] for v in (self.mean, self.spread))
+        standardised = (smoothed - mean) / spread
+        score = (peaks - self.peak_mean[:, None]) / self.peak_spread[:, None]
+        return standardised.sum(0), score.sum(0)
+
+
+def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row; a row whose values are all alike keeps its units."""
+    spread, mean = torch.std_mean(values, dim=1, correction=0)
+    return mean, torch.where(spread > _LEAST_SPREAD, spread, 1.0)
 
 
 def _probability(nets: Any, maps: Tensor, n_members: int) -> Tensor:

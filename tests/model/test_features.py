@@ -246,11 +246,16 @@ def test_maps_and_scores_find_what_is_anomalous(joined):
 
 def test_all_parts_have_one_scale_on_images_kept_aside(joined):
     nets, score, normal = joined
-    found = score(nets, normal[8:])[0]
-    assert found.mean().abs() < 1e-3
-    # Two maps of deviation 1, which may go together or against each other.
-    assert 0.2 < found.std() <= 2.01
-    assert score.mean.shape == score.spread.shape == (4,)
+    for found in score(nets, normal[8:]):
+        assert found.mean().abs() < 1e-3
+        # The sum of two of deviation 1, which may go together or against each other.
+        assert 0.1 < found.std(correction=0) <= 2.01
+
+
+def test_one_image_kept_aside_is_enough_to_go_on(joined):
+    nets, score, normal = joined
+    maps, scores = FeatureScore.of(nets, score.bank, normal[:1])(nets, normal)
+    assert maps.isfinite().all() and scores.isfinite().all()
 
 
 def test_images_of_several_shapes_are_kept_aside(joined):
