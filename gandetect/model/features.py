@@ -333,7 +333,8 @@ def train_step(
     optimizers : dict of str to Optimizer
         "modules" of the reconstruction and the discriminant module, and with an
         `adversarial_weight` "discriminators" of the two others.
-    pool : SimulatedFeatures
+    pool, normals : SimulatedFeatures
+        All vectors, and those of unchanged cells (``pool.normal()``).
     progress : float in [0, 1]
         How much of the training is done.
     training : FeatureTraining
@@ -346,6 +347,26 @@ def train_step(
     dict of str to Tensor of shape (n_members, n)
         The losses "discriminant" and, with a reconstruction module, "reconstruction"; and with an
         `adversarial_weight` "adversarial" and "discriminators".
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from gandetect.model.features import (
+    ...     FeatureTraining, SimulatedFeatures, build_networks, train_step
+    ... )
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> clean = torch.randn(500, 8, generator=generator)
+    >>> labels = (torch.arange(500) % 2).float()
+    >>> pool = SimulatedFeatures(clean + 3 * labels[:, None], clean, labels)
+    >>> nets = nn.ModuleDict(build_networks(8, adversarial=False))
+    >>> optimizers = {"modules": torch.optim.AdamW(nets.parameters())}
+    >>> training = FeatureTraining(batch_size=64, adversarial_weight=0)
+    >>> losses = train_step(
+    ...     nets, optimizers, pool, pool.normal(), 0.5, training, generator=generator
+    ... )
+    >>> sorted(losses)
+    ['discriminant', 'reconstruction']
     """
     n_noisy = training.batch_size // 2
     corrupted, clean, labels = pool.draw(n_members, training.batch_size, generator)
