@@ -14,6 +14,8 @@ from torch.nn import functional as F
 _N_OWN = 3
 # References whose distances are computed at once, which bounds the memory.
 _BLOCK = 2048
+# Of a distance: at 0 the root has no gradient.
+_LEAST_SQUARE = 1e-12
 # The least distance of a reference to its own nearest ones, of their mean.
 _LEAST_UNIT = 0.05
 
@@ -135,7 +137,7 @@ class PatchBank(nn.Module):
             squares = _squared_distances(points, references)
             plain.append(squares.amin(1))
             own.append((squares / units).amin(1))
-        nearest = (torch.stack(d).amin(0).clamp(min=0).sqrt() for d in (plain, own))
+        nearest = (torch.stack(d).amin(0).clamp(min=_LEAST_SQUARE).sqrt() for d in (plain, own))
         distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
         return distances, in_own_units
 

@@ -151,6 +151,13 @@ def test_gradients_reach_the_maps(maps, score):
     assert (x.grad.abs().sum((1, 2, 3)) > 0).all()
 
 
+def test_gradients_are_finite_at_a_reference():
+    maps = torch.ones(1, 2, 6, 6).requires_grad_()
+    distances, in_own_units = PatchBank.of(maps.detach(), 9, generator=seeded())(maps)
+    (distances.sum() + in_own_units.sum()).backward()
+    assert distances.max() < 1e-3 and maps.grad.isfinite().all()
+
+
 def test_place_calibration_removes_what_is_usual_at_a_place():
     usual = torch.arange(10.0)[:, None].expand(10, 12)
     maps = usual + torch.randn(200, 10, 12, generator=seeded())
