@@ -131,12 +131,12 @@ class PatchBank(nn.Module):
         """
         patches = _patches(maps, self.stride)
         points = patches.flatten(2).mT.flatten(0, 1)
-        blocks = zip(self.references.split(_BLOCK), self.units.split(_BLOCK), strict=True)
         plain, own = [], []
-        for references, units in blocks:
-            squares = _squared_distances(points, references)
+        for start in range(0, len(self.references), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            squares = _squared_distances(points, self.references[block])
             plain.append(squares.amin(1))
-            own.append((squares / units).amin(1))
+            own.append((squares / self.units[block]).amin(1))
         nearest = (torch.stack(d).amin(0).clamp(min=_LEAST_SQUARE).sqrt() for d in (plain, own))
         distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
         return distances, in_own_units
