@@ -30,7 +30,7 @@ from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
 from gandetect.model.scaling import Scaler
 from gandetect.model.scoring import Calibration, without_farthest
 from gandetect.model.thresholds import check_scores, threshold_at_percentile
-from gandetect.networks.members import MemberAdam
+from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.trimming import not_among_worst, trimmed
 
@@ -315,6 +315,9 @@ def fit_model(
     if not settings.trim and not source.is_lazy:
         _warn_of_duplicates(samples)
     model.to(device)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generator = random.generator
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
     model.prepare(samples, run)
