@@ -688,15 +688,15 @@ def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
     )
     probe = nn.Parameter(parameter.detach().clone())
     probe.grad = torch.zeros_like(probe)
-    if isinstance(optimizer, MemberAdam):
-        other: Optimizer = MemberAdam(
-            [probe], optimizer.n_members, of_group["lr"], of_group["betas"]
-        )
-    else:
-        other = copy.copy(optimizer)
-        other.__dict__ = {**optimizer.__dict__, "state": defaultdict(dict)}
-        other.param_groups = [{**of_group, "params": [probe]}]
-        for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
-            other.__dict__[hooks] = OrderedDict()
+    other = copy.copy(optimizer)
+    other.__dict__ = {**optimizer.__dict__, "state": defaultdict(dict)}
+    other.param_groups = [{**of_group, "params": [probe]}]
+    for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        other.__dict__[hooks] = OrderedDict()
+    if isinstance(other, MemberAdam) and of_group["counts_members"]:
+        other.param_groups[0]["counts_members"] = False
+        other.step()
+        other.restart(torch.zeros(other.n_members, dtype=torch.bool, device=probe.device))
+        return dict(other.state[probe])
     other.step()
     return dict(other.state[probe])
