@@ -43,7 +43,7 @@ from gandetect.model.thresholds import (
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
 from gandetect.training.callbacks import FitTasks
-from gandetect.training.loop import current_run, fit_model
+from gandetect.training.loop import TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
 # Images of which the range of values is compared with that of the training.
@@ -174,6 +174,16 @@ class BaseDetector(
         if is_interrupted:
             raise KeyboardInterrupt
         return self
+
+    def current_run(self) -> TrainingRun:
+        """The training under way in this thread, for callbacks.
+
+        Raises
+        ------
+        RuntimeError
+            If no detector is being fitted in this thread.
+        """
+        return current_run()
 
     def fitted_so_far(self) -> Self:
         """A detector as if the training under way had ended here, for callbacks.
