@@ -384,7 +384,8 @@ class ColumnEncoder:
         ndarray or Tensor of shape (n, n columns of the table)
             0 for columns that are left out.
         """
-        return values @ _beside(values, self.membership)
+        summed: A = values @ _beside(values, self.membership)
+        return summed
 
     @property
     def membership(self) -> np.ndarray:
@@ -473,7 +474,8 @@ class ColumnEncoder:
         """Whether the encoded columns at `places` are set; never for -1."""
         index = np.array(places, dtype=np.int64)
         is_set: A = encoded[:, index] > min(GAP, _HEIGHT) / 2
-        return is_set & _beside(is_set, index >= 0)
+        is_known: A = is_set & _beside(is_set, index >= 0)
+        return is_known
 
 
 def _beside(values: A, array: np.ndarray) -> A:
@@ -668,7 +670,7 @@ def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
 
 def _log(values: np.ndarray, offset: float) -> np.ndarray:
     """The logarithm, below 0 its tangent."""
-    below = np.minimum(values, 0) / offset
+    below: np.ndarray = np.minimum(values, 0) / offset
     return np.log(np.maximum(values, 0) + offset) + below
 
 
@@ -819,9 +821,9 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
     moments = (moments + column.unit // 2) // column.unit * column.unit
     if column.unit != _DAY:
         moments = local_microseconds(moments, column.zone)
-    moments = moments.astype("M8[us]")
-    moments[missing] = np.datetime64("NaT")
-    return moments
+    dates: np.ndarray = moments.astype("M8[us]")
+    dates[missing] = np.datetime64("NaT")
+    return dates
 
 
 def _objects(column: Column) -> np.ndarray:
