@@ -743,7 +743,9 @@ class BaseDetector(
     @property
     def calibration_(self) -> Calibration:
         """Mean and standard deviation of the score's parts on training samples."""
-        return self._of_model(lambda model: model.calibration)
+        calibration = self._of_model(lambda model: model.calibration)
+        assert calibration is not None  # every fit ends with it
+        return calibration
 
     @property
     def neighbours_(self) -> dict[str, Any]:
@@ -753,7 +755,8 @@ class BaseDetector(
     @property
     def architecture_(self) -> Architecture:
         """What `architecture` came to."""
-        return self._of_model(lambda model: model.settings.architecture)
+        architecture: Architecture = self._of_model(lambda model: model.settings.architecture)
+        return architecture
 
     @property
     def n_members_(self) -> int:

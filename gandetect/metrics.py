@@ -401,9 +401,10 @@ def pixel_average_precision(masks: Images, anomaly_maps: Images) -> float:
     def largest_errors(normal: FloatArray, anomalous: FloatArray) -> FloatArray:
         # Between all anomalous pixels of a bin first, and all normal ones first.
         positives, negatives = np.cumsum(anomalous), np.cumsum(normal)
-        best: FloatArray = positives / np.maximum(positives + negatives - normal, 1)
+        best = positives / np.maximum(positives + negatives - normal, 1)
         first = positives - anomalous + 1
-        return (best - first / (first + negatives)) * anomalous / positives[-1]
+        errors: FloatArray = (best - first / (first + negatives)) * anomalous / positives[-1]
+        return errors
 
     normal, anomalous = _counts(masks, anomaly_maps, largest_errors)
     true_positives = np.cumsum(anomalous)

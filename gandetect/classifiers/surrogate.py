@@ -108,9 +108,10 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 def _around(X: np.ndarray, g: torch.Generator) -> np.ndarray:
     """Points between pairs of rows, with some noise."""
     share = torch.rand(len(X), 1, generator=g).numpy()
-    others: np.ndarray = X[torch.randperm(len(X), generator=g).numpy()]
-    noise: np.ndarray = torch.randn(X.shape, generator=g).numpy() * X.std(0) * (0.3 / math.sqrt(2))
-    return share * X + (1 - share) * others + noise
+    others = X[torch.randperm(len(X), generator=g).numpy()]
+    noise = torch.randn(X.shape, generator=g).numpy() * X.std(0) * (0.3 / math.sqrt(2))
+    points: np.ndarray = share * X + (1 - share) * others + noise
+    return points
 
 
 def _probabilities(network: DenseClassifier, X: np.ndarray) -> np.ndarray:

@@ -302,9 +302,9 @@ def resize_image(
         planes = [module.fromarray(plane) for plane in _planes(image, channels)]
     if size is not None:
         planes = [plane.resize(size[::-1], module.Resampling.BILINEAR) for plane in planes]
-    new: np.ndarray = np.array(planes[0]) if len(planes) == 1 else np.stack(planes, axis=-1)
+    new = np.array(planes[0]) if len(planes) == 1 else np.stack(planes, axis=-1)
     if image.dtype in (np.uint16, np.int16):
-        return np.rint(new).astype(image.dtype)
+        new = np.rint(new).astype(image.dtype)
     return new
 
 

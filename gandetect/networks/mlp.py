@@ -219,6 +219,7 @@ class _Refiner(nn.Module):
             return x_hat
         to_hidden, to_code = self.encoder
         to_mirrored, to_row, activation = self.decoder
+        assert isinstance(to_hidden, nn.Sequential) and isinstance(to_mirrored, nn.Sequential)
         hidden, kept = run_keeping(to_hidden, x)
         mirrored = run_joining(to_mirrored, to_code(hidden), kept, self.joins)
         x_hat = activation(to_row(mirrored))
