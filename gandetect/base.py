@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -51,13 +51,15 @@ _N_LOOKED_AT = 8
 # What a warm start must find as it was, beside what shapes a method's own networks.
 _SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis")
 
+T = TypeVar("T")
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BaseDetector(
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    OutlierMixin,
-    TransformerMixin,
+    CallbackSupportMixin,  # type: ignore[misc]  # scikit-learn has no types
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    OutlierMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
     SharedParameters,
 ):
     """Base of all detectors: subclass it, name the model, and everything public is there.
@@ -106,7 +108,7 @@ class BaseDetector(
             raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
         super().__setattr__(name, value)
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what is normal.
 
@@ -751,7 +753,9 @@ class BaseDetector(
     @property
     def calibration_(self) -> Calibration:
         """Mean and standard deviation of the score's parts on training samples."""
-        return self._of_model(lambda model: model.calibration)
+        calibration = self._of_model(lambda model: model.calibration)
+        assert calibration is not None  # every fit ends with it
+        return calibration
 
     @property
     def neighbours_(self) -> dict[str, Any]:
@@ -761,7 +765,8 @@ class BaseDetector(
     @property
     def architecture_(self) -> Architecture:
         """What `architecture` came to."""
-        return self._of_model(lambda model: model.settings.architecture)
+        architecture: Architecture = self._of_model(lambda model: model.settings.architecture)
+        return architecture
 
     @property
     def n_members_(self) -> int:
@@ -811,7 +816,7 @@ class BaseDetector(
         """``-threshold_``, in units of `score_samples`."""
         return -self.threshold_
 
-    def _of_model(self, get: Callable[[Model[Any]], Any]) -> Any:
+    def _of_model(self, get: Callable[[Model[Any]], T]) -> T:
         """What `get` finds in the model; AttributeError before `fit`, as scikit-learn has it."""
         if "model_" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: call fit first.")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import Model
-from gandetect.model.parameters import SharedParameters
 from gandetect.model.scaling import Scaler
 from gandetect.model.scoring import Calibration, Neighbours
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
 
-D = TypeVar("D", bound=SharedParameters)
+if TYPE_CHECKING:
+    from gandetect.base import BaseDetector
+
+D = TypeVar("D", bound="BaseDetector")
 
 # Of what is stored, this is the second form. Files of the first have none of these entries.
 _VERSION = 2
@@ -112,7 +114,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         tree = _of_first_form(tree)
     elif tree["version"] != _VERSION:
         raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
-    detector: Any = cls(**tree["parameters"], **given)
+    detector = cls(**tree["parameters"], **given)
     settings: Any = cls(**tree["fitted_parameters"], **given)
     settings.check_parameters()
     layout = _layout(tree["layout"])

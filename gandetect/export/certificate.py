@@ -214,7 +214,8 @@ class Certificate:
         return certificate
 
     def _scales(self) -> np.ndarray:
-        return np.maximum(self.unit, np.abs(self.anomaly_score))
+        scales: np.ndarray = np.maximum(self.unit, np.abs(self.anomaly_score))
+        return scales
 
 
 def certify(detector: BaseDetector, X: Any = None) -> Certificate:

@@ -148,13 +148,13 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(bias, x, weight)[..., :width]
 
 
-class _OverProcesses:
+class _OverProcesses(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation whose batch is that of all processes that share a fit."""
 
-    def forward(self: Any, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.training and n_processes() > 1:
             return batch_norm(x, self)
-        return super().forward(x)  # type: ignore[misc]  # of the layer that this is mixed into
+        return super().forward(x)
 
 
 class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
@@ -229,7 +229,8 @@ class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each feature of each member over the samples."""
         rows = super().forward(x.transpose(0, 1).flatten(1))
-        return rows.unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1)
+        members: Tensor = rows.unflatten(1, (x.shape[0], x.shape[2]))
+        return members.transpose(0, 1)
 
 
 class MemberSpectralNorm(nn.Module):
@@ -292,7 +293,8 @@ def to_channels(x: Tensor) -> Tensor:
 
 def to_members(x: Tensor, n_members: int) -> Tensor:
     """(B, K * C, ...) back to (K, B, C, ...)."""
-    return x.unflatten(1, (n_members, -1)).transpose(0, 1)
+    members: Tensor = x.unflatten(1, (n_members, -1))
+    return members.transpose(0, 1)
 
 
 def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> None:
@@ -380,7 +382,8 @@ class MemberAdam(torch.optim.Adam):
 
 def _by_member(values: Tensor, collapsed: Tensor) -> Tensor:
     """A view of (K * n, ...) as (K, n, ...)."""
-    return values.unflatten(0, (len(collapsed), -1))
+    view: Tensor = values.unflatten(0, (len(collapsed), -1))
+    return view
 
 
 class AddSkip(nn.Module):
@@ -403,7 +406,8 @@ class ConcatSkip(nn.Module):
 
     def __init__(self, n_members: int, join: nn.Module) -> None:
         super().__init__()
-        self.n_members, self.join = n_members, join
+        self.n_members = n_members
+        self.join: Transform = join
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
         """Both (K, B, d), or (B, K * C, H, W)."""
