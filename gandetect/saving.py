@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,10 +21,22 @@ from gandetect.model.scoring import Calibration, Neighbours
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
 
-if TYPE_CHECKING:
-    from gandetect.base import BaseDetector
 
-D = TypeVar("D", bound="BaseDetector")
+class Restorable(Protocol):
+    """What restoring needs of a detector, which stands above this module."""
+
+    model_class: ClassVar[type[Model[Any]]]
+
+    def __init__(self, **parameters: Any) -> None: ...
+
+    def check_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter that cannot be used."""
+
+    def learn(self, model: Model[Any], **learned: Any) -> None:
+        """Take what was learned."""
+
+
+D = TypeVar("D", bound=Restorable)
 
 # Of what is stored, this is the second form. Files of the first have none of these entries.
 _VERSION = 2
