@@ -76,6 +76,8 @@ class Model(nn.Module, Generic[P]):
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+    # Why the model cannot be exported, to follow "because"; None where it can.
+    cannot_be_exported: ClassVar[str | None] = None
 
     def __init__(
         self, settings: P, layout: Layout, scaler: Scaler, generator: torch.Generator
