@@ -128,13 +128,13 @@ class AnoGANDetector(BaseDetector):
     feature_weight : float in [0, 1], default=0.1
         Share of the discriminator's features in the search and in ``score="paper"``, the
         difference of the samples themselves having the rest.
-    n_steps : int, default=100
+    n_steps : int, default=50
         Of the search. Scoring takes as many passes forward and backward; the paper has 500.
     {shared_parameters}
     """
 
     feature_weight: float = 0.1
-    n_steps: int = 100
+    n_steps: int = 50
 
     model_class: ClassVar[type[AnoGANModel]] = AnoGANModel
 
