@@ -17,7 +17,6 @@ from sklearn.metrics import roc_auc_score
 import gandetect
 from gandetect import BaseDetector, EarlyStopping, ExponentialMovingAverage
 from gandetect.export import load_onnx, to_onnx, to_torch_export
-from gandetect.model import Model
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +83,22 @@ def fitted_and_X(request, fitted_to_rows, rows, fitted_to_images, images):
     return fitted_to_images, images
 
 
+@pytest.fixture(scope="session")
+def fitted_longer(Detector, rows):
+    own = {"n_steps": 25} if Detector is AnoGAN else {}
+    settings = {"epochs": 30, "latent_dim": 2, "learning_rate": 3e-3, "batch_size": 32}
+    return make_own(Detector, **settings, **own).fit(rows[:200])
+
+
+@pytest.fixture(scope="session")
+def fitted_longer_to_images(Detector, images, tiny_convnet):
+    own = {"epochs": 20}
+    if Detector is AnoGAN:  # without a reconstruction loss it takes many more updates
+        own = {"epochs": 60, "batch_size": 16, "n_steps": 25}
+    settings = {"latent_dim": 4, "learning_rate": 3e-3, "architecture": tiny_convnet}
+    return make_own(Detector, **settings, **own).fit(images[:100])
+
+
 def contract():
     """The tests that every detector of the package passes, to be run with these fixtures."""
     path = Path(__file__).with_name("test_contract.py")
@@ -94,7 +109,7 @@ def contract():
 
 
 for name, value in contract().items():
-    if name.startswith(("Test", "fitted_longer")):
+    if name.startswith("Test"):
         globals()[name] = value
 
 
@@ -149,9 +164,7 @@ class TestSharedFeatures:
     @pytest.mark.parametrize("own", [True, False], ids=["own parts", "neighbours"])
     def test_every_score(self, Detector, rows, own):
         names = {
-            name
-            for name in ("paper", *Detector.part_weights)
-            if ("neighbours" not in name) == own
+            name for name in ("paper", *Detector.part_weights) if ("neighbours" not in name) == own
         }
         for score in names:
             detector = make_own(Detector, score=score).fit(rows[:60])
@@ -254,4 +267,3 @@ def test_their_parameters_are_checked(own, parameters, rows):
 def test_shared_parameters_are_documented():
     for own in DETECTORS:
         assert "validation_fraction : float" in own.__doc__
-
