@@ -67,7 +67,7 @@ def fitted(classifier):
 
 
 class TestAttackedSamples:
-    """What the encoder is taught to take away."""
+    """What the encoder learns to take away."""
 
     def test_an_attack_is_of_size_1_and_fools_more_than_noise(self, fitted):
         (run, x), model = batch_of(fitted, X), fitted.model_

@@ -205,9 +205,9 @@ class TestImageSize:
         [
             ("auto", (100, 200), (32, 64)),
             ("auto", (50, 64), (50, 64)),
-            (None, (100, 200), (100, 200)),
+            (None, (20, 90), (20, 90)),
             (50, (100, 200), (25, 50)),
-            (500, (100, 200), (100, 200)),
+            (500, (20, 90), (20, 90)),
             (1, (100, 200), (1, 1)),
         ],
     )
@@ -327,8 +327,8 @@ class TestOnRealData:
         tops, lefts = range(0, 90, 3), range(0, 144, 6)
         patches = np.stack([photograph[i : i + 16, j : j + 16] for i in tops for j in lefts])
         patches = np.random.default_rng(0).permutation(patches)
-        detector = RDNADetector(epochs=8, architecture=ConvNet(n_filters=8), random_state=0)
-        detector.fit(patches[:300])
+        detector = RDNADetector(epochs=6, architecture=ConvNet(n_filters=6), random_state=0)
+        detector.fit(patches[:200])
         spoilt = patches[500:550].copy()
         spoilt[:, 5:10, 6:11] = [255, 0, 255]
         maps = detector.anomaly_map(spoilt)
