@@ -327,8 +327,8 @@ class TestOnRealData:
         tops, lefts = range(0, 90, 3), range(0, 144, 6)
         patches = np.stack([photograph[i : i + 16, j : j + 16] for i in tops for j in lefts])
         patches = np.random.default_rng(0).permutation(patches)
-        detector = RDNADetector(epochs=6, architecture=ConvNet(n_filters=6), random_state=0)
-        detector.fit(patches[:200])
+        detector = RDNADetector(epochs=8, architecture=ConvNet(n_filters=8), random_state=0)
+        detector.fit(patches[:300])
         spoilt = patches[500:550].copy()
         spoilt[:, 5:10, 6:11] = [255, 0, 255]
         maps = detector.anomaly_map(spoilt)
