@@ -267,3 +267,24 @@ def test_their_parameters_are_checked(own, parameters, rows):
 def test_shared_parameters_are_documented():
     for own in DETECTORS:
         assert "validation_fraction : float" in own.__doc__
+
+
+class TestMistakesInAMethod:
+    """Hooks that do not fit together are told before any training."""
+
+    @pytest.mark.parametrize(
+        ("own", "hook", "wrong", "message"),
+        [
+            (Denoiser, "parts", lambda self, x: {"mine": x.mean(-1)}, r"gives \['mine'\], which"),
+            (Denoiser, "parts", lambda self, x: {}, r"The score has the parts \['error'\], which"),
+            (Denoiser, "parts", lambda self, x: {"error": x.mean()}, r"'error' in the shape \(\)"),
+            (Denoiser, "reconstruct", lambda self, x: x[:, :1], r"'reconstruct' in the shape"),
+            (AAE, "encode", lambda self, x: x, r"'encode' in the shape \(2, 2, 6\).*\(2, 2, 3\)"),
+        ],
+    )
+    def test_it_is_told(self, own, hook, wrong, message, rows):
+        model_class = type("Wrong", (own.model_class,), {hook: wrong})
+        detector = make_own(type("Mistaken", (own,), {"model_class": model_class}))
+        with pytest.raises(ValueError, match=message):
+            detector.fit(rows[:60])
+        assert not hasattr(detector, "model_")
