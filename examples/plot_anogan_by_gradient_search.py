@@ -14,9 +14,9 @@ while it scores, no exported file can hold it, and it takes its time.
 # %%
 # The model
 # ---------
-# Scoring runs without gradients, so the search asks for them with ``torch.enable_grad()``. Every
-# sample is searched by itself: the loss is a sum over samples, so that none moves another's code,
-# and all begin at the middle of the prior, so that scores repeat.
+# Scoring runs without gradients, so the search asks for them with ``torch.enable_grad()``. Each
+# sample's code is searched by itself: the loss is a sum over samples, so that none moves another's
+# code. All searches begin at the middle of the prior, so that scores repeat.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,13 +81,18 @@ class AnoGANModel(Model["AnoGANDetector"]):
         return {"generator": generator, "discriminator": discriminator}
 
     def encode(self, x: Tensor) -> Tensor:
+        # Gradients are needed whatever the caller has set in torch.
+        with torch.inference_mode(False), torch.enable_grad():
+            return self._searched(x.clone())
+
+    def _searched(self, x: Tensor) -> Tensor:
+        """The codes (K, B, latent_dim) of the samples that are closest to x."""
         z = x.new_zeros(*x.shape[:2], self.latent_dim)
         features = self.discriminator(x)[1].detach()
         move = torch.zeros_like(z)
         for _ in range(self.settings.n_steps):
-            with torch.enable_grad():
-                z.requires_grad_()
-                (slope,) = torch.autograd.grad(self._distance(x, features, z).sum(), z)
+            z.requires_grad_()
+            (slope,) = torch.autograd.grad(self._distance(x, features, z).sum(), z)
             # Of length 1 at most: far from every sample that it can draw, the slope is steep.
             slope = slope / slope.norm(dim=-1, keepdim=True).clamp(min=1.0)
             move = MOMENTUM * move - RATE * (1 - MOMENTUM) * slope

@@ -241,6 +241,8 @@ class TestScoresWithGradients:
         scores = detector.anomaly_score(rows[:40])
         with mode():
             np.testing.assert_array_equal(detector.anomaly_score(rows[:40]), scores)
+            of_model, _ = detector.model_(torch.from_numpy(rows[:40]))
+        np.testing.assert_allclose(of_model.detach(), scores, rtol=0, atol=1e-5)
 
     def test_no_gradient_is_left_on_the_networks(self, rows):
         detector = make_own(AnoGAN).fit(rows[:60])
