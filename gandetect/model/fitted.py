@@ -249,7 +249,10 @@ class Model(nn.Module, Generic[P]):
     @property
     def networks(self) -> nn.ModuleDict:
         """The networks by their roles."""
-        return nn.ModuleDict({name: self._modules[name] for name in self.network_names})  # type: ignore[misc]  # none of them is None
+        modules = dict(self.named_children())
+        networks = nn.ModuleDict({name: modules[name] for name in self.network_names})
+        networks.training = self.training
+        return networks
 
     @property
     def device(self) -> torch.device:
