@@ -344,3 +344,87 @@ def test_gradients_are_averaged_in_any_layout(monkeypatch):
     for parameter, gradient in zip(parameters, gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient / 2)
     assert unused.grad is None
+
+
+class TestDrawSeed:
+    @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(7), np.uint8(7)])
+    def test_an_integer_is_itself(self, seed):
+        assert distributed.draw_seed(seed) == seed
+        assert type(distributed.draw_seed(seed)) is int
+
+    @pytest.mark.parametrize("generator", [np.random.RandomState, np.random.default_rng])
+    def test_generators_are_advanced(self, generator):
+        a, b = generator(0), generator(0)
+        seeds = [distributed.draw_seed(a) for _ in range(3)]
+        assert seeds == [distributed.draw_seed(b) for _ in range(3)]
+        assert len(set(seeds)) == 3
+
+    def test_none_is_new_each_time(self):
+        state = np.random.get_state()[1].copy()
+        assert distributed.draw_seed(None) != distributed.draw_seed(None)
+        np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+    @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "0", True, [1]])
+    def test_what_is_no_seed(self, seed):
+        with pytest.raises(ValueError, match="random_state must be"):
+            distributed.draw_seed(seed)
+
+
+class TestRandomNumbers:
+    def numbers(self, seed=3):
+        return distributed.RandomNumbers(seed, torch.device("cpu"))
+
+    def test_the_seed_decides_and_nobody_else_is_disturbed(self):
+        before = torch.get_rng_state()
+        drawn = []
+        for random in (self.numbers(), self.numbers(), self.numbers(4)):
+            torch.rand(1)
+            with random.lent():
+                borrowed = torch.rand(4)
+            own = random.uniform(4)
+            drawn.append([borrowed, own, random.normal_like(torch.zeros(4).double())])
+        assert torch.equal(torch.cat(drawn[0]), torch.cat(drawn[1]))
+        assert not torch.equal(torch.cat(drawn[0]), torch.cat(drawn[2]))
+        assert len(set(torch.cat(drawn[0]).tolist())) == 12
+        torch.set_rng_state(before)
+        with self.numbers().lent():
+            torch.rand(4)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_types_and_shapes(self):
+        random = self.numbers()
+        x = random.uniform(1000, 2)
+        assert (x.shape, x.dtype) == ((1000, 2), torch.float32)
+        assert 0 <= x.min() < 0.01 and 0.99 < x.max() < 1
+        z = random.normal_like(torch.zeros(5000, dtype=torch.float64))
+        assert z.dtype == torch.float64
+        assert abs(z.mean()) < 0.1 and abs(z.std() - 1) < 0.1
+
+    def test_what_was_lent_is_given_back_when_it_raises(self):
+        random, before = self.numbers(), torch.get_rng_state()
+        with pytest.raises(RuntimeError), random.lent():
+            torch.rand(4)
+            raise RuntimeError
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not torch.equal(random.uniform(4), self.numbers().uniform(4))
+
+    def test_they_go_on_from_a_state(self):
+        random, other = self.numbers(), self.numbers(9)
+        random.uniform(5)
+        state = random.state()
+        expected = [random.uniform(3), random.normal_like(torch.zeros(3))]
+        other.set_state(state)
+        assert torch.equal(other.uniform(3), expected[0])
+        assert torch.equal(other.normal_like(torch.zeros(3)), expected[1])
+
+    def test_every_process_draws_others_and_the_first_as_alone(self, monkeypatch):
+        drawn = []
+        for rank in (0, 1, 2):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            random = self.numbers()
+            for epoch in (0, 1):
+                random.begin_epoch(epoch)
+                drawn.append(tuple(random.uniform(3).tolist()))
+        assert len(set(drawn)) == 6
+        alone = self.numbers()
+        assert drawn[:2] == [tuple(alone.uniform(3).tolist()) for _ in range(2)]

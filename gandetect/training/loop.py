@@ -461,6 +461,8 @@ def _learned(
     """The attributes of a detector whose training ends here."""
     rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
+    # Those of a fit that this one goes on from came from other networks.
+    model.normal_scores, model.normal_scores_definition = None, {}
     fits = np.ones(len(rows), dtype=bool)
     if trim:
         fits = not_among_worst(model.reconstruction_errors(source, rows), trim)
