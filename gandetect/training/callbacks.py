@@ -62,6 +62,8 @@ class FitTasks:
             yield self
         finally:
             self.bar.close()
+        for finish in run.at_end:
+            finish()
         self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
 
     def begin(self) -> None:
@@ -147,14 +149,19 @@ class EarlyStopping(Callback):
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
         """Refuse a validation loss that will not be there, before anything is trained."""
-        if context.task_name != "fit" or not (self.monitor or "").startswith("validation_"):
+        if context.task_name != "fit":
+            return
+        run = current_run()
+        if self.restore_best:
+            run.at_end.append(lambda: _restore_best(run))
+        if not (self.monitor or "").startswith("validation_"):
             return
         if not estimator.validation_fraction:
             raise ValueError(
                 f"EarlyStopping monitors {self.monitor!r}, which needs samples kept from "
                 "training: set validation_fraction above 0, or pass another loss as monitor."
             )
-        model = current_run().model
+        model = run.model
         shape = (model.n_members, 2, *model.layout.sample_shape)
         with torch.no_grad():
             losses = model.validation_losses(
@@ -178,11 +185,9 @@ class EarlyStopping(Callback):
 
     def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Compare the last epoch with the best; True after `patience` epochs without one."""
-        run = current_run()
         if context.task_name == "fit":
-            if self.restore_best and "best_weights" in run.extra:
-                run.networks.load_state_dict(run.extra["best_weights"])
             return None
+        run = current_run()
         names = [name for name in run.history[-1] if name != "epoch"]
         self._check_monitor(estimator, names)
         monitor = self._monitored(names)
@@ -195,6 +200,11 @@ class EarlyStopping(Callback):
             weights = run.networks.state_dict()
             run.extra["best_weights"] = {name: w.clone() for name, w in weights.items()}
         return run.history[-1]["epoch"] - best_epoch >= self.patience
+
+
+def _restore_best(run: TrainingRun) -> None:
+    if "best_weights" in run.extra:
+        run.networks.load_state_dict(run.extra["best_weights"])
 
 
 class Checkpoint(Callback):
@@ -338,13 +348,7 @@ class ExponentialMovingAverage(Callback):
             mix(list(run.extra["average"].values()), list(weights.values()), t)
 
         run.last_optimizer().register_step_post_hook(after_step)
-
-    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
-        """After training, put the average in the place of the weights."""
-        if context.task_name == "fit":
-            run = current_run()
-            run.networks.load_state_dict(run.extra["average"], strict=False)
-        return None
+        run.at_end.append(lambda: run.networks.load_state_dict(run.extra["average"], strict=False))
 
 
 def _floating(networks: torch.nn.Module) -> dict[str, torch.Tensor]:

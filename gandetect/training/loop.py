@@ -155,6 +155,9 @@ class TrainingRun:
         Why training ended.
     extra : dict
         What callbacks keep: a tree of data, stored and resumed with the rest.
+    at_end : list of callable
+        Called in turn when training has ended, before any callback is told: what puts other
+        weights in the place of the last ones.
     prepared : object
         What the method made before the first step, and needs in each; it is not stored.
     """
@@ -176,6 +179,7 @@ class TrainingRun:
     is_interrupted: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
+    at_end: list[Callable[[], Any]] = field(default_factory=list)
     prepared: Any = None
 
     def __post_init__(self) -> None:
