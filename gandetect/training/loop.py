@@ -228,9 +228,11 @@ class TrainingRun:
         _check_history(state["history"], self.n_epochs)
         kinds = {"n_updates": int, "seconds": float, "extra": dict, "stop_reason": str}
         for name, kind in {**kinds, "is_done": bool, "has_diverged": bool}.items():
-            value = state[name]
-            if type(value) is not kind or (kind in (int, float) and not 0 <= value < math.inf):
-                raise ValueError(f"its {name} is {value!r:.40}")
+            if type(state[name]) is not kind:
+                raise TypeError(f"its {name} is {state[name]!r:.40}")
+        for name in ("n_updates", "seconds"):
+            if not 0 <= state[name] < math.inf:
+                raise ValueError(f"its {name} is {state[name]!r:.40}")
         check_weights(state["networks"], self.networks.state_dict())
         self.networks.load_state_dict(state["networks"])
         if not self.model.is_sound():
