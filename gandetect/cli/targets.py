@@ -146,7 +146,7 @@ def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
 
 def checkpoint_file(options: Namespace) -> Path:
     """Return the file in ``--checkpoint-dir`` in which ``fit`` stores the training."""
-    return Path(options.checkpoint_dir).expanduser() / f"{options.detector.__name__}.safetensors"
+    return Path(options.checkpoint_dir).expanduser() / f"{options.detector}.safetensors"
 
 
 def _refuse_two(first: Any, second: Any, place: Path) -> None:

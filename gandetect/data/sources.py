@@ -36,6 +36,9 @@ from gandetect.data.values import checked_sample, checked_values
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
+# Rows of a memory map that are read in any order before its pages are given back: for each of them
+# the system maps some 64 KiB.
+_ROWS_BETWEEN_RELEASES = 256
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
 
@@ -183,11 +186,17 @@ class ArraySource:
     def read(self, index: slice | np.ndarray) -> np.ndarray:
         """Take the samples, copied where X is no array in memory."""
         if self._is_checked:
-            x: np.ndarray = self.X[index]
-        else:
-            x = np.array(self.X[index])
+            rows: np.ndarray = self.X[index]
+            return self.layout.channels_first(rows)
+        parts = [index]
+        if isinstance(index, np.ndarray) and len(index) > _ROWS_BETWEEN_RELEASES:
+            parts = [index[part] for part in slices(len(index), _ROWS_BETWEEN_RELEASES)]
+        taken = []
+        for part in parts:
+            taken.append(np.array(self.X[part]))
             _release(getattr(self.X, "_copy", self.X))
-            check_finite(x)
+        x = taken[0] if len(taken) == 1 else np.concatenate(taken)
+        check_finite(x)
         return self.layout.channels_first(x)
 
 

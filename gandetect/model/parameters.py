@@ -45,7 +45,7 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Fitted to X. "standard": mean 0 and standard deviation 1 a column, "robust": by median and
         quartiles, both with values beyond 5 spreads compressed to their logarithm; "unit" and
         "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
-        for images. The decoder's output activation follows it.
+        for images, "unit" for those of RDNA. The decoder's output activation follows it.
     store_references : bool, default=True
         Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
         measure distances to. Without them the default score leaves these distances out, and

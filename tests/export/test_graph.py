@@ -5,9 +5,9 @@ import copy
 import numpy as np
 import pytest
 import torch
+from gandetect.export.graph import ScoringGraph
 
 from gandetect import AdversarialVAEDetector, ConvNet, GANomalyDetector
-from gandetect.export.graph import ScoringGraph
 from gandetect.model.thresholds import WORST_SCORE
 
 
