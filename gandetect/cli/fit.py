@@ -22,7 +22,6 @@ from gandetect.cli.options import (
     detector_name,
     known_detectors,
     number,
-    percent,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--outlier-perc",
-        type=percent,
+        type=number(float, 0, 100),
         metavar="P",
         help="put the threshold where it flags P percent of --threshold-data (5 for one sample in "
         "twenty)",
@@ -143,8 +142,7 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
 def run_fit(options: Namespace) -> None:
     """Fit, and say what came out."""
     from gandetect.cli.data import names_all
-    from gandetect.cli.output import write_columns, write_record
-    from gandetect.cli.targets import check_training
+    from gandetect.cli.output import check_training, write_columns, write_record
 
     _refuse_what_does_not_go_together(options)
     check_training(options)
@@ -250,7 +248,7 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _callbacks(options: Namespace) -> list[Any]:
-    from gandetect.cli.targets import checkpoint_file
+    from gandetect.cli.output import checkpoint_file
     from gandetect.training.callbacks import Checkpoint, TensorBoardLog
 
     callbacks: list[Any] = []

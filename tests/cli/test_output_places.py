@@ -11,7 +11,7 @@ import gandetect
 from gandetect.cli import map as map_command
 from gandetect.cli import score
 from gandetect.cli.options import UsageError
-from gandetect.cli.targets import check_file, check_table, check_training
+from gandetect.cli.output import check_file, check_table, check_training
 from gandetect.plotting import animation
 
 posix = pytest.mark.skipif(os.name == "nt", reason="links and devices are POSIX's")
@@ -67,12 +67,12 @@ class TestTheDataStay:
         assert state_of(tmp_path) == before
 
     @pytest.mark.parametrize(
-        ("option", "message"), [("MODEL", "what MODEL names"), ("--labels", "what --labels names")]
+        ("option", "message"), [("MODEL", "what MODEL names"), ("--label-file", "what --label-file names")]
     )
     def test_a_table_over_another_input(self, option, message, fails, no_work, table, tmp_path):
         (tmp_path / "it").write_text("mine")
         model = tmp_path / ("it" if option == "MODEL" else "model")
-        more = ("--labels", tmp_path / "it") if option == "--labels" else ()
+        more = ("--label-file", tmp_path / "it") if option == "--label-file" else ()
         code, err = fails("score", model, "--data", table, *more, "--out", tmp_path / "it")
         assert (code, message in err) == (2, True)
         assert (tmp_path / "it").read_text() == "mine"
