@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from gandetect.data.reading import read
 from sklearn.base import clone
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
-from gandetect.data.reading import read
 from gandetect.data.sources import TrainingData
 
 

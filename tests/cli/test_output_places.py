@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 import gandetect
-from gandetect.cli import map as map_command
 from gandetect.cli import score
 from gandetect.cli.options import UsageError
 from gandetect.cli.output import check_file, check_table, check_training
@@ -30,8 +29,7 @@ def photos(tmp_path):
 @pytest.fixture
 def no_work(monkeypatch):
     """Have a command fail that begins to read its model, and one that begins to score."""
-    for module in (score, map_command):
-        monkeypatch.setattr(module, "model_and_samples", lambda _: pytest.fail("it has begun"))
+    monkeypatch.setattr(score, "model_and_samples", lambda _: pytest.fail("it has begun"))
 
 
 @pytest.fixture
@@ -67,7 +65,8 @@ class TestTheDataStay:
         assert state_of(tmp_path) == before
 
     @pytest.mark.parametrize(
-        ("option", "message"), [("MODEL", "what MODEL names"), ("--label-file", "what --label-file names")]
+        ("option", "message"),
+        [("MODEL", "what MODEL names"), ("--label-file", "what --label-file names")],
     )
     def test_a_table_over_another_input(self, option, message, fails, no_work, table, tmp_path):
         (tmp_path / "it").write_text("mine")
