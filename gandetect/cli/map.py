@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +68,7 @@ def run_map(options: Namespace) -> None:
         with written_aside(out) as file:
             np.save(file, maps)
     elif suffix == ".csv":
-        _write_rows(maps, samples, out)
+        _write_rows(maps, samples, getattr(detector, "feature_names_in_", None), out)
     else:
         _write_pictures(maps, pictures)
 
@@ -100,11 +101,14 @@ def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
     return pictures
 
 
-def _write_rows(maps: NDArray[np.float64], samples: Samples, out: Path) -> None:
+def _write_rows(
+    maps: NDArray[np.float64], samples: Samples, names: Sequence[str] | None, out: Path
+) -> None:
+    """Write the columns under the names that they had in the fit, which is their order."""
     from gandetect.cli.output import write_columns
     from gandetect.cli.score import names_of
 
-    columns = samples.feature_names or [f"feature_{i}" for i in range(maps.shape[1])]
+    columns = [f"feature_{i}" for i in range(maps.shape[1])] if names is None else names
     table = dict(zip(columns, maps.T, strict=True))
     write_columns({"sample": names_of(samples), **table}, Namespace(format="csv", out=str(out)))
 

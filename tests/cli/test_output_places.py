@@ -148,7 +148,7 @@ def training(tmp_path, **options):
     given = {"data": str(tmp_path / "x.csv"), "out": str(tmp_path / "model"), "data_dir": None}
     others = ("checkpoint_dir", "log_dir", "run_folder", "threshold_data", "run_test_data")
     given |= dict.fromkeys(others) | {"labels": None, "go_on_from": None}
-    given["detector"] = gandetect.GANomalyDetector
+    given["detector"] = "GANomalyDetector"
     return Namespace(**(given | {name: str(value) for name, value in options.items()}))
 
 
