@@ -73,6 +73,8 @@ class Samples:
         Whether these are already the part of a published split that was asked for.
     has_classes : bool, default=False
         Whether the labels are classes of which none is an anomaly by itself.
+    image_settings : dict or None, default=None
+        How images in an array were resized, if they were.
     """
 
     X: Any
@@ -83,6 +85,7 @@ class Samples:
     masks: Any = None
     is_split: bool = False
     has_classes: bool = False
+    image_settings: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -252,13 +255,14 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for {path}")
 
 
-def _resized(samples: Samples, settings: Mapping[str, Any]) -> Samples:
+def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
     """Images in an array brought to the size and the channels of the settings."""
-    size, channels = settings["image_size"], settings["channels"]
-    if not isinstance(samples.X, np.ndarray) or not is_resizable(samples.X):
+    size, channels, keep_aspect = (settings[n] for n in ("image_size", "channels", "keep_aspect"))
+    is_kept = size is None and channels is None
+    if is_kept or not isinstance(samples.X, np.ndarray) or not is_resizable(samples.X):
         return samples
-    keep_aspect = settings["keep_aspect"]
-    return replace(samples, X=resized(samples.X, size, channels, keep_aspect=keep_aspect))
+    X = resized(samples.X, size, channels, keep_aspect=keep_aspect)
+    return replace(samples, X=X, image_settings=settings)
 
 
 def is_resizable(X: NDArray[Any]) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from argparse import Namespace
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,6 +191,8 @@ def _in_folders_of(category: str, options: Namespace) -> Namespace:
 
 def _fitted(options: Namespace) -> dict[str, Any] | None:
     """Fit, set the threshold and save; return the summary, in the process that tells it."""
+    import numpy as np
+
     from gandetect.cli.data import read_samples, training_samples
     from gandetect.distributed import is_first
 
@@ -214,6 +217,10 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
     if not is_first():  # of the processes that torchrun started
         return None
+    if isinstance(samples.X, np.ndarray):
+        # Images in files say themselves how they were read.
+        model = detector.model_
+        model.layout = replace(model.layout, image_settings=samples.image_settings)
     detector.save(Path(options.out).expanduser())
     return _summary(detector, len(samples), len(everything) - len(samples), seconds, options)
 

@@ -130,6 +130,20 @@ class TestImagesAsTheModelWasFitted:
         code, err = fails("score", model, "--data", photos, "--channels", "3")
         assert (code, "(8, 8, 3)" in err) == (1, True)
 
+    def test_nor_of_images_in_an_array(self, run, tmp_path):
+        rng = np.random.default_rng(0)
+        small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
+        for name, side in (("x", 12), ("other", 10)):
+            images = rng.integers(0, 255, size=(6, side, side, 3), dtype=np.uint8)
+            np.save(tmp_path / f"{name}.npy", images)
+        how = ("--image-size", "8", "--channels", "1")
+        data, model = ("--data", tmp_path / "x.npy"), tmp_path / "m"
+        assert run("fit", "ganomaly", *data, *how, *small, "--out", model)[0] == 0
+        other = ("--data", tmp_path / "other.npy")
+        shown = {run("score", model, *other, *said) for said in ((), how)}
+        assert len(shown) == 1
+        assert shown.pop()[0] == 0
+
     @pytest.mark.filterwarnings("default:1 of 7 images")
     def test_a_damaged_image_may_be_left_out(self, run, fails, photos, tmp_path):
         small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
