@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -198,11 +199,14 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
 
     detector = _detector(options)
     callbacks = _callbacks(options)
-    everything = read_samples(options, "train")
+    known = (options.go_on_from and detector.model_.layout.image_settings) or {}
+    everything = read_samples(options, "train", image_settings=known)
     samples = training_samples(everything, options)
-    for_threshold = _threshold_samples(options)
+    for_threshold = None
+    if options.threshold_data is not None:
+        for_threshold = _other_samples(options, "train", options.threshold_data, known)
     if options.run_folder and is_first():
-        callbacks.append(_run_folder(everything, options))
+        callbacks.append(_run_folder(everything, options, known))
     if callbacks:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
@@ -271,7 +275,7 @@ def _callbacks(options: Namespace) -> list[Any]:
     return callbacks
 
 
-def _run_folder(everything: Samples, options: Namespace) -> Any:
+def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any]) -> Any:
     """The callback that writes the run folder, with images to test by if there are any."""
     from gandetect.cli.data import is_split_here, read_samples, samples_to_score
     from gandetect.training.run_folder import RunFolder
@@ -279,12 +283,12 @@ def _run_folder(everything: Samples, options: Namespace) -> Any:
     X_test = None
     test_options = Namespace(**{**vars(options), "part": "test"})
     if options.run_test_data is not None:
-        X_test = _spread(_other_samples(test_options, "test", options.run_test_data)).X
+        X_test = _spread(_other_samples(test_options, "test", options.run_test_data, known)).X
     elif is_split_here(everything, options):
         X_test = samples_to_score(everything, test_options).X
     elif everything.is_split:
         try:
-            X_test = _spread(read_samples(test_options, "test")).X
+            X_test = _spread(read_samples(test_options, "test", image_settings=known)).X
         except FileNotFoundError as error:  # a fit needs none
             warnings.warn(f"the run folder shows no test images: {error}", stacklevel=2)
     folder = Path(options.run_folder).expanduser()
@@ -299,18 +303,14 @@ def _spread(samples: Samples) -> Samples:
     return samples.take(np.linspace(0, len(samples) - 1, n_shown).round().astype(np.intp))
 
 
-def _threshold_samples(options: Namespace) -> Samples | None:
-    if options.threshold_data is None:
-        return None
-    return _other_samples(options, "train", options.threshold_data)
-
-
-def _other_samples(options: Namespace, default_part: str, data: str) -> Samples:
+def _other_samples(
+    options: Namespace, default_part: str, data: str, known: Mapping[str, Any]
+) -> Samples:
     """Other data than ``--data``, whose file of labels is not theirs."""
     from gandetect.cli.data import is_named, read_samples
 
     own = {"label_file": None, "download": options.download and is_named(data)}
-    return read_samples(Namespace(**{**vars(options), **own}), default_part, data)
+    return read_samples(Namespace(**{**vars(options), **own}), default_part, data, known)
 
 
 def _classes_of_normal(samples: Samples, options: Namespace) -> Any:

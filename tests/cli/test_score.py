@@ -127,6 +127,9 @@ class TestImagesAsTheModelWasFitted:
         assert run("map", model, "--data", photos, "--out", tmp_path / "maps") == (0, "", "")
         with Image.open(tmp_path / "maps" / "0.png") as picture:
             assert picture.size == (8, 8)
+        go_on = ("--go-on-from", model, "--set", "epochs=1", "--out", tmp_path / "n")
+        assert run("fit", "ganomaly", "--data", photos, *go_on)[0] == 0
+        assert run("score", tmp_path / "n", "--data", photos)[0] == 0
         code, err = fails("score", model, "--data", photos, "--channels", "3")
         assert (code, "(8, 8, 3)" in err) == (1, True)
 
