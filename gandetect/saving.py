@@ -129,8 +129,10 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     detector: Any = cls(**{**given, **tree["parameters"]})
     settings: Any = cls(**{**given, **tree["fitted_parameters"]})
     definitions = [dict(tree[f"{what}_definition"]) for what in ("threshold", "normal_scores")]
-    # What the fit used, what the parameters are now, and by what the thresholds were set.
-    for parameters in (settings, detector, *(_changed(settings, d) for d in definitions)):
+    has_normal_scores = tree["normal_scores"] is not None
+    # What the fit used, what the parameters are now, and what thresholds and p-values belong to.
+    belonging = [_changed(settings, d) for d in definitions[: 1 + has_normal_scores]]
+    for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
         _check_device(parameters.device)
     layout = _layout(tree["layout"], settings.n_estimators)
@@ -154,7 +156,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
         raise ValueError("its threshold is not a finite number")
     model.threshold_definition, model.normal_scores_definition = definitions
-    if tree["normal_scores"] is not None:
+    if has_normal_scores:
         model.normal_scores = np.sort(np.asarray(tree["normal_scores"], dtype=np.float64).ravel())
         if not len(model.normal_scores) or not np.isfinite(model.normal_scores).all():
             raise ValueError("its scores of normal samples are not finite")
@@ -188,7 +190,7 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
 def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
     """The parameters with the score of a definition, which has all that say how it is computed."""
     names = {"score", *settings.model_class.score_parameters}
-    if definition and definition.keys() != names:
+    if definition.keys() != names:
         raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
     return type(settings)(**{**settings.get_params(deep=False), **definition})
 

@@ -64,6 +64,23 @@ def weights_of(module):
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
+def rounding_of(detector):
+    """How far scores by kernels of other makers may differ, in standard deviations.
+
+    A part that varies little among the training samples, as after an epoch, is divided by that
+    little, and so is the rounding of 32 bits in its value: a part in a million.
+    """
+    model = detector.model_
+    sizes = {
+        name: float((model.calibration.mean[name].abs() / model.calibration.spread[name]).max())
+        for name, weight in model.weights().items()
+        if weight
+    }
+    total = sum(model.weights().values())
+    mean = sum(model.weights()[name] * size for name, size in sizes.items()) / total
+    return max(SCORE_TOLERANCE, 1e-6 * mean)
+
+
 def assert_equal_scores(found, expected, where=""):
     """Equal to what is promised of a sample in any batch, on any kernel."""
     np.testing.assert_allclose(
