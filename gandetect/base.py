@@ -566,7 +566,8 @@ class BaseDetector(
                 f"pass {wanted} to load; got {sorted(given)}."
             )
         try:
-            return restore(cls, tree, given)
+            with own_torch_settings(torch.device("cpu")):
+                return restore(cls, tree, given)
         except DAMAGE as error:
             raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
 

@@ -231,7 +231,6 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     return scaler
 
 
-@torch.no_grad()
 def _check_sound(model: Model[Any]) -> None:
     """Raise an error if a score, now or of another part, cannot be computed."""
     if not model.is_sound():

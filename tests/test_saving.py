@@ -273,7 +273,8 @@ def forgeries(value):
     if isinstance(value, ConvNet):
         yield from (ConvNet(n_filters=2**20), MLP(hidden_dims=(4,)))
     if isinstance(value, tuple | list):
-        yield from ([2**40] * len(value), [2**13] * len(value), [*value, 1], [str(v) for v in value])
+        n = len(value)
+        yield from ([2**40] * n, [2**13] * n, [*value, 1], [str(v) for v in value])
 
 
 def uses(detector, X):

@@ -209,7 +209,7 @@ class TestTheScore:
     def test_a_part_that_was_not_fitted_is_refused_in_words(self, make, Detector):
         detector = tiny(make, Detector, "rows", score="reconstruction").fit(samples("rows"))
         detector.set_params(score="neighbours")
-        with pytest.raises(ValueError, match="without 'neighbours'.*fit it again"):
+        with pytest.raises(ValueError, match=r"without 'neighbours'.*fit it again"):
             detector.anomaly_score(samples("rows"))
 
 
