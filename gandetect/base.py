@@ -367,7 +367,11 @@ class BaseDetector(
         scores = model.in_blocks(model.score, self._read(X, model))
         check_scores(scores)
         threshold = threshold_at_percentile(scores, outlier_perc)
-        self.model_ = model.with_threshold(threshold, scores)
+        model = model.with_threshold(threshold, scores)
+        if outlier_perc == 100:
+            # Below what counts as equal to the least score.
+            model.threshold -= 2 * model.score_tolerance
+        self.model_ = model
         return self
 
     def p_value(self, X: Any) -> np.ndarray:

@@ -293,9 +293,7 @@ class TestForged:
         tree, X = forged_from[name]
         rng = np.random.default_rng(0)
         places = list(places_in(tree))
-        cases = [
-            (path, forged) for path in places for forged in forgeries(found_at(tree, path))
-        ]
+        cases = [(path, forged) for path in places for forged in forgeries(found_at(tree, path))]
         n_refused, most_before = 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for i in rng.permutation(len(cases))[:N_FORGED]:
             path, forged = cases[i]
