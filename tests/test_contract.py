@@ -397,7 +397,6 @@ def deterministic():
 
 SETTINGS_OF_TORCH = {
     "default dtype float64": lambda: default_dtype(torch.float64),
-    "default dtype bfloat16": lambda: default_dtype(torch.bfloat16),
     "no_grad": torch.no_grad,
     "inference_mode": torch.inference_mode,
     "set_grad_enabled(False)": lambda: torch.set_grad_enabled(False),
