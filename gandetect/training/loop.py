@@ -582,7 +582,6 @@ class _Snapshot:
     """The last weights known to be good, and what belongs to them."""
 
     def __init__(self, run: TrainingRun) -> None:
-        self.weights: dict[str, Tensor] = {}
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
@@ -597,13 +596,7 @@ class _Snapshot:
         finite = all(bool(w.isfinite().all()) for w in weights.values())
         if not finite or not run.model.is_sound():
             return False
-        # No third copy of the weights: gradients are made anew, and the older ones written over.
-        for optimizer in run.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        for name, w in weights.items():
-            if name not in self.weights:
-                self.weights[name] = torch.empty_like(w)
-            self.weights[name].copy_(w)
+        self.weights = {name: w.clone() for name, w in weights.items()}
         self.extra = copy.deepcopy(run.extra)
         self.n_updates, self.n_epochs = run.n_updates, len(run.history)
         return True
