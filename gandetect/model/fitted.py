@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from gandetect.data.sources import Layout, Source, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
@@ -528,9 +529,26 @@ def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
     return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
 
 
+class _Float32(TorchFunctionMode):
+    """Let tensors be made in float32 where no type is said, in this thread alone.
+
+    torch's default type, which the user may have set, is one for all threads.
+    """
+
+    makers = (torch.empty, torch.eye, torch.linspace, torch.rand, torch.randn, torch.zeros)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in self.makers and kwargs.get("dtype") is None:
+            kwargs = {**kwargs, "dtype": torch.float32}
+        return function(*args, **kwargs)
+
+
 @contextmanager
 def own_torch_settings(device: torch.device, *, training: bool = False) -> Iterator[None]:
-    """Compute as if the user had set nothing in torch: no inference mode, no autocast.
+    """Compute as if the user had set nothing in torch: no inference mode, autocast, other type.
 
     Parameters
     ----------
@@ -544,12 +562,10 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
         torch.set_grad_enabled(training),
         torch.autocast("cpu", enabled=False),
         torch.autocast(device.type, enabled=False),
+        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+        nullcontext() if torch.get_default_dtype() == torch.float32 else _Float32(),
     ):
-        if torch.get_default_device().type == "cpu":
-            yield
-        else:
-            with torch.device("cpu"):
-                yield
+        yield
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
