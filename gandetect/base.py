@@ -103,6 +103,22 @@ class BaseDetector(
     # The parts of the score and their weights in the default score, of rows and of images.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters by name, with those of nested estimators if `deep`."""
+        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
+        if deep:
+            for name, value in list(parameters.items()):
+                if hasattr(value, "get_params") and not isinstance(value, type):
+                    nested = value.get_params().items()
+                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
+        return parameters
+
+    @property
+    def chosen_score(self) -> str | Mapping[str, float] | None:
+        """The parameter `score`; see `ScoreParameter` for why it is read here."""
+        score: str | Mapping[str, float] | None = vars(self)["score"]
+        return score
+
     def __setattr__(self, name: str, value: object) -> None:
         if vars(self).get("_is_frozen"):
             raise AttributeError(f"{name} is what a fit used, and cannot be changed.")

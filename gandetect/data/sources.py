@@ -295,7 +295,9 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
 def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
     """Warn of samples that look like something else than they are read as."""
     layout = source.layout
-    found = [channels_warning(layout.input_shape, detector.channel_axis)]
+    found = []
+    if len(layout.input_shape) == 3:
+        found.append(channels_warning(layout.input_shape, detector.channel_axis))
     is_of_files = isinstance(source, DatasetSource) and source.is_slow
     if len(layout.input_shape) == 2 and not layout.is_flat and not is_of_files:
         found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
@@ -327,7 +329,8 @@ def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
 
 def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     reset = layout is None
-    X = checked_values(X, fit=reset)
+    if reset or not _is_plain(X):
+        X = checked_values(X, fit=reset)
     n_dimensions = getattr(X, "ndim", None) or np.ndim(X if hasattr(X, "__len__") else 0)
     checks: dict[str, Any] = {
         "dtype": "numeric",
@@ -346,6 +349,13 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     if isinstance(X, np.memmap):
         checked = X
     return ArraySource(checked, _layout(detector, checked.shape[1:]))
+
+
+def _is_plain(X: Any) -> bool:
+    """Whether X is an array of finite numbers, of which nothing is to be said."""
+    if type(X) is not np.ndarray or X.dtype.kind not in "fbiu" or X.dtype.itemsize > 8:
+        return False
+    return X.dtype.kind != "f" or bool(np.isfinite(X).all())
 
 
 def _read_parquet(

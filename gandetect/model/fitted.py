@@ -317,7 +317,7 @@ class Model(nn.Module, Generic[P]):
             if not isinstance(neighbours, Neighbours):
                 raise ValueError(
                     f"The detector was fitted without {name!r} in its score: fit it again with "
-                    f"score={self.settings.chosen_score!r}."
+                    f"score={self.chosen_score!r}."
                 )
             distance = neighbours.distance(self.points(name, x))
             # Samples are the same for all members, and so is the mean over draws of them.
@@ -328,20 +328,20 @@ class Model(nn.Module, Generic[P]):
 
     def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
         """Each member's anomaly scores (K, B), float64, from the parts."""
-        if self.settings.chosen_score == "paper":
+        if self.chosen_score == "paper":
             return self.paper_score(parts).cpu().double()
         assert self.calibration is not None
         return mix(parts, self.weights(), self.calibration)
 
     def scored_parts(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the parts (K, n), those that the score is made of."""
-        if self.settings.chosen_score == "paper":
+        if self.chosen_score == "paper":
             return {"paper": self.paper_score(parts)}
         return {name: parts[name] for name, weight in self.weights().items() if weight}
 
     def weights(self) -> Mapping[str, float]:
         """The weights of the parts in the score."""
-        score = self.settings.chosen_score
+        score = self.chosen_score
         if isinstance(score, str):
             return {} if score == "paper" else {score: 1.0}
         return self.default_weights() if score is None else score
@@ -373,7 +373,7 @@ class Model(nn.Module, Generic[P]):
 
     def score_definition(self) -> dict[str, Any]:
         """The parameters by which scores are computed: for others a threshold means nothing."""
-        score = self.settings.chosen_score
+        score = self.chosen_score
         own = {name: getattr(self.settings, name) for name in self.score_parameters}
         return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
 
@@ -386,6 +386,12 @@ class Model(nn.Module, Generic[P]):
                     f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "
                     f"{remedy} or fit again."
                 )
+
+    @property
+    def chosen_score(self) -> str | Mapping[str, float] | None:
+        """The parameter `score` that the score is computed by."""
+        score: str | Mapping[str, float] | None = vars(self.settings)["score"]
+        return score
 
     def check_threshold(self) -> None:
         """Raise ValueError if what the score is made of was changed after the threshold was set."""
@@ -495,7 +501,7 @@ class Model(nn.Module, Generic[P]):
         """A model with another threshold, which was found from these scores, if from any."""
         other = self.shallow()
         other.threshold = float(threshold)
-        if self.settings.chosen_score != "paper":
+        if self.chosen_score != "paper":
             other.score_unit = 1.0
         elif scores is not None:
             other.score_unit = float(np.std(scores)) or 1.0

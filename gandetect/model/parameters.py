@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -123,19 +122,3 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         super().__init_subclass__(**kwargs)
         if cls.__doc__:
             cls.__doc__ = cls.__doc__.replace("{shared_parameters}", SHARED_PARAMETERS)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters by name, with those of nested estimators if `deep`."""
-        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
-        if deep:
-            for name, value in list(parameters.items()):
-                if hasattr(value, "get_params") and not isinstance(value, type):
-                    nested = value.get_params().items()
-                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
-        return parameters
-
-    @property
-    def chosen_score(self) -> str | Mapping[str, float] | None:
-        """The parameter `score`; see `ScoreParameter` for why it is read here."""
-        score: str | Mapping[str, float] | None = vars(self)["score"]
-        return score
