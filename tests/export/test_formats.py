@@ -21,7 +21,6 @@ from gandetect.export import (
     ExportedScorer,
     ParityError,
     ParityWarning,
-    formats,
     load_onnx,
     load_torch_export,
     to_onnx,
@@ -29,6 +28,9 @@ from gandetect.export import (
 )
 from gandetect.export import (
     certificate as certificates,
+)
+from gandetect.export import (
+    certificate as formats,
 )
 from gandetect.model.thresholds import WORST_SCORE
 
