@@ -349,7 +349,7 @@ class BaseDetector(
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
             The mean over the members, in scaled units.
         """
-        model = self._fitted_model()
+        model = self._scoring_model()
         return model.in_blocks(
             lambda x: model.anomaly_map(x).mean(0).double(), self._read(X, model)
         )
