@@ -91,7 +91,7 @@ class Neighbours(nn.Module):
     nearest ones (half of the local scaling of the local outlier factor). A plain distance finds
     nothing beside a dense group, and calls a whole sparse group anomalous; the quotient of
     distances takes a dense group's every border for an anomaly. Half of the correction did better
-    than either in benchmarks/README.md.
+    than either in benchmarks/ideas.md.
 
     Parameters
     ----------
