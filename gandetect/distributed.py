@@ -35,7 +35,7 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 # Whether all processes have come here, and so can divide what is to be computed.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
 
-# In units of the scaler's spread, so that machines which round otherwise still agree.
+# In units of the scaler's scale, so that machines which round differently still agree.
 _TOLERANCE = 1e-4
 
 
@@ -304,7 +304,7 @@ def _together(exchange: Callable[[], Any]) -> None:
 
 
 def _patience() -> timedelta:
-    """How long a process waits for the others before it takes them for dead."""
+    """How long a process waits for the others before it raises ProcessLostError."""
     given = os.environ.get(PATIENCE_VARIABLE)
     try:
         seconds = _PATIENCE_SECONDS if given is None else float(given)
@@ -319,7 +319,7 @@ def _patience() -> timedelta:
 # Random numbers.
 
 _LARGEST_SEED = 2**31 - 1
-# Held while torch's global generator is borrowed for code that cannot be given another one.
+# Held while torch's global generator is in use by code that cannot be given another one.
 _GLOBAL_GENERATOR = threading.RLock()
 
 

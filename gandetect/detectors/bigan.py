@@ -1,4 +1,4 @@
-"""BiGAN: encoder and generator, each taught by a discriminator of pairs to undo the other."""
+"""BiGAN: an encoder and a generator that learn to invert each other, by a joint discriminator."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class BiGANModel(Model["BiGANDetector"]):
                 _judged(self.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
             ]
 
-        # 1. The encoder wants its pair taken for generated, the generator its own for real. The
-        #    sum teaches each its own loss: neither's adversarial loss depends on the other.
+        # 1. The encoder's pair is to be judged generated, the generator's real. The gradient of the
+        #    sum is each one's own: neither's adversarial loss depends on the other.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
         reconstruction = mean_absolute_error(x, x_hat)
@@ -170,18 +170,18 @@ class BiGANModel(Model["BiGANDetector"]):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BiGANDetector(BaseDetector):
-    """BiGAN: a generator, an encoder that inverts it, and a discriminator of pairs.
+    """BiGAN: a generator, an encoder that inverts it, and a joint discriminator D(x, z).
 
     The discriminator tells a sample with its code, (x, E(x)), from a code with its sample,
-    (G(z), z); the generator and the encoder each learn to make their pairs pass for the other's.
-    Where they succeed they undo one another, on what is normal: an anomaly comes back changed.
-    With ``variant="alad"`` two more discriminators hold them to it.
+    (G(z), z); the generator and the encoder learn to give pairs that it cannot tell apart. At the
+    optimum they invert each other on normal samples, and an anomaly is reconstructed with errors.
+    With ``variant="alad"`` two more discriminators add cycle consistency.
 
     The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
-    discriminator's, standardised, and beside them the mean distance to the five nearest training
-    codes: on rows as much of it; on images twelve times as much, and five times as much of the
-    distance between the codes of a sample and of its reconstruction. These two are not part of
-    the published method; ``score="paper"`` is the published score alone.
+    discriminator's, standardised, with other parts: on rows the mean distance to the five nearest
+    training codes (the same weight) and samples (twice the weight); on images the distance to
+    codes (12.5 times) and that of the codes of a sample and its reconstruction (5 times). These
+    are not part of the published method; ``score="paper"`` is the published score alone.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ class BiGANDetector(BaseDetector):
         (z, z) from (z, E(G(z))), and the feature part is taken from the first of them.
     reconstruction_weight : float, default=50.0
         Weight of the mean absolute error of G(E(x)) in the loss of both networks. With 0, as
-        published, nothing but the adversarial game makes them inverse to each other.
+        published, only the adversarial loss makes them invert each other.
     stochastic_encoder : bool or "auto", default="auto"
         Whether the encoder has a mean and a variance, of which training draws its codes; scores
         and codes are always those of the mean. "auto" is True for rows and False for images,
@@ -208,7 +208,7 @@ class BiGANDetector(BaseDetector):
         The discriminator's part: the distance of its features of (x, E(x)) and (G(E(x)), E(x)), or
         the cross-entropy of taking (x, E(x)) for real.
     degree : {1, 2}, default=1
-        Of the norms in the score: the sum of absolutes, or Euclid's.
+        Of the norms in the score: 1 for L1, 2 for the Euclidean (L2) norm.
     beta_1 : float in [0, 1), default=0.5
         Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}
