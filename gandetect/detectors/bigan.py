@@ -1,4 +1,4 @@
-"""BiGAN: an encoder and a generator that learn to invert each other, by a joint discriminator."""
+"""BiGAN: encoder and generator, each taught by a discriminator of pairs to undo the other."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class BiGANModel(Model["BiGANDetector"]):
                 _judged(self.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
             ]
 
-        # 1. The encoder's pair is to be judged generated, the generator's real. The gradient of the
-        #    sum is each one's own: neither's adversarial loss depends on the other.
+        # 1. The encoder wants its pair taken for generated, the generator its own for real. The
+        #    sum teaches each its own loss: neither's adversarial loss depends on the other.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
         reconstruction = mean_absolute_error(x, x_hat)
@@ -173,9 +173,9 @@ class BiGANDetector(BaseDetector):
     """BiGAN: a generator, an encoder that inverts it, and a joint discriminator D(x, z).
 
     The discriminator tells a sample with its code, (x, E(x)), from a code with its sample,
-    (G(z), z); the generator and the encoder learn to give pairs that it cannot tell apart. At the
-    optimum they invert each other on normal samples, and an anomaly is reconstructed with errors.
-    With ``variant="alad"`` two more discriminators add cycle consistency.
+    (G(z), z); the generator and the encoder each learn to make their pairs pass for the other's.
+    Where they succeed they undo one another, on what is normal: an anomaly comes back changed.
+    With ``variant="alad"`` two more discriminators hold them to it.
 
     The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
     discriminator's, standardised, with other parts: on rows the mean distance to the five nearest

@@ -88,7 +88,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
         update(run.optimizers["discriminator"], discriminator)
 
-        # 3. A discriminator without errors gives no gradients: it is initialised again.
+        # 3. A discriminator that has won has nothing left to teach: it starts anew.
         if s.collapse_loss is not None:
             collapsed = averaged(discriminator.detach().mean(1)) < s.collapse_loss
             if collapsed.any():
@@ -174,8 +174,8 @@ class GANomalyDetector(BaseDetector):
         Norm of the difference of the codes in the score: the paper writes the sum of absolutes,
         the released code computes squares (its author calls the paper's form a typing error).
     collapse_loss : float or None, default=1e-5
-        The discriminator of a member is initialised again, and its optimizer state with it, when
-        its loss falls below this: its gradients are then too small for the generator. None: never.
+        The discriminator of a member is drawn anew, together with its optimizer state, when its
+        loss falls below this: it has nothing left to teach the generator. None never does.
     beta_1 : float in [0, 1), default=0.5
         Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}

@@ -188,9 +188,9 @@ class EarlyStopping(Callback):
 class Checkpoint(Callback):
     """Store the training every few epochs, and continue it after an interruption.
 
-    A fit that is stopped (a crash, Ctrl-C) and started again with the same parameters, the same
-    X and the same checkpoint file gives the same weights, bit by bit on one machine, as one that
-    was not stopped. When a fit completes its epochs the file stays; delete it to start again.
+    A fit that is stopped (a crash, a closed laptop, Ctrl-C) and started again with the same
+    parameters, the same X and the same checkpoint file ends with the same bits as one that ran
+    through. When a fit completes its epochs the file is left in place; delete it to start afresh.
 
     Parameters
     ----------
