@@ -353,7 +353,7 @@ class ExportedScorer:
     Raises
     ------
     ParityError
-        If the graph does not give the scores and labels of the certificate.
+        If the graph does not give the scores and labels that the certificate promises.
     ArchiveError
         If the graph cannot be run on the samples of the certificate.
     """
