@@ -1,4 +1,4 @@
-"""What every detector promises: scikit-learn's interface over a fitted model.
+"""What every detector has: scikit-learn's interface over a fitted model.
 
 A method is a file of two classes: a `Model`, whose hooks say how it learns and scores, and a
 subclass of `BaseDetector` with its parameters. Everything public is here.
@@ -154,7 +154,7 @@ class BaseDetector(
             If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
             what was learned is kept, and KeyboardInterrupt is raised.
         TrainingWarning
-            If the training came to nothing; ``training_report_`` says in what way.
+            If the training failed; ``training_report_`` says in what way.
         """
         return self._fit(X, y)
 
@@ -318,7 +318,7 @@ class BaseDetector(
         return codes.reshape(len(codes), -1)
 
     def reconstruct(self, X: Any) -> np.ndarray:
-        """What the networks make of X, in X's units: the mean over the members.
+        """The reconstruction of X, in X's units: the mean over the members.
 
         Parameters
         ----------
@@ -355,7 +355,7 @@ class BaseDetector(
         )
 
     def discriminator_features(self, X: Any) -> np.ndarray:
-        """What the discriminator sees in X, that of the members side by side.
+        """The discriminator's features of X, those of the members side by side.
 
         Parameters
         ----------
@@ -365,7 +365,7 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_estimators * n_features)
-            The features in which real and made samples are told apart, flattened.
+            The features by which it tells real from generated samples, flattened.
 
         Raises
         ------
@@ -429,8 +429,8 @@ class BaseDetector(
         """How often a normal sample would score as high as each sample, or higher.
 
         These are conformal p-values: they compare a score with those of normal samples that were
-        kept from training, and assume only that new normal samples come from where those came
-        from. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
+        kept from training, and assume only that new normal samples have the distribution of
+        those. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
 
         Parameters
         ----------
@@ -449,7 +449,7 @@ class BaseDetector(
             If no samples were kept from training: fit with `validation_fraction` above 0, or call
             `calibrate_p_values`.
         ValueError
-            If `score` was changed since.
+            If `score` was changed after the calibration.
 
         See Also
         --------
@@ -471,7 +471,7 @@ class BaseDetector(
         return conformal_p_values(scores, model.normal_scores)
 
     def calibrate_p_values(self, X: Any) -> Self:
-        """Take p-values from these samples from now on.
+        """Compute p-values from the scores of these samples.
 
         Parameters
         ----------
@@ -511,8 +511,8 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples,), bool
-            True for samples that are flagged. Nothing can be flagged in n samples of which k stand
-            out unless the p-values come from at least ``n / (k * false_discovery_rate)`` samples.
+            True for samples that are flagged. To flag k anomalies among n samples, the p-values
+            must be calibrated with at least ``n / (k * false_discovery_rate)`` samples.
 
         Raises
         ------
@@ -522,11 +522,11 @@ class BaseDetector(
         return benjamini_hochberg(self.p_value(X), false_discovery_rate)
 
     def score_std(self, X: Any) -> np.ndarray:
-        """How much the members disagree about each sample.
+        """The disagreement of the members about each sample.
 
-        The standard deviation of the anomaly score between members, each of which began with its
-        own random weights: where it is large, another `random_state` may rank the sample
-        elsewhere.
+        The standard deviation of the anomaly score between members, each of which started from its
+        own random weights: where it is large, another `random_state` may give a score that is far
+        from this one.
 
         Parameters
         ----------
@@ -542,7 +542,7 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If the detector has one member: 0 would say that it is sure.
+            If the detector has one member: 0 would suggest certainty.
         """
         model = self._scoring_model()
         if model.n_members < 2:
@@ -574,7 +574,7 @@ class BaseDetector(
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **given: Any) -> Self:
-        """Load a detector of this class that `save` wrote; its scores are the same bits.
+        """Load a detector of this class that `save` wrote; on one machine it scores the same bits.
 
         Parameters
         ----------

@@ -2,7 +2,7 @@
 
 Every function takes tensors with two leading axes, members and samples, and reduces the axes
 behind them: ``(K, B, ...)`` in, ``(K, B)`` out. Training averages the result, scoring uses it as
-it is, so that a loss and the score made from it cannot drift apart.
+it is, so that a loss and the score of the same name cannot differ.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
 
 
 def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
-    """The detector of which `tree_of` made a tree; its scores are the same bits.
+    """The detector of which `tree_of` made a tree; on one machine it scores the same bits.
 
     Parameters
     ----------

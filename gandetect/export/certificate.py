@@ -327,7 +327,7 @@ def _decode(value: dict[str, Any]) -> np.ndarray:
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    """It finds what was damaged by accident; whoever wants to deceive can compute it as well."""
+    """It finds accidental damage; an attacker who changes the content can compute it too."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,7 +27,7 @@ from gandetect.networks.members import without_weights
 # How far a score may differ by where a sample stands in a batch, by the number of threads or by
 # the processor: in standard deviations, or of its own size where that is larger.
 SCORE_TOLERANCE = 1e-5
-# Codes are no longer than this by default, however many columns rows have.
+# Codes have at most this size by default, however many columns rows have.
 _LONGEST_CODE = 256
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
@@ -575,7 +575,7 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn the user's word for a device into a device that is there.
+    """Turn the user's name for a device into a device that is there.
 
     Parameters
     ----------

@@ -115,11 +115,11 @@ class TrainingSamples:
         return self.source.layout.sample_shape
 
     def read(self, n_max: int) -> np.ndarray:
-        """At most `n_max` of them, (n, *sample_shape), in the user's units."""
+        """At most `n_max` of them, ``(n, *sample_shape)``, in the units of X."""
         return self.source.read(thinned(self.rows, n_max))
 
     def scaled(self, n_max: int) -> Tensor:
-        """At most `n_max` of them, (n, *sample_shape), scaled."""
+        """At most `n_max` of them, ``(n, *sample_shape)``, scaled."""
         return self.scaler(self.read(n_max))
 
 

@@ -1,4 +1,4 @@
-"""A training as a folder: what it makes of a few images, its losses, and its models.
+"""A training as a folder: reconstructions of a few images, the losses, and the models.
 
 The layout is the one that the scripts of these methods write, so that what reads their folders
 reads ours.
@@ -52,7 +52,7 @@ class RunFolder(Callback):
           models/epoch_0010.safetensors             read with `gandetect.load`
           models/final.safetensors                  as `fit` returns it
 
-    `gandetect.plotting.animate` makes a film of it. Of rows there are no images.
+    `gandetect.plotting.animate` makes an animation of it. Of rows there are no images.
 
     Parameters
     ----------
