@@ -152,10 +152,11 @@ class BaseDetector(
                 vars(settings).update(_columns_of(earlier.settings))
             source = read(settings, X, earlier.layout if earlier else None)
             layout = earlier.layout if earlier else source.layout
-            vars(settings).update(self.model_class.resolved(settings, layout), _is_frozen=True)
+            model_class = settings._model_class()
+            vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:
                 scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
-                model = self.model_class.made(settings, layout, scaler, random)
+                model = model_class.made(settings, layout, scaler, random)
             else:
                 self._check_same_networks(settings, earlier, random)
                 model = earlier.copied(settings)
@@ -623,6 +624,10 @@ class BaseDetector(
 
     # Inside.
 
+    def _model_class(self) -> type[Model[Any]]:
+        """The class of the model that these parameters ask for."""
+        return self.model_class
+
     def _settings(self) -> Self:
         """The parameters as they are now, in a copy of their own."""
         copied = type(self).__new__(type(self))
@@ -655,7 +660,8 @@ class BaseDetector(
         self, settings: Self, earlier: Model[Any], random: RandomNumbers
     ) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
-        names = dict.fromkeys((*_SHAPING, *self.model_class.network_parameters))
+        model_class = settings._model_class()
+        names = dict.fromkeys((*_SHAPING, *model_class.network_parameters))
         differing = {
             name: (vars(earlier.settings)[name], vars(settings)[name])
             for name in names
@@ -669,7 +675,7 @@ class BaseDetector(
                 f"warm_start=True goes on from networks with {before}, but {now}: set "
                 f"{'it' if len(differing) == 1 else 'them'} back, or fit with warm_start=False."
             )
-        made = self.model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
+        made = model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
         shapes, shapes_before = (
             {name: tuple(value.shape) for name, value in model.networks.state_dict().items()}
             for model in (made, earlier)
@@ -714,7 +720,7 @@ class BaseDetector(
 
     def _check_score(self) -> None:
         """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
-        score, names = self.chosen_score, self.part_weights
+        score, names = self.chosen_score, self._model_class().part_weights
         if score is None or (isinstance(score, str) and score in {"paper", *names}):
             return
         if isinstance(score, Mapping) and score and set(score) <= set(names):

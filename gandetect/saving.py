@@ -44,7 +44,7 @@ DAMAGE = (
 
 def is_code(value: Any) -> bool:
     """Whether a parameter's value is code of the user's, which data cannot hold."""
-    return not (value is None or isinstance(value, bool | int | float | str | _DATA_CLASSES))
+    return not (value is None or isinstance(value, (bool, int, float, str, *_DATA_CLASSES)))
 
 
 def tree_of(detector: Any) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     scaler = Scaler(**tree["scaler"])
     vars(settings)["_is_frozen"] = True
     random = RandomNumbers(0, torch.device("cpu"))
-    model = settings.model_class.made(settings, layout, scaler, random, empty=True)
+    model = settings._model_class().made(settings, layout, scaler, random, empty=True)
     _load(model.networks, tree["networks"])
     model.eval()
     if tree["calibration"] is not None:

@@ -267,6 +267,8 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
         noise = rng.normal(size=shape)
     noise = _in_units(detector, torch.from_numpy(noise))
     kept = getattr(detector, "neighbours_", {}).get("sample_neighbours")
+    if kept is None and detector.model_.gives_maps:  # features are reconstructed, not samples
+        return "artificial", noise
     if kept is None:
         near = (
             detector.reconstruct(noise[: n // 2]).astype(noise.dtype).reshape(-1, *noise.shape[1:])
