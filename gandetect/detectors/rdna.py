@@ -241,7 +241,8 @@ class RDNAModel(Model["RDNADetector"]):
         size = self.network_shape()[1:]
         if x.shape[3:] == size:
             return x
-        return F.interpolate(x.flatten(0, 1), size, mode="area").unflatten(0, x.shape[:2])
+        small: Tensor = F.interpolate(x.flatten(0, 1), size, mode="area")
+        return small.reshape(*x.shape[:3], *size)
 
     def _range(self, x: Tensor) -> tuple[float, float]:
         """The least and the largest value of scaled images, or of the batch."""
@@ -297,7 +298,7 @@ class RDNAModel(Model["RDNADetector"]):
         if x_hat.shape == x.shape:
             return x_hat
         enlarged = F.interpolate(x_hat.flatten(0, 1), x.shape[3:], mode="bilinear")
-        return enlarged.unflatten(0, x.shape[:2])
+        return enlarged.reshape(x.shape)
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         located, *_ = self._seen(self.resized(x))
@@ -519,7 +520,7 @@ class RDNAFeatureModel(RDNAModel):
         return F.interpolate(maps, x.shape[3:], mode="bilinear")
 
     def encode(self, x: Tensor) -> Tensor:
-        pooled = self.backbone(self._seen_by_backbone(x)).mean(dim=(2, 3))
+        pooled: Tensor = self.backbone(self._seen_by_backbone(x)).mean(dim=(2, 3))
         return pooled.expand(self.n_members, *pooled.shape)
 
     def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:

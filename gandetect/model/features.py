@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -151,7 +151,7 @@ def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
     return torch.cat([anomalous, order[is_normal][: n - len(anomalous)]])
 
 
-class VectorNetwork(nn.Sequential):
+class VectorNetwork(nn.Module):
     """A perceptron a member for vectors (K, n, d), of which several are joined.
 
     Parameters
@@ -164,6 +164,7 @@ class VectorNetwork(nn.Sequential):
     """
 
     def __init__(self, n_members: int, widths: Sequence[int], generator: torch.Generator) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         for n_in, n_out in pairwise(widths[:-1]):
             layers += [
@@ -171,23 +172,21 @@ class VectorNetwork(nn.Sequential):
                 MemberBatchNorm(n_members, n_out),
                 nn.LeakyReLU(_LEAK),
             ]
-        super().__init__(*layers, MemberLinear(n_members, widths[-2], widths[-1], generator))
+        self.hidden = nn.Sequential(*layers)
+        self.last = MemberLinear(n_members, widths[-2], widths[-1], generator)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Any:
         """Vectors (K, n, d) each to (K, n, widths[-1])."""
-        return super().forward(torch.cat(inputs, dim=-1))
+        return self.last(self.hidden(torch.cat(inputs, dim=-1)))
 
 
 class VectorDiscriminator(VectorNetwork):
     """Judges vectors by a logit (K, n, 1); as all discriminators it gives its features too."""
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and the features that they are made from."""
-        *hidden, last = self.children()
-        features = torch.cat(inputs, dim=-1)
-        for layer in hidden:
-            features = layer(features)
-        return last(features), features
+        features = self.hidden(torch.cat(inputs, dim=-1))
+        return self.last(features), features
 
 
 def noisy(vectors: Tensor, generator: torch.Generator) -> Tensor:
@@ -352,8 +351,8 @@ class FeatureScore(nn.Module):
 
 def largest_smoothed(maps: Tensor) -> Tensor:
     """The largest value of each smoothed map (K, n, h, w): (K, n)."""
-    smoothed = gaussian_smoothed(maps.flatten(0, 1), _SMOOTHING).amax(dim=(1, 2))
-    return smoothed.unflatten(0, (len(maps), -1))
+    smoothed = gaussian_smoothed(maps.flatten(0, 1), _SMOOTHING)
+    return smoothed.amax(dim=(1, 2)).reshape(len(maps), -1)
 
 
 def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

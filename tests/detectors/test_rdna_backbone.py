@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gandetect
-from gandetect import Checkpoint, ConvNet, RDNADetector
+from gandetect import Checkpoint, ConvNet, RDNADetector, RunFolder
 from gandetect.data.sources import Layout
 from gandetect.detectors import rdna
 from gandetect.distributed import RandomNumbers
@@ -199,6 +199,11 @@ class TestItsTraining:
             ValueError, match=r"warm_start=True goes on from networks with .*backbone=Edges"
         ):
             detector.set_params(backbone=None).fit(IMAGES)
+
+    def test_a_run_folder_has_no_pictures(self, few, tmp_path):
+        folder = RunFolder(tmp_path, every_n_epochs=1)
+        make().set_callbacks(folder).fit(IMAGES)
+        assert {path.suffix for path in tmp_path.rglob("*.*")} == {".csv", ".safetensors"}
 
     def test_the_clock_may_stop_it(self, few):
         detector = make(epochs="auto", max_time=0.01).fit(IMAGES)

@@ -138,7 +138,7 @@ class TestNetworks:
         network = VectorDiscriminator(1, (D, 5, 1), seeded()).eval()
         logits, features = network(torch.randn(1, 4, D, generator=seeded()))
         assert features.shape == (1, 4, 5)
-        torch.testing.assert_close(network[-1](features), logits)
+        torch.testing.assert_close(network.last(features), logits)
 
 
 class TestNoise:
