@@ -167,15 +167,16 @@ class BaseDetector(
         with own_torch_settings(device, training=True):
             settings: Any = self._settings()
             if earlier is not None:
-                auto = self.model_class.resolved(settings, earlier.layout)
+                auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier, random)
             source = read(settings, X, earlier.layout if earlier else None)
             layout = earlier.layout if earlier else source.layout
-            vars(settings).update(self.model_class.resolved(settings, layout), _is_frozen=True)
+            model_class = settings._model_class()
+            vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:
                 scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
-                model = self.model_class.made(settings, layout, scaler, random)
+                model = model_class.made(settings, layout, scaler, random)
             else:
                 model = earlier.copied(settings)
             learned, is_interrupted = fit_model(
@@ -657,6 +658,10 @@ class BaseDetector(
 
     # Inside.
 
+    def _model_class(self) -> type[Model[Any]]:
+        """The class of the model that these parameters ask for."""
+        return self.model_class
+
     def _settings(self) -> Self:
         """The parameters as they are now, in a copy of their own."""
         copied = type(self).__new__(type(self))
@@ -689,6 +694,7 @@ class BaseDetector(
         self, settings: Self, earlier: Model[Any], random: RandomNumbers
     ) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
+        model_class = settings._model_class()
         before, now = vars(earlier.settings), vars(settings)
 
         def changed(names: Iterable[str]) -> list[str]:
@@ -698,11 +704,9 @@ class BaseDetector(
                 if before[name] is not now[name] and not _equal(before[name], now[name])
             ]
 
-        differing = changed((*_SHAPING, *self.model_class.network_parameters))
+        differing = changed((*_SHAPING, *model_class.network_parameters))
         if not differing:
-            made = self.model_class.made(
-                settings, earlier.layout, earlier.scaler, random, empty=True
-            )
+            made = model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
             shapes, shapes_before = (
                 {name: value.shape for name, value in model.networks.state_dict().items()}
                 for model in (made, earlier)
@@ -750,7 +754,7 @@ class BaseDetector(
 
     def _check_score(self) -> None:
         """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
-        score, names = self.chosen_score, self.part_weights
+        score, names = self.chosen_score, self._model_class().part_weights
         if score is None or (isinstance(score, str) and score in {"paper", *names}):
             return
         if isinstance(score, Mapping) and score and set(score) <= set(names):

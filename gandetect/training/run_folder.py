@@ -132,7 +132,8 @@ class RunFolder(Callback):
             Path(self.path, folder).mkdir(parents=True, exist_ok=True)
         self._followed: dict[str, np.ndarray] = {}
         run = current_run()
-        if run.model.layout.is_image:
+        # With a backbone features are reconstructed, of which there are no pictures.
+        if run.model.layout.is_image and not run.model.gives_maps:
             pillow_image()  # missing, it is to be missed before hours of training
             self._followed["comparison"] = self._first_images(run, X)
             if self.X_test is not None:
