@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gandetect.classifiers import FORMS, LabelledClassifier
+from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import Model
@@ -29,7 +30,11 @@ _VERSION = 2
 # The classes that a saved file may hold, beside numbers, words and tensors: the first four only
 # stand in files of the first form.
 _DATA_CLASSES: tuple[type, ...] = (LabelledClassifier, *FORMS, *ARCHITECTURES)
-SAVED_CLASSES: tuple[type, ...] = (Scaler, Calibration, Neighbours, TrainingReport, *_DATA_CLASSES)
+SAVED_CLASSES: tuple[type, ...] = (
+    *(Scaler, Calibration, Neighbours, TrainingReport),
+    *(ColumnEncoder, TableColumn),
+    *_DATA_CLASSES,
+)
 # What a detector may raise that is made of values that nobody has checked.
 DAMAGE = (
     LookupError,
@@ -67,7 +72,9 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "left_out": left_out,
         "fitted_parameters": _as_data(used, left_out),
         "feature_names": vars(settings).get("feature_names_in_"),
-        "layout": asdict(model.layout),
+        "layout": asdict(replace(model.layout, encoder=None)),
+        "encoder": model.layout.encoder,
+        "map_scale": model.map_scale,
         "networks": dict(model.networks.state_dict()),
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
         "calibration": None
@@ -115,11 +122,11 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     detector: Any = cls(**tree["parameters"], **given)
     settings: Any = cls(**tree["fitted_parameters"], **given)
     settings.check_parameters()
-    layout = _layout(tree["layout"])
-    vars(settings)["n_features_in_"] = layout.n_values
+    layout = _layout(tree["layout"], tree.get("encoder"))
+    vars(settings)["n_features_in_"] = layout.n_features
     if tree["feature_names"] is not None:
         names = np.asarray(tree["feature_names"])
-        if names.shape != (layout.n_values,):
+        if names.shape != (layout.n_features,):
             raise ValueError("its names of columns do not fit its samples")
         vars(settings)["feature_names_in_"] = names
     scaler = Scaler(**tree["scaler"])
@@ -144,6 +151,10 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         if not np.isfinite(model.normal_scores).all():
             raise ValueError("its scores of normal samples are not finite")
     model.normal_scores_definition = dict(tree["normal_scores_definition"])
+    if layout.encoder is not None:
+        model.map_scale = np.asarray(tree["map_scale"], dtype=np.float64)
+        if model.map_scale.shape != (2, layout.n_features) or not (model.map_scale[1] > 0).all():
+            raise ValueError("its maps have no scale")
     model.restore_own_data(tree["own"])
     if not model.is_sound():
         raise ValueError("its networks do not give finite numbers")
@@ -170,12 +181,18 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
     }
 
 
-def _layout(values: Mapping[str, Any]) -> Layout:
-    layout = Layout(**values)
+def _layout(values: Mapping[str, Any], encoder: Any) -> Layout:
+    layout = Layout(**{**values, "encoder": encoder})
     shapes = layout.input_shape, layout.sample_shape
     if not all(isinstance(side, int) and side >= 1 for shape in shapes for side in shape):
         raise ValueError("its samples have no shape")
-    if math.prod(shapes[0]) != math.prod(shapes[1]):
+    if encoder is not None:
+        if not isinstance(encoder, ColumnEncoder):
+            raise TypeError("its encoder is none")
+        encoder.check()
+        if shapes != ((len(encoder.columns),), (encoder.width,)):
+            raise ValueError("its encoder does not fit its samples")
+    elif math.prod(shapes[0]) != math.prod(shapes[1]):
         raise ValueError("its samples have two shapes that do not fit")
     return layout
 

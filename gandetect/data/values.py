@@ -87,7 +87,8 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
     Traceback (most recent call last):
         ...
     ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
-with sklearn.impute.SimpleImputer), or leave out these samples.
+with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} \
+or to a table, where a gap is read as such.
     """
     if sparse.issparse(X):  # one kind of them is a mapping, too
         return X
@@ -522,9 +523,9 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
 def _words(name: str, where: str, value: Any) -> ValueError:
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words (for "
-        "instance with sklearn.preprocessing.OneHotEncoder), and convert numbers that came as text "
-        "with astype(float)."
+        f"could not convert string to float: {where} of {name} holds {shown!r}. Convert numbers that "
+        "came as text with astype(float); words are encoded in a table, or where columns={} is a "
+        "detector's parameter."
     )
 
 
@@ -538,7 +539,8 @@ def _complex(name: str, where: str) -> ValueError:
 def _missing(name: str, what: str) -> ValueError:
     return ValueError(
         f"Input {name} contains NaN: {what}. Impute them (for instance with "
-        "sklearn.impute.SimpleImputer), or leave out these samples."
+        "sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} "
+        "or to a table, where a gap is read as such."
     )
 
 

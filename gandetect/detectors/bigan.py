@@ -89,7 +89,7 @@ class BiGANModel(Model["BiGANDetector"]):
         #    sum teaches each its own loss: neither's adversarial loss depends on the other.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
-        reconstruction = mean_absolute_error(x, x_hat)
+        reconstruction = mean_absolute_error(x, x_hat, self.observed(x))
         loss = encoder + generator + s.reconstruction_weight * reconstruction
         for _, cycle_logits in cycles:
             loss = loss + loss_as_real(cycle_logits)
@@ -134,7 +134,7 @@ class BiGANModel(Model["BiGANDetector"]):
             return norm_distance(pairs[0][1], pairs[1][1], s.degree)
 
         return {
-            "reconstruction": norm_distance(x, x_hat, s.degree),
+            "reconstruction": norm_distance(x, x_hat, s.degree, self.observed(x)),
             "discriminator_feature": feature,
             "discriminator_cross_entropy": lambda: loss_as_real(self.discriminator(x, z)[0]),
             "latent": lambda: norm_distance(z, self.encode(x_hat), s.degree),

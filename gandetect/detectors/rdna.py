@@ -135,7 +135,7 @@ class RDNAModel(Model["RDNADetector"]):
         x_hat, logits = x_hat.float(), logits.float()
 
         # 1. The two modules: restore what was there, and say what was not.
-        losses = {"reconstruction": mean_squared_error(x, x_hat)}
+        losses = {"reconstruction": mean_squared_error(x, x_hat, self.observed(x))}
         loss = losses["reconstruction"]
         if self.layout.is_image and s.similarity_weight:
             low, high = self._range(x)
@@ -248,6 +248,8 @@ class RDNAModel(Model["RDNADetector"]):
         x_hat, logits = self.restored_and_judged(known)
         probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
         if not is_image:
+            if (weights := self.observed(x)) is not None:
+                difference = difference * weights
             return probability.square() * difference.sqrt(), probability, difference
         difference = difference.mean(dim=2)
         excess = (x - known).abs().mean(dim=2)
@@ -471,7 +473,7 @@ class RDNADetector(BaseDetector):
             raise ValueError(f"name must be one of {list(presets)}, got {name!r}.")
         return cls(**{**presets[name], **parameters})
 
-    def simulate(self, X: Any, random_state: RandomState = None) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, X: Any, random_state: RandomState = None) -> tuple[Any, np.ndarray]:
         """Simulate anomalies on X, as a fit to X would: see what the detector trains on.
 
         Parameters
@@ -483,7 +485,7 @@ class RDNADetector(BaseDetector):
 
         Returns
         -------
-        X_simulated : ndarray
+        X_simulated : ndarray or table
             In the units of X; images in the size that `image_size` comes to. A share of
             `anomaly_probability` has an anomaly.
         masks : ndarray of shape (n_samples, n_features) or (n_samples, height, width)
@@ -506,6 +508,8 @@ class RDNADetector(BaseDetector):
                 simulated.append(scaler.inverse(x[0].double()))
                 masks.append(mask[0])
         images, where = torch.cat(simulated).numpy(), torch.cat(masks).numpy()
+        if layout.encoder is not None:
+            return layout.restored(images, like=X), layout.encoder.per_column(where).clip(max=1)
         if len(layout.input_shape) == 3:
             return (np.moveaxis(images, 1, -1) if layout.has_channels_last else images), where
         return (images[:, 0] if layout.is_image else images), where

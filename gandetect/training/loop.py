@@ -483,6 +483,7 @@ def _learned(
     parts = model.parts_of(source, rows, model.all_parts)
     fitting = {name: values[:, fits] for name, values in parts.items()}
     model.calibration = Calibration.of(fitting)
+    model = model.with_map_scale(source, thinned(rows[fits], _MAX_REFERENCES))
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):
         scores = model.in_blocks(model.score, source, held)

@@ -187,9 +187,9 @@ def test_what_cannot_be_decided_so_is_refused(table, columns, message):
         ColumnEncoder.fitted(table, columns)
 
 
-@pytest.mark.parametrize("columns", ["by magic", ["age"], None])
+@pytest.mark.parametrize("columns", ["by magic", 3, None])
 def test_what_tells_of_no_columns_is_refused(table, columns):
-    with pytest.raises(TypeError, match="'auto' or a mapping"):
+    with pytest.raises(TypeError, match="'auto', a mapping .* or a list"):
         ColumnEncoder.fitted(table, columns)
 
 
