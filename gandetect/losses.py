@@ -28,9 +28,7 @@ def mean_squared_error(x: Tensor, x_hat: Tensor, weights: Tensor | None = None) 
     return (error if weights is None else error * weights).flatten(2).mean(-1)
 
 
-def norm_distance(
-    x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None = None
-) -> Tensor:
+def norm_distance(x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None = None) -> Tensor:
     """The norm of the difference of each sample: the sum of absolutes (1) or Euclid's (2)."""
     difference = (x - x_hat).flatten(2)
     if weights is not None:

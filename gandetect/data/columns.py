@@ -395,8 +395,9 @@ class ColumnEncoder:
         for column, cells in zip(self.columns, self._matched(frame), strict=True):
             if cells is None or column.is_left_out:
                 cells = Words(np.full(n_rows, -1), [])
-            readers = {"number": _numbers, "date": _dates}
-            found.append(readers[column.kind](column, cells) if column.kind in readers else cells)
+            if column.kind in ("number", "date"):
+                cells = (_numbers if column.kind == "number" else _dates)(column, cells)
+            found.append(cells)
         return Frame([column.name for column in self.columns], found, self.has_names)
 
     def missing(self, encoded: A) -> A:

@@ -385,6 +385,20 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
     return read_table(path, missing_values=missing_values, words=words) if words else table
 
 
+def frame_of(table: Table, missing_values: Any = ()) -> Frame:
+    """A table of a file as columns of any kind."""
+    columns = map(_whole_if_possible, table.columns)
+    frame = read_frame(dict(zip(table.names, columns, strict=True)), missing_values)
+    return Frame(frame.names, frame.columns, table.has_names)
+
+
+def _whole_if_possible(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as such: a file does not tell, and identifiers are whole."""
+    is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    is_exact = is_whole and bool((np.abs(values) < 2**53).all())
+    return values.astype(np.int64) if is_exact else values
+
+
 def _is_of_words(column: Any) -> bool:
     is_category = column.kind == "category"
     return is_category and any(isinstance(level, str) for level in column.levels)
@@ -405,8 +419,7 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
     if isinstance(X, Table):
         if not (is_asked_for or X.obstacles()):
             return None
-        columns = dict(zip(X.names, X.columns, strict=True))
-        return read_frame(columns, detector.missing_values)
+        return frame_of(X, detector.missing_values)
     if isinstance(X, NamedRows) and is_asked_for:
         return read_frame(dict(zip(X.names, X.X.T, strict=True)), detector.missing_values)
     if isinstance(X, Frame) or is_asked_for:

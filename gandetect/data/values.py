@@ -523,9 +523,9 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
 def _words(name: str, where: str, value: Any) -> ValueError:
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. Convert numbers that "
-        "came as text with astype(float); words are encoded in a table, or where columns={} is a "
-        "detector's parameter."
+        f"could not convert string to float: {where} of {name} holds {shown!r}. Convert numbers "
+        "that came as text with astype(float); to have words encoded, fit a detector with "
+        "columns={} or to a table."
     )
 
 
