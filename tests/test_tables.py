@@ -303,3 +303,25 @@ class TestLabels:
     def test_labels_that_say_nothing_are_refused(self, make, rows, y, message):
         with pytest.raises(ValueError, match=message):
             make(GANomalyDetector, labels="exclude").fit(rows[:100], y)
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+def test_exported_files_take_the_table(form, make, table, tmp_path):
+    from gandetect import export
+
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    fitted = fit(make(GANomalyDetector), table)
+    write, load = getattr(export, f"to_{form}"), getattr(export, f"load_{form}")
+    certificate = write(fitted, tmp_path / "model", table, tolerance=1e-4)
+    width = fitted.model_.layout.encoder.width
+    assert certificate.input_shape == (width,)
+    scorer = load(tmp_path / "model", tolerance=1e-4)
+    expected = fitted.anomaly_score(table)
+    np.testing.assert_allclose(scorer.anomaly_score(table), expected, atol=1e-3)
+    turned = table[NAMES[::-1]]
+    np.testing.assert_allclose(scorer.anomaly_score(turned), expected, atol=1e-3)
+    np.testing.assert_array_equal(scorer.predict(table), fitted.predict(table))
+    with pytest.raises(ValueError, match="lacks 'amount'"):
+        scorer.predict(table.drop(columns="amount"))

@@ -327,6 +327,24 @@ class ColumnEncoder:
             )
         return cls(tuple(found), missing_values, frame.has_names)
 
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """An encoder from what ``dataclasses.asdict`` made of one, also by way of JSON.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If the data are not those of an encoder.
+        """
+        tuples = ("levels", "scale", "log_scale", "cycles")
+        columns = tuple(
+            TableColumn(**{k: tuple(v) if k in tuples else v for k, v in dict(column).items()})
+            for column in data["columns"]
+        )
+        encoder = cls(columns, tuple(data["missing_values"]), bool(data["has_names"]))
+        encoder.check()
+        return encoder
+
     def check(self) -> None:
         """Raise TypeError or ValueError unless this is what `fitted` may have made."""
         if not (isinstance(self.columns, tuple) and isinstance(self.missing_values, tuple)):

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import joblib
@@ -84,6 +84,13 @@ class Layout:
     def n_features(self) -> int:
         """The number of values in a sample of the user's."""
         return int(np.prod(self.input_shape))
+
+    @property
+    def of_graph(self) -> Layout:
+        """As an exported graph takes samples: those of a table encoded, all others as they are."""
+        if self.encoder is None:
+            return self
+        return replace(self, input_shape=self.sample_shape, encoder=None)
 
     @property
     def has_channels_last(self) -> bool:

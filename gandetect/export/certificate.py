@@ -16,7 +16,8 @@ import torch
 from gandetect import __version__
 from gandetect.archive import ArchiveError
 from gandetect.base import BaseDetector
-from gandetect.data.sources import read
+from gandetect.data.columns import ColumnEncoder
+from gandetect.data.sources import ArraySource, read
 from gandetect.model.fitted import thinned
 
 FORMAT = 2
@@ -62,7 +63,7 @@ class Certificate:
     gandetect, torch : str
         The versions that wrote the file.
     input_shape : tuple of int
-        Of one sample.
+        Of one sample, as the graph takes it.
     feature_names : list of str or None
         The columns that X had in `fit`, in their order.
     threshold : float
@@ -83,6 +84,8 @@ class Certificate:
         Native.
     label : ndarray of shape (n,), int
         Native: +1 or -1.
+    encoder : ColumnEncoder or None, default=None
+        Of a detector of tables with columns of any kind: it makes of a table what the graph takes.
     """
 
     detector: str
@@ -98,6 +101,7 @@ class Certificate:
     X: np.ndarray
     anomaly_score: np.ndarray
     label: np.ndarray
+    encoder: ColumnEncoder | None = None
 
     def difference(self, anomaly_score: np.ndarray) -> float:
         """The largest difference from the native scores.
@@ -174,6 +178,8 @@ class Certificate:
     def to_json(self) -> str:
         """As text, arrays in base64."""
         values = asdict(self)
+        if self.encoder is None:
+            del values["encoder"]
         arrays = {name: _encode(values.pop(name)) for name in ("X", "anomaly_score", "label")}
         values = {"format": FORMAT, **values, **arrays}
         return json.dumps({**values, _CHECKSUM: _checksum(values)})
@@ -207,6 +213,8 @@ class Certificate:
             if version == 1:  # it has neither labels nor where its samples come from
                 is_flagged = values["anomaly_score"] > values["threshold"]
                 values |= {"label": np.where(is_flagged, -1, 1), "origin": "artificial"}
+            if "encoder" in values:
+                values["encoder"] = ColumnEncoder.from_data(values["encoder"])
             certificate = cls(**values)
             _refuse_nonsense(certificate)
         except _DAMAGE as error:
@@ -236,15 +244,17 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
     """
     n_fitting = _REFERENCE_VALUES // prod(detector.sample_shape_)
     n = int(np.clip(n_fitting, 4, _REFERENCE_SAMPLES))
+    model = detector.model_.scoring_as(detector)
+    layout = model.layout.of_graph
     origin, reference = _drawn(detector, n) if X is None else ("given", _thinned(detector, X, n))
-    scores = detector.anomaly_score(reference)
+    scores = model.in_blocks(model.score, ArraySource(reference, layout))
     is_standardised = detector.chosen_score != "paper"
     names = getattr(detector, "feature_names_in_", None)
     return Certificate(
         detector=type(detector).__name__,
         gandetect=__version__,
         torch=torch.__version__,
-        input_shape=tuple(detector.input_shape_),
+        input_shape=layout.input_shape,
         feature_names=None if names is None else [str(name) for name in names],
         threshold=float(detector.threshold_),
         block_size=detector.model_.block_size(),
@@ -253,7 +263,8 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
         origin=origin,
         X=reference,
         anomaly_score=scores,
-        label=detector.predict(reference),
+        label=model.label(torch.from_numpy(scores)).numpy(),
+        encoder=model.layout.encoder,
     )
 
 
@@ -268,10 +279,10 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
     noise = _in_units(detector, torch.from_numpy(noise))
     kept = getattr(detector, "neighbours_", {}).get("sample_neighbours")
     if kept is None:
-        near = (
-            detector.reconstruct(noise[: n // 2]).astype(noise.dtype).reshape(-1, *noise.shape[1:])
-        )
-        return "artificial", np.concatenate([noise, near])
+        model, layout = detector.model_, detector.model_.layout.of_graph
+        source = ArraySource(noise[: n // 2], layout)
+        near = model.in_blocks(lambda x: model.reconstruct(x).mean(0), source)
+        return "artificial", np.concatenate([noise, _in_units(detector, torch.from_numpy(near))])
     points = kept.points[0].cpu()
     points = points[thinned(np.arange(len(points)), n // 2)]
     near = _in_units(detector, points.double().reshape(-1, *detector.sample_shape_))
@@ -280,8 +291,8 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
 
 def _in_units(detector: BaseDetector, scaled: torch.Tensor) -> np.ndarray:
     """Scaled samples (n, *sample_shape_) in the units and the layout of `fit`."""
-    x = detector.scaler_.inverse(scaled).numpy()
-    layout = detector.model_.layout
+    x = detector.scaler_.inverse(scaled.double()).numpy()
+    layout = detector.model_.layout.of_graph
     x = layout.restored(x, flat=False)
     # The offset of a column may be all that float32 holds.
     return x.astype(np.float32) if layout.is_image else x
@@ -290,7 +301,9 @@ def _in_units(detector: BaseDetector, scaled: torch.Tensor) -> np.ndarray:
 def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:
     model = detector.model_
     source = read(model.settings, X, model.layout)
-    return model.layout.restored(source.read(thinned(np.arange(len(source)), n)), flat=False)
+    x: np.ndarray = source.read(thinned(np.arange(len(source)), n))
+    x = model.layout.of_graph.restored(x, flat=False)
+    return x
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
@@ -334,10 +347,12 @@ def _refuse_nonsense(found: Certificate) -> None:
         raise ValueError("its samples or scores are no finite numbers")
     if names is not None and not (
         isinstance(names, list)
-        and len(names) == prod(shape)
+        and len(names) == (prod(shape) if found.encoder is None else len(found.encoder.columns))
         and all(isinstance(name, str) for name in names)
     ):
         raise ValueError("its names of columns do not fit its samples")
+    if found.encoder is not None and shape != (found.encoder.width,):
+        raise ValueError("its encoder does not fit its samples")
     if not _is_count(found.block_size) or found.block_size > _MOST_IN_A_BLOCK:
         raise ValueError("it has no size of blocks")
     if not _is_finite(found.threshold):

@@ -81,6 +81,11 @@ def to_onnx(
     and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1. A sample
     with a value that is not a number is labelled -1.
 
+    Of a detector of tables with words, dates or gaps the model takes encoded rows ``(n, width)``,
+    since a graph cannot look up words. The encoder stands in the file as data: what `load_onnx`
+    gives takes tables, and its ``certificate.encoder.encode(table)`` makes the rows that another
+    runtime is given.
+
     Parameters
     ----------
     detector : BaseDetector
@@ -237,7 +242,8 @@ def to_torch_export(
     """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
 
     The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
-    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1.
+    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1. For tables
+    with words, dates or gaps see `to_onnx`.
 
     Parameters
     ----------
@@ -462,6 +468,8 @@ class ExportedScorer:
         return scores, np.where(scores > threshold + margin, -1, 1)
 
     def _checked(self, X: Any) -> np.ndarray:
+        if self.certificate.encoder is not None:
+            return self.certificate.encoder.encode(X)
         names, columns = self.certificate.feature_names, getattr(X, "columns", None)
         if names is not None and columns is not None and list(columns) != names:
             raise ValueError(
@@ -509,7 +517,7 @@ def _numbers(X: Any) -> np.ndarray:
 
 def _traced(detector: BaseDetector) -> ExportedProgram:
     model = exportable(detector)
-    example = torch.zeros(3, *model.layout.input_shape, dtype=torch.float64)
+    example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
     with torch.no_grad():
         return torch.export.export(
             model, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
