@@ -337,11 +337,11 @@ class ColumnEncoder:
             If the data are not those of an encoder.
         """
         tuples = ("levels", "scale", "log_scale", "cycles")
-        columns = tuple(
-            TableColumn(**{k: tuple(v) if k in tuples else v for k, v in dict(column).items()})
-            for column in data["columns"]
-        )
-        encoder = cls(columns, tuple(data["missing_values"]), bool(data["has_names"]))
+        columns = []
+        for found in data["columns"]:
+            values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in found.items()}
+            columns.append(TableColumn(**values))
+        encoder = cls(tuple(columns), tuple(data["missing_values"]), bool(data["has_names"]))
         encoder.check()
         return encoder
 
