@@ -1,12 +1,16 @@
 """How much is lost when some of the training rows are anomalies, with and without `trim`.
 
     python benchmarks/contamination.py --data DATA --detectors GANomaly --out contamination.csv
+    python benchmarks/contamination.py --data DATA --http --detectors GANomaly --out http.csv
 
 The protocol is that of `quality.py` on the public sets, but for this: half of a set's anomalies are
 taken out first, and as many of them as make the share replace training rows. The test set, with
 the other half, is the same for every share. Where a set has too few anomalies for a share, all
 that there are are trained on; the CSV has their number. `trim` is one figure for every share, since
 whoever trains does not know the share.
+
+With ``--http`` the set is the http connections of KDD Cup 1999 (logarithms of duration and of the
+bytes sent and received), among whose training rows are 3.5 % attacks that are nearly alike.
 """
 
 from __future__ import annotations
@@ -16,17 +20,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from detectors import is_ours, make_detector
 from markdown_tables import markdown
+from numpy.typing import NDArray
 from protocols import Split, data_file, split_rows
 from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
 from sklearn.metrics import roc_auc_score
 
+from gandetect.datasets import load_kddcup99
+
 SHARES = (0.0, 0.01, 0.05, 0.1)
+HTTP, HTTP_SHARES = "http", (0.0, 0.035)
 
 
 @dataclass(kw_only=True)
@@ -43,10 +52,25 @@ class ContaminatedRun(Run):
     fit_seconds: float | None = None
 
 
+def public_set(folder: Path, name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read a set of ADBench."""
+    with np.load(data_file(folder, "adbench", name), allow_pickle=False) as arrays:
+        return arrays["X"], arrays["y"]
+
+
+@cache
+def http_connections(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read the http connections of KDD Cup 1999; attacks are the anomalies."""
+    kdd = load_kddcup99(folder, anomalous_class="attack")
+    names = kdd.feature_names
+    is_http = kdd.data[:, names.index("service=http")] == 1
+    columns = [names.index(name) for name in ("duration", "src_bytes", "dst_bytes")]
+    return np.log(kdd.data[is_http][:, columns] + 0.1), kdd.target[is_http]
+
+
 def contaminated_split(folder: Path, name: str, share: float, seed: int) -> tuple[Split, int]:
     """Split a set, with anomalies in the training rows; also return how many."""
-    with np.load(data_file(folder, "adbench", name), allow_pickle=False) as arrays:
-        X, y = arrays["X"], arrays["y"]
+    X, y = http_connections(folder) if name == HTTP else public_set(folder, name)
     rng = np.random.default_rng(seed)
     anomalous = rng.permutation(np.flatnonzero(y == 1))
     spare = anomalous[: len(anomalous) // 2]
@@ -75,14 +99,13 @@ def measure(run: ContaminatedRun, data: Path) -> Iterator[ContaminatedRun]:
 def report(path: Path) -> str:
     """The mean AUROC at each share, and the fall from none to the largest."""
     lines = []
-    for (detector, trim), rows in grouped(
-        rows_of(path, ContaminatedRun), ["detector", "trim"]
-    ).items():
+    every = rows_of(path, ContaminatedRun)
+    for (detector, trim), rows in grouped(every, ["detector", "trim"]).items():
         by_share = {float(share): group for (share,), group in grouped(rows, ["share"]).items()}
         aurocs = [mean_of(by_share[share], "auroc") for share in sorted(by_share)]
         title = f"{detector}, trim={trim}" if is_ours(detector) else detector
         lines.append([title, *aurocs, aurocs[0] - aurocs[-1]])
-    shares = sorted({float(row["share"]) for row in rows_of(path, ContaminatedRun)})
+    shares = sorted({float(row["share"]) for row in every})
     return markdown(["detector", *(f"{share:.0%} anomalous" for share in shares), "fall"], lines)
 
 
@@ -91,12 +114,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = parser_of(__doc__)
     add_detectors(parser)
     add_sets(parser)
+    parser.add_argument("--http", action="store_true", help="the http connections of KDD instead")
     parser.add_argument("--trim", type=float, default=0.1, help="of ours, beside trim=0")
     args = parser.parse_args(argv)
     planned = [
         ContaminatedRun(name=name, detector=detector, trim=trim, share=share, seed=seed)
         for name, seed, detector, share in itertools.product(
-            args.sets, args.seeds, ["knn", *args.detectors], SHARES
+            [HTTP] if args.http else args.sets,
+            args.seeds,
+            ["knn", *(["iforest"] if args.http else []), *args.detectors],
+            HTTP_SHARES if args.http else SHARES,
         )
         for trim in ((0.0, args.trim) if is_ours(detector) else (0.0,))
     ]

@@ -141,5 +141,5 @@ def _projected(change: Tensor, eps: float, norm: float) -> Tensor:
 
 def _length(x: Tensor) -> Tensor:
     """Euclidean length of each sample, in a shape that divides x."""
-    length = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    length: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return length.reshape(-1, *[1] * (x.ndim - 1))

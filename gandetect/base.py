@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from gandetect.model.thresholds import (
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
 from gandetect.training.callbacks import FitTasks
-from gandetect.training.loop import current_run, fit_model
+from gandetect.training.loop import TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
 # Images of which the range of values is compared with that of the training.
@@ -57,13 +57,15 @@ _SHAPING = (
     *("columns", "missing_values"),
 )
 
+T = TypeVar("T")
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BaseDetector(
-    CallbackSupportMixin,
-    ClassNamePrefixFeaturesOutMixin,
-    OutlierMixin,
-    TransformerMixin,
+    CallbackSupportMixin,  # type: ignore[misc]  # scikit-learn has no types
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    OutlierMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
     SharedParameters,
 ):
     """Base of all detectors: subclass it, name the model, and everything public is there.
@@ -112,7 +114,7 @@ class BaseDetector(
             raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
         super().__setattr__(name, value)
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn what is normal.
 
@@ -185,6 +187,16 @@ class BaseDetector(
         if is_interrupted:
             raise KeyboardInterrupt
         return self
+
+    def current_run(self) -> TrainingRun:
+        """The training under way in this thread, for callbacks.
+
+        Raises
+        ------
+        RuntimeError
+            If no detector is being fitted in this thread.
+        """
+        return current_run()
 
     def fitted_so_far(self) -> Self:
         """A detector as if the training under way had ended here, for callbacks.
@@ -757,7 +769,9 @@ class BaseDetector(
     @property
     def calibration_(self) -> Calibration:
         """Mean and standard deviation of the score's parts on training samples."""
-        return self._of_model(lambda model: model.calibration)
+        calibration = self._of_model(lambda model: model.calibration)
+        assert calibration is not None  # every fit ends with it
+        return calibration
 
     @property
     def neighbours_(self) -> dict[str, Any]:
@@ -767,7 +781,8 @@ class BaseDetector(
     @property
     def architecture_(self) -> Architecture:
         """What `architecture` came to."""
-        return self._of_model(lambda model: model.settings.architecture)
+        architecture: Architecture = self._of_model(lambda model: model.settings.architecture)
+        return architecture
 
     @property
     def n_members_(self) -> int:
@@ -828,7 +843,7 @@ class BaseDetector(
         """``-threshold_``, in units of `score_samples`."""
         return -self.threshold_
 
-    def _of_model(self, get: Callable[[Model[Any]], Any]) -> Any:
+    def _of_model(self, get: Callable[[Model[Any]], T]) -> T:
         """What `get` finds in the model; AttributeError before `fit`, as scikit-learn has it."""
         if "model_" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: call fit first.")

@@ -212,15 +212,18 @@ class GuardingModel(Model[P]):
 class GuardingDetector(BaseDetector):
     """A detector that says what a classifier would answer without an attack."""
 
+    model_: GuardingModel[Any]
+
     @property
     def classifier_(self) -> Classifier | None:
         """The classifier as a frozen, differentiable function; None without one."""
-        return self._of_model(lambda model: model.classifier)
+        classifier: Classifier | None = self._of_model(lambda _: self.model_.classifier)
+        return classifier
 
     @property
     def classes_(self) -> np.ndarray:
         """The labels of the classifier, (n_classes,); only if there is one."""
-        classes: np.ndarray | None = self._of_model(lambda model: model.classes)
+        classes = self._of_model(lambda _: self.model_.classes)
         if classes is None:
             raise AttributeError("The detector has no classifier, and so no classes.")
         return classes
@@ -325,9 +328,9 @@ def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classif
     return network
 
 
-def checked_probabilities(p: Any, n_samples: int) -> np.ndarray:
+def checked_probabilities(answer: Any, n_samples: int) -> np.ndarray:
     """The answer of a ``predict_proba``, or ValueError if it is no distribution over classes."""
-    p = np.asarray(p, dtype=np.float64)
+    p: np.ndarray = np.asarray(answer, dtype=np.float64)
     if p.ndim != 2 or len(p) != n_samples or p.shape[1] < 2:
         raise ValueError(
             f"predict_proba answers {n_samples} samples with an array of shape {p.shape}: it must "

@@ -166,7 +166,8 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 def same_seed(seed: int) -> int:
     """The first process's seed, which all of them initialise their networks with."""
-    return tree_from_first(seed)
+    first: int = tree_from_first(seed)
+    return first
 
 
 def tree_from_first(tree: Any) -> Any:
@@ -279,7 +280,8 @@ def batch_norm(x: Tensor, layer: Any) -> Tensor:
         layer.running_mean.lerp_(mean, layer.momentum)
         layer.running_var.lerp_(var * n / max(n - 1, 1), layer.momentum)
         layer.num_batches_tracked.add_(1)
-    return torch.as_tensor(_BatchNorm.apply(x, layer.weight, layer.bias, mean, var, layer.eps))
+    normalized: Callable[..., Tensor] = _BatchNorm.apply
+    return normalized(x, layer.weight, layer.bias, mean, var, layer.eps)
 
 
 def _from_all(own: T) -> list[T]:

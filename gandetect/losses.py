@@ -35,7 +35,8 @@ def norm_distance(x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None 
         difference = difference * (weights if degree == 1 else weights.sqrt())
     if degree == 1:  # of which torch's own norm over short axes is fifteen times as slow
         return difference.abs().sum(-1)
-    return torch.linalg.vector_norm(difference, dim=-1)
+    length: Tensor = torch.linalg.vector_norm(difference, dim=-1)
+    return length
 
 
 def loss_as_real(logits: Tensor, label: float = 1.0) -> Tensor:
@@ -84,7 +85,7 @@ def gaussian_error(
     d = difference.shape[-1]
     if scale.ndim == 2:
         flat = torch.linalg.solve_triangular(scale, difference.flatten(0, 1).mT, upper=False)
-        squares = flat.square().sum(0).unflatten(0, difference.shape[:2])
+        squares: Tensor = flat.square().sum(0).unflatten(0, difference.shape[:2])
         log_determinant = scale.diagonal().log().sum()
     else:
         squares = (difference / scale).square().sum(-1)
@@ -112,7 +113,8 @@ def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
     covariance = x.T.cov().reshape(x.shape[1], -1)
     # More columns than rows, or columns that repeat each other, have no inverse covariance.
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-3) * torch.eye(x.shape[1])
-    return torch.linalg.cholesky(covariance + ridge).float()
+    factor: Tensor = torch.linalg.cholesky(covariance + ridge)
+    return factor.float()
 
 
 def gradient_penalty(
@@ -141,7 +143,8 @@ def gradient_penalty(
     share = share.reshape(*share.shape, *[1] * (x_real.ndim - 2))
     between = torch.lerp(x_real.detach(), x_fake.detach(), share).requires_grad_()
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (torch.linalg.vector_norm(slope.flatten(2), dim=-1) - 1).square()
+    steepness: Tensor = torch.linalg.vector_norm(slope.flatten(2), dim=-1)
+    return (steepness - 1).square()
 
 
 def loss_to_label(logits: Tensor, label: float) -> Tensor:
@@ -203,7 +206,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
     variance, variance_hat = square - mean * mean, square_hat - mean_hat * mean_hat
     covariance = product - mean * mean_hat
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    similarity = (2 * mean * mean_hat + c1) * (2 * covariance + c2)
+    similarity: Tensor = (2 * mean * mean_hat + c1) * (2 * covariance + c2)
     similarity = similarity / (
         (mean * mean + mean_hat * mean_hat + c1) * (variance + variance_hat + c2)
     )

@@ -403,7 +403,8 @@ def pixel_average_precision(masks: Images, anomaly_maps: Images) -> float:
         positives, negatives = np.cumsum(anomalous), np.cumsum(normal)
         best = positives / np.maximum(positives + negatives - normal, 1)
         first = positives - anomalous + 1
-        return (best - first / (first + negatives)) * anomalous / positives[-1]
+        errors: FloatArray = (best - first / (first + negatives)) * anomalous / positives[-1]
+        return errors
 
     normal, anomalous = _counts(masks, anomaly_maps, largest_errors)
     true_positives = np.cumsum(anomalous)
@@ -462,7 +463,7 @@ def _area_under_curve(
     def largest_errors(normal: FloatArray, anomalous: FloatArray) -> FloatArray:
         # The curve crosses the box of a bin: a straight line is off by half of the box at most,
         # and by all of it where the area ends inside.
-        boxes = normal / normal.sum() * (anomalous / anomalous.sum()) / max_fpr
+        boxes: FloatArray = normal / normal.sum() * (anomalous / anomalous.sum()) / max_fpr
         right = np.cumsum(normal) / normal.sum()
         left = right - normal / normal.sum()
         return boxes * np.where(right <= max_fpr, 0.5, left <= max_fpr)
@@ -562,7 +563,8 @@ def _region_weights(mask: Mask) -> FloatArray:
     """Weigh anomalous pixels so that every connected region weighs one."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     region = regions[mask]
-    return 1 / np.bincount(region)[region]
+    weights: FloatArray = 1 / np.bincount(region)[region]
+    return weights
 
 
 def _images(masks: Images, anomaly_maps: Images) -> Iterator[tuple[Mask, Keys]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,13 +17,27 @@ from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import Model
-from gandetect.model.parameters import SharedParameters
 from gandetect.model.scaling import Scaler
 from gandetect.model.scoring import Calibration, Neighbours
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
 
-D = TypeVar("D", bound=SharedParameters)
+
+class Restorable(Protocol):
+    """What restoring needs of a detector, which stands above this module."""
+
+    model_class: ClassVar[type[Model[Any]]]
+
+    def __init__(self, **parameters: Any) -> None: ...
+
+    def check_parameters(self) -> None:
+        """Raise TypeError or ValueError for a parameter that cannot be used."""
+
+    def learn(self, model: Model[Any], **learned: Any) -> None:
+        """Take what was learned."""
+
+
+D = TypeVar("D", bound=Restorable)
 
 # Of what is stored, this is the second form. Files of the first have none of these entries.
 _VERSION = 2
@@ -119,7 +133,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         tree = _of_first_form(tree)
     elif tree["version"] != _VERSION:
         raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
-    detector: Any = cls(**tree["parameters"], **given)
+    detector = cls(**tree["parameters"], **given)
     settings: Any = cls(**tree["fitted_parameters"], **given)
     settings.check_parameters()
     layout = _layout(tree["layout"], tree.get("encoder"))

@@ -60,7 +60,7 @@ class ModuleClassifier:
 
     def raw(self, x: Tensor) -> Tensor:
         """What the network returns, (n, n_outputs)."""
-        answer = self.module(x.to(self.dtype))
+        answer: Tensor = self.module(x.to(self.dtype))
         return answer[:, None] if answer.ndim == 1 else answer
 
     def log_probabilities(self, x: Tensor) -> Tensor:

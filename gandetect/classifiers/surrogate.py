@@ -99,7 +99,7 @@ def distilled(
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     """Torch's layer with torch's own distribution of weights, drawn from this generator."""
-    layer = skip_init(nn.Linear, n_in, n_out, dtype=torch.float32, device="cpu")
+    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=torch.float32, device="cpu")
     for values in (layer.weight, layer.bias):
         nn.init.uniform_(values, -(n_in**-0.5), n_in**-0.5, generator=generator)
     return layer
@@ -110,7 +110,8 @@ def _around(X: np.ndarray, g: torch.Generator) -> np.ndarray:
     share = torch.rand(len(X), 1, generator=g).numpy()
     others = X[torch.randperm(len(X), generator=g).numpy()]
     noise = torch.randn(X.shape, generator=g).numpy() * X.std(0) * (0.3 / math.sqrt(2))
-    return share * X + (1 - share) * others + noise
+    points: np.ndarray = share * X + (1 - share) * others + noise
+    return points
 
 
 def _probabilities(network: DenseClassifier, X: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def check_answers(classifier: Any, x: Tensor) -> int:
     ValueError
         If the answers are not finite, not one row a sample, or not of several classes.
     """
-    log_p = classifier.log_probabilities(x)
+    log_p: Tensor = classifier.log_probabilities(x)
     if log_p.ndim != 2 or len(log_p) != len(x) or log_p.shape[1] < 2:
         raise ValueError(
             f"The classifier answers {len(x)} samples with an array of shape "

@@ -274,7 +274,8 @@ def _names_of_rows(table: Table, identifier: int | None) -> list[str] | None:
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
-    from gandetect.datasets.files import DataFileError, reason_of
+    from gandetect.data.images import DataFileError
+    from gandetect.datasets.files import reason_of
 
     try:
         # A map of the file: a large array is read batch by batch.
@@ -291,7 +292,8 @@ def _load_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_npz(path: Path, options: Namespace) -> Samples:
-    from gandetect.datasets.files import DataFileError, read_npz
+    from gandetect.data.images import DataFileError
+    from gandetect.datasets.files import read_npz
 
     labels = _LABEL_NAMES if options.label_column is None else (options.label_column,)
     key_sets: list[tuple[str, ...]] = [(array, label) for array in _ARRAY_NAMES for label in labels]

@@ -468,7 +468,8 @@ class ColumnEncoder:
         ndarray or Tensor of shape (n, n columns of the table)
             0 for columns that are left out.
         """
-        return values @ _beside(values, self.membership)
+        summed: A = values @ _beside(values, self.membership)
+        return summed
 
     @property
     def membership(self) -> np.ndarray:
@@ -557,7 +558,8 @@ class ColumnEncoder:
         """Whether the encoded columns at `places` are set; never for -1."""
         index = np.array(places, dtype=np.int64)
         is_set: A = encoded[..., index] > GAP_LEVEL
-        return is_set & _beside(is_set, index >= 0)
+        is_known: A = is_set & _beside(is_set, index >= 0)
+        return is_known
 
 
 def _beside(values: A, array: np.ndarray) -> A:
@@ -767,7 +769,8 @@ def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
 def _log(values: np.ndarray, offset: float) -> np.ndarray:
     """The logarithm, below 0 its tangent."""
     below = np.minimum(values, 0) / offset
-    return np.log(np.maximum(values, 0) + offset) + below
+    logarithms: np.ndarray = np.log(np.maximum(values, 0) + offset) + below
+    return logarithms
 
 
 def _scaled(column: TableColumn, values: np.ndarray) -> np.ndarray:
@@ -777,7 +780,8 @@ def _scaled(column: TableColumn, values: np.ndarray) -> np.ndarray:
     if not column.log_scale:
         return scaled
     offset, *scale = column.log_scale
-    return (scaled + _apply(scale, _log(values, offset))) / 2
+    mean: np.ndarray = (scaled + _apply(scale, _log(values, offset))) / 2
+    return mean
 
 
 def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
@@ -797,7 +801,8 @@ def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
         middle = (low + high) / 2
         is_below = _scaled(column, np.sinh(middle) * offset) < scaled
         low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-    return np.sinh((low + high) / 2) * offset
+    numbers: np.ndarray = np.sinh((low + high) / 2) * offset
+    return numbers
 
 
 def _apply(scale: Sequence[float], values: np.ndarray) -> np.ndarray:
@@ -904,7 +909,8 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
             return values[np.zeros(n, dtype=int)]
         values[len(column.levels)] = "(other)"
         [(_, heights)] = column.parts
-        return values[(encoded / np.array(heights)).argmax(axis=1)]
+        cells: np.ndarray = values[(encoded / np.array(heights)).argmax(axis=1)]
+        return cells
     missing = (encoded[:, -1] > GAP / 2) if column.has_gaps else np.zeros(n, dtype=bool)
     if column.kind == "number":
         return np.where(missing, np.nan, _unscaled(column, encoded[:, 0]))
@@ -921,9 +927,9 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
     moments = (moments + column.unit // 2) // column.unit * column.unit
     if column.unit != _DAY:
         moments = local_microseconds(moments, column.zone)
-    moments = moments.astype("M8[us]")
-    moments[missing] = np.datetime64("NaT")
-    return moments
+    dates: np.ndarray = moments.astype("M8[us]")
+    dates[missing] = np.datetime64("NaT")
+    return dates
 
 
 def _objects(column: Column) -> np.ndarray:
@@ -931,4 +937,5 @@ def _objects(column: Column) -> np.ndarray:
     words = as_words(column)
     values = np.empty(len(words.levels) + 1, dtype=object)
     values[:-1] = words.levels
-    return values[words.codes]
+    cells: np.ndarray = values[words.codes]
+    return cells

@@ -217,8 +217,8 @@ def key_of(value: Any) -> str:
         value = float(value)
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, date):
-        value = datetime(value.year, value.month, value.day) if type(value) is date else value
-        return value.isoformat()
+        moment = datetime(value.year, value.month, value.day) if type(value) is date else value
+        return moment.isoformat()
     return str(value).strip()
 
 

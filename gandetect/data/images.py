@@ -218,7 +218,7 @@ def _is_deep_colour(image: Any, n_bits: int) -> bool:
         return False
     if image.format == "PPM" and image.mode == "RGB":
         codec, _, _, args = image.tile[0]
-        return codec != "raw" and args[1] > 255
+        return bool(codec != "raw" and args[1] > 255)
     return ";16" in _raw_mode(image) or n_bits > 8
 
 
@@ -304,7 +304,7 @@ def resize_image(
         planes = [plane.resize(size[::-1], module.Resampling.BILINEAR) for plane in planes]
     new = np.array(planes[0]) if len(planes) == 1 else np.stack(planes, axis=-1)
     if image.dtype in (np.uint16, np.int16):
-        return np.rint(new).astype(image.dtype)
+        new = np.rint(new).astype(image.dtype)
     return new
 
 

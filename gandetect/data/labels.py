@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -39,32 +40,24 @@ def anomalous(y: Any) -> np.ndarray:
     values = np.asarray(y)
     if values.ndim != 1:
         raise ValueError(f"y must be one label a sample, got the shape {values.shape}.")
-    is_boolean = values.dtype == bool
-    try:
-        labels = np.array(
-            [np.nan if _is_missing(value) else float(value) for value in values.tolist()]
-        )
-        is_boolean = is_boolean or all(
-            isinstance(value, bool) or _is_missing(value) for value in values.tolist()
-        )
-        if any(isinstance(value, str | bytes) for value in values.tolist()):
-            raise TypeError
-    except (TypeError, ValueError):
+    given = [value for value in values.tolist() if not _is_missing(value)]
+    if not all(isinstance(value, Real) for value in given):
         raise TypeError(
             "y must be 0 and 1, -1 and 1 or booleans to say which samples are anomalous: pass "
             "y == word for words."
-        ) from None
-    found = set(labels[~np.isnan(labels)].tolist())
-    if is_boolean or found in ({0.0}, {0.0, 1.0}, set()):
-        return labels == 1
-    if found in ({-1.0}, {-1.0, 1.0}):
-        return labels == -1
-    if found == {1.0}:
-        raise ValueError(
-            "y holds nothing but 1, which is anomalous beside 0 and normal beside -1: pass "
-            "booleans, True for anomalous."
         )
-    raise ValueError(f"y must hold 0 and 1, or -1 and 1, got {sorted(found)[:5]}.")
+    found = set(given)
+    if not all(isinstance(value, bool) for value in given):
+        if found == {1}:
+            raise ValueError(
+                "y holds nothing but 1, which is anomalous beside 0 and normal beside -1: pass "
+                "booleans, True for anomalous."
+            )
+        if not (found <= {0, 1} or found <= {-1, 1}):
+            raise ValueError(f"y must hold 0 and 1, or -1 and 1, got {sorted(found)[:5]}.")
+    anomaly = -1 if -1 in found else 1
+    is_anomalous = [not _is_missing(value) and value == anomaly for value in values.tolist()]
+    return np.array(is_anomalous, dtype=bool)
 
 
 def kept_by(labels: str, y: Any) -> np.ndarray | None:

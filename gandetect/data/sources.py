@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import joblib
 import numpy as np
@@ -40,6 +40,8 @@ from gandetect.data.values import checked_sample, checked_values
 _VALUES_A_BLOCK = 4_194_304
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
+
+A = TypeVar("A", np.ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Layout:
         """Whether the user's images have their channels behind height and width."""
         return len(self.input_shape) == 3 and self.channel_axis in (-1, 2)
 
-    def channels_first(self, x: Any) -> Any:
+    def channels_first(self, x: A) -> A:
         """Samples (n, ...) in the user's layout, an array or a tensor, to (n, *sample_shape)."""
         x = x.reshape(len(x), *self.input_shape)
         if self.has_channels_last:
@@ -204,7 +206,7 @@ class ArraySource:
     def read(self, index: slice | np.ndarray) -> np.ndarray:
         """Take the samples, copied where X is no array in memory."""
         if self._is_checked:
-            x = self.X[index]
+            x: np.ndarray = self.X[index]
         else:
             x = np.array(self.X[index])
             _release(getattr(self.X, "_copy", self.X))

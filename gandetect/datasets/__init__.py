@@ -6,10 +6,10 @@ that is missing is a `FileNotFoundError` that says what to put where, a damaged 
 `DataFileError`.
 """
 
-from gandetect.data.images import ImageFiles, ImageFolder
+from gandetect.data.images import DataFileError, ImageFiles, ImageFolder
 from gandetect.datasets.adbench import list_adbench, load_adbench
 from gandetect.datasets.cifar10 import load_cifar10
-from gandetect.datasets.files import DataFileError, resolve_data_dir
+from gandetect.datasets.files import resolve_data_dir
 from gandetect.datasets.idx import read_idx
 from gandetect.datasets.kddcup99 import load_kddcup99
 from gandetect.datasets.labelled import load_labelled_images

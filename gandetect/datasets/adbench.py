@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
-from gandetect.datasets.files import DataFileError, read_npz, resolve_data_dir
+from gandetect.data.images import DataFileError
+from gandetect.datasets.files import read_npz, resolve_data_dir
 
 _SUBFOLDERS = ("adbench", "adbench/Classical", "Classical", ".")
 # As published: a number, an underscore, the name.

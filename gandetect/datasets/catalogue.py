@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gandetect.data.images import DataFileError
 from gandetect.datasets.adbench import load_adbench
 from gandetect.datasets.cifar10 import (
     CIFAR10_ARCHIVE,
@@ -16,7 +17,7 @@ from gandetect.datasets.cifar10 import (
     load_cifar10,
 )
 from gandetect.datasets.download import RemoteFile, download
-from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, DataFileError, open_maybe_gzip
+from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, open_maybe_gzip
 from gandetect.datasets.idx import read_idx
 from gandetect.datasets.kddcup99 import KDDCUP99_ARCHIVE, load_kddcup99
 from gandetect.datasets.mnist import (

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from gandetect.data.images import ImageFiles, image_paths
+from gandetect.data.images import DataFileError, ImageFiles, image_paths
 from gandetect.datasets.download import RemoteFile
 from gandetect.datasets.download import download as download_file
 from gandetect.datasets.files import (
     DAMAGED_STREAM_ERRORS,
-    DataFileError,
     check_option,
     find_file,
     resolve_data_dir,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.error import HTTPError
 
-from gandetect.datasets.files import DataFileError
+from gandetect.data.images import DataFileError
 
 _CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 30

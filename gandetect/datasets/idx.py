@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, DataFileError, open_maybe_gzip
+from gandetect.data.images import DataFileError
+from gandetect.datasets.files import DAMAGED_STREAM_ERRORS, open_maybe_gzip
 
 # The third byte of an idx file (LeCun, Cortes and Burges, "The MNIST database"); big-endian.
 _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 
+from gandetect.data.images import DataFileError
 from gandetect.datasets.download import RemoteFile
 from gandetect.datasets.download import download as download_file
 from gandetect.datasets.files import (
     DAMAGED_STREAM_ERRORS,
-    DataFileError,
     check_option,
     find_file,
     open_maybe_gzip,

@@ -12,6 +12,7 @@ from sklearn.utils import Bunch
 
 from gandetect.data.images import (
     BitDepth,
+    DataFileError,
     ImageFiles,
     ImageSize,
     image_paths,
@@ -20,7 +21,6 @@ from gandetect.data.images import (
     target_size,
 )
 from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES, mask_owner
-from gandetect.datasets.files import DataFileError
 
 GOOD = "good"
 # The folders of images that have the folder of their masks beside them.
@@ -400,7 +400,7 @@ def read_mask(path: Path) -> np.ndarray:
     colours, alpha = rgba[..., :3], rgba[..., 3]
     if (rgba == rgba[0, 0]).all() and image.mode == "P":
         return np.asarray(image) > 0
-    is_opaque = alpha > alpha.min() if alpha.min() < alpha.max() else alpha == alpha
+    is_opaque: np.ndarray = alpha > alpha.min() if alpha.min() < alpha.max() else alpha == alpha
     if (colours[is_opaque] == colours[is_opaque][0]).all() and not is_opaque.all():
         return is_opaque
     return is_opaque & (colours > 0).any(axis=-1)

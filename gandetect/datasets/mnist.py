@@ -7,10 +7,10 @@ from types import MappingProxyType
 import numpy as np
 from sklearn.utils import Bunch
 
+from gandetect.data.images import DataFileError
 from gandetect.datasets.download import RemoteFile
 from gandetect.datasets.download import download as download_file
 from gandetect.datasets.files import (
-    DataFileError,
     check_option,
     find_file,
     read_npz,

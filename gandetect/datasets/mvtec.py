@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 from sklearn.utils import Bunch
 
-from gandetect.data.images import BitDepth, ImageSize, image_paths, is_hidden
+from gandetect.data.images import BitDepth, DataFileError, ImageSize, image_paths, is_hidden
 from gandetect.data.plausibility import NORMAL_NAMES
-from gandetect.datasets.files import DataFileError, check_option, resolve_data_dir
+from gandetect.datasets.files import check_option, resolve_data_dir
 from gandetect.datasets.labelled import (
     GOOD,
     MaskIndex,

@@ -200,7 +200,8 @@ def _is_anomaly_of_binary(y: np.ndarray) -> np.ndarray:
         raise ValueError(f"y must hold 0 (normal) and 1 (anomaly), both of them, got {values[:10]}")
     if np.sum(y == 0) < 2:
         raise ValueError("y has one normal row; at least two are needed, to train and to test")
-    return y == 1
+    is_anomaly: np.ndarray = y == 1
+    return is_anomaly
 
 
 def _counts_of_fraction(

@@ -19,7 +19,7 @@ from gandetect.demo.tasks import Task
 from gandetect.model.thresholds import threshold_at_percentile
 
 
-class KNearestNeighbors(NearestNeighbors):
+class KNearestNeighbors(NearestNeighbors):  # type: ignore[misc]  # scikit-learn has no types
     """Score by the mean distance to the nearest training samples."""
 
     def score_samples(self, X: NDArray[Any]) -> NDArray[np.float64]:

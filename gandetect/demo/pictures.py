@@ -42,7 +42,7 @@ def _score_histograms(task: Task, outcomes: Mapping[str, Outcome]) -> Figure:
     """Draw a panel a method. A figure without pyplot needs no display and opens no window."""
     n_columns = min(_PANELS_A_LINE, len(outcomes))
     n_lines = math.ceil(len(outcomes) / n_columns)
-    figure = matplotlib_module("figure").Figure(
+    figure: Figure = matplotlib_module("figure").Figure(
         figsize=(4.8 * n_columns, 0.4 + 3.2 * n_lines), layout="constrained"
     )
     panels = figure.subplots(n_lines, n_columns, squeeze=False).ravel()
@@ -72,7 +72,7 @@ def _reconstructions(task: Task, outcome: Outcome) -> Figure:
         for i in shown
     ]
     size = (9.2, 5.0) if task.is_rows else (12.4, 4.5)
-    figure = matplotlib_module("figure").Figure(figsize=size, layout="constrained")
+    figure: Figure = matplotlib_module("figure").Figure(figsize=size, layout="constrained")
     ReconstructionDisplay.from_estimator(
         outcome.method,
         task.X_test[shown],

@@ -499,7 +499,7 @@ class AdversarialVAEDetector(GuardingDetector):
         if unknown:
             raise ValueError(f"hidden_weights has {sorted(unknown)}, which hidden_layers has not.")
 
-    @with_callbacks
+    @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, *, class_labels: Any = None) -> Self:
         """Learn what is normal, and how the classifier answers it.
 

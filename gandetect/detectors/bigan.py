@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -321,7 +321,7 @@ class BiGANDetector(BaseDetector):
             include_boundaries="left",
         )
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Any:
         """Draw new samples from the generators of all members in turn.
 
         Parameters
@@ -333,7 +333,8 @@ class BiGANDetector(BaseDetector):
         Returns
         -------
         ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
-            In the shape and the units of X: of images that came as flat rows, flat rows.
+            In the shape and the units of X: of images that came as flat rows, flat rows; of a table
+            with words, dates or gaps a dict of columns.
         """
         model: BiGANModel = self._fitted_model()  # type: ignore[assignment]  # its model_class
         check_scalar(n_samples, "n_samples", Integral, min_val=1)

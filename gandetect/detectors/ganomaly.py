@@ -291,4 +291,5 @@ class GANomalyDetector(BaseDetector):
         low, high = scores.min(), scores.max()
         if low == high:
             raise ValueError("All samples of reference have one score: there is no range to scale.")
-        return (self.anomaly_score(X) - low) / (high - low)
+        scaled: np.ndarray = (self.anomaly_score(X) - low) / (high - low)
+        return scaled

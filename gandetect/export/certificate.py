@@ -222,7 +222,8 @@ class Certificate:
         return certificate
 
     def _scales(self) -> np.ndarray:
-        return np.maximum(self.unit, np.abs(self.anomaly_score))
+        scales: np.ndarray = np.maximum(self.unit, np.abs(self.anomaly_score))
+        return scales
 
 
 def certify(detector: BaseDetector, X: Any = None) -> Certificate:
@@ -293,9 +294,9 @@ def _in_units(detector: BaseDetector, scaled: torch.Tensor) -> np.ndarray:
     """Scaled samples (n, *sample_shape_) in the units and the layout of `fit`."""
     x = detector.scaler_.inverse(scaled.double()).numpy()
     layout = detector.model_.layout.of_graph
-    x = layout.restored(x, flat=False)
+    samples: np.ndarray = layout.restored(x, flat=False)
     # The offset of a column may be all that float32 holds.
-    return x.astype(np.float32) if layout.is_image else x
+    return samples.astype(np.float32) if layout.is_image else samples
 
 
 def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:

@@ -476,15 +476,15 @@ class ExportedScorer:
                 "The columns of X are not those that the detector was fitted to, in their order: "
                 f"{names}."
             )
-        X = check_array(_numbers(X), allow_nd=True, ensure_2d=False)
+        x: np.ndarray = check_array(_numbers(X), allow_nd=True, ensure_2d=False)
         shape = self.certificate.input_shape
-        if X.ndim == 2 and len(shape) > 1 and X.shape[1] == prod(shape):
-            X = X.reshape(len(X), *shape)
-        if X.shape[1:] != shape:
+        if x.ndim == 2 and len(shape) > 1 and x.shape[1] == prod(shape):
+            x = x.reshape(len(x), *shape)
+        if x.shape[1:] != shape:
             raise ValueError(
-                f"X holds samples of shape {X.shape[1:]}, but the exported detector takes {shape}."
+                f"X holds samples of shape {x.shape[1:]}, but the exported detector takes {shape}."
             )
-        return X
+        return x
 
 
 def _in_blocks(run: Run, X: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

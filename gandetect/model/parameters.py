@@ -112,7 +112,7 @@ class ScoreParameter:
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
-class SharedParameters(BaseEstimator):
+class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The parameters of every detector, each declared once."""
 
     latent_dim: int | str = "auto"

@@ -169,7 +169,7 @@ class Neighbours(nn.Module):
         plain = torch.linalg.vector_norm(points[members, nearest] - z[:, :, None], dim=-1)
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
         has_own = plain.amin(-1) <= _ROUNDING * norm
-        distances = (plain / spreads[members, nearest].sqrt()).sort(dim=-1).values
+        distances: Tensor = (plain / spreads[members, nearest].sqrt()).sort(dim=-1).values
         if n_nearest == 1:
             return distances[..., 0]
         return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from sklearn.utils import check_scalar
@@ -45,6 +45,8 @@ from gandetect.networks.unet import (
 _LEAK = 0.2
 _MAX_HALVINGS = 5
 _MAX_PATCH_HALVINGS = 3
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +151,13 @@ class BoundConvNet:
         step = 2**self.n_halvings
         self.bottom = (math.ceil(self.height / step), math.ceil(self.width / step))
 
-    def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> _Encoder:
         """Images (K, B, C, H, W), `n_inputs` of them, to codes (K, B, out_dim)."""
         trunk, width = self._trunk(self.architecture.n_filters, n_inputs)
         head = self._linear(width * math.prod(self.bottom), out_dim)
         return self._initialised(_Encoder(trunk, head, self.n_members))
 
-    def decoder(self, in_dim: int) -> Transform:
+    def decoder(self, in_dim: int) -> _Decoder:
         """Codes (K, B, in_dim) to images (K, B, C, H, W)."""
         widths = self._widths(self.architecture.n_filters)[::-1]
         stem = self._linear(in_dim, widths[0] * math.prod(self.bottom))
@@ -322,17 +324,19 @@ class BoundConvNet:
     ) -> nn.Conv2d:
         k = self.n_members
         # Without torch's own initial weights, which it draws from the global generator.
-        return skip_init(
+        layer: nn.Conv2d = skip_init(
             nn.Conv2d, k * n_in, k * n_out, size, stride, padding, groups=k, bias=bias, **like()
         )
+        return layer
 
     def _transposed(self, n_in: int, n_out: int) -> nn.ConvTranspose2d:
         k = self.n_members
-        return skip_init(
+        layer: nn.ConvTranspose2d = skip_init(
             nn.ConvTranspose2d, k * n_in, k * n_out, 4, 2, 1, groups=k, bias=False, **like()
         )
+        return layer
 
-    def _initialised(self, network: nn.Module) -> Any:
+    def _initialised(self, network: N) -> N:
         return _initialised(network, self.generator)
 
     def _normalized(self, width: int) -> list[nn.Module]:
@@ -364,7 +368,7 @@ class _Pad(nn.Module):
 class _Encoder(nn.Module):
     """Its last convolution covers the whole bottom map: a linear layer, which is faster."""
 
-    def __init__(self, trunk: nn.Module, head: nn.Module, n_members: int) -> None:
+    def __init__(self, trunk: nn.Sequential, head: Transform, n_members: int) -> None:
         super().__init__()
         self.trunk, self.head, self.n_members = trunk, head, n_members
 
@@ -378,8 +382,8 @@ class _Decoder(nn.Module):
 
     def __init__(
         self,
-        stem: nn.Module,
-        layers: nn.Module,
+        stem: Transform,
+        layers: nn.Sequential,
         n_members: int,
         bottom: tuple[int, int],
         size: tuple[int, int],
@@ -403,14 +407,14 @@ class _Decoder(nn.Module):
 
 
 class _Refiner(nn.Module):
-    def __init__(self, encoder: Any, decoder: Any, joins: nn.Module) -> None:
+    def __init__(self, encoder: _Encoder, decoder: _Decoder, joins: nn.ModuleList) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
-        self.joins: Any = joins
+        self.encoder, self.decoder, self.joins = encoder, decoder, joins
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.joins:
-            return self.decoder(self.encoder(x))
+            x_hat: Tensor = self.decoder(self.encoder(x))
+            return x_hat
         maps, kept = run_keeping(self.encoder.trunk, to_channels(x))
         z = self.encoder.head(to_members(maps, self.encoder.n_members).flatten(2))
         maps = run_joining(self.decoder.layers, self.decoder.first_maps(z), kept, self.joins)
@@ -452,7 +456,7 @@ class _PairDiscriminator(nn.Module):
         return self.head(features).squeeze(-1), features
 
 
-def _initialised(network: nn.Module, generator: torch.Generator) -> Any:
+def _initialised(network: N, generator: torch.Generator) -> N:
     """DCGAN's initialisation: weights N(0, 0.02), batch norm's scale N(1, 0.02), biases 0."""
     for layer in network.modules():
         if any(p.is_meta for p in layer.parameters(recurse=False)):

@@ -82,7 +82,7 @@ class InvertedBottleneck(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps (n, n_in, H, W) to (n, n_out, ...)."""
         wide = x if self.expand is None else F.relu6(self.expand(x))
-        narrow = self.project(F.relu6(self.depthwise(wide)))
+        narrow: Tensor = self.project(F.relu6(self.depthwise(wide)))
         return x + narrow if self.is_residual else narrow
 
 

@@ -148,13 +148,13 @@ class MemberLinear(nn.Module):
         return torch.baddbmm(bias, x, weight)[..., :width]
 
 
-class _OverProcesses:
+class _OverProcesses(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation whose batch is that of all processes that share a fit."""
 
-    def forward(self: Any, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         if self.training and n_processes() > 1:
             return batch_norm(x, self)
-        return super().forward(x)  # type: ignore[misc]  # of the layer that this is mixed into
+        return super().forward(x)
 
 
 class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
@@ -229,7 +229,8 @@ class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each feature of each member over the samples."""
         rows = super().forward(x.transpose(0, 1).flatten(1))
-        return rows.unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1)
+        members: Tensor = rows.unflatten(1, (x.shape[0], x.shape[2]))
+        return members.transpose(0, 1)
 
 
 class MemberSpectralNorm(nn.Module):
@@ -292,7 +293,8 @@ def to_channels(x: Tensor) -> Tensor:
 
 def to_members(x: Tensor, n_members: int) -> Tensor:
     """(B, K * C, ...) back to (K, B, C, ...)."""
-    return x.unflatten(1, (n_members, -1)).transpose(0, 1)
+    members: Tensor = x.unflatten(1, (n_members, -1))
+    return members.transpose(0, 1)
 
 
 def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> None:
@@ -312,11 +314,12 @@ def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> Non
             )
 
 
-class MemberAdam(torch.optim.Optimizer):
-    """Adam that counts the steps of each member by itself, so that one of them can start anew.
+class MemberAdam(torch.optim.Adam):
+    """Adam of which one member can start anew, its count of steps included.
 
     torch's Adam has one count for a whole tensor, which holds the weights of all members: with
-    moments of 0 and the others' count, a member's first step would be many times too large.
+    moments of 0 and the others' count, a member's first step would be many times too large. So
+    from the first `restart` on, each member has a count of its own.
 
     Parameters
     ----------
@@ -325,7 +328,6 @@ class MemberAdam(torch.optim.Optimizer):
     n_members : int
     lr : float
     betas : tuple of float
-    eps : float, default=1e-8
 
     References
     ----------
@@ -338,25 +340,24 @@ class MemberAdam(torch.optim.Optimizer):
         n_members: int,
         lr: float,
         betas: tuple[float, float],
-        eps: float = 1e-8,
     ) -> None:
+        super().__init__(parameters, lr, betas, fused=True)
         self.n_members = n_members
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        for group in self.param_groups:
+            group["counts_members"] = False
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every weight that has a gradient."""
+        if not self.param_groups[0]["counts_members"]:
+            super().step()
+            return
         for group in self.param_groups:
             beta_1, beta_2 = group["betas"]
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 state = self.state[p]
-                if not state:
-                    state["step"] = torch.zeros(
-                        self.n_members, dtype=torch.float32, device=p.device
-                    )
-                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
                 step, mean, square = (state[name] for name in ("step", "exp_avg", "exp_avg_sq"))
                 step += 1
                 mean.lerp_(p.grad, 1 - beta_1)
@@ -364,14 +365,15 @@ class MemberAdam(torch.optim.Optimizer):
                 shape = (-1, *[1] * p.ndim)
                 size = (group["lr"] / (1 - beta_1**step)).reshape(shape)
                 correction = (1 - beta_2**step).sqrt().reshape(shape)
-                weights, mean, square = (
-                    values.unflatten(0, (self.n_members, -1)) for values in (p, mean, square)
-                )
+                weights, mean, square = (_by_member(v, step) for v in (p, mean, square))
                 weights.sub_(size * mean / (square.sqrt() / correction + group["eps"]))
 
     def restart(self, members: Tensor) -> None:
         """Forget moments and step counts of the members where `members` (K,) is true."""
+        for group in self.param_groups:
+            group["counts_members"] = True
         for state in self.state.values():
+            state["step"] = state["step"].expand(self.n_members).clone()
             for value in state.values():
                 _by_member(value, members).mul_(
                     (~members).reshape(-1, *[1] * value.ndim).to(value.dtype)
@@ -380,7 +382,8 @@ class MemberAdam(torch.optim.Optimizer):
 
 def _by_member(values: Tensor, collapsed: Tensor) -> Tensor:
     """A view of (K * n, ...) as (K, n, ...)."""
-    return values.unflatten(0, (len(collapsed), -1))
+    view: Tensor = values.unflatten(0, (len(collapsed), -1))
+    return view
 
 
 class AddSkip(nn.Module):
@@ -403,7 +406,8 @@ class ConcatSkip(nn.Module):
 
     def __init__(self, n_members: int, join: nn.Module) -> None:
         super().__init__()
-        self.n_members, self.join = n_members, join
+        self.n_members = n_members
+        self.join: Transform = join
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
         """Both (K, B, d), or (B, K * C, H, W)."""

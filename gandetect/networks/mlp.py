@@ -124,12 +124,12 @@ class BoundMLP:
         self.generator = generator
         self.hidden_dims = architecture.hidden_dims or (64, 32)
 
-    def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
+    def encoder(self, out_dim: int, n_inputs: int = 1) -> nn.Sequential:
         """(K, B, d), `n_inputs` of them, to codes (K, B, out_dim)."""
         dims = (n_inputs * self.n_features, *self.hidden_dims)
         return _Joined(self._hidden(dims), self._linear(dims[-1], out_dim))
 
-    def decoder(self, in_dim: int) -> Transform:
+    def decoder(self, in_dim: int) -> nn.Sequential:
         """Codes (K, B, in_dim) to rows (K, B, d)."""
         dims = (in_dim, *reversed(self.hidden_dims))
         return nn.Sequential(
@@ -199,30 +199,39 @@ class _Joined(nn.Sequential):
     """A stack of layers that takes one or several tensors, joined along the features."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return super().forward(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1))
+        x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1)
+        for layer in self:
+            x = layer(x)
+        return x
 
 
 class _Refiner(nn.Module):
-    def __init__(self, encoder: Any, decoder: Any, joins: nn.ModuleList) -> None:
+    def __init__(
+        self, encoder: nn.Sequential, decoder: nn.Sequential, joins: nn.ModuleList
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder, self.joins = encoder, decoder, joins
 
     def forward(self, x: Tensor) -> Tensor:
+        x_hat: Tensor
         if not self.joins:
-            return self.decoder(self.encoder(x))
+            x_hat = self.decoder(self.encoder(x))
+            return x_hat
         to_hidden, to_code = self.encoder
         to_mirrored, to_row, activation = self.decoder
+        assert isinstance(to_hidden, nn.Sequential) and isinstance(to_mirrored, nn.Sequential)
         hidden, kept = run_keeping(to_hidden, x)
         mirrored = run_joining(to_mirrored, to_code(hidden), kept, self.joins)
-        return activation(to_row(mirrored))
+        x_hat = activation(to_row(mirrored))
+        return x_hat
 
 
 class _Segmenter(nn.Module):
     """A logit a feature, from all of the row and, past the layers, from that feature alone."""
 
-    def __init__(self, encoder: Any, n_members: int, n_features: int) -> None:
+    def __init__(self, encoder: Transform, n_members: int, n_features: int) -> None:
         super().__init__()
-        self.encoder: Transform = encoder
+        self.encoder = encoder
         # Hidden layers narrower than the row cannot keep its features apart; this way can.
         self.weight = nn.Parameter(torch.ones(n_members, 1, n_features, **like()))
 

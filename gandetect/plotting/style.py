@@ -54,6 +54,7 @@ def axes_or_new(ax: Axes | None, **figure_options: Any) -> Axes:
     """Return `ax`, or the axes of a new pyplot figure, which notebooks show by themselves."""
     if ax is not None:
         return ax
+    new_ax: Axes
     _, new_ax = matplotlib_module("pyplot").subplots(layout="constrained", **figure_options)
     return new_ax
 

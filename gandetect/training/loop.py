@@ -30,7 +30,7 @@ from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
 from gandetect.model.scaling import Scaler
 from gandetect.model.scoring import Calibration, without_farthest
 from gandetect.model.thresholds import check_scores, threshold_at_percentile
-from gandetect.networks.members import MemberAdam
+from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.trimming import not_among_worst, trimmed
 
@@ -315,6 +315,9 @@ def fit_model(
     if not settings.trim and not source.is_lazy:
         _warn_of_duplicates(samples)
     model.to(device)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.generator = random.generator
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
     model.prepare(samples, run)
@@ -686,15 +689,15 @@ def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
     )
     probe = nn.Parameter(parameter.detach().clone())
     probe.grad = torch.zeros_like(probe)
-    if isinstance(optimizer, MemberAdam):
-        other: Optimizer = MemberAdam(
-            [probe], optimizer.n_members, of_group["lr"], of_group["betas"]
-        )
-    else:
-        other = copy.copy(optimizer)
-        other.__dict__ = {**optimizer.__dict__, "state": defaultdict(dict)}
-        other.param_groups = [{**of_group, "params": [probe]}]
-        for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
-            other.__dict__[hooks] = OrderedDict()
+    other = copy.copy(optimizer)
+    other.__dict__ = {**optimizer.__dict__, "state": defaultdict(dict)}
+    other.param_groups = [{**of_group, "params": [probe]}]
+    for hooks in ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks"):
+        other.__dict__[hooks] = OrderedDict()
+    if isinstance(other, MemberAdam) and of_group["counts_members"]:
+        other.param_groups[0]["counts_members"] = False
+        other.step()
+        other.restart(torch.zeros(other.n_members, dtype=torch.bool, device=probe.device))
+        return dict(other.state[probe])
     other.step()
     return dict(other.state[probe])

@@ -35,7 +35,7 @@ _EXPLODED = 50.0
 _SATURATED = 1e-6
 
 
-class TrainingWarning(ConvergenceWarning):
+class TrainingWarning(ConvergenceWarning):  # type: ignore[misc]  # scikit-learn has no types
     """Training went wrong in a way that `training_report_` names, with what to do about it."""
 
 
