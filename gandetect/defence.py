@@ -318,9 +318,9 @@ def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classif
 
     network, agreement, difference = distilled(predict_proba, X, generator)
     warnings.warn(
-        f"The classifier {type(given).__name__} has no gradient, so a network was taught to "
+        f"The classifier {type(given).__name__} has no gradient, so a network was trained to "
         f"answer as it does. They give the same class to {agreement:.1%} of samples kept from "
-        f"the teaching, and their probabilities differ by {difference:.3f} in the mean. "
+        f"that training, and their probabilities differ by {difference:.3f} in the mean. "
         "Scores and corrected labels are those of the network.",
         UserWarning,
         stacklevel=2,

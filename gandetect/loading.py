@@ -52,6 +52,9 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     tree = read_archive(path, SAVED_CLASSES)
     name = tree.get("detector")
     if not isinstance(name, str) or name not in detectors.__all__:
-        raise ArchiveError(f"{str(path)!r} holds no detector of gandetect, but {name!r}.")
+        raise ArchiveError(
+            f"{str(path)!r} holds no detector of gandetect, but {name!r}: a detector of your own "
+            "is loaded by its class."
+        )
     detector: BaseDetector = getattr(detectors, name).from_tree(tree, path, given)
     return detector

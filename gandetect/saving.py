@@ -63,7 +63,7 @@ DAMAGE = (
 
 def is_code(value: Any) -> bool:
     """Whether a parameter's value is code of the user's, which data cannot hold."""
-    return not (value is None or isinstance(value, bool | int | float | str | _DATA_CLASSES))
+    return not (value is None or isinstance(value, (bool, int, float, str, *_DATA_CLASSES)))
 
 
 def tree_of(detector: Any) -> dict[str, Any]:

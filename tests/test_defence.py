@@ -19,7 +19,9 @@ import gandetect
 from gandetect import AdversarialVAEDetector, ConvNet
 from gandetect.attacks import projected_gradient
 from gandetect.defence import checked_probabilities
+from gandetect.distributed import RandomNumbers
 from gandetect.metrics import roc_auc_scorer
+from gandetect.training import TrainingRun
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["setosa", "versicolor", "virginica"])[Y]
@@ -29,6 +31,14 @@ DIGITS = load_digits().images
 def small(**parameters):
     settings = {"epochs": 2, "n_estimators": 2, "n_samples": 2, "random_state": 0}
     return AdversarialVAEDetector(**{**settings, **parameters})
+
+
+def batch_of(detector, X, seed=0):
+    """A run of a fitted model, and samples as it is given them in training."""
+    model = detector.model_
+    random = RandomNumbers(seed, torch.device("cpu"))
+    x = model.scaler(X.reshape(len(X), *detector.sample_shape_))
+    return TrainingRun(model, {}, random, 1, len(X)), x.expand(model.n_members, *x.shape)
 
 
 class Net(nn.Module):
@@ -57,36 +67,33 @@ def fitted(classifier):
 
 
 class TestAttackedSamples:
-    """What the encoder is taught to take away."""
+    """What the encoder learns to take away."""
 
     def test_an_attack_is_of_size_1_and_fools_more_than_noise(self, fitted):
-        x = fitted.scaler_(X).expand(2, 150, 4)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            attack, noise = fitted._attack(x), torch.randn_like(x)
+        (run, x), model = batch_of(fitted, X), fitted.model_
+        attack, noise = model.attack(x, run), run.random.normal_like(x)
         torch.testing.assert_close(attack.square().mean(-1), torch.ones(2, 150))
         before, attacked, disturbed = (
-            fitted._answers(x + change)[0].argmax(-1) for change in (0, 0.4 * attack, 0.4 * noise)
+            model.answers(x + change)[0].argmax(-1) for change in (0, 0.4 * attack, 0.4 * noise)
         )
         assert (attacked != before).sum() > 2 * (disturbed != before).sum()
 
     def test_they_are_the_first_of_a_batch(self, classifier):
-        detector = small(classifier=classifier, attacked_fraction=0.2, noise_std=0.4).fit(X)
-        x = detector.scaler_(X).expand(2, 150, 4)
-        seen = {}
-        for detector.attacked_fraction in (0.0, 0.2):
-            with torch.random.fork_rng():
-                torch.manual_seed(0)
-                seen[detector.attacked_fraction] = detector._noisy(x)
-        differs = (seen[0.0] != seen[0.2]).any(-1)
+        seen = []
+        for attacked_fraction in (0.0, 0.2):
+            detector = small(
+                classifier=classifier, attacked_fraction=attacked_fraction, noise_std=0.4
+            ).fit(X)
+            run, x = batch_of(detector, X)
+            seen.append(detector.model_.noisy(x, run))
+        differs = (seen[0] != seen[1]).any(-1)
         assert differs[:, :30].all()
         assert not differs[:, 30:].any()
 
     def test_images_stay_in_their_range(self):
         detector = small(classifier=Net(), epochs=1, n_estimators=1).fit(DIGITS[:64])
-        x = detector.scaler_(DIGITS[:64, None])[None]
-        with torch.random.fork_rng():
-            noisy = detector._noisy(x)
+        run, x = batch_of(detector, DIGITS[:64])
+        noisy = detector.model_.noisy(x, run)
         assert (noisy != x).any()
         assert (noisy.min(), noisy.max()) == (x.min(), x.max())
 
@@ -133,13 +140,13 @@ class TestClassifiers:
         np.testing.assert_array_equal(detector.correct(images)["data"]["no_defense"], expected)
 
     def test_one_learned_from_labels(self):
-        detector = small().fit(X, NAMES)
+        detector = small().fit(X, class_labels=NAMES)
         assert detector.classes_.tolist() == ["setosa", "versicolor", "virginica"]
         assert (detector.correct(X)["data"]["no_defense"] == NAMES).mean() > 0.95
 
     def test_one_learned_from_the_labels_of_images(self):
         y = load_digits().target[:300]
-        detector = small(architecture=ConvNet(n_filters=2)).fit(DIGITS[:300], y)
+        detector = small(architecture=ConvNet(n_filters=2)).fit(DIGITS[:300], class_labels=y)
         assert (detector.correct(DIGITS[:300])["data"]["no_defense"] == y).mean() > 0.95
 
     def test_one_that_is_imitated(self):
@@ -163,11 +170,17 @@ class TestClassifiers:
         assert not hasattr(detector, "classes_")
 
     def test_labels_beside_a_classifier_are_not_looked_at(self, fitted, classifier):
-        again = small(classifier=classifier).fit(X, np.zeros(150))
+        again = small(classifier=classifier).fit(X, class_labels=np.zeros(150))
         np.testing.assert_array_equal(again.anomaly_score(X), fitted.anomaly_score(X))
 
+    def test_y_is_never_learned_from(self):
+        """It says which samples are anomalous, where a search hands it to a scorer."""
+        with_y = small().fit(X, np.arange(150) < 50)
+        assert with_y.classifier_ is None
+        np.testing.assert_array_equal(with_y.anomaly_score(X), small().fit(X).anomaly_score(X))
+
     def test_warm_start_goes_on_with_the_learned_one(self):
-        detector = small(warm_start=True).fit(X, NAMES)
+        detector = small(warm_start=True).fit(X, class_labels=NAMES)
         learned = detector.classifier_
         assert detector.fit(X).classifier_ is learned
 
@@ -202,8 +215,8 @@ class TestRefused:
             checked_probabilities(p, 3)
 
     def test_one_class(self):
-        with pytest.raises(ValueError, match="y has one class"):
-            small().fit(X, np.zeros(150))
+        with pytest.raises(ValueError, match="class_labels has one class"):
+            small().fit(X, class_labels=np.zeros(150))
 
     def test_hidden_layers_without_a_classifier(self):
         with pytest.raises(ValueError, match="hidden_layers are a classifier's"):
@@ -262,7 +275,7 @@ class TestSaved:
         assert_same_answers(loaded.fit(X), fitted)  # with the same labels, too
 
     def test_a_learned_one_is_data(self, tmp_path):
-        fitted = small().fit(X, NAMES)
+        fitted = small().fit(X, class_labels=NAMES)
         fitted.save(tmp_path / "detector")
         assert_same_answers(gandetect.load(tmp_path / "detector"), fitted)
 
@@ -289,7 +302,7 @@ class TestSaved:
 
     def test_pickles(self, fitted):
         own = small(classifier=Net(4), hidden_layers={"hidden": 3}).fit(X)
-        for detector in (fitted, own, small().fit(X, NAMES)):
+        for detector in (fitted, own, small().fit(X, class_labels=NAMES)):
             assert_same_answers(pickle.loads(pickle.dumps(detector)), detector)
 
 

@@ -81,7 +81,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         clean = self.clean_error(x)
         as_real, _ = _ADVERSARIAL_LOSSES[s.adversarial_loss]
 
-        # 1. The refiner takes the noise away and deceives the discriminator.
+        # 1. The refiner takes the noise away, against the discriminator.
         for _ in range(s.n_refiner_steps):
             x_hat = self.refiner(x + s.noise_std * run.random.normal_like(x))
             fake_logits, _ = self.discriminator(x_hat)
@@ -191,9 +191,9 @@ class ALOCCDetector(BaseDetector):
     """ALOCC: a refiner against a discriminator, the refiner fed with noisy samples.
 
     A refiner R, a denoising autoencoder, learns to give normal samples back without the noise
-    that was added to them; a discriminator D learns to tell them from real ones. What R never
-    learned to mend comes out distorted, and that is what is looked for: by D, by R's error, or
-    by how far R's code lies from those of training samples.
+    that was added to them; a discriminator D learns to tell them from real ones. What R has not
+    learned to reconstruct comes out distorted. That is measured by D, by R's error, or by how far
+    R's code lies from those of training samples.
 
     The default score of rows is a weighted mean of two standardised parts: the distance to the
     five nearest training codes (2) and the reconstruction error (1). That of images is the same
@@ -274,7 +274,7 @@ class ALOCCDetector(BaseDetector):
     the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
     64.
     On most tabular data D takes anomalies for more real than normal rows: there its two parts are
-    offered for study. With images of one kind the second phase teaches it better (AUROC of the
+    offered for study. With images of one kind the second phase trains it better (AUROC of the
     published score on MNIST, digit 2 normal, one member, 600 updates: 0.69 without, 0.89 with it);
     with nine digits normal the published score stays weak.
 

@@ -1,4 +1,4 @@
-"""BiGAN: encoder and generator, each taught by a discriminator of pairs to undo the other."""
+"""BiGAN: an encoder and a generator, trained to invert each other by a discriminator of pairs."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ class BiGANModel(Model["BiGANDetector"]):
                 _judged(self.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
             ]
 
-        # 1. The encoder wants its pair taken for generated, the generator its own for real. The
-        #    sum teaches each its own loss: neither's adversarial loss depends on the other.
+        # 1. The encoder's pair is to be classified as generated, the generator's as real. Their
+        #    losses can be added: neither's adversarial loss depends on the other network.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
         reconstruction = mean_absolute_error(x, x_hat, self.observed(x))
@@ -173,8 +173,8 @@ class BiGANDetector(BaseDetector):
 
     The discriminator tells a sample with its code, (x, E(x)), from a code with its sample,
     (G(z), z); the generator and the encoder each learn to make their pairs pass for the other's.
-    Where they succeed they undo one another, on what is normal: an anomaly comes back changed.
-    With ``variant="alad"`` two more discriminators hold them to it.
+    Where they succeed they invert one another on normal samples, and anomalies come back changed.
+    With ``variant="alad"`` two more discriminators train them to.
 
     The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
     discriminator's, standardised, and beside them the mean distance to the five nearest training

@@ -69,7 +69,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         real_logits, real_features = self.discriminator(x)
         fake_logits, fake_features = self.discriminator(x_hat)
 
-        # 1. The generator reconstructs the sample and its code, and deceives the discriminator.
+        # 1. The generator reconstructs the sample and its code, against the discriminator.
         if s.adversarial_loss == "feature":
             adversarial = mean_squared_error(real_features.detach(), fake_features)
         else:
@@ -88,7 +88,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
         update(run.optimizers["discriminator"], discriminator)
 
-        # 3. A discriminator that has won has nothing left to teach: it starts anew.
+        # 3. A discriminator without a loss has no gradient for the generator: it starts anew.
         if s.collapse_loss is not None:
             collapsed = averaged(discriminator.detach().mean(1)) < s.collapse_loss
             if collapsed.any():
@@ -175,7 +175,7 @@ class GANomalyDetector(BaseDetector):
         the released code computes squares (its author calls the paper's form a typing error).
     collapse_loss : float or None, default=1e-5
         The discriminator of a member is drawn anew, together with its optimizer state, when its
-        loss falls below this: it has nothing left to teach the generator. None never does.
+        loss falls below this: it then gives the generator no gradient. None never does.
     beta_1 : float in [0, 1), default=0.5
         Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}

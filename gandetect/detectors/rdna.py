@@ -307,7 +307,7 @@ class RDNADetector(BaseDetector):
         shifted and mirrored pieces of other training images; the images of a folder, such as
         the Describable Textures Dataset's; or images (n, height, width[, channels]).
     anomaly_probability : float in (0, 1], default=0.5
-        Share of the samples that get an anomaly; the others teach what is none.
+        Share of the samples that get an anomaly; the others stay as they are.
     opacity : tuple of float, default=(0.1, 1.0)
         Between which two the share of the new content in an anomaly is drawn.
     mask_scales : tuple of int, default=(0, 5)

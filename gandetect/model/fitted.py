@@ -75,6 +75,8 @@ class Model(nn.Module, Generic[P]):
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+    # Why the model cannot be exported, to follow "because"; None where it can.
+    cannot_be_exported: ClassVar[str | None] = None
 
     def __init__(
         self, settings: P, layout: Layout, scaler: Scaler, generator: torch.Generator
@@ -270,7 +272,10 @@ class Model(nn.Module, Generic[P]):
     @property
     def networks(self) -> nn.ModuleDict:
         """The networks by their roles."""
-        return nn.ModuleDict({name: self._modules[name] for name in self.network_names})  # type: ignore[misc]  # none of them is None
+        modules = dict(self.named_children())
+        networks = nn.ModuleDict({name: modules[name] for name in self.network_names})
+        networks.training = self.training
+        return networks
 
     @property
     def device(self) -> torch.device:
@@ -496,6 +501,29 @@ class Model(nn.Module, Generic[P]):
         shape = (self.n_members, 2, *self.layout.sample_shape)
         x = torch.full(shape, 0.1, device=self.device, dtype=torch.float32)
         return all(bool(value_of(part).isfinite().all()) for part in self.parts(x).values())
+
+    @torch.no_grad()
+    def check_hooks(self) -> None:
+        """Raise ValueError if what the hooks of a method give does not fit together."""
+        name, of_each = type(self).__name__, (self.n_members, 2)
+        shape = (*of_each, *self.layout.sample_shape)
+        x = torch.zeros(shape, device=self.device, dtype=torch.float32)
+        parts = self.parts(x)
+        if unknown := sorted(set(parts) - set(self.part_weights)):
+            raise ValueError(f"{name}.parts gives {unknown}, which part_weights does not name.")
+        scored = {part for part, weight in self.weights().items() if weight and part not in POINTS}
+        if absent := sorted(scored - set(parts)):
+            raise ValueError(f"The score has the parts {absent}, which {name}.parts does not give.")
+        checked: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
+        checked |= {part: (value_of(value), of_each) for part, value in parts.items()}
+        checked["encode"] = self.encode(x), (*of_each, self.latent_dim)
+        checked["reconstruct"] = self.reconstruct(x), shape
+        for hook, (found, expected) in checked.items():
+            if tuple(found.shape) != expected:
+                raise ValueError(
+                    f"{name} gives {hook!r} in the shape {tuple(found.shape)}, but with "
+                    f"{self.n_members} members and 2 samples it has to be {expected}."
+                )
 
     # Changed copies: what is shared is left as it is.
 

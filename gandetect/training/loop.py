@@ -335,6 +335,8 @@ def fit_model(
     )
     run.n_epochs = len(history) + model.n_epochs(data.n_batches)
     run.optimizers = model.optimizers()
+    if is_foreign:
+        model.check_hooks()
     if not model.is_sound():
         raise ValueError("Scores overflow before any training: divide X by a power of ten.")
     n_reported = min(max(_REPORT_VALUES // model.layout.n_values, 16), 256)

@@ -10,9 +10,7 @@ from gandetect.classifiers import checked_labels, learned_from_labels
 
 def test_it_learns_the_classes():
     X, y = load_iris(return_X_y=True)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = learned_from_labels(X, y, 3)
+    network = learned_from_labels(X, y, 3, torch.Generator().manual_seed(0))
     answers = network.log_probabilities(torch.from_numpy(X)).argmax(1).numpy()
     assert (answers == y).mean() > 0.95
 
@@ -26,8 +24,8 @@ def test_labels_of_any_kind_are_numbered():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([1, 1, 1], "y has one class, .*call fit\\(X\\) without y"),
-        ([1, 2], "y has 2 labels, but X has 3 samples"),
+        ([1, 1, 1], "class_labels has one class, .*leave class_labels out"),
+        ([1, 2], "class_labels has 2 labels, but X has 3 samples"),
         ([0.1, 0.2, 0.3], "Unknown label type: continuous"),
         (np.eye(3), "1d|y should be a 1d array"),
     ],

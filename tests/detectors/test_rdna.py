@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gandetect import Checkpoint, ConvNet, RDNADetector
 from gandetect.losses import focal_loss, structural_similarity
-from gandetect.training.loop import TrainingRun
+from gandetect.training import current_run
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 6))
@@ -17,27 +17,15 @@ IMAGES = RNG.integers(0, 256, size=(20, 12, 20, 3)).astype(np.uint8)
 TINY = ConvNet(n_filters=4)
 
 
-def fitted(X, **parameters):
+def make(X, **parameters):
+    architecture = TINY if X.ndim > 2 else None
     return RDNADetector(
-        **{"epochs": 2, "random_state": 0, "architecture": TINY if X.ndim > 2 else None}
-        | parameters
-    ).fit(X)
+        **{"epochs": 2, "random_state": 0, "architecture": architecture} | parameters
+    )
 
 
-@pytest.fixture(autouse=True)
-def seeded():
-    with torch.random.fork_rng():
-        yield
-
-
-def in_training(detector):
-    torch.manual_seed(0)
-    nets = detector._make_networks()
-    nets.train()
-    optimizers = detector._build_optimizers(nets)
-    detector._run = TrainingRun(nets, optimizers, 1, 20)
-    detector._run.prepared = detector._prepare_training()
-    return nets, optimizers
+def fitted(X, **parameters):
+    return make(X, **parameters).fit(X)
 
 
 def batch(detector, X):
@@ -46,41 +34,37 @@ def batch(detector, X):
 
 class TestLosses:
     @pytest.mark.parametrize("adversarial_weight", [0.0, 0.1])
-    def test_their_names_and_shapes(self, adversarial_weight):
-        detector = fitted(IMAGES, adversarial_weight=adversarial_weight, anomaly_probability=1.0)
-        nets, optimizers = in_training(detector)
-        losses = detector._train_step(nets, optimizers, batch(detector, IMAGES), 0.0)
+    def test_their_names_and_shapes(self, in_training, adversarial_weight):
+        detector = make(IMAGES, adversarial_weight=adversarial_weight, anomaly_probability=1.0)
+        model, run, x = in_training(detector, IMAGES)
+        losses = model.training_step(x, run)
         assert {"reconstruction", "similarity", "discriminant"} <= set(losses)
         assert ("adversarial" in losses) == bool(adversarial_weight)
         assert all(loss.shape == (1, 20) for loss in losses.values())
 
-    def test_they_are_draems(self):
-        detector = fitted(IMAGES, adversarial_weight=0)
-        nets, optimizers = in_training(detector)
-        x = batch(detector, IMAGES)
-        torch.manual_seed(3)
-        x_corrupted, mask = detector._corrupted(detector._run.prepared, x)
+    def test_they_are_draems(self, in_training):
+        model, run, x = in_training(make(IMAGES, adversarial_weight=0), IMAGES)
+        run.random.generator.manual_seed(3)
+        x_corrupted, mask = model.corrupted(run.prepared, x, run.random)
         with torch.no_grad():
-            x_hat = nets.reconstructor(x_corrupted)
-            logits = nets.discriminant(x_corrupted, x_hat, (x_corrupted - x_hat).abs())
+            x_hat = model.reconstructor(x_corrupted)
+            logits = model.discriminant(x_corrupted, x_hat, (x_corrupted - x_hat).abs())
             expected = {
                 "reconstruction": F.mse_loss(x_hat, x),
                 "similarity": 1 - structural_similarity(x, x_hat).mean(),
                 "discriminant": focal_loss(logits, mask).mean(),
             }
-        torch.manual_seed(3)
-        losses = detector._train_step(nets, optimizers, x, 0.0)
+        run.random.generator.manual_seed(3)
+        losses = model.training_step(x, run)
         assert losses.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(losses[name].mean(), value)
 
-    def test_the_discriminants_loss_teaches_the_reconstructor_too(self):
-        detector = fitted(IMAGES, similarity_weight=0)
-        nets, _ = in_training(detector)
-        x = batch(detector, IMAGES)
-        _, logits = detector._restored_and_judged(nets, x)
+    def test_the_discriminants_loss_teaches_the_reconstructor_too(self, in_training):
+        model, _, x = in_training(make(IMAGES, similarity_weight=0), IMAGES)
+        _, logits = model.restored_and_judged(x)
         logits.sum().backward()
-        assert all(p.grad is not None for p in nets.reconstructor.parameters())
+        assert all(p.grad is not None for p in model.reconstructor.parameters())
 
     def test_rows_have_no_similarity(self):
         assert set(fitted(ROWS).history_[0]) == {
@@ -96,37 +80,29 @@ class TestWithoutAdversaries:
     """Weight 0 is DRAEM: nothing is built, and nothing drawn, for the adversarial part."""
 
     @pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
-    def test_no_discriminator(self, X):
-        detector = fitted(X, adversarial_weight=0)
-        assert set(detector.networks_) == {"reconstructor", "discriminant"}
-        optimizers = detector._build_optimizers(detector.networks_)
-        assert set(optimizers) == {"modules"}
+    def test_no_discriminator(self, in_training, X):
+        model, run, _ = in_training(make(X, adversarial_weight=0), X)
+        assert set(model.networks) == {"reconstructor", "discriminant"}
+        assert set(run.optimizers) == {"modules"}
 
     @pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
-    def test_before_its_warm_up_the_adversarial_part_changes_nothing(self, X):
-        modules = []
-        for weight in (0.0, 1.0):
-            detector = fitted(X, adversarial_weight=weight)
-            nets, optimizers = in_training(detector)
-            torch.manual_seed(1)
-            detector._run.prepared = detector._prepare_training()
-            plain = fitted(X, adversarial_weight=0.0)
-            start = {
-                name: w
-                for name, w in plain.networks_.state_dict().items()
-                if name in nets.state_dict()
-            }
-            nets.load_state_dict(start, strict=False)
-            torch.manual_seed(0)
-            detector._train_step(
-                nets,
-                optimizers,
-                batch(detector, X).expand(detector.n_members_, *[-1] * X.ndim),
-                0.0,
-            )
-            modules.append({n: w for n, w in nets.state_dict().items() if n in start})
-        for name, weights in modules[0].items():
-            assert torch.equal(weights, modules[1][name]), name
+    def test_before_its_warm_up_the_adversarial_part_changes_nothing(self, in_training, X):
+        (plain, plain_run, x), (other, run, _) = (
+            in_training(make(X, adversarial_weight=weight), X) for weight in (0.0, 1.0)
+        )
+        start = plain.networks.state_dict()
+        other.networks.load_state_dict(start, strict=False)
+        run.prepared = plain_run.prepared
+        state = run.random.state()
+        moved = []
+        for model, its_run in ((plain, plain_run), (other, run)):
+            if run.prepared is not None:
+                its_run.prepared.generator = its_run.random.generator
+            its_run.random.set_state(state)
+            model.training_step(x, its_run)
+            moved.append(model.networks.state_dict())
+        for name in start:
+            assert torch.equal(moved[0][name], moved[1][name]), name
 
 
 @pytest.mark.parametrize(
@@ -137,12 +113,11 @@ class TestWithoutAdversaries:
         (None, [1, 1, 1, 1]),
     ],
 )
-def test_schedule(schedule, expected):
-    detector = fitted(ROWS, schedule=schedule, learning_rate=0.5)
-    _, optimizers = in_training(detector)
+def test_schedule(in_training, schedule, expected):
+    model, run, _ = in_training(make(ROWS, schedule=schedule, learning_rate=0.5), ROWS)
     for progress, factor in zip([0.0, 0.5, 0.8, 1.0], expected, strict=True):
-        detector._set_learning_rate(optimizers, progress)
-        for optimizer in optimizers.values():
+        model.set_learning_rate(run.optimizers, progress)
+        for optimizer in run.optimizers.values():
             assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
 
 
@@ -157,14 +132,14 @@ class TestMaxTime:
         assert detector.n_iter_ == 2
         assert detector.stop_reason_ == "all epochs done"
 
-    def test_the_learning_rate_falls_with_the_time(self):
-        detector = fitted(ROWS, max_time=100)
-        in_training(detector)
-        detector._run.seconds = 50.0
-        assert detector._progress(0.2) == 0.5
-        assert detector._progress(0.7) == 0.7
-        detector._run.seconds = 500.0
-        assert detector._progress(0.2) == 1.0
+    def test_the_learning_rate_falls_with_the_time(self, in_training):
+        model, run, _ = in_training(make(ROWS, max_time=100), ROWS)
+        for run.seconds, run.progress, expected in (
+            (50.0, 0.2, 0.5),
+            (50.0, 0.7, 0.7),
+            (500.0, 0.2, 1.0),
+        ):
+            assert model.progress(run) == expected
 
     @pytest.mark.parametrize("max_time", [0, -1.0, float("nan"), "1 h"])
     def test_it_is_checked(self, max_time):
@@ -179,14 +154,14 @@ def test_a_resumed_training_sees_the_same_anomalies(X, tmp_path, monkeypatch):
         epochs=4, random_state=0, architecture=through.architecture
     ).set_callbacks(Checkpoint(tmp_path / "run"))
     with monkeypatch.context() as patch:
-        step = RDNADetector._train_step
+        step = RDNADetector.model_class.training_step
 
         def interrupted(self, *arguments):
-            if len(self.current_run().history) == 2:
+            if len(current_run().history) == 2:
                 raise RuntimeError("the power fails")
             return step(self, *arguments)
 
-        patch.setattr(RDNADetector, "_train_step", interrupted)
+        patch.setattr(RDNADetector.model_class, "training_step", interrupted)
         with pytest.raises(RuntimeError, match="the power fails"):
             detector.fit(X)
     detector.fit(X)
@@ -230,38 +205,37 @@ class TestImageSize:
         [
             ("auto", (100, 200), (32, 64)),
             ("auto", (50, 64), (50, 64)),
-            (None, (100, 200), (100, 200)),
+            (None, (20, 90), (20, 90)),
             (50, (100, 200), (25, 50)),
-            (500, (100, 200), (100, 200)),
+            (500, (20, 90), (20, 90)),
             (1, (100, 200), (1, 1)),
         ],
     )
     def test_what_it_comes_to(self, image_size, shape, expected):
-        detector = RDNADetector(image_size=image_size)
-        detector.sample_shape_ = (3, *shape)
-        assert detector._network_shape() == (3, *expected)
+        images = np.random.default_rng(0).integers(0, 256, (2, *shape, 3)).astype(np.uint8)
+        simulated, _ = RDNADetector(image_size=image_size).simulate(images)
+        assert simulated.shape == (2, *expected, 3)
 
     def test_answers_come_in_the_size_of_x(self):
         detector = fitted(IMAGES, image_size=10)
         assert detector.anomaly_map(IMAGES).shape == (20, 12, 20)
         assert detector.reconstruct(IMAGES).shape == IMAGES.shape
 
-    def test_small_images_come_in_larger_batches(self):
-        detector = RDNADetector()
+    def test_small_images_come_in_larger_batches(self, in_training):
         for side, size in [(8, 16), (52, 12), (64, 8), (256, 8)]:
-            detector.sample_shape_ = (1, side, side)
-            assert detector._batch_size() == size
-        detector.sample_shape_ = (5,)
-        assert detector._batch_size() == 64
-        assert detector.set_params(batch_size=3)._batch_size() == 3
+            images = np.random.default_rng(0).random((2, side, side))
+            model, _, _ = in_training(make(images), images, 2)
+            assert model.batch_size() == size
+        assert in_training(make(ROWS), ROWS)[0].batch_size() == 64
+        assert in_training(make(ROWS, batch_size=3), ROWS)[0].batch_size() == 3
 
 
 def test_the_map_is_where_both_modules_agree():
     for X in (IMAGES, ROWS):
         detector = fitted(X, n_estimators=1)
         x = batch(detector, X)
-        with torch.inference_mode():
-            x_hat, logits = detector._restored_and_judged(detector.networks_, x)
+        with torch.no_grad():
+            x_hat, logits = detector.model_.restored_and_judged(x)
         difference = (x - x_hat).abs()[0].numpy()
         difference = difference.mean(axis=1) if X.ndim == 4 else difference
         expected = np.sqrt(difference) / (1 + np.exp(-logits[0].numpy())) ** 2
@@ -289,7 +263,7 @@ def test_mixed_precision_trains_and_scores_in_full():
 @pytest.mark.parametrize("name", ["laptop", "gpu", "paper"])
 def test_presets(name):
     detector = RDNADetector.preset(name, random_state=3, epochs=7)
-    detector._check_own_parameters()
+    detector.check_parameters()
     assert detector.image_size in (64, 256)
     assert detector.random_state == 3
     assert detector.epochs == 7

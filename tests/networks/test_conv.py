@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gandetect import ConvNet, GANomalyDetector
-from gandetect.networks.members import MemberLinear
+from gandetect.networks.members import Dropout, MemberLinear
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,10 @@ def seeded():
 
 
 def bound(shape=(3, 9, 13), n_members=2, output_activation="linear", **parameters):
-    return ConvNet(**{"n_filters": 4, **parameters}).bind(shape, n_members, output_activation)
+    generator = torch.Generator().manual_seed(0)
+    return ConvNet(**{"n_filters": 4, **parameters}).bind(
+        shape, n_members, output_activation, generator
+    )
 
 
 def convolutions(network):
@@ -161,7 +164,7 @@ class TestLayers:
     def test_dropout_in_discriminators_only(self):
         make = bound((1, 32, 32), dropout=0.5)
         sequences = make.encoder(3).trunk, make.decoder(3).layers, make.discriminator().trunk
-        counts = [sum(isinstance(m, nn.Dropout2d) for m in layers) for layers in sequences]
+        counts = [sum(isinstance(m, Dropout) for m in layers) for layers in sequences]
         assert counts == [0, 0, 3]
 
     def test_normalisations(self):
@@ -183,7 +186,7 @@ class TestLayers:
 
     def test_rows_are_refused(self):
         with pytest.raises(ValueError, match="use MLP, or give image_shape"):
-            ConvNet().bind((7,), 1, "linear")
+            ConvNet().bind((7,), 1, "linear", torch.Generator())
 
 
 @pytest.mark.parametrize(
@@ -201,6 +204,5 @@ def test_a_detector_fits_with_it(images, architecture):
     detector.fit(images[:20])
     together = detector.anomaly_score(images[:70])
     assert np.isfinite(together).all()
-    assert [detector.anomaly_score(images[i : i + 1])[0] for i in (0, 63, 64)] == [
-        together[i] for i in (0, 63, 64)
-    ]
+    alone = [detector.anomaly_score(images[i : i + 1])[0] for i in (0, 63, 64)]
+    np.testing.assert_allclose(alone, together[[0, 63, 64]], rtol=0, atol=1e-5)

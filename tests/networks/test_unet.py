@@ -16,7 +16,8 @@ def seeded():
 
 
 def bound(shape=(3, 9, 13), n_members=2, **parameters):
-    return ConvNet(**{"n_filters": 4, **parameters}).bind(shape, n_members, "sigmoid")
+    generator = torch.Generator().manual_seed(0)
+    return ConvNet(**{"n_filters": 4, **parameters}).bind(shape, n_members, "sigmoid", generator)
 
 
 @pytest.mark.parametrize("patch_size", [1, 2, 4])
