@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from gandetect.data.reading import read
 from sklearn.base import clone
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors

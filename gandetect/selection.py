@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_array
 
+from gandetect.data.values import checked_values
 from gandetect.metrics import scores_of
 
 __all__ = ["SimulatedAnomalyScorer", "simulate_anomalies", "simulated_anomaly_scorer"]
@@ -165,6 +166,8 @@ def simulate_anomalies(
 
     Raises
     ------
+    TypeError
+        If X holds what is no number, such as times.
     ValueError
         If X has fewer than 2 samples, or `kind` is not one for such data.
 
@@ -198,6 +201,7 @@ def simulate_anomalies(
 
 
 def _checked(X: Any) -> FloatArray:
+    X = checked_values(X)
     return np.asarray(check_array(X, allow_nd=True, dtype=np.float64, ensure_min_samples=2))
 
 

@@ -176,3 +176,9 @@ class TestScorer:
 
 def test_the_scorer_has_a_name_for_learning_curves():
     assert SimulatedAnomalyScorer(("uniform",)).__name__ == "simulated_anomaly_roc_auc"
+
+
+def test_times_are_no_numbers():
+    X = np.arange(4).astype("datetime64[D]").reshape(4, 1)
+    with pytest.raises(TypeError):
+        simulate_anomalies(X, "shifted")

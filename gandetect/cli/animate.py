@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gandetect.cli.options import names, number
-from gandetect.cli.targets import check_film
-from gandetect.plotting.animation import DPI_LIMITS, FPS_LIMITS
 
 
 def add_animate(commands: Any) -> None:
@@ -36,14 +36,14 @@ def add_animate(commands: Any) -> None:
     )
     parser.add_argument(
         "--fps",
-        type=number(float, *FPS_LIMITS),
+        type=partial(_within, float, "FPS_LIMITS"),
         default=2.0,
         metavar="N",
         help="pictures a second (default: 2)",
     )
     parser.add_argument(
         "--dpi",
-        type=number(int, *DPI_LIMITS),
+        type=partial(_within, int, "DPI_LIMITS"),
         default=100,
         metavar="N",
         help="dots an inch of the film (default: 100)",
@@ -53,6 +53,7 @@ def add_animate(commands: Any) -> None:
 
 def run_animate(options: Namespace) -> None:
     """Draw the film."""
+    from gandetect.cli.output import check_film
     from gandetect.plotting import animate
 
     check_film(options)
@@ -60,3 +61,10 @@ def run_animate(options: Namespace) -> None:
     more = {} if options.panels is None else {"panels": options.panels}
     animate(Path(options.run_folder), out, fps=options.fps, dpi=options.dpi, **more)
     print(out)
+
+
+def _within(convert: Callable[[str], Any], limits: str, text: str) -> Any:
+    """Read a number between limits of the film's, which are imported if the option is given."""
+    from gandetect.plotting import animation
+
+    return number(convert, *getattr(animation, limits))(text)

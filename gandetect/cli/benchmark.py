@@ -77,8 +77,7 @@ def add_benchmark(commands: Any) -> None:
 
 def run_benchmark(options: Namespace) -> None:
     """Run every method on every seed, and write the table."""
-    from gandetect.cli.output import write_columns
-    from gandetect.cli.targets import check_table
+    from gandetect.cli.output import check_table, write_columns
     from gandetect.demo.evaluation import fit_and_judge
     from gandetect.demo.run import announcer
 

@@ -6,15 +6,26 @@ import os
 import warnings
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gandetect.cli.options import UsageError
+from gandetect.data.images import (
+    IMAGE_SUFFIXES,
+    ImageFiles,
+    ImageFolder,
+    ImageSize,
+    check_image_size,
+    resize_image,
+)
+from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES
 from gandetect.data.tables import (
     MISSING_VALUES,
     TABLE_SUFFIXES,
@@ -23,6 +34,10 @@ from gandetect.data.tables import (
     is_table,
     read_table,
 )
+from gandetect.datasets import list_adbench, load_labelled_images, load_mvtec
+from gandetect.datasets.catalogue import CATALOGUE
+from gandetect.datasets.labelled import class_folders, normal_by_name
+from gandetect.datasets.mvtec import is_category
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
@@ -58,6 +73,8 @@ class Samples:
         Whether these are already the part of a published split that was asked for.
     has_classes : bool, default=False
         Whether the labels are classes of which none is an anomaly by itself.
+    image_settings : dict or None, default=None
+        How images in an array were resized, if they were.
     """
 
     X: Any
@@ -68,6 +85,7 @@ class Samples:
     masks: Any = None
     is_split: bool = False
     has_classes: bool = False
+    image_settings: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.X)
@@ -98,7 +116,12 @@ class Samples:
         )
 
 
-def read_samples(options: Namespace, default_part: str, data: str | None = None) -> Samples:
+def read_samples(
+    options: Namespace,
+    default_part: str,
+    data: str | None = None,
+    image_settings: Mapping[str, Any] = MappingProxyType({}),
+) -> Samples:
     """Read the samples that ``--data`` names.
 
     Parameters
@@ -109,6 +132,8 @@ def read_samples(options: Namespace, default_part: str, data: str | None = None)
         Which published part is read of a data set that has them, if ``--part`` does not say.
     data : str or None, default=None
         What to read instead of ``options.data``.
+    image_settings : mapping of str to object, default: empty
+        How a model was fitted to images, for what the options do not say.
 
     Raises
     ------
@@ -118,26 +143,27 @@ def read_samples(options: Namespace, default_part: str, data: str | None = None)
         If the data are missing or damaged.
     """
     data = data or options.data
+    settings = _image_settings(options, image_settings)
     family, member = _family_and_member(data)
-    if family in _NAMED:
-        return _read_named(family, member, options, default_part, data)
+    if family in _READERS:
+        return _read_named(family, member, options, default_part, data, settings)
     path = Path(data).expanduser()
     if data != _STANDARD_INPUT and not path.exists():
         raise FileNotFoundError(
             f"there is no file or folder {path}; --data takes a path, - for standard input, or one "
-            f"of {_FORMS}"
+            f"of {', '.join(CATALOGUE[name].written for name in _READERS)}"
         )
     if options.download:
         raise UsageError("--download is for data sets that have a name")
     try:
-        return _read_path(path, options)
+        return _read_path(path, options, default_part, settings)
     except ColumnNotFoundError as error:  # an option names it
         raise UsageError(str(error)) from error
 
 
 def is_named(data: str) -> bool:
     """Whether this is a data set that has a name, not a path."""
-    return _family_and_member(data)[0] in _NAMED
+    return _family_and_member(data)[0] in _READERS
 
 
 def names_all(data: str) -> bool:
@@ -169,7 +195,26 @@ def _family_and_member(data: str) -> tuple[str, str | None]:
     return family.lower().replace("_", "-"), member or None
 
 
-def _read_path(path: Path, options: Namespace) -> Samples:
+def _image_settings(options: Namespace, fitted: Mapping[str, Any]) -> dict[str, Any]:
+    """How to read images: as the options say, or else as a model was fitted to them."""
+    names = ("image_size", "channels", "bit_depth", "keep_aspect")
+    settings = {name: getattr(options, name) or fitted.get(name) for name in names}
+    if settings["keep_aspect"] and settings["image_size"] is None:
+        raise UsageError("--keep-aspect needs --image-size, of the longer side")
+    return {
+        **settings,
+        "bit_depth": settings["bit_depth"] or "auto",
+        "keep_aspect": bool(settings["keep_aspect"]),
+    }
+
+
+def _on_error(options: Namespace) -> Any:
+    return "skip" if options.on_error == "skip" else "raise"
+
+
+def _read_path(
+    path: Path, options: Namespace, default_part: str, settings: dict[str, Any]
+) -> Samples:
     """Read a file or a folder, and the labels that the options name."""
     suffix = path.suffix.lower()
     is_folder = path.is_dir()
@@ -182,12 +227,9 @@ def _read_path(path: Path, options: Namespace) -> Samples:
     elif suffix == ".npz":
         samples = _read_npz(path, options)
     else:
-        samples = _read_images(path, options)
+        samples = _read_images(path, options, default_part, settings)
     _refuse_options_of_others(path, samples, options)
-    if (options.image_size or options.channels) and isinstance(samples.X, np.ndarray):
-        from gandetect.cli.resizing import resized
-
-        samples = replace(samples, X=resized(samples.X, options.image_size, options.channels))
+    samples = _resized(samples, settings)
     if options.label_file:
         samples = replace(samples, labels=_read_labels(Path(options.label_file), len(samples)))
     return samples
@@ -204,14 +246,70 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
         "missing": is_rows,
         **dict.fromkeys(("delimiter", "decimal", "thousands", "encoding", "header"), is_text),
     }
-    if options.image_size or options.channels:
-        from gandetect.cli.resizing import is_resizable
-
-        is_images = is_resizable(samples.X) if isinstance(samples.X, np.ndarray) else True
-        effects |= {"image_size": is_images, "channels": is_images}
+    is_files = not isinstance(samples.X, np.ndarray)
+    is_images = is_files or is_resizable(samples.X)
+    effects |= dict.fromkeys(("image_size", "channels", "keep_aspect"), is_images)
+    effects |= dict.fromkeys(("bit_depth", "on_error"), is_files)
     for name, has_effect in effects.items():
         if getattr(options, name) and not has_effect:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for {path}")
+
+
+def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
+    """Images in an array brought to the size and the channels of the settings."""
+    size, channels, keep_aspect = (settings[n] for n in ("image_size", "channels", "keep_aspect"))
+    is_kept = size is None and channels is None
+    if is_kept or not isinstance(samples.X, np.ndarray) or not is_resizable(samples.X):
+        return samples
+    X = resized(samples.X, size, channels, keep_aspect=keep_aspect)
+    return replace(samples, X=X, image_settings=settings)
+
+
+def is_resizable(X: NDArray[Any]) -> bool:
+    """Whether these are numbers that make images: (n, H, W), or with 1 or 3 channels."""
+    n_channels = {X.shape[1], X.shape[-1]} if X.ndim == 4 else {1}
+    return X.ndim in (3, 4) and bool(n_channels & {1, 3}) and X.dtype.kind in "biuf"
+
+
+def resized(
+    X: NDArray[Any],
+    image_size: ImageSize = None,
+    channels: int | None = None,
+    *,
+    keep_aspect: bool = False,
+) -> NDArray[Any]:
+    """Bring images to a size, and make them grey or coloured.
+
+    Integers of 8 and 16 bits come out as `gandetect.datasets.ImageFolder` would read them from a
+    file; other numbers as float32, interpolated in the same way and not rounded.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
+        Images for which `is_resizable` holds.
+    image_size : int, (height, width) or None, default=None
+        The new size; None keeps it.
+    channels : {1, 3} or None, default=None
+        1 makes the images grey, 3 coloured; None leaves them as they are.
+    keep_aspect : bool, default=False
+        Whether the longer side becomes `image_size` and nothing is squeezed.
+
+    Returns
+    -------
+    ndarray of shape (n, H, W), or with channels where X has them; where they come first in X they
+    do so here
+    """
+    if image_size is None and channels is None:
+        return X
+    is_first = X.ndim == 4 and X.shape[-1] not in (1, 3)
+    size = check_image_size(image_size)
+    if is_first:
+        X = np.moveaxis(X, 1, -1)
+    if X.ndim == 4 and X.shape[-1] == 1:
+        X = X[..., 0]
+    images = [resize_image(x, size, channels, keep_aspect=keep_aspect) for x in X]
+    stacked = np.stack(images) if images else X
+    return np.moveaxis(stacked, -1, 1) if is_first and stacked.ndim == 4 else stacked
 
 
 def _read_text(path: Path, options: Namespace) -> Table:
@@ -305,31 +403,70 @@ def _read_npz(path: Path, options: Namespace) -> Samples:
     return Samples(X=X, labels=rest[0] if rest else None)
 
 
-def _read_images(path: Path, options: Namespace) -> Samples:
-    from gandetect.data.images import IMAGE_SUFFIXES, ImageFiles, ImageFolder
+def _read_images(
+    path: Path, options: Namespace, default_part: str, settings: dict[str, Any]
+) -> Samples:
+    if not path.is_dir():
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            known = ", ".join((".npy", ".npz", *TABLE_SUFFIXES, ".parquet", *IMAGE_SUFFIXES))
+            raise UsageError(f"the ending of {path} is not one of {known}")
+        image = ImageFiles([path], **settings, on_error=_on_error(options))
+        return _of_images(image, path.parent, options)
+    masked = _has_masks(path)
+    if is_category(path) and (masked or any(map(_is_normal_folder, (path / "train").glob("*/")))):
+        if options.part == "all":
+            raise UsageError(f"{path} has a training and a test part: --part train or --part test")
+        part = options.part or default_part
+        return _of_category(path.parent, path.resolve().name, part, options, settings)
+    if masked:
+        return _of_masked_images(path, options, settings)
+    images = ImageFolder(path, **settings, on_error=_on_error(options))
+    return _of_images(images, path, options)
 
-    if path.is_dir():
-        images: ImageFiles = ImageFolder(path, options.image_size, channels=options.channels)
-        return _of_images(images, path, options)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        images = ImageFiles([path], options.image_size, options.channels)
-        return _of_images(images, path.parent, options)
-    known = ", ".join((".npy", ".npz", *TABLE_SUFFIXES, ".parquet", *IMAGE_SUFFIXES))
-    raise UsageError(f"the ending of {path} is not one of {known}")
+
+def _has_masks(folder: Path) -> bool:
+    return any(place.name.lower() in MASK_FOLDERS for place in folder.glob("*/"))
 
 
-def _of_images(images: Any, root: Path, options: Namespace) -> Samples:
-    """Images, labelled by a folder above each that an option names, or else by the one it is in."""
+def _is_normal_folder(folder: Path) -> bool:
+    return folder.name.lower() in NORMAL_NAMES
+
+
+def _of_category(
+    root: Path | None, category: str, part: str, options: Namespace, settings: dict[str, Any]
+) -> Samples:
+    """A part of a category in MVTec's layout, with what is normal and the masks as they lie."""
+    bunch = load_mvtec(root, category, part, **settings, on_error=_on_error(options), lazy=True)
+    folder = bunch.paths[0].parents[1]
+    has_classes = _has_class_options(options)
+    return Samples(
+        X=bunch.images,
+        labels=np.array([path.parent.name for path in bunch.paths])
+        if has_classes
+        else bunch.labels,
+        names=[path.relative_to(folder).as_posix() for path in bunch.paths],
+        masks=bunch.masks if part == "test" else None,
+        is_split=True,
+    )
+
+
+def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) -> Samples:
+    """A folder of good and bad images beside their masks."""
+    bunch = load_labelled_images(
+        path, options.normal_class, **settings, on_error=_on_error(options), lazy=True
+    )
+    samples = replace(_of_images(bunch.images, path, options), masks=bunch.masks)
+    return samples if _has_class_options(options) else replace(samples, labels=bunch.labels)
+
+
+def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
+    """Images, labelled by the folders that they are in."""
     chosen = options.anomalous_class or options.normal_class or ()
-    folders = [path.relative_to(root.parent).parts[:-1] for path in images.paths]
-    labels = [
-        next((folder for folder in above if folder in chosen), above[-1] if above else "")
-        for above in folders
-    ]
-    if not chosen and len(set(labels)) < 2:
-        labels = []
+    labels = class_folders(images.paths, root.parent if root.name in chosen else root, chosen)
+    if labels is None and chosen:
+        labels = class_folders(images.paths, root.parent, chosen)
     names = [path.relative_to(root).as_posix() for path in images.paths]
-    return Samples(X=images, names=names, labels=np.array(labels) if labels else None)
+    return Samples(X=images, names=names, labels=labels)
 
 
 def _read_labels(path: Path, n_samples: int) -> NDArray[Any]:
@@ -356,16 +493,23 @@ def _whole_if_possible(numbers: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read_named(
-    family: str, member: str | None, options: Namespace, default_part: str, data: str
+    family: str,
+    member: str | None,
+    options: Namespace,
+    default_part: str,
+    data: str,
+    settings: dict[str, Any],
 ) -> Samples:
     """Read a data set that has a name."""
-    from gandetect.datasets.catalogue import CATALOGUE
-
     for name in _OF_FILES:
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} is for files: {data} has its own labels")
-    if family in _ROWS and (options.image_size or options.channels):
+    if family in ("kddcup99", "adbench") and (options.image_size or options.channels):
         raise UsageError(f"--image-size and --channels have no meaning for {data}")
+    if family != "mvtec":
+        for name in ("bit_depth", "on_error"):
+            if getattr(options, name):
+                raise UsageError(f"--{name.replace('_', '-')} is for image files, not for {data}")
     is_offered = bool(CATALOGUE[family].remote)
     if options.download and not is_offered:
         raise UsageError(
@@ -374,7 +518,7 @@ def _read_named(
         )
     data_folder(options)
     try:
-        return _NAMED[family](member, options, default_part)
+        return _READERS[family](family, member, options, default_part, settings)
     except FileNotFoundError as error:
         if not is_offered or options.download:
             raise
@@ -387,52 +531,47 @@ def _check_member(family: str, member: str | None, members: tuple[str, ...]) -> 
         raise UsageError(f"there is no {family}:{member}, only {forms}")
 
 
-def _classes(name: str, loader: str) -> Callable[..., Samples]:
-    """Make the reader of a data set of labelled images, with a published training and test part."""
-
-    def read(member: str | None, options: Namespace, _: str) -> Samples:
-        from gandetect import datasets
-        from gandetect.cli.resizing import resized
-
-        _check_member(name, member, ("train", "test", "all"))
-        bunch = getattr(datasets, loader)(
-            options.data_dir, split=member or "all", download=options.download
-        )
-        return Samples(
-            X=resized(bunch.data, options.image_size, options.channels),
-            labels=bunch.target,
-            class_names=bunch.get("target_names", ()),
-            has_classes=True,
-        )
-
-    return read
+def _read_classes(
+    family: str, member: str | None, options: Namespace, _: str, settings: dict[str, Any]
+) -> Samples:
+    """Labelled images, with a published training and test part."""
+    _check_member(family, member, ("train", "test", "all"))
+    load = CATALOGUE[family].load
+    bunch = load(options.data_dir, split=member or "all", download=options.download)
+    names = bunch.get("target_names", ())
+    samples = Samples(X=bunch.data, labels=bunch.target, class_names=names, has_classes=True)
+    return _resized(samples, settings)
 
 
-def _kddcup99(member: str | None, options: Namespace, _: str) -> Samples:
-    from gandetect import datasets
-
-    _check_member("kddcup99", member, ("normal", "attack"))
-    anomalous = member or "normal"
-    bunch = datasets.load_kddcup99(
-        options.data_dir, anomalous_class=anomalous, download=options.download
+def _read_kddcup99(
+    family: str, member: str | None, options: Namespace, _: str, __: dict[str, Any]
+) -> Samples:
+    _check_member(family, member, ("normal", "attack"))
+    bunch = CATALOGUE[family].load(
+        options.data_dir, anomalous_class=member or "normal", download=options.download
     )
     return Samples(X=bunch.data, labels=bunch.target, feature_names=bunch.feature_names)
 
 
-def _adbench(member: str | None, options: Namespace, _: str) -> Samples:
-    from gandetect import datasets
-
+def _read_adbench(
+    family: str, member: str | None, options: Namespace, _: str, __: dict[str, Any]
+) -> Samples:
     if member is None:
-        there = ", ".join(datasets.list_adbench(options.data_dir)) or "none"
+        there = ", ".join(list_adbench(options.data_dir)) or "none"
         raise UsageError(
             f"adbench needs the name of a set, as in adbench:cardio; there are {there}"
         )
-    bunch = datasets.load_adbench(member, options.data_dir)
+    bunch = CATALOGUE[family].load(member, options.data_dir)
     return Samples(X=bunch.data, labels=bunch.target)
 
 
-def _mvtec(member: str | None, options: Namespace, default_part: str) -> Samples:
-    from gandetect import datasets
+def _read_mvtec(
+    _: str,
+    member: str | None,
+    options: Namespace,
+    default_part: str,
+    settings: dict[str, Any],
+) -> Samples:
     from gandetect.cli.categories import category_of
 
     part = options.part or default_part
@@ -443,33 +582,21 @@ def _mvtec(member: str | None, options: Namespace, default_part: str) -> Samples
             else "mvtec has a training and a test part: --part train or --part test"
         )
     category = category_of(member, data_folder(options))
-    bunch = datasets.load_mvtec(
-        options.data_dir, category, part, options.image_size, channels=options.channels, lazy=True
-    )
-    folder = bunch.paths[0].parents[1]
-    return Samples(
-        X=bunch.images,
-        labels=bunch.labels,
-        names=[path.relative_to(folder).as_posix() for path in bunch.paths],
-        masks=bunch.masks if part == "test" else None,
-        is_split=True,
-    )
+    return _of_category(options.data_dir, category, part, options, settings)
 
 
-_NAMED: dict[str, Callable[[str | None, Namespace, str], Samples]] = {
-    "mnist": _classes("mnist", "load_mnist"),
-    "fashion-mnist": _classes("fashion-mnist", "load_fashion_mnist"),
-    "cifar10": _classes("cifar10", "load_cifar10"),
-    "kddcup99": _kddcup99,
-    "mvtec": _mvtec,
-    "adbench": _adbench,
+_READERS: dict[str, Callable[..., Samples]] = {
+    "mnist": _read_classes,
+    "fashion-mnist": _read_classes,
+    "cifar10": _read_classes,
+    "kddcup99": _read_kddcup99,
+    "mvtec": _read_mvtec,
+    "adbench": _read_adbench,
 }
-_ROWS = ("kddcup99", "adbench")
 _OF_FILES = (
     *("label_column", "label_file", "id_column", "drop_columns", "missing"),
     *("delimiter", "decimal", "thousands", "encoding", "header"),
 )
-_FORMS = "mnist, fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET"
 
 
 def training_samples(samples: Samples, options: Namespace) -> Samples:
@@ -499,10 +626,13 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     if not has_options and (options.part or samples.labels is None):
         return samples
     counts = _counts(samples)
+    is_of_folders = _is_labelled_by_folders(samples)
+    if not has_options and is_of_folders and len(counts) == 1:
+        return samples
     if not has_options and len(counts) == 1 and _is_normal_alone(*counts):
         warnings.warn(f"all labels of {options.data} are {_told(counts)}", stacklevel=2)
         return samples
-    if not has_options and _anomalous_label(counts) is None and _is_labelled_by_folders(samples):
+    if not has_options and is_of_folders and _anomalies_by_name(samples, counts) is None:
         warnings.warn(
             f"the images of all folders are trained on as normal: {_told(counts)}; --normal-class "
             "names those that are",
@@ -571,8 +701,8 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
     if _has_class_options(options):
         is_chosen = np.isin(samples.labels, _chosen_labels(samples, options))
         return ~is_chosen if options.anomalous_class is None else is_chosen
-    label = _anomalous_label(counts)
-    if label is None:
+    is_anomaly = _anomalies_by_name(samples, counts)
+    if is_anomaly is None:
         must = ""
         if len(counts) == 1:
             must = ", and there must be normal samples as well as anomalies"
@@ -580,7 +710,19 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
             f"the labels of {options.data} are {_told(counts)}{must}; say which are anomalies with "
             f"--anomalous-class, or which are normal with --normal-class{way_out}"
         )
-    return np.array([_plain(value) == label for value in samples.labels.tolist()], dtype=bool)
+    return is_anomaly
+
+
+def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.bool_] | None:
+    """The samples whose labels say that they are anomalies, or None if none says so."""
+    labels: NDArray[Any] = samples.labels  # type: ignore[assignment]
+    label = _anomalous_label(counts)
+    if label is not None:
+        return np.array([_plain(value) == label for value in labels.tolist()], dtype=bool)
+    if _is_labelled_by_folders(samples):
+        with suppress(ValueError):
+            return ~normal_by_name(labels)
+    return None
 
 
 def _plain(label: Any) -> str:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from gandetect.cli.options import add_output
-from gandetect.cli.output import write_columns
-from gandetect.cli.targets import check_table
-from gandetect.datasets.catalogue import CATALOGUE
-from gandetect.datasets.files import resolve_data_dir
+from gandetect.cli.options import UsageError, add_output
 
 
 def add_datasets(commands: Any) -> None:
@@ -29,7 +25,6 @@ def add_datasets(commands: Any) -> None:
     )
     parser.add_argument(
         "--download",
-        choices=tuple(CATALOGUE),
         metavar="NAME",
         help="fetch this data set first, if it is not there; its checksum is tested",
     )
@@ -39,7 +34,15 @@ def add_datasets(commands: Any) -> None:
 
 def run_datasets(options: Namespace) -> None:
     """Fetch what is asked for, then list."""
+    from gandetect.cli.output import check_table, write_columns
+    from gandetect.datasets.catalogue import CATALOGUE
+    from gandetect.datasets.files import resolve_data_dir
+
     check_table(options)
+    if options.download and options.download not in CATALOGUE:
+        raise UsageError(
+            f"there is no data set {options.download!r} to fetch, only {', '.join(CATALOGUE)}"
+        )
     if options.download:
         CATALOGUE[options.download].fetch(resolve_data_dir(options.data_dir))
     try:

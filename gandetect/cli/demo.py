@@ -6,7 +6,6 @@ from argparse import Namespace
 from typing import Any
 
 from gandetect.cli.options import add_seed, detector_names, number
-from gandetect.demo import run_demo
 
 
 def add_demo(commands: Any) -> None:
@@ -43,5 +42,7 @@ def add_demo(commands: Any) -> None:
 
 
 def _run(options: Namespace) -> None:
+    from gandetect.demo import run_demo
+
     detectors = None if options.detectors is None else list(options.detectors)
     run_demo(options.out, seed=options.seed, detectors=detectors, epochs=options.epochs)

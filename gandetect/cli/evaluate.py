@@ -44,8 +44,7 @@ def add_evaluate(commands: Any) -> None:
 def run_evaluate(options: Namespace) -> None:
     """Score, compare with the labels, and write."""
     from gandetect.cli.data import names_all
-    from gandetect.cli.output import write_columns, write_record
-    from gandetect.cli.targets import check_table
+    from gandetect.cli.output import check_table, write_columns, write_record
 
     check_table(options)
     if not names_all(options.data):
@@ -64,7 +63,7 @@ def run_evaluate(options: Namespace) -> None:
 
 def _judged_by_the_data(options: Namespace) -> dict[str, float]:
     from gandetect.cli.data import anomalies
-    from gandetect.cli.model import model_and_samples, scores_and_flags
+    from gandetect.cli.score import model_and_samples, scores_and_flags
 
     detector, samples = model_and_samples(options)
     is_anomaly = anomalies(samples, options)

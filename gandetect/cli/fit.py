@@ -6,6 +6,8 @@ import argparse
 import time
 import warnings
 from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,6 @@ from gandetect.cli.options import (
     detector_name,
     known_detectors,
     number,
-    percent,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--outlier-perc",
-        type=percent,
+        type=number(float, 0, 100),
         metavar="P",
         help="put the threshold where it flags P percent of --threshold-data (5 for one sample in "
         "twenty)",
@@ -143,8 +144,7 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
 def run_fit(options: Namespace) -> None:
     """Fit, and say what came out."""
     from gandetect.cli.data import names_all
-    from gandetect.cli.output import write_columns, write_record
-    from gandetect.cli.targets import check_training
+    from gandetect.cli.output import check_training, write_columns, write_record
 
     _refuse_what_does_not_go_together(options)
     check_training(options)
@@ -192,16 +192,21 @@ def _in_folders_of(category: str, options: Namespace) -> Namespace:
 
 def _fitted(options: Namespace) -> dict[str, Any] | None:
     """Fit, set the threshold and save; return the summary, in the process that tells it."""
+    import numpy as np
+
     from gandetect.cli.data import read_samples, training_samples
     from gandetect.distributed import is_first
 
     detector = _detector(options)
     callbacks = _callbacks(options)
-    everything = read_samples(options, "train")
+    known = (options.go_on_from and detector.model_.layout.image_settings) or {}
+    everything = read_samples(options, "train", image_settings=known)
     samples = training_samples(everything, options)
-    for_threshold = _threshold_samples(options)
+    for_threshold = None
+    if options.threshold_data is not None:
+        for_threshold = _other_samples(options, "train", options.threshold_data, known)
     if options.run_folder and is_first():
-        callbacks.append(_run_folder(everything, options))
+        callbacks.append(_run_folder(everything, options, known))
     if callbacks:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
@@ -216,6 +221,10 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
     if not is_first():  # of the processes that torchrun started
         return None
+    if isinstance(samples.X, np.ndarray):
+        # Images in files say themselves how they were read.
+        model = detector.model_
+        model.layout = replace(model.layout, image_settings=samples.image_settings)
     detector.save(Path(options.out).expanduser())
     return _summary(detector, len(samples), len(everything) - len(samples), seconds, options)
 
@@ -250,7 +259,7 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _callbacks(options: Namespace) -> list[Any]:
-    from gandetect.cli.targets import checkpoint_file
+    from gandetect.cli.output import checkpoint_file
     from gandetect.training.callbacks import Checkpoint, TensorBoardLog
 
     callbacks: list[Any] = []
@@ -266,7 +275,7 @@ def _callbacks(options: Namespace) -> list[Any]:
     return callbacks
 
 
-def _run_folder(everything: Samples, options: Namespace) -> Any:
+def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any]) -> Any:
     """The callback that writes the run folder, with images to test by if there are any."""
     from gandetect.cli.data import is_split_here, read_samples, samples_to_score
     from gandetect.training.run_folder import RunFolder
@@ -274,12 +283,12 @@ def _run_folder(everything: Samples, options: Namespace) -> Any:
     X_test = None
     test_options = Namespace(**{**vars(options), "part": "test"})
     if options.run_test_data is not None:
-        X_test = _spread(_other_samples(test_options, "test", options.run_test_data)).X
+        X_test = _spread(_other_samples(test_options, "test", options.run_test_data, known)).X
     elif is_split_here(everything, options):
         X_test = samples_to_score(everything, test_options).X
     elif everything.is_split:
         try:
-            X_test = _spread(read_samples(test_options, "test")).X
+            X_test = _spread(read_samples(test_options, "test", image_settings=known)).X
         except FileNotFoundError as error:  # a fit needs none
             warnings.warn(f"the run folder shows no test images: {error}", stacklevel=2)
     folder = Path(options.run_folder).expanduser()
@@ -294,18 +303,14 @@ def _spread(samples: Samples) -> Samples:
     return samples.take(np.linspace(0, len(samples) - 1, n_shown).round().astype(np.intp))
 
 
-def _threshold_samples(options: Namespace) -> Samples | None:
-    if options.threshold_data is None:
-        return None
-    return _other_samples(options, "train", options.threshold_data)
-
-
-def _other_samples(options: Namespace, default_part: str, data: str) -> Samples:
+def _other_samples(
+    options: Namespace, default_part: str, data: str, known: Mapping[str, Any]
+) -> Samples:
     """Other data than ``--data``, whose file of labels is not theirs."""
     from gandetect.cli.data import is_named, read_samples
 
     own = {"label_file": None, "download": options.download and is_named(data)}
-    return read_samples(Namespace(**{**vars(options), **own}), default_part, data)
+    return read_samples(Namespace(**{**vars(options), **own}), default_part, data, known)
 
 
 def _classes_of_normal(samples: Samples, options: Namespace) -> Any:

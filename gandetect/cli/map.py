@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gandetect.archive import written_aside
-from gandetect.cli.data import Samples
-from gandetect.cli.model import model_and_samples
 from gandetect.cli.options import UsageError, add_data, add_model, add_protocol
-from gandetect.cli.output import write_columns
-from gandetect.cli.score import names_of
-from gandetect.cli.targets import check_file, check_folder, check_pictures
-from gandetect.data.images import ImageFiles, pillow_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gandetect.cli.data import Samples
 
 
 def add_map(commands: Any) -> None:
@@ -45,6 +42,13 @@ def add_map(commands: Any) -> None:
 
 def run_map(options: Namespace) -> None:
     """Make the maps, and write them as the ending of the place says."""
+    import numpy as np
+
+    from gandetect.archive import written_aside
+    from gandetect.cli.output import check_file, check_folder
+    from gandetect.cli.score import model_and_samples
+    from gandetect.data.images import pillow_image
+
     suffix = _ending(options.out)
     if suffix:
         check_file(options)
@@ -59,12 +63,12 @@ def run_map(options: Namespace) -> None:
         raise UsageError("maps of images do not fit into a .csv: --out takes .npy or a folder")
     out = Path(options.out).expanduser()
     pictures = [] if suffix else _picture_paths(samples, out)
-    maps = detector.anomaly_map(samples.X)
+    maps = detector.anomaly_map(samples.named)
     if suffix == ".npy":
         with written_aside(out) as file:
             np.save(file, maps)
     elif suffix == ".csv":
-        _write_rows(maps, samples, out)
+        _write_rows(maps, samples, getattr(detector, "feature_names_in_", None), out)
     else:
         _write_pictures(maps, pictures)
 
@@ -85,6 +89,10 @@ def _ending(out: str) -> str:
 
 def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
     """Where the picture of each sample goes, if all can be written."""
+    from gandetect.cli.output import check_pictures
+    from gandetect.cli.score import names_of
+    from gandetect.data.images import ImageFiles
+
     names = names_of(samples)
     stems = (f"{n:06d}" if isinstance(n, int) else str(Path(n).with_suffix("")) for n in names)
     pictures = [folder / f"{stem}.png" for stem in stems]
@@ -93,13 +101,24 @@ def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
     return pictures
 
 
-def _write_rows(maps: NDArray[np.float64], samples: Samples, out: Path) -> None:
-    columns = samples.feature_names or [f"feature_{i}" for i in range(maps.shape[1])]
+def _write_rows(
+    maps: NDArray[np.float64], samples: Samples, names: Sequence[str] | None, out: Path
+) -> None:
+    """Write the columns under the names that they had in the fit, which is their order."""
+    from gandetect.cli.output import write_columns
+    from gandetect.cli.score import names_of
+
+    columns = [f"feature_{i}" for i in range(maps.shape[1])] if names is None else names
     table = dict(zip(columns, maps.T, strict=True))
     write_columns({"sample": names_of(samples), **table}, Namespace(format="csv", out=str(out)))
 
 
 def _write_pictures(maps: NDArray[np.float64], pictures: list[Path]) -> None:
+    import numpy as np
+
+    from gandetect.archive import written_aside
+    from gandetect.data.images import pillow_image
+
     # One scale for all, so that pictures can be compared.
     lowest, highest = float(maps.min()), float(maps.max())
     spread = (highest - lowest) or 1.0

@@ -7,7 +7,6 @@ import ast
 import difflib
 import inspect
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -89,18 +88,6 @@ def number(
     return checked
 
 
-def percent(text: str) -> float:
-    """Read a percentage, and warn of what looks like a share."""
-    value = float(number(float, 0, 100)(text))
-    if 0 < value < 1:
-        warnings.warn(
-            f"--outlier-perc {text} is in percent, so at most one sample in {1 / value * 100:.0f} "
-            f"is flagged; if the share {text} is meant, give {100 * value:g}",
-            stacklevel=2,
-        )
-    return value
-
-
 def character(text: str) -> str:
     """Read one character, or the name of one that is hard to type."""
     return {"tab": "\t", "\\t": "\t", "space": " "}.get(text.lower(), text)
@@ -115,6 +102,11 @@ def image_size(text: str) -> int | tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise argparse.ArgumentTypeError(f"expected N or HEIGHT,WIDTH in pixels, got {text!r}")
     return sides[0] if len(sides) == 1 else (sides[0], sides[1])
+
+
+def bit_depth(text: str) -> str | int:
+    """Read "auto" or a number of bits."""
+    return text if text == "auto" else int(number(int, 8, 16)(text))
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -152,10 +144,31 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     _add_text(group)
     group.add_argument(
-        "--image-size", type=image_size, metavar="N", help="resize images to N or HEIGHT,WIDTH"
+        "--image-size",
+        type=image_size,
+        metavar="N",
+        help="resize images to N or HEIGHT,WIDTH (default: as the model was fitted, which keeps "
+        "what --image-size, --keep-aspect, --channels and --bit-depth said)",
+    )
+    group.add_argument(
+        "--keep-aspect",
+        action="store_true",
+        help="give the longer side --image-size, and squeeze no image",
     )
     group.add_argument(
         "--channels", type=int, choices=(1, 3), help="make images grey (1) or coloured (3)"
+    )
+    group.add_argument(
+        "--bit-depth",
+        type=bit_depth,
+        metavar="N",
+        help="bits that the values in image files of more than 8 use, to bring them to 8; auto "
+        "keeps all levels (default: auto)",
+    )
+    group.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        help="skip leaves image files out that cannot be read (default: stop)",
     )
 
 
@@ -263,7 +276,7 @@ def add_outlier_perc(parser: argparse.ArgumentParser) -> None:
     """Add a threshold other than the model's."""
     parser.add_argument(
         "--outlier-perc",
-        type=percent,
+        type=number(float, 0, 100),
         metavar="P",
         help="put the threshold where it flags P percent of the data (5 for one sample in twenty), "
         "instead of the model's",

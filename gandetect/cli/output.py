@@ -1,4 +1,4 @@
-"""How results are written: as a table, CSV, JSON or Parquet, to a file or to standard output."""
+"""Where results go, which is checked before the work, and how they are written."""
 
 from __future__ import annotations
 
@@ -7,20 +7,28 @@ import io
 import json
 import os
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gandetect.archive import check_writable, written_aside
+from gandetect.archive import check_writable, check_writable_folder, written_aside
+from gandetect.cli.data import is_named, names_all
 from gandetect.cli.options import UsageError
+from gandetect.datasets.catalogue import CATALOGUE
+from gandetect.datasets.files import resolve_data_dir
+from gandetect.distributed import is_first
+from gandetect.training.run_folder import IMAGES
 
 _FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table", "": "table"}
 
 
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# Options that name samples, and those that name one file.
+_DATA = {"data": "--data", "threshold_data": "--threshold-data", "run_test_data": "--run-test-data"}
+_FILES = {"model": "MODEL", "label_file": "--label-file"}
 
 
 def check_place(path: str | None) -> None:
@@ -33,6 +41,205 @@ def check_format(options: Namespace) -> None:
     """Refuse a table of a kind that cannot be written before the work, not after it."""
     if _format(options) == "parquet":
         _pyarrow()
+
+
+def check_table(options: Namespace) -> None:
+    """Check ``--out`` of a command that writes a table.
+
+    Raises
+    ------
+    UsageError
+        If its ending is unknown, or it is an input or in one.
+    OSError
+        If no file can be written there.
+    ImportError
+        If its ending needs an extra that is not installed.
+    """
+    check_format(options)
+    check_file(options)
+
+
+def check_file(options: Namespace) -> None:
+    """Check ``--out`` of a command that writes one file of any ending; raises as `check_table`."""
+    if options.out is not None:
+        _refuse_inputs("--out", options.out, options)
+        check_place(options.out)
+
+
+def check_folder(options: Namespace) -> None:
+    """Check ``--out`` of a command that writes a folder; raises as `check_table`."""
+    _check_folder("--out", options.out, options)
+
+
+def check_training(options: Namespace) -> None:
+    """Check all that ``fit`` writes; raises as `check_table`.
+
+    The model that ``--go-on-from`` names may be replaced: it is trained further.
+    """
+    if not is_first():  # of the processes that torchrun started, the only one that writes
+        return
+    names = ("checkpoint_dir", "log_dir", "run_folder")
+    folders = {
+        f"--{n.replace('_', '-')}": getattr(options, n) for n in names if getattr(options, n)
+    }
+    if names_all(options.data):
+        check_folder(options)
+    else:
+        check_file(options)
+        _refuse_one_place(options, folders)
+    for option, folder in folders.items():
+        _check_folder(option, folder, options)
+    if options.run_folder:
+        for option, place in _inputs(options):
+            if _is_in(place, Path(options.run_folder).expanduser() / IMAGES):
+                raise UsageError(f"{option} {place} is in --run-folder, which replaces its images")
+
+
+def check_film(options: Namespace) -> None:
+    """Check ``--out`` of ``animate``; raises as `check_table`."""
+    if _is_in(Path(options.out).expanduser(), Path(options.run_folder, IMAGES)):
+        raise UsageError(f"--out {options.out} is among the images of the film: name another place")
+    check_place(options.out)
+
+
+def check_pictures(
+    names: Sequence[Any], pictures: Sequence[Path], images: Sequence[Path], out: Path
+) -> None:
+    """Check the files of pictures, one of each sample.
+
+    Parameters
+    ----------
+    names : sequence
+        Of the samples.
+    pictures : sequence of pathlib.Path
+        Where the picture of each is to be.
+    images : sequence of pathlib.Path
+        The files that the samples are read from.
+    out : pathlib.Path
+        The folder of the pictures.
+
+    Raises
+    ------
+    UsageError
+        If two samples have one place, or a picture would replace an image.
+    OSError
+        If a picture cannot be written.
+    """
+    by_place: dict[str, Any] = {}
+    for name, picture in zip(names, pictures, strict=True):
+        other = by_place.setdefault(os.path.normcase(picture), name)
+        if other is not name:
+            _refuse_two(other, name, picture)
+    # The one with the longest name tells of all that are new in a folder.
+    longest: dict[Path, Path] = {}
+    for name, picture in zip(names, pictures, strict=True):
+        for parent in picture.relative_to(out).parents:
+            if (other := by_place.get(os.path.normcase(out / parent))) is not None:
+                _refuse_two(other, name, out / parent)
+        longest[picture.parent] = max(
+            longest.get(picture.parent, picture), picture, key=lambda p: len(os.fsencode(p.name))
+        )
+    older = [picture for picture in pictures if os.path.lexists(picture)]
+    if older:
+        known = {_identity(image) for image in images}
+        is_beside = bool(images) and _is_in(images[0], out)
+        for picture in older:
+            if is_beside or (picture.exists() and _identity(picture) in known):
+                raise UsageError(
+                    f"{picture} is there already, among the images of --data: it would be "
+                    "replaced, give another folder as --out"
+                )
+            check_writable(picture)
+    for picture in longest.values():
+        if not os.path.lexists(picture):
+            check_writable_folder(picture)
+
+
+def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
+    """Raise if the file of the model is to be where another output of the training is to be."""
+    out = _resolved(options.out)
+    for option, folder in folders.items():
+        if out in (_resolved(folder), *_resolved(folder).parents):
+            raise UsageError(f"--out {options.out} is a file, but is where {option} {folder} is")
+    if options.checkpoint_dir and out == _resolved(checkpoint_file(options)):
+        raise UsageError(f"--out {options.out} is the file of the checkpoint: name another place")
+
+
+def checkpoint_file(options: Namespace) -> Path:
+    """Return the file in ``--checkpoint-dir`` in which ``fit`` stores the training."""
+    return Path(options.checkpoint_dir).expanduser() / f"{options.detector}.safetensors"
+
+
+def _refuse_two(first: Any, second: Any, place: Path) -> None:
+    raise UsageError(
+        f"{first} and {second} would both be written as {place}: rename one, or write all maps "
+        "into one .npy"
+    )
+
+
+def _check_folder(option: str, folder: str, options: Namespace) -> None:
+    _refuse_inputs(option, folder, options)
+    check_writable_folder(Path(folder).expanduser())
+
+
+def _refuse_inputs(option: str, out: str, options: Namespace) -> None:
+    """Raise if a place is that of an input, or in a folder of data."""
+    place = Path(out).expanduser()
+    for name, found in _inputs(options):
+        if _is_same(place, found):
+            raise UsageError(
+                f"{option} {out} is what {name} names, and would be replaced: name another place"
+            )
+        if _is_in(place, found):
+            raise UsageError(
+                f"{option} {out} is in {found}, which {name} names: name a place outside of the "
+                "data"
+            )
+
+
+def _inputs(options: Namespace) -> Iterator[tuple[str, Path]]:
+    """The files and folders that a command reads, with the options that name them."""
+    given = vars(options)
+    for name, option in _FILES.items():
+        if given.get(name):
+            yield option, Path(given[name]).expanduser()
+    for name, option in _DATA.items():
+        data = given.get(name)
+        if data and is_named(data):
+            yield from ((option, place) for place in _places_of(data, options.data_dir))
+        elif data:
+            yield option, Path(data).expanduser()
+
+
+def _places_of(data: str, data_dir: str | None) -> Iterator[Path]:
+    """What is there of a data set that has a name."""
+    family = data.partition(":")[0].lower().replace("_", "-")
+    try:
+        folder = resolve_data_dir(data_dir)
+    except ValueError:  # told where the data are read
+        return
+    for place in CATALOGUE[family].find(folder):
+        while place.name in ("train", "good"):  # of MVTec's layout, in which test/ is beside it
+            place = place.parent
+        yield place
+
+
+def _is_same(place: Path, other: Path) -> bool:
+    """Whether two paths lead to one file or folder, by whatever links."""
+    return os.path.exists(place) and os.path.exists(other) and os.path.samefile(place, other)
+
+
+def _is_in(place: Path, folder: Path) -> bool:
+    return any(_is_same(parent, folder) for parent in _resolved(place).parents)
+
+
+def _resolved(path: str | Path) -> Path:
+    return Path(os.path.realpath(os.path.expanduser(path)))
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def write_columns(columns: Mapping[str, Any], options: Namespace) -> None:

@@ -73,6 +73,8 @@ class Certificate:
         What a difference is measured in where scores are smaller: 1 for standardised scores,
         which are in standard deviations of the training samples already, and for other scores
         their standard deviation over the reference batch.
+    score_unit : float
+        What the rounding of a score near a threshold is measured in.
     max_difference : float
         The largest difference when the file was written, see `difference`.
     origin : {"given", "training", "artificial"}
@@ -96,6 +98,7 @@ class Certificate:
     threshold: float
     block_size: int
     unit: float
+    score_unit: float
     max_difference: float
     origin: str
     X: np.ndarray
@@ -215,6 +218,7 @@ class Certificate:
                 values |= {"label": np.where(is_flagged, -1, 1), "origin": "artificial"}
             if "encoder" in values:
                 values["encoder"] = ColumnEncoder.from_data(values["encoder"])
+            values.setdefault("score_unit", values["unit"])  # of earlier files
             certificate = cls(**values)
             _refuse_nonsense(certificate)
         except _DAMAGE as error:
@@ -260,6 +264,7 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
         threshold=float(detector.threshold_),
         block_size=detector.model_.block_size(),
         unit=1.0 if is_standardised else float(scores.std()) or 1.0,
+        score_unit=detector.model_.score_unit,
         max_difference=0.0,
         origin=origin,
         X=reference,
@@ -362,6 +367,8 @@ def _refuse_nonsense(found: Certificate) -> None:
     units = (1.0, float(scores.std()))
     if not _is_finite(found.unit) or not any(isclose(found.unit, unit) for unit in units if unit):
         raise ValueError("its unit is not that of its scores")
+    if not _is_finite(found.score_unit) or found.score_unit <= 0:
+        raise ValueError("it has no unit of scores near a threshold")
     if not _is_finite(found.max_difference) or found.max_difference < 0:
         raise ValueError("its largest difference is none")
 

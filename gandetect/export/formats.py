@@ -29,6 +29,7 @@ from gandetect.export.certificate import (
     certify,
 )
 from gandetect.model import Model
+from gandetect.model.fitted import SCORE_TOLERANCE
 
 # Anomaly scores and labels, (n,) each, of samples (n, *input_shape) in float64.
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -116,8 +117,8 @@ def to_onnx(
         more than 0.1, or a label differs. Nothing is written.
     TypeError, ValueError
         If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
-        was changed after the threshold was set, or the networks need an operator that `load_onnx`
-        refuses.
+        was changed after the threshold was set, the method cannot be exported, or the networks
+        need an operator that `load_onnx` refuses.
     ImportError
         Without onnx, onnxscript and onnxruntime: ``pip install "gandetect[export]"``.
 
@@ -143,17 +144,18 @@ def to_onnx(
     check_is_fitted(detector)
     _check_tolerance(tolerance)
     onnx, _ = _require("onnx"), _require("onnxscript")
+    model = exportable(detector)
     certificate = certify(detector, X)
     names: dict[str, Any] = {"input_names": ["X"], "output_names": ["anomaly_score", "label"]}
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees in a way that torch itself deprecates.
         warnings.simplefilter("ignore", FutureWarning)
-        program = torch.onnx.export(_traced(detector), dynamo=True, verbose=False, **names)
+        program = torch.onnx.export(_traced(model), dynamo=True, verbose=False, **names)
     assert program is not None
-    model = program.model_proto
-    if model.functions:  # older exporters write a function for each of torch's operators
-        model = onnx.inliner.inline_local_functions(model)
-    content = model.SerializeToString()
+    graph = program.model_proto
+    if graph.functions:  # older exporters write a function for each of torch's operators
+        graph = onnx.inliner.inline_local_functions(graph)
+    content = graph.SerializeToString()
     try:
         _checked_model(content)
     except ValueError as error:
@@ -163,10 +165,10 @@ def to_onnx(
         ) from error
     run = _onnx_run(content, _CPU, "The model")
     certificate = _measured(run, certificate, tolerance)
-    entry = model.metadata_props.add()
+    entry = graph.metadata_props.add()
     entry.key, entry.value = _KEY, certificate.to_json()
     with written_aside(path) as file:
-        file.write(model.SerializeToString())
+        file.write(graph.SerializeToString())
     return certificate
 
 
@@ -266,8 +268,8 @@ def to_torch_export(
         If the scores of the program differ from the native ones by more than the tolerance and by
         more than 0.1, or a label differs. Nothing is written.
     TypeError, ValueError
-        If `tolerance` is no number or negative, X is nothing that the detector can score, or
-        `score` was changed after the threshold was set.
+        If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
+        was changed after the threshold was set, or the method cannot be exported.
 
     Warns
     -----
@@ -276,8 +278,9 @@ def to_torch_export(
     """
     check_is_fitted(detector)
     _check_tolerance(tolerance)
+    model = exportable(detector)
     certificate = certify(detector, X)
-    program = _traced(detector)
+    program = _traced(model)
     certificate = _measured(_torch_run(program), certificate, tolerance)
     content = io.BytesIO()
     torch.export.save(program, content, extra_files={_KEY: certificate.to_json()})
@@ -442,8 +445,8 @@ class ExportedScorer:
         ----------
         X : array-like of shape ``(n_samples, *input_shape)``
         threshold : float or None, default=None
-            As in `predict`. A score within 1e-5 of it (in the certificate's unit, and relative to
-            a larger threshold) is not flagged: so near, rounding decides.
+            As in `predict`. A score within 1e-5 of it (in the certificate's `score_unit`, and
+            relative to a larger threshold) is not flagged: so near, rounding decides.
 
         Returns
         -------
@@ -464,7 +467,7 @@ class ExportedScorer:
         scores, labels = _in_blocks(self._run, self._checked(X), self.certificate.block_size)
         if threshold is None:
             return scores, labels
-        margin = TOLERANCE * max(self.certificate.unit, abs(threshold))
+        margin = SCORE_TOLERANCE * max(self.certificate.score_unit, abs(threshold))
         return scores, np.where(scores > threshold + margin, -1, 1)
 
     def _checked(self, X: Any) -> np.ndarray:
@@ -515,8 +518,7 @@ def _numbers(X: Any) -> np.ndarray:
         raise TypeError(f"X must be numeric: {error}") from error
 
 
-def _traced(detector: BaseDetector) -> ExportedProgram:
-    model = exportable(detector)
+def _traced(model: Model[Any]) -> ExportedProgram:
     example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
     with torch.no_grad():
         return torch.export.export(
@@ -529,16 +531,20 @@ def exportable(detector: BaseDetector) -> Model[Any]:
 
     Raises
     ------
+    TypeError
+        If the method says that it cannot be exported.
     ValueError
         If `score` was changed after the threshold was set.
     """
     model = detector.model_.scoring_as(detector)
+    reason = getattr(model, "cannot_be_exported", None)
+    if reason is not None:
+        raise TypeError(f"{type(detector).__name__} cannot be exported because {reason}")
     model.check_threshold()
     copied = copy.deepcopy(model).cpu().eval()
-    # torch.export.save warns of weights that lie in memory in an order of their own.
-    layout: dict[str, Any] = {"memory_format": torch.contiguous_format}
-    for network in copied.networks.values():
-        network.to(**layout)
+    # torch.export.save warns of tensors that are parts of others, or lie in an order of their own.
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return copied
 
 

@@ -14,7 +14,8 @@ def test_one_fit_gives_every_score(detector, monkeypatch):
     X, y = rng.normal(size=(120, 4)), np.arange(120) >= 100
     split = Split(X[:60], X[60:] + 4 * y[60:, None], y[60:].astype(int))
     monkeypatch.setattr(selection, "load_split", lambda *where: split)
-    monkeypatch.setattr(selection.our_detectors()[detector], "auto_updates", (20, 20))
+    model_class = selection.our_detectors()[detector].model_class
+    monkeypatch.setattr(model_class, "auto_updates", (20, 20))
     settings = selection.settings_of(detector)
     first = selection.SelectionRun(
         name="a", detector=detector, seed=0, setting=json.dumps(settings[0])

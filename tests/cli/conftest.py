@@ -1,6 +1,7 @@
 """What the tests of the commands share: a way to run one, and small data."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from gandetect.cli import main
@@ -44,6 +45,12 @@ def cli_rows():
     X = np.random.default_rng(0).normal(size=(60, 3))
     X[50:] += 30
     return X, np.repeat(["good", "bad"], [50, 10])
+
+
+@pytest.fixture(scope="session")
+def named_rows(cli_rows):
+    """The rows under the names of their columns."""
+    return pd.DataFrame(cli_rows[0], columns=["a", "b", "c"])
 
 
 @pytest.fixture(scope="session")

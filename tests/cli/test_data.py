@@ -3,33 +3,38 @@ import io
 import shutil
 import sys
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.utils import Bunch
 
-from gandetect import datasets
 from gandetect.cli.data import (
     Samples,
     anomalies,
     is_named,
+    is_resizable,
     is_split_here,
     names_all,
     read_samples,
+    resized,
     samples_to_score,
     training_samples,
 )
 from gandetect.cli.options import UsageError
-from gandetect.cli.resizing import resized
 from gandetect.data.images import ImageFiles
-from gandetect.datasets import DataFileError
+from gandetect.datasets import DataFileError, ImageFolder
+from gandetect.datasets.catalogue import CATALOGUE
 
 NONE_GIVEN = {
     **dict.fromkeys(("data_dir", "part", "label_column", "label_file", "id_column", "delimiter")),
     **dict.fromkeys(("decimal", "thousands", "encoding", "header", "image_size", "channels")),
+    **dict.fromkeys(("bit_depth", "on_error")),
     **dict.fromkeys(("anomalous_class", "normal_class", "outlier_fraction", "n_train")),
     "data": "rows.csv",
     "download": False,
+    "keep_aspect": False,
     "drop_columns": [],
     "missing": [],
     "seed": 0,
@@ -57,14 +62,13 @@ def test_digits(data_dir):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("mnist", (4, 28, 28)), ("fashion_mnist", (4, 28, 28)), ("cifar10", (4, 32, 32, 3))],
+    [("mnist", (4, 28, 28)), ("fashion-mnist", (4, 28, 28)), ("cifar10", (4, 32, 32, 3))],
 )
 def test_sizes_and_channels_of_published_images(name, shape, monkeypatch):
     X = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
     monkeypatch.setenv("GANDETECT_DATA", "data")
-    monkeypatch.setattr(
-        datasets, f"load_{name}", lambda *_, **__: Bunch(data=X, target=np.arange(4))
-    )
+    entry = replace(CATALOGUE[name], load=lambda *_, **__: Bunch(data=X, target=np.arange(4)))
+    monkeypatch.setitem(CATALOGUE, name, entry)
     np.testing.assert_array_equal(read(name).X, X)
     np.testing.assert_array_equal(read(name, image_size=16).X, resized(X, 16))
     assert read(name, image_size=(20, 24), channels=1).X.shape == (4, 20, 24)
@@ -95,8 +99,6 @@ def test_connections(tmp_path):
 
 @pytest.fixture
 def mvtec(tmp_path):
-    from PIL import Image
-
     folder = tmp_path / "mvtec" / "nut"
     for name in ("train/good/0", "test/good/0", "test/bent/0", "ground_truth/bent/0_mask"):
         path = folder / f"{name}.png"
@@ -131,6 +133,9 @@ def test_categories_by_their_numbers(mvtec):
         ("mvtec:nut", {"part": "all"}, "--part train or --part test"),
         ("mnist", {"label_column": "y"}, "--label-column is for files"),
         ("adbench:toy", {"image_size": 8}, "--image-size and --channels have no meaning"),
+        ("adbench:toy", {"bit_depth": 12}, "--bit-depth is for image files"),
+        ("mnist", {"on_error": "skip"}, "--on-error is for image files"),
+        ("mnist", {"keep_aspect": True}, "--keep-aspect needs --image-size"),
         ("kddcup99", {"channels": 1}, "--image-size and --channels have no meaning"),
         ("adbench:toy", {"download": True}, "--download cannot fetch adbench.*as adbench/"),
         ("mvtec:nut", {"download": True}, "--download cannot fetch mvtec.*mvtec/<category>"),
@@ -355,6 +360,7 @@ class TestImages:
     def test_one_folder_is_a_label_where_an_option_asks_for_it(self, image_folder):
         samples = read(image_folder / "spot", image_size=4)
         assert samples.labels is None
+        assert training_samples(samples, given()) is samples
         assert samples.X[0].shape == (4, 4)
         samples = read(image_folder / "spot", normal_class=["flat"])
         assert samples.labels.tolist() == ["spot"] * 4
@@ -369,6 +375,89 @@ class TestImages:
     def test_one_image(self, image_folder):
         samples = read(image_folder / "spot" / "08.png", channels=3)
         assert (len(samples), samples.X[0].shape) == (1, (8, 8, 3))
+
+    def test_a_folder_of_normal_images_alone(self, image_folder, tmp_path):
+        shutil.copytree(image_folder / "flat", tmp_path / "train" / "good")
+        shutil.copytree(image_folder / "spot", tmp_path / "test" / "bad")
+        named = given(normal_class=["good"])
+        for options in ({}, {"normal_class": ["good"]}):
+            samples = read(tmp_path / "train", **options)
+            assert len(training_samples(samples, given(**options))) == 8
+        samples = read(tmp_path / "test", normal_class=["good"])
+        assert anomalies(samples, named).tolist() == [True] * 4
+
+    def test_names_that_tell_what_is_normal(self, image_folder, tmp_path):
+        shutil.copytree(image_folder / "flat", tmp_path / "ok")
+        shutil.copytree(image_folder / "spot", tmp_path / "dent")
+        samples = read(tmp_path)
+        assert len(training_samples(samples, given())) == 8
+        assert anomalies(samples, given()).sum() == 4
+
+    def test_folders_of_0_and_1(self, image_folder, tmp_path):
+        shutil.copytree(image_folder / "flat", tmp_path / "0")
+        shutil.copytree(image_folder / "spot", tmp_path / "1")
+        samples = read(tmp_path)
+        assert samples.labels.tolist() == [0] * 8 + [1] * 4
+        assert anomalies(samples, given()).sum() == 4
+
+    def test_masks_beside_good_and_bad(self, image_folder, tmp_path):
+        shutil.copytree(image_folder / "flat", tmp_path / "good")
+        shutil.copytree(image_folder / "spot", tmp_path / "bad")
+        shutil.copytree(image_folder / "spot", tmp_path / "ground_truth" / "bad")
+        for options in ({}, {"normal_class": ["good"]}, {"anomalous_class": ["bad"]}):
+            samples = read(tmp_path, **options)
+            assert len(samples) == 12
+            assert anomalies(samples, given(**options)).sum() == 4
+            is_marked = [bool(mask.any()) for mask in samples.masks]
+            assert is_marked == anomalies(samples, given(**options)).tolist()
+
+    def test_a_category_by_its_path(self, mvtec):
+        folder = mvtec / "mvtec" / "nut"
+        train = read(folder)
+        assert (train.names, train.masks, train.is_split) == (["good/0.png"], None, True)
+        test = read(folder, "test", image_size=3)
+        assert (test.names, test.labels.tolist()) == (["bent/0.png", "good/0.png"], [1, 0])
+        assert test.masks[0].shape == (3, 3)
+        named = read(folder, "test", normal_class=["good"])
+        assert anomalies(named, given(normal_class=["good"])).tolist() == [True, False]
+        with pytest.raises(UsageError, match="a training and a test part"):
+            read(folder, part="all")
+
+    def test_parts_of_classes_are_no_category(self, image_folder, tmp_path):
+        for part in ("train", "test"):
+            shutil.copytree(image_folder, tmp_path / part)
+        samples = read(tmp_path, normal_class=["flat"])
+        assert (len(samples), samples.is_split) == (24, False)
+        assert anomalies(samples, given(normal_class=["flat"])).sum() == 8
+
+    def test_files_that_cannot_be_read(self, image_folder, tmp_path):
+        shutil.copytree(image_folder / "flat", tmp_path / "good")
+        (tmp_path / "good" / "00.png").write_bytes(b"no image")
+        with pytest.raises(DataFileError, match=r"00\.png"):
+            read(tmp_path).X.stack()
+        with pytest.warns(UserWarning, match=r"1 of 8 images can not be read"):
+            samples = read(tmp_path, on_error="skip")
+        assert (len(samples), samples.names[0], len(samples.labels)) == (7, "good/01.png", 7)
+
+    def test_the_aspect_and_the_levels_are_kept(self, tmp_path):
+        Image.fromarray(np.full((4, 8), 4095, dtype=np.uint16)).save(tmp_path / "x.png")
+        assert read(tmp_path).X[0].dtype == np.uint16
+        samples = read(tmp_path, image_size=4, keep_aspect=True, bit_depth=12)
+        np.testing.assert_array_equal(samples.X[0], np.full((2, 4), 255, dtype=np.uint8))
+
+    def test_settings_of_a_model_hold_where_the_options_say_nothing(self, image_folder, tmp_path):
+        np.save(tmp_path / "x.npy", np.zeros((3, 8, 8), dtype=np.uint8))
+        np.save(tmp_path / "rows.npy", np.eye(3))
+        fitted = {"image_size": 4, "channels": 3, "bit_depth": "auto", "keep_aspect": False}
+        for data in (image_folder, tmp_path / "x.npy"):
+            options = given(data=str(data))
+            samples = read_samples(options, "test", image_settings=fitted)
+            assert samples.X[0].shape == (4, 4, 3)
+            options.image_size = 6
+            samples = read_samples(options, "test", image_settings=fitted)
+            assert samples.X[0].shape == (6, 6, 3)
+        rows = read_samples(given(data=str(tmp_path / "rows.npy")), "test", image_settings=fitted)
+        assert rows.X.shape == (3, 3)
 
 
 class TestLabels:
@@ -401,6 +490,9 @@ class TestLabels:
         ("x.csv", {"image_size": 4}, "--image-size"),
         ("x.csv", {"channels": 1}, "--channels"),
         ("x.npy", {"image_size": 4}, "--image-size"),
+        ("x.npy", {"image_size": 4, "keep_aspect": True}, "--image-size"),
+        ("x.npy", {"bit_depth": 12}, "--bit-depth"),
+        ("x.csv", {"on_error": "skip"}, "--on-error"),
         ("x.npy", {"label_column": "y"}, "--label-column"),
         ("x.npy", {"drop_columns": ["y"]}, "--drop-columns"),
         ("x.npy", {"delimiter": ";"}, "--delimiter"),
@@ -605,3 +697,74 @@ class TestNamedDataSets:
         samples = samples_of(BINARY, is_split=True)
         assert training_samples(samples, given(data="mvtec:nut")) is samples
         assert samples_to_score(samples, given(data="mvtec:nut")) is samples
+
+
+GREY = np.random.default_rng(0).integers(0, 256, size=(3, 9, 7), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, size=(3, 9, 7, 3), dtype=np.uint8)
+SIZES = [(None, None), (5, None), ((12, 20), None), (None, 1), (None, 3), (5, 1), ((4, 8), 3)]
+
+
+@pytest.mark.parametrize(("size", "channels"), SIZES)
+@pytest.mark.parametrize("X", [GREY, COLOUR], ids=["grey", "colour"])
+def test_bytes_are_what_files_would_be(X, size, channels, tmp_path):
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    expected = ImageFolder(tmp_path, size, channels=channels).stack()
+    found = resized(X, size, channels)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+    # Other numbers in the same way, but for the rounding: of weights, and of each of two passes.
+    of_floats = resized(X.astype(float), size, channels)
+    assert of_floats.shape == expected.shape
+    np.testing.assert_allclose(of_floats, expected, atol=2)
+
+
+def test_other_integers_are_what_files_would_be(tmp_path):
+    X = np.random.default_rng(0).integers(0, 65536, size=(2, 9, 7), dtype=np.uint16)
+    for i, image in enumerate(X):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    found = resized(X, 5)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, ImageFolder(tmp_path, 5).stack())
+
+
+@pytest.mark.parametrize("X", [GREY, COLOUR, np.moveaxis(COLOUR, -1, 1)])
+def test_the_aspect_is_kept(X):
+    found = resized(X, 18, keep_aspect=True)
+    assert found.shape == tuple({9: 18, 7: 14}.get(side, side) for side in X.shape)
+
+
+def test_channels_stay_where_they_are():
+    first = np.moveaxis(COLOUR, -1, 1)
+    np.testing.assert_array_equal(resized(first, 5), np.moveaxis(resized(COLOUR, 5), -1, 1))
+    np.testing.assert_array_equal(resized(first, 5, 1), resized(COLOUR, 5, 1))
+
+
+def test_one_channel_is_grey():
+    for with_axis in (GREY[..., None], GREY[:, None]):
+        np.testing.assert_array_equal(resized(with_axis, 5), resized(GREY, 5))
+        assert resized(with_axis, 5, 3).shape in ((3, 5, 5, 3), (3, 3, 5, 5))
+
+
+def test_values_are_kept():
+    half = np.full((2, 4, 4, 3), 0.5)
+    np.testing.assert_allclose(resized(half, 7), 0.5)
+    np.testing.assert_allclose(resized(half, 7, 1), 0.5)
+    assert resized(half[:0], 7).shape[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "expected"),
+    [
+        ((2, 5, 5), float, True),
+        ((2, 5, 5, 3), np.uint8, True),
+        ((2, 3, 5, 5), np.int16, True),
+        ((2, 1, 5, 5), bool, True),
+        ((2, 5), float, False),
+        ((2, 5, 5, 2), float, False),
+        ((2, 5, 5), "U1", False),
+        ((2, 5, 5, 3, 1), float, False),
+    ],
+)
+def test_what_images_are(shape, dtype, expected):
+    assert is_resizable(np.zeros(shape, dtype=dtype)) is expected

@@ -30,4 +30,4 @@ def test_mistakes(fails, tmp_path, monkeypatch):
     code, err = fails("datasets", "--download", "mnist")
     assert (code, "GANDETECT_DATA" in err) == (1, True)
     code, err = fails("datasets", "--download", "nothing")
-    assert (code, "invalid choice" in err) == (2, True)
+    assert (code, "no data set 'nothing' to fetch, only mnist" in err) == (2, True)

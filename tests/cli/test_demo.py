@@ -1,6 +1,6 @@
 import pytest
 
-from gandetect.cli import demo
+from gandetect import demo
 
 
 @pytest.fixture

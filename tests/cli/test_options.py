@@ -15,7 +15,6 @@ from gandetect.cli.options import (
     known_detectors,
     names,
     number,
-    percent,
     setting,
 )
 
@@ -44,14 +43,6 @@ def test_numbers():
     assert number(float, 0, 100)("2.5") == 2.5
     assert number(float, 0, 100)("100") == 100
     assert number(float, 0, 1, with_limits=False)("0.2") == 0.2
-
-
-def test_a_percentage_that_looks_like_a_share_is_told():
-    assert [percent(text) for text in ("0", "1", "5", "100")] == [0, 1, 5, 100]
-    with pytest.warns(
-        UserWarning, match=r"one sample in 2000 is flagged; .* 0.05 is meant, give 5"
-    ):
-        assert percent("0.05") == 0.05
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 import gandetect
+from gandetect.cli.data import Samples
+from gandetect.cli.score import scores_and_flags
+
+TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
 
 
 @pytest.fixture
-def expected(model, cli_rows):
+def expected(model, named_rows):
     detector = gandetect.load(model)
-    del detector.feature_names_in_
-    return detector, detector.anomaly_score(cli_rows[0])
+    return detector, detector.anomaly_score(named_rows)
 
 
 @pytest.fixture
@@ -28,11 +33,11 @@ def test_scores(run, model, data, expected):
     assert [float(line["anomaly_score"]) for line in lines] == expected[1].tolist()
 
 
-def test_predictions(run, model, data, expected, tmp_path, cli_rows):
+def test_predictions(run, model, data, expected, tmp_path, named_rows):
     path = tmp_path / "p.json"
     assert run("predict", model, *data, "--out", path, "--device", "cpu") == (0, "", "")
     lines = json.loads(path.read_text())
-    assert [line["prediction"] for line in lines] == expected[0].predict(cli_rows[0]).tolist()
+    assert [line["prediction"] for line in lines] == expected[0].predict(named_rows).tolist()
     assert [line["anomaly_score"] for line in lines] == expected[1].tolist()
 
 
@@ -55,6 +60,7 @@ def test_a_table_by_default(run, model, data):
     assert first.split()[0] == "0"
 
 
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
 def test_mistakes(fails, model, data, table, tmp_path):
     code, err = fails("score", tmp_path / "none", *data)
     assert (code, "There is no file" in err) == (1, True)
@@ -65,3 +71,91 @@ def test_mistakes(fails, model, data, table, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((4, 5)))
     code, err = fails("score", model, "--data", tmp_path / "x.npy")
     assert (code, "features" in err) == (1, True)
+
+
+def test_columns_are_brought_into_the_order_of_the_fit(run, fails, model, cli_rows, tmp_path):
+    table = pd.DataFrame(cli_rows[0], columns=["a", "b", "c"])
+    table[["c", "a", "b"]].to_csv(tmp_path / "other.csv", index=False)
+    table.to_csv(tmp_path / "same.csv", index=False)
+    for command in ("score", "predict", "map"):
+        shown = []
+        for name in ("same.csv", "other.csv"):
+            out = tmp_path / f"{command}.csv"
+            assert run(command, model, "--data", tmp_path / name, "--out", out) == (0, "", "")
+            shown.append(out.read_text())
+        assert shown[0] == shown[1]
+    table[["a", "b"]].to_csv(tmp_path / "few.csv", index=False)
+    code, err = fails("score", model, "--data", tmp_path / "few.csv")
+    assert (code, "lack the column 'c'" in err) == (1, True)
+
+
+def test_flags_are_those_of_predict(model, named_rows):
+    detector = gandetect.load(model)
+    samples = Samples(X=named_rows.to_numpy(), feature_names=["a", "b", "c"])
+    scores, is_flagged = scores_and_flags(detector, samples, None)
+    np.testing.assert_array_equal(scores, detector.anomaly_score(named_rows))
+    np.testing.assert_array_equal(is_flagged, detector.predict(named_rows) == -1)
+    _, is_flagged = scores_and_flags(detector, samples, 10.0)
+    assert is_flagged.sum() == 6
+
+
+@pytest.mark.filterwarnings("default:outlier_perc")
+def test_a_share_for_a_percentage_is_told(run, model, data):
+    code, _, err = run("predict", model, *data, "--outlier-perc", "0.05")
+    assert (code, err.count("\n"), "is a percentage, not a fraction" in err) == (0, 1, True)
+
+
+class TestImagesAsTheModelWasFitted:
+    @pytest.fixture
+    def photos(self, tmp_path):
+        """Coloured images of several sizes."""
+        rng = np.random.default_rng(0)
+        for i in range(6):
+            pixels = rng.integers(0, 255, size=(14 + i % 3, 12, 3), dtype=np.uint8)
+            (tmp_path / "photos").mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+        return tmp_path / "photos"
+
+    def test_size_and_channels_need_not_be_said_again(self, run, fails, photos, tmp_path):
+        small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
+        how = ("--image-size", "8", "--channels", "1")
+        model = tmp_path / "m"
+        assert run("fit", "ganomaly", "--data", photos, *how, *small, "--out", model)[0] == 0
+        shown = {run("predict", model, "--data", photos, *said) for said in ((), how)}
+        assert len(shown) == 1
+        assert shown.pop()[0] == 0
+        assert run("map", model, "--data", photos, "--out", tmp_path / "maps") == (0, "", "")
+        with Image.open(tmp_path / "maps" / "0.png") as picture:
+            assert picture.size == (8, 8)
+        go_on = ("--go-on-from", model, "--set", "epochs=1", "--out", tmp_path / "n")
+        assert run("fit", "ganomaly", "--data", photos, *go_on)[0] == 0
+        assert run("score", tmp_path / "n", "--data", photos)[0] == 0
+        code, err = fails("score", model, "--data", photos, "--channels", "3")
+        assert (code, "(8, 8, 3)" in err) == (1, True)
+
+    def test_nor_of_images_in_an_array(self, run, tmp_path):
+        rng = np.random.default_rng(0)
+        small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
+        for name, side in (("x", 12), ("other", 10)):
+            images = rng.integers(0, 255, size=(6, side, side, 3), dtype=np.uint8)
+            np.save(tmp_path / f"{name}.npy", images)
+        how = ("--image-size", "8", "--channels", "1")
+        data, model = ("--data", tmp_path / "x.npy"), tmp_path / "m"
+        assert run("fit", "ganomaly", *data, *how, *small, "--out", model)[0] == 0
+        other = ("--data", tmp_path / "other.npy")
+        shown = {run("score", model, *other, *said) for said in ((), how)}
+        assert len(shown) == 1
+        assert shown.pop()[0] == 0
+
+    @pytest.mark.filterwarnings("default:1 of 7 images")
+    def test_a_damaged_image_may_be_left_out(self, run, fails, photos, tmp_path):
+        small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
+        data = ("--data", photos, "--image-size", "8")
+        assert run("fit", "ganomaly", *data, *small, "--out", tmp_path / "m")[0] == 0
+        (photos / "6.png").write_bytes((photos / "0.png").read_bytes()[:200])
+        code, err = fails("predict", tmp_path / "m", "--data", photos)
+        assert (code, "6.png" in err) == (1, True)
+        out = ("--out", tmp_path / "p.csv", "--on-error", "skip")
+        code, _, err = run("predict", tmp_path / "m", "--data", photos, *out)
+        assert (code, "6.png" in err) == (0, True)
+        assert len((tmp_path / "p.csv").read_text().splitlines()) == 7

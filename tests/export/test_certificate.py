@@ -19,6 +19,7 @@ CERTIFICATE = Certificate(
     threshold=1.5,
     block_size=4,
     unit=1.0,
+    score_unit=1.0,
     max_difference=0.0,
     origin="given",
     X=np.arange(6, dtype=np.float32).reshape(3, 2),

@@ -1,5 +1,6 @@
 """Files of both formats: parity, certificates, refusals; and scoring with what was read."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -8,7 +9,13 @@ import pytest
 import scipy.sparse
 import torch
 
-from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
+from gandetect import (
+    AdversarialVAEDetector,
+    ALOCCDetector,
+    ArchiveError,
+    ConvNet,
+    GANomalyDetector,
+)
 from gandetect.export import (
     Certificate,
     ExportedScorer,
@@ -23,6 +30,7 @@ from gandetect.export import (
 from gandetect.export import (
     certificate as certificates,
 )
+from gandetect.model.thresholds import WORST_SCORE
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -310,6 +318,7 @@ class Drawing(torch.nn.Module):
 
     def __init__(self, detector):
         super().__init__()
+        self.layout = detector.model_.layout
 
     def forward(self, X):
         scores = X.sum(1) + torch.randn_like(X).sum(1)
@@ -318,7 +327,7 @@ class Drawing(torch.nn.Module):
 
 def test_an_operator_that_would_not_be_loaded_is_not_written(rows, monkeypatch, tmp_path):
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
-    monkeypatch.setattr(formats, "ScoringGraph", Drawing)
+    monkeypatch.setattr(formats, "exportable", Drawing)
     with pytest.raises(ValueError, match=r"RandomNormalLike.*to_torch_export"):
         to_onnx(detector, tmp_path / "detector.onnx")
     assert not (tmp_path / "detector.onnx").exists()
@@ -337,6 +346,7 @@ def by_hand(**changes):
         "threshold": 2.0,
         "block_size": 2,
         "unit": 1.0,
+        "score_unit": 1.0,
         "max_difference": 0.0,
         "origin": "given",
         "X": SAMPLES[:2],
@@ -482,3 +492,79 @@ def test_names_of_columns():
     scorer.predict(pd.DataFrame(SAMPLES, columns=["a", "b"]))
     with pytest.raises(ValueError, match="columns"):
         scorer.predict(pd.DataFrame(SAMPLES, columns=["b", "a"]))
+
+
+def traced(detector, X):
+    """Scores and labels of the module that is exported."""
+    with torch.inference_mode():
+        scores, labels = formats.exportable(detector)(torch.from_numpy(np.asarray(X, dtype=float)))
+    return scores.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize(
+    ("channel_axis", "shape"), [(0, (3, 9, 8)), (-1, (9, 8, 3)), (None, (9, 8))]
+)
+def test_layouts_of_images(channel_axis, shape):
+    X = np.random.default_rng(0).integers(0, 256, size=(20, *shape), dtype=np.uint8)
+    detector = GANomalyDetector(
+        epochs=1, n_estimators=1, channel_axis=channel_axis, architecture=ConvNet(n_filters=2)
+    )
+    scores, _ = traced(detector.fit(X), X)
+    np.testing.assert_allclose(scores, detector.anomaly_score(X), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "robust", "unit", "symmetric", "none"])
+def test_values_beyond_float32(rows, scaling):
+    X = rows[:80]
+    detector = GANomalyDetector(epochs=1, n_estimators=1, scaling=scaling, random_state=0).fit(X)
+    X = X[:5] * np.array([[1e14], [1e30], [1e39], [1e181], [1e307]])
+    scores, labels = traced(detector, X)
+    np.testing.assert_allclose(scores, detector.anomaly_score(X), rtol=1e-5)
+    assert labels.tolist() == detector.predict(X).tolist() == [-1] * 5
+
+
+def test_an_overflow_is_the_worst(images):
+    """Far from its samples the spread of a VAE's code is an exponential beyond float32."""
+    detector = AdversarialVAEDetector(
+        epochs=1, n_estimators=1, architecture=ConvNet(n_filters=2), random_state=0, score="prior"
+    )
+    detector.fit(images[:20])
+    X = images[:2] * [[[[1.0]]], [[[1e30]]]]
+    scores, labels = traced(detector, X)
+    assert scores[0] != WORST_SCORE
+    assert scores[1] == detector.anomaly_score(X)[1] == WORST_SCORE
+    assert labels[1] == detector.predict(X)[1] == -1
+
+
+def test_what_is_not_a_number_is_no_inlier(fitted_to_rows, rows):
+    X = rows[:2].copy()
+    X[0, 0] = np.nan
+    assert traced(fitted_to_rows, X)[1].tolist()[0] == -1
+
+
+def test_a_threshold_of_another_score(fitted_to_rows):
+    changed = copy.deepcopy(fitted_to_rows).set_params(score="paper")
+    with pytest.raises(ValueError, match="infer_threshold"):
+        formats.exportable(changed)
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_a_method_that_cannot_be_exported(write, fitted_to_rows, monkeypatch, tmp_path):
+    reason = "its features come from a network of another package."
+    monkeypatch.setattr(type(fitted_to_rows.model_), "cannot_be_exported", reason, raising=False)
+    with pytest.raises(TypeError, match="cannot be exported because its features come"):
+        write(fitted_to_rows, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_score_near_a_threshold_is_judged_alike(rows, tmp_path):
+    """The published score is measured in its spread over the training samples, in both."""
+    detector = GANomalyDetector(epochs=1, n_estimators=1, score="paper", random_state=0)
+    detector.fit(rows[:200])
+    to_torch_export(detector, tmp_path / "m", rows[:3])
+    scorer = load_torch_export(tmp_path / "m")
+    score = detector.anomaly_score(rows[:1])[0]
+    for share, label in ((0.5, 1), (20.0, -1)):
+        unit = 1e-5 * max(detector.model_.score_unit, score)
+        detector.threshold_ = score - share * unit
+        assert detector.predict(rows[:1]) == scorer.predict(rows[:1], score - share * unit) == label

@@ -1,0 +1,20 @@
+"""How many files a call goes through: that the counter counts what runs, and says the targets."""
+
+import files_entered
+
+from gandetect import GANomalyDetector
+
+
+def test_a_file_counts_if_a_function_in_it_runs():
+    entered = files_entered.files_entered(GANomalyDetector().check_parameters)
+    assert {"base.py", "detectors/ganomaly.py"} <= set(entered)
+    assert "training/loop.py" not in entered
+
+
+def test_a_line_a_call(capsys):
+    files_entered.main(["--names"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")]
+    calls = {line.partition(":")[0]: line for line in lines}
+    assert list(calls) == list(files_entered.TARGETS)
+    for call, target in files_entered.TARGETS.items():
+        assert calls[call].endswith(f" of at most {target}")
