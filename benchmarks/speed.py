@@ -22,7 +22,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from gandetect.data.reading import read
 from sklearn.base import clone
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors

@@ -305,6 +305,14 @@ class TestLabels:
             make(GANomalyDetector, labels="exclude").fit(rows[:100], y)
 
 
+def test_a_pipeline_is_exported_by_its_last_step(make, rows, tmp_path):
+    from gandetect.export import to_torch_export
+
+    pipeline = make_pipeline(FunctionTransformer(), make(GANomalyDetector)).fit(rows[:50])
+    with pytest.raises(TypeError, match=r"pipeline\[-1\]"):
+        to_torch_export(pipeline, tmp_path / "model", rows[:50])
+
+
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_exported_files_take_the_table(form, make, table, tmp_path):
     from gandetect import export

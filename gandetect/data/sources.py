@@ -388,9 +388,7 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
     gaps = encoder.missing_values if encoder else listed(detector.missing_values)
     missing_values = (*MISSING_VALUES, *map(str, gaps))
     table = read_table(path, missing_values=missing_values)
-    # What was words in training is so again, whatever it looks like.
-    words = [c.name for c in encoder.columns if _is_of_words(c)] if encoder else []
-    words = [name for name in words if name in table.names]
+    words = [name for name in columns_of_words(encoder) if name in table.names]
     return read_table(path, missing_values=missing_values, words=words) if words else table
 
 
@@ -408,9 +406,13 @@ def _whole_if_possible(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int64) if is_exact else values
 
 
-def _is_of_words(column: Any) -> bool:
-    is_category = column.kind == "category"
-    return is_category and any(isinstance(level, str) for level in column.levels)
+def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
+    """Columns that were words in training, and are in any file, whatever is in them there."""
+    return [
+        column.name
+        for column in (encoder.columns if encoder else ())
+        if column.kind == "category" and any(isinstance(level, str) for level in column.levels)
+    ]
 
 
 def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
@@ -423,8 +425,7 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
     if isinstance(X, str | os.PathLike) and is_parquet(X):
         if not is_asked_for and is_plain(X):
             return None
-        words = [c.name for c in encoder.columns if _is_of_words(c)] if encoder else []
-        X = read_parquet(X, words=words)
+        X = read_parquet(X, words=columns_of_words(encoder))
     if isinstance(X, Table):
         if not (is_asked_for or X.obstacles()):
             return None

@@ -273,7 +273,7 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     return size * (1.0 * (x - center > rounding) - 1.0 * (x - center < -rounding))
 
 
-def duplicates_warning(points: NDArray[Any]) -> str | None:
+def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str | None:
     """Tell of a group of training samples that are nearly alike and stand apart from the others.
 
     An anomaly that occurs often, as one attack on a network does, is reconstructed and found among
@@ -284,6 +284,9 @@ def duplicates_warning(points: NDArray[Any]) -> str | None:
     ----------
     points : ndarray of shape (n_samples, n_features)
         Training samples. Units do not matter.
+    is_scaled : bool, default=False
+        Whether distances between the points mean something as they are. Else each column is
+        standardised, which would put rows with a rare word or gap far apart.
 
     Returns
     -------
@@ -316,8 +319,9 @@ def duplicates_warning(points: NDArray[Any]) -> str | None:
         drawn = np.sort(rng.choice(drawn, _MOST_LINKED, replace=False))
     points = points[drawn].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = points.std(axis=0)
-        points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        if not is_scaled:
+            spread = points.std(axis=0)
+            points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
     n, n_columns = points.shape
     if n < 8 or not np.isfinite(points).all():
         return None
@@ -523,9 +527,9 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
 def _words(name: str, where: str, value: Any) -> ValueError:
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. Convert numbers "
-        "that came as text with astype(float); to have words encoded, fit a detector with "
-        "columns={} or to a table."
+        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words, "
+        "which a detector with columns={} or one that is fitted to a table does, and convert "
+        "numbers that came as text with astype(float)."
     )
 
 

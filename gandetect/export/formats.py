@@ -141,7 +141,7 @@ def to_onnx(
     >>> bool(np.allclose(scorer.anomaly_score(X), detector.anomaly_score(X), atol=1e-5))
     True
     """
-    check_is_fitted(detector)
+    _check_detector(detector)
     _check_tolerance(tolerance)
     onnx, _ = _require("onnx"), _require("onnxscript")
     model = exportable(detector)
@@ -276,7 +276,7 @@ def to_torch_export(
     ParityWarning
         If the scores differ by more than the tolerance.
     """
-    check_is_fitted(detector)
+    _check_detector(detector)
     _check_tolerance(tolerance)
     model = exportable(detector)
     certificate = certify(detector, X)
@@ -546,6 +546,16 @@ def exportable(detector: BaseDetector) -> Model[Any]:
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return copied
+
+
+def _check_detector(detector: Any) -> None:
+    if not isinstance(detector, BaseDetector):
+        raise TypeError(
+            f"A detector can be exported, not a {type(detector).__name__}: of a pipeline pass the "
+            "last step, pipeline[-1], and X as the steps before it leave it, "
+            "pipeline[:-1].transform(X)."
+        )
+    check_is_fitted(detector)
 
 
 def _check_tolerance(tolerance: float) -> None:
