@@ -10,8 +10,8 @@ import copy
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -109,6 +109,22 @@ class BaseDetector(
     # The parts of the score and their weights in the default score, of rows and of images.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Get the parameters by name, with those of nested estimators if `deep`."""
+        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
+        if deep:
+            for name, value in list(parameters.items()):
+                if hasattr(value, "get_params") and not isinstance(value, type):
+                    nested = value.get_params().items()
+                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
+        return parameters
+
+    @property
+    def chosen_score(self) -> str | Mapping[str, float] | None:
+        """The parameter `score`; see `ScoreParameter` for why it is read here."""
+        score: str | Mapping[str, float] | None = vars(self)["score"]
+        return score
+
     def __setattr__(self, name: str, value: object) -> None:
         if vars(self).get("_is_frozen"):
             raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
@@ -159,7 +175,9 @@ class BaseDetector(
         with own_torch_settings(device, training=True):
             settings: Any = self._settings()
             if earlier is not None:
-                vars(settings).update(_columns_of(earlier.settings))
+                auto = self.model_class.resolved(settings, earlier.layout)
+                vars(settings).update(**_columns_of(earlier.settings), **auto)
+                self._check_same_networks(settings, earlier, random)
             kept = kept_by(settings.labels, y)
             source = read(settings, X, earlier.layout if earlier else None, kept)
             if class_labels is not None and kept is not None:
@@ -170,7 +188,6 @@ class BaseDetector(
                 scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
                 model = self.model_class.made(settings, layout, scaler, random)
             else:
-                self._check_same_networks(settings, earlier, random)
                 model = earlier.copied(settings)
             learned, is_interrupted = fit_model(
                 model,
@@ -415,7 +432,11 @@ class BaseDetector(
         check_scores(scores)
         threshold = threshold_at_percentile(scores, outlier_perc)
         warn_of_ties(scores, threshold, outlier_perc)
-        self.model_ = model.with_threshold(threshold, scores)
+        model = model.with_threshold(threshold, scores)
+        if outlier_perc == 100:
+            # Below what counts as equal to the least score.
+            model.threshold -= 2 * model.score_tolerance
+        self.model_ = model
         return self
 
     def p_value(self, X: Any) -> np.ndarray:
@@ -614,7 +635,8 @@ class BaseDetector(
                 f"pass {wanted} to load; got {sorted(given)}."
             )
         try:
-            return restore(cls, tree, given)
+            with own_torch_settings(torch.device("cpu")):
+                return restore(cls, tree, given)
         except DAMAGE as error:
             raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
 
@@ -681,33 +703,35 @@ class BaseDetector(
         self, settings: Self, earlier: Model[Any], random: RandomNumbers
     ) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
-        names = dict.fromkeys((*_SHAPING, *self.model_class.network_parameters))
-        differing = {
-            name: (vars(earlier.settings)[name], vars(settings)[name])
-            for name in names
-            if vars(earlier.settings)[name] is not vars(settings)[name]
-            and not _equal(vars(earlier.settings)[name], vars(settings)[name])
-        }
-        if differing:
-            before = " and ".join(f"{name}={was!r}" for name, (was, _) in differing.items())
-            now = " and ".join(f"{name} is now {is_!r}" for name, (_, is_) in differing.items())
-            raise ValueError(
-                f"warm_start=True goes on from networks with {before}, but {now}: set "
-                f"{'it' if len(differing) == 1 else 'them'} back, or fit with warm_start=False."
+        before, now = vars(earlier.settings), vars(settings)
+
+        def changed(names: Iterable[str]) -> list[str]:
+            return [
+                name
+                for name in dict.fromkeys(names)
+                if before[name] is not now[name] and not _equal(before[name], now[name])
+            ]
+
+        differing = changed((*_SHAPING, *self.model_class.network_parameters))
+        if not differing:
+            made = self.model_class.made(
+                settings, earlier.layout, earlier.scaler, random, empty=True
             )
-        made = self.model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
-        shapes, shapes_before = (
-            {name: tuple(value.shape) for name, value in model.networks.state_dict().items()}
-            for model in (made, earlier)
+            shapes, shapes_before = (
+                {name: value.shape for name, value in model.networks.state_dict().items()}
+                for model in (made, earlier)
+            )
+            if shapes == shapes_before:
+                return
+            shared = {field.name for field in fields(SharedParameters)}
+            differing = changed(set(self.get_params(deep=False)) - shared)
+        was = " and ".join(f"{name}={before[name]!r}" for name in differing) or "other shapes"
+        is_now = " and ".join(f"{name} is now {now[name]!r}" for name in differing)
+        raise ValueError(
+            f"warm_start=True goes on from networks with {was}, but "
+            f"{is_now or 'the parameters now make others'}: set "
+            f"{'it' if len(differing) == 1 else 'them'} back, or fit with warm_start=False."
         )
-        for name in {**shapes_before, **shapes}:
-            was, is_ = shapes_before.get(name), shapes.get(name)
-            if was != is_:
-                raise ValueError(
-                    f"warm_start=True goes on from networks in which {name} has the shape {was}, "
-                    f"but with these parameters it has {is_}: set them back, or fit with "
-                    "warm_start=False."
-                )
 
     def check_parameters(self) -> None:
         """Raise TypeError or ValueError for the first parameter that cannot be used."""

@@ -35,9 +35,6 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 # Whether all processes have come here, and so can divide what is to be computed.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
 
-# In units of the scaler's spread, so that machines which round otherwise still agree.
-_TOLERANCE = 1e-4
-
 
 class ProcessLostError(RuntimeError):
     """Another process of the fit has ended, or does not answer."""
@@ -196,27 +193,19 @@ def check_same(facts: Callable[[], dict[str, Any]]) -> None:
     Parameters
     ----------
     facts : callable
-        Gives numbers, words and arrays by what they are, in the plural; not called where there is
-        one process. Arrays need to be the same but for rounding.
+        Gives numbers and words by what they are, in the plural; not called where there is one
+        process.
     """
     if n_processes() == 1:
         return
     all_facts = _from_all(facts())
     for what in all_facts[0]:  # the first that differs says why others may
         values = [there.get(what) for there in all_facts]
-        if not all(_is_same(values[0], value) for value in values):
-            is_array = any(isinstance(value, np.ndarray) for value in values)
-            found = "not" if is_array else f"[{', '.join(map(str, values))}]"
+        if any(value != values[0] for value in values):
             raise ValueError(
-                "The processes of one fit must be given the same X and parameters, but their "
-                f"{what} are {found}."
+                "The processes of one fit must be given the same X, y and parameters, but their "
+                f"{what} are [{', '.join(map(str, values))}]."
             )
-
-
-def _is_same(a: Any, b: Any) -> bool:
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.shape == b.shape and np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE)
-    return type(a) is type(b) and bool(a == b)
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -319,6 +308,8 @@ def _patience() -> timedelta:
 # Random numbers.
 
 _LARGEST_SEED = 2**31 - 1
+# Numbers that the Mersenne twister of torch's CPU generator makes at once.
+_N_RANDOM = 624
 # Held while torch's global generator is borrowed for code that cannot be given another one.
 _GLOBAL_GENERATOR = threading.RLock()
 
@@ -383,7 +374,19 @@ class RandomNumbers:
         return {"cpu": self.generator.get_state(), "device": self._of_device.get_state()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
+        """Go on from what `state` gave.
+
+        Raises
+        ------
+        TypeError, ValueError, RuntimeError, LookupError
+            If it is no state of such generators.
+        """
+        # torch does not compare how many numbers of a batch are left with the position in it, and
+        # would read beyond the batch.
+        of_cpu = state["cpu"].numpy()[8:24]
+        n_left, position = int(of_cpu[:4].view("i4")[0]), int(of_cpu[8:].view("i8")[0])
+        if (n_left, position) != (1, 0) and n_left + position != _N_RANDOM + 1:
+            raise ValueError("the state of its random numbers is none")
         self.generator.set_state(state["cpu"])
         self._of_device.set_state(state["device"])
 

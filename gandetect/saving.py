@@ -16,7 +16,7 @@ from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
-from gandetect.model.fitted import Model
+from gandetect.model.fitted import POINTS, Model
 from gandetect.model.scaling import Scaler
 from gandetect.model.scoring import Calibration, Neighbours
 from gandetect.networks import ARCHITECTURES
@@ -49,6 +49,8 @@ SAVED_CLASSES: tuple[type, ...] = (
     *(ColumnEncoder, TableColumn),
     *_DATA_CLASSES,
 )
+# Values of a sample of all members that a file may ask for: more than any that was trained.
+_MOST_VALUES = 2**27
 # What a detector may raise that is made of values that nobody has checked.
 DAMAGE = (
     LookupError,
@@ -63,12 +65,19 @@ DAMAGE = (
 
 def is_code(value: Any) -> bool:
     """Whether a parameter's value is code of the user's, which data cannot hold."""
-    return not (value is None or isinstance(value, (bool, int, float, str, *_DATA_CLASSES)))
+    return not isinstance(value, (type(None), bool, int, float, str, *_DATA_CLASSES))
 
 
 def tree_of(detector: Any) -> dict[str, Any]:
-    """A fitted detector as a tree of data."""
-    model: Model[Any] = detector.model_
+    """A fitted detector as a tree of data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter cannot be used, or is code of the user's that the fit used otherwise.
+    """
+    detector.check_parameters()
+    model: Any = detector.model_
     settings = model.settings
     used, own = settings.get_params(deep=False), model.own_data()
     asked = detector.get_params(deep=False)
@@ -76,24 +85,29 @@ def tree_of(detector: Any) -> dict[str, Any]:
         if asked[name] is used[name]:
             asked[name] = value
         used[name] = value
-    left_out = sorted(
-        name for name in model.code_parameters if is_code(asked[name]) or is_code(used[name])
+    code, code_used = (
+        {name for name in model.code_parameters if is_code(values[name])}
+        for values in (asked, used)
     )
+    for name in sorted(code & code_used):
+        if asked[name] is not used[name] and asked[name] != used[name]:
+            raise TypeError(
+                f"{name} was changed after fit and is code of your own, of which a file can leave "
+                "out one: set it back, or fit again."
+            )
     return {
         "version": _VERSION,
         "detector": type(detector).__name__,
-        "parameters": _as_data(asked, left_out),
-        "left_out": left_out,
-        "fitted_parameters": _as_data(used, left_out),
+        "parameters": _as_data(asked, code),
+        "left_out": sorted(code | code_used),
+        "fitted_parameters": _as_data(used, code_used),
         "feature_names": vars(settings).get("feature_names_in_"),
         "layout": asdict(replace(model.layout, encoder=None)),
         "encoder": model.layout.encoder,
         "map_scale": model.map_scale,
         "networks": dict(model.networks.state_dict()),
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
-        "calibration": None
-        if model.calibration is None
-        else {"mean": model.calibration.mean, "spread": model.calibration.spread},
+        "calibration": {"mean": model.calibration.mean, "spread": model.calibration.spread},
         "neighbours": {
             name: {"points": found.points, "spreads": found.spreads}
             for name, found in model.neighbours.items()
@@ -127,53 +141,57 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     Raises
     ------
     LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
-        If the tree is not one of a whole detector.
+        If the tree is not one of a whole detector that can score.
     """
     if "version" not in tree:
         tree = _of_first_form(tree)
     elif tree["version"] != _VERSION:
         raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
-    detector = cls(**tree["parameters"], **given)
-    settings: Any = cls(**tree["fitted_parameters"], **given)
-    settings.check_parameters()
-    layout = _layout(tree["layout"], tree.get("encoder"))
+    detector = cls(**{**given, **tree["parameters"]})
+    settings: Any = cls(**{**given, **tree["fitted_parameters"]})
+    definitions = [dict(tree[f"{what}_definition"]) for what in ("threshold", "normal_scores")]
+    has_normal_scores = tree["normal_scores"] is not None
+    # What the fit used, what the parameters are now, and what thresholds and p-values belong to.
+    belonging = [_changed(settings, d) for d in definitions[: 1 + has_normal_scores]]
+    for parameters in (settings, detector, *belonging):
+        parameters.check_parameters()
+        _check_device(parameters.device)
+    layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
     vars(settings)["n_features_in_"] = layout.n_features
     if tree["feature_names"] is not None:
         names = np.asarray(tree["feature_names"])
         if names.shape != (layout.n_features,):
             raise ValueError("its names of columns do not fit its samples")
         vars(settings)["feature_names_in_"] = names
-    scaler = Scaler(**tree["scaler"])
     vars(settings)["_is_frozen"] = True
     random = RandomNumbers(0, torch.device("cpu"))
+    scaler = _scaler(tree["scaler"], settings.scaling, layout)
     model = settings.model_class.made(settings, layout, scaler, random, empty=True)
     _load(model.networks, tree["networks"])
     model.eval()
-    if tree["calibration"] is not None:
-        model.calibration = Calibration(**tree["calibration"])
-        if set(model.calibration.names) - set(model.part_weights):
-            raise ValueError("it calibrates parts that the method has not")
+    model.calibration = Calibration(**tree["calibration"])
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
     )
     model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
-    if not (math.isfinite(model.threshold) and math.isfinite(model.score_unit)):
+    if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
         raise ValueError("its threshold is not a finite number")
-    model.threshold_definition = dict(tree["threshold_definition"])
-    if tree["normal_scores"] is not None:
+    model.threshold_definition, model.normal_scores_definition = definitions
+    if has_normal_scores:
         model.normal_scores = np.sort(np.asarray(tree["normal_scores"], dtype=np.float64).ravel())
-        if not np.isfinite(model.normal_scores).all():
+        if not len(model.normal_scores) or not np.isfinite(model.normal_scores).all():
             raise ValueError("its scores of normal samples are not finite")
-    model.normal_scores_definition = dict(tree["normal_scores_definition"])
     if layout.encoder is not None:
-        model.map_scale = np.asarray(tree["map_scale"], dtype=np.float64)
-        if model.map_scale.shape != (2, layout.n_features) or not (model.map_scale[1] > 0).all():
+        scale = model.map_scale = np.asarray(tree["map_scale"], dtype=np.float64)
+        is_finite = scale.shape == (2, layout.n_features) and bool(np.isfinite(scale).all())
+        if not is_finite or not (scale[1] > 0).all():
             raise ValueError("its maps have no scale")
     model.restore_own_data(tree["own"])
-    if not model.is_sound():
-        raise ValueError("its networks do not give finite numbers")
+    _check_sound(model)
     training = tree["training"]
     report = training["report"]
+    if not all(isinstance(record, dict) for record in training["history"]):
+        raise TypeError("its history is not one of records")
     detector.learn(
         model,
         history_=list(training["history"]),
@@ -195,7 +213,23 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
     }
 
 
-def _layout(values: Mapping[str, Any], encoder: Any) -> Layout:
+def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
+    """The parameters with the score of a definition, which has all that say how it is computed."""
+    names = {"score", *settings.model_class.score_parameters}
+    if definition.keys() != names:
+        raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
+    return type(settings)(**{**settings.get_params(deep=False), **definition})
+
+
+def _check_device(device: Any) -> None:
+    """Raise TypeError or RuntimeError if torch knows no such device, here or elsewhere."""
+    if not isinstance(device, str):
+        raise TypeError(f"its device is {device!r}")
+    if device != "auto":
+        torch.device(device)
+
+
+def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:
     layout = Layout(**{**values, "encoder": encoder})
     shapes = layout.input_shape, layout.sample_shape
     if not all(isinstance(side, int) and side >= 1 for shape in shapes for side in shape):
@@ -206,9 +240,54 @@ def _layout(values: Mapping[str, Any], encoder: Any) -> Layout:
         encoder.check()
         if shapes != ((len(encoder.columns),), (encoder.width,)):
             raise ValueError("its encoder does not fit its samples")
-    elif math.prod(shapes[0]) != math.prod(shapes[1]):
+    elif math.prod(shapes[0]) != math.prod(shapes[1]) or len(shapes[1]) not in (1, 3):
         raise ValueError("its samples have two shapes that do not fit")
+    if layout.channel_axis not in (-3, -1, 0, 2, None) or not isinstance(layout.is_flat, bool):
+        raise ValueError("its samples have no axes")
+    if not isinstance(layout.image_settings, dict | None):
+        raise TypeError("it does not say how images are read")
+    # The weights of convolutions, and so the file, may be small whatever the images are.
+    if n_members * layout.n_values > _MOST_VALUES:
+        raise ValueError(f"its {n_members} members take {layout.n_values} values a sample")
     return layout
+
+
+def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
+    scaler = Scaler(**values)
+    sizes = {1} if layout.is_image else {1, layout.n_values}
+    for ends in (scaler.center, scaler.spread):
+        if ends.ndim != 1 or len(ends) not in sizes or not bool(ends.isfinite().all()):
+            raise ValueError("its scale is none of its samples")
+    if scaler.kind != scaling or not bool((scaler.spread > 0).all()):
+        raise ValueError("its scale is not one of its scaling")
+    return scaler
+
+
+def _check_sound(model: Model[Any]) -> None:
+    """Raise an error if a score, now or of another part, cannot be computed."""
+    if not model.is_sound():
+        raise ValueError("its networks do not give finite numbers")
+    for name, found in model.neighbours.items():
+        assert isinstance(found, Neighbours)
+        points, spreads = found.points, found.spreads
+        sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
+        if points.ndim != 3 or not points.shape[1] or points.shape[2] != sizes[POINTS[name]]:
+            raise ValueError(f"its {name!r} have another shape than its samples or codes")
+        if spreads.shape != points.shape[:2] or not bool((spreads > 0).all()):
+            raise ValueError(f"its {name!r} have no spreads")
+        if any(t.dtype != torch.float32 or not bool(t.isfinite().all()) for t in found.buffers()):
+            raise ValueError(f"its {name!r} are no finite numbers")
+    x = torch.zeros(model.n_members, 2, *model.layout.sample_shape, dtype=torch.float32)
+    calibration = model.calibration
+    assert calibration is not None
+    if not set(model.all_parts(x)) <= set(calibration.names) <= set(model.part_weights):
+        raise ValueError("its calibration has not the parts of its score")
+    for values in calibration.buffers():
+        if values.shape[1:] != (model.n_members,) or values.dtype != torch.float64:
+            raise ValueError("its calibration is not one of its members")
+    if not bool(calibration.means.isfinite().all() & (calibration.spreads > 0).all()):
+        raise ValueError("its calibration is no number")
+    model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
 
 
 def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse
 import torch
 
-import gandetect.base
+import gandetect.training.loop
 from gandetect import MLP, Checkpoint, ConvNet, EarlyStopping, ExponentialMovingAverage
 from gandetect.data.images import ImageFolder
 
@@ -15,7 +15,7 @@ def no_training(monkeypatch):
     def reached(*_):
         raise AssertionError("training began with input that cannot be used")
 
-    monkeypatch.setattr(gandetect.base, "train", reached)
+    monkeypatch.setattr(gandetect.training.loop, "train", reached)
 
 
 def with_one(value, where, like=float):
@@ -285,7 +285,7 @@ class TestCallbacks:
 
     def test_a_loss_that_is_not_there(self, Detector, make, rows):
         detector = make(Detector).set_callbacks(EarlyStopping("validation_nothing"))
-        with pytest.raises(ValueError, match=r"monitors 'validation_nothing'.*history has only"):
+        with pytest.raises(ValueError, match=r"monitors 'validation_nothing'.*pass another loss"):
             detector.fit(rows[:20])
 
     def test_a_folder_for_checkpoints_that_is_not_there(

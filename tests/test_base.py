@@ -1,5 +1,6 @@
 """The public methods, written once, where they say more than the contract of a sample."""
 
+import copy
 import json
 import pickle
 import subprocess
@@ -12,12 +13,43 @@ import numpy as np
 import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 
 import gandetect.data.sources
 from gandetect import BaseDetector, GANomalyDetector
 from gandetect.losses import mean_squared_error
-from gandetect.training.loop import update
+from gandetect.model import Model
+from gandetect.training import update
+from tests.helpers import before_each_step, interrupt_at, weights_of
+
+
+class AutoencoderModel(Model["AutoencoderDetector"]):
+    part_weights: ClassVar[dict[str, tuple[float, float]]] = {"reconstruction": (1.0, 1.0)}
+
+    def build(self, make):
+        self.encoder = make.encoder(self.latent_dim)
+        self.decoder = make.decoder(self.latent_dim)
+
+    def optimizers(self):
+        return {"autoencoder": torch.optim.Adam(self.parameters(), self.settings.learning_rate)}
+
+    def training_step(self, x, run):
+        loss = mean_squared_error(x, self.reconstruct(x))
+        update(run.optimizers["autoencoder"], loss)
+        return {"reconstruction": loss}
+
+    def parts(self, x):
+        return {"reconstruction": mean_squared_error(x, self.reconstruct(x))}
+
+    def paper_score(self, parts):
+        return parts["reconstruction"] ** self.settings.power
+
+    def encode(self, x):
+        return self.encoder(x)
+
+    def reconstruct(self, x):
+        return self.decoder(self.encoder(x))
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -33,33 +65,7 @@ class AutoencoderDetector(BaseDetector):
 
     power: float = 2.0
 
-    part_weights: ClassVar[dict[str, tuple[float, float]]] = {"reconstruction": (1.0, 1.0)}
-
-    def _build_networks(self, make):
-        return {
-            "encoder": make.encoder(self._latent_dim()),
-            "decoder": make.decoder(self._latent_dim()),
-        }
-
-    def _build_optimizers(self, nets):
-        return {"autoencoder": self._adam(nets.encoder, nets.decoder)}
-
-    def _train_step(self, nets, optimizers, x, progress):
-        loss = mean_squared_error(x, self._reconstruct(nets, x))
-        update(optimizers["autoencoder"], loss)
-        return {"reconstruction": loss}
-
-    def _score_parts(self, nets, x):
-        return {"reconstruction": mean_squared_error(x, self._reconstruct(nets, x))}
-
-    def _paper_score(self, parts):
-        return parts["reconstruction"] ** self.power
-
-    def _encode(self, nets, x):
-        return nets.encoder(x)
-
-    def _reconstruct(self, nets, x):
-        return nets.decoder(nets.encoder(x))
+    model_class: ClassVar[type[AutoencoderModel]] = AutoencoderModel
 
 
 def small(**parameters):
@@ -68,17 +74,17 @@ def small(**parameters):
 
 class TestInferThreshold:
     @pytest.fixture
-    def detector(self, Detector, make, rows):
-        return make(Detector, epochs=1).fit(rows[:50])
+    def detector(self, fitted_to_rows):
+        return copy.copy(fitted_to_rows)
 
     def test_returns_self(self, detector, rows):
         assert detector.infer_threshold(rows) is detector
 
-    @pytest.mark.parametrize("percentage", [1, 5, 12.5, 50, 99])
-    def test_flags_this_percentage_of_distinct_scores(self, detector, rows, percentage):
+    def test_flags_this_percentage_of_distinct_scores(self, detector, rows):
         X = rows[:200]
-        n_flagged = (detector.infer_threshold(X, percentage).predict(X) == -1).sum()
-        assert n_flagged == 2 * percentage
+        for percentage in (1, 5, 12.5, 50, 99):
+            n_flagged = (detector.infer_threshold(X, percentage).predict(X) == -1).sum()
+            assert n_flagged == 2 * percentage
 
     def test_by_default_5_percent(self, detector, rows):
         assert (detector.infer_threshold(rows[:200]).predict(rows[:200]) == -1).sum() == 10
@@ -87,6 +93,7 @@ class TestInferThreshold:
         assert (detector.infer_threshold(rows, outlier_perc=0).predict(rows) == 1).all()
         assert (detector.infer_threshold(rows, outlier_perc=100).predict(rows) == -1).all()
 
+    @pytest.mark.filterwarnings("ignore:outlier_perc=:UserWarning")
     def test_ties_flag_fewer(self, detector, rows):
         same = np.repeat(rows[:1], 40, axis=0)
         assert (detector.infer_threshold(same, outlier_perc=30).predict(same) == 1).all()
@@ -96,16 +103,17 @@ class TestInferThreshold:
 
     def test_moves_the_offset_and_nothing_else(self, detector, rows):
         before = detector.anomaly_score(rows)
-        networks, history = detector.networks_, detector.history_
+        weights, history = weights_of(detector.networks_), detector.history_
         detector.infer_threshold(rows + 1)
         assert detector.offset_ == -detector.threshold_
-        assert detector.networks_ is networks
+        for name, value in detector.networks_.state_dict().items():
+            assert torch.equal(value, weights[name])
         assert detector.history_ is history
         np.testing.assert_array_equal(detector.anomaly_score(rows), before)
 
 
 class TestContamination:
-    @pytest.mark.parametrize("contamination", [0.05, 0.1, 0.25, 0.5])
+    @pytest.mark.parametrize("contamination", [0.05, 0.25])
     def test_flags_this_share_of_training_rows(self, Detector, make, rows, contamination):
         detector = make(Detector, epochs=1, contamination=contamination).fit(rows[:200])
         n_flagged = (detector.predict(rows[:200]) == -1).sum()
@@ -148,7 +156,7 @@ class TestScoreParameter:
     def test_neighbours_of_an_earlier_fit_are_forgotten(self, rows):
         detector = small(score="neighbours").fit(rows[:60])
         detector.set_params(score="reconstruction").fit(rows[:60] + 1)
-        assert not hasattr(detector, "neighbours_")
+        assert detector.neighbours_ == {}
 
     def test_the_first_threshold_is_of_the_score_that_was_set(self, Detector, make, rows):
         detector = make(Detector, score="paper").fit(rows[:60])
@@ -200,30 +208,26 @@ class TestValidationFraction:
 
     def test_held_samples_are_not_trained_on(self, rows, monkeypatch):
         seen = set()
-        step = GANomalyDetector._train_step
-
-        def remembering(self, nets, optimizers, x, progress):
-            seen.update(map(tuple, x.flatten(0, 1).tolist()))
-            return step(self, nets, optimizers, x, progress)
-
-        monkeypatch.setattr(GANomalyDetector, "_train_step", remembering)
+        before_each_step(
+            monkeypatch,
+            GANomalyDetector,
+            lambda model, x, n: seen.update(map(tuple, x.flatten(0, 1).tolist())),
+        )
         small(validation_fraction=0.3).fit(rows[:100])
         assert len(seen) == 70
 
-    def test_the_threshold_is_taken_from_held_samples(self, rows, monkeypatch):
-        detector = small(validation_fraction=0.4, contamination=0.5)
-        held = []
-        hold_out = GANomalyDetector._hold_out
-
-        def remembering(self, n):
-            trained_on, kept = hold_out(self, n)
-            held.append(kept)
-            return trained_on, kept
-
-        monkeypatch.setattr(GANomalyDetector, "_hold_out", remembering)
-        detector.fit(rows[:100])
-        assert len(held[0]) == 40
-        assert (detector.predict(rows[:100][held[0]]) == -1).sum() == 20
+    def test_the_threshold_and_p_values_are_taken_from_held_samples(self, rows, monkeypatch):
+        trained_on = set()
+        before_each_step(
+            monkeypatch,
+            GANomalyDetector,
+            lambda model, x, n: trained_on.update(map(tuple, x.flatten(0, 1).tolist())),
+        )
+        detector = small(validation_fraction=0.4, contamination=0.5).fit(rows[:100])
+        scaled = detector.scaler_(rows[:100]).tolist()
+        held = [tuple(row) not in trained_on for row in scaled]
+        assert sum(held) == len(detector.normal_scores_) == 40
+        assert (detector.predict(rows[:100][held]) == -1).sum() == 20
 
 
 class TestAllOrNothing:
@@ -263,16 +267,12 @@ class TestAllOrNothing:
     def test_a_failure_amid_training(self, Detector, fitted, rows, warm_start, monkeypatch):
         before = fitted.anomaly_score(rows)
         fitted.set_params(warm_start=warm_start, epochs=3)
-        step = Detector._train_step
-        calls = []
 
-        def failing(self, nets, optimizers, x, progress):
-            calls.append(None)
-            if len(calls) == 2:
+        def fail(model, x, n):
+            if n == 2:
                 raise RuntimeError("out of memory")
-            return step(self, nets, optimizers, x, progress)
 
-        monkeypatch.setattr(Detector, "_train_step", failing)
+        before_each_step(monkeypatch, Detector, fail)
         with pytest.raises(RuntimeError, match="out of memory"):
             fitted.fit(rows[:60] + 1)
         self.assert_as_before(fitted, rows, before)
@@ -291,34 +291,40 @@ class TestAllOrNothing:
 
 
 class TestInterrupted:
-    def test_what_was_learned_is_kept(self, Detector, make, rows, monkeypatch):
-        step = Detector._train_step
-        calls = []
+    """Ctrl-C keeps what was learned, and then stops the caller."""
 
-        def interrupted(self, nets, optimizers, x, progress):
-            calls.append(None)
-            if len(calls) == 6:  # the second step of the third epoch
-                raise KeyboardInterrupt
-            return step(self, nets, optimizers, x, progress)
-
-        monkeypatch.setattr(Detector, "_train_step", interrupted)
+    @pytest.mark.parametrize(("n_th", "n_epochs"), [(6, 2), (1, 0)])
+    def test_what_was_learned_is_kept(self, Detector, make, rows, monkeypatch, n_th, n_epochs):
+        interrupt_at(monkeypatch, Detector, n_th)
         detector = make(Detector, epochs=9, batch_size=30)
-        with pytest.warns(ConvergenceWarning, match="interrupted after epoch 2"):
+        with (
+            pytest.warns(ConvergenceWarning, match=f"interrupted after epoch {n_epochs}"),
+            pytest.raises(KeyboardInterrupt),
+        ):
             detector.fit(rows[:60])
-        assert detector.n_iter_ == len(detector.history_) == 2
+        assert detector.n_iter_ == len(detector.history_) == n_epochs
         assert "interrupted" in detector.stop_reason_
-        assert not any(module.training for module in detector.networks_.modules())
         assert (detector.predict(rows[:60]) == -1).sum() == 6
+        assert not any(
+            m.training for network in detector.networks_.values() for m in network.modules()
+        )
+        # The next fit is not interrupted, and begins anew.
+        assert detector.set_params(epochs=1).fit(rows[:60]).n_iter_ == 1
 
-    def test_at_once(self, Detector, make, rows, monkeypatch):
-        def interrupted(*_):
-            raise KeyboardInterrupt
+    def test_a_search_ends_with_the_first_fit_that_is_interrupted(
+        self, Detector, make, rows, monkeypatch
+    ):
+        interrupt_at(monkeypatch, Detector, 2)
+        search = GridSearchCV(
+            make(Detector, epochs=3), {"latent_dim": [1, 2]}, scoring=n_epochs_of, cv=2
+        )
+        with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
+            search.fit(rows[:60])
+        assert not hasattr(search, "cv_results_")
 
-        monkeypatch.setattr(Detector, "_train_step", interrupted)
-        with pytest.warns(ConvergenceWarning, match="interrupted after epoch 0"):
-            detector = make(Detector).fit(rows[:60])
-        assert detector.history_ == []
-        assert np.isfinite(detector.anomaly_score(rows)).all()
+
+def n_epochs_of(detector, X, y=None):
+    return float(detector.n_iter_)
 
 
 class TestStored:
@@ -334,12 +340,6 @@ class TestStored:
     def test_a_pickle_of_an_unfitted_detector(self, Detector):
         copied = pickle.loads(pickle.dumps(Detector(latent_dim=3)))
         assert copied.get_params() == Detector(latent_dim=3).get_params()
-
-    def test_a_pickle_holds_tensors_on_the_cpu_and_no_networks(self, fitted_to_rows):
-        networks = fitted_to_rows.__getstate__()["networks_"]
-        assert all(
-            isinstance(w, torch.Tensor) and w.device.type == "cpu" for w in networks.values()
-        )
 
     def test_in_another_process(self, every_detector, make, rows, tmp_path):
         np.save(tmp_path / "X.npy", rows[:70])
@@ -398,13 +398,70 @@ class TestSubclassOutsideThePackage:
         assert loaded.power == 3.0
         np.testing.assert_array_equal(loaded.anomaly_score(rows), detector.anomaly_score(rows))
 
-    def test_a_hook_that_is_missing_is_named(self):
-        @dataclass(eq=False, repr=False, kw_only=True)
-        class Unfinished(BaseDetector):
-            part_weights: ClassVar[dict[str, tuple[float, float]]] = {}
+    def test_a_hook_that_is_missing_is_told_before_any_training(self, rows):
+        class UnfinishedModel(AutoencoderModel):
+            build = Model.build
 
-        with pytest.raises(TypeError, match="_train_step"):
-            Unfinished()
+        @dataclass(eq=False, repr=False, kw_only=True)
+        class Unfinished(AutoencoderDetector):
+            model_class: ClassVar[type[UnfinishedModel]] = UnfinishedModel
+
+        with pytest.raises(NotImplementedError):
+            Unfinished().fit(rows[:20])
+
+
+class TestColumnNames:
+    def test_those_of_an_earlier_fit_do_not_stay(self, rows, tmp_path):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame(rows[:40, :4], columns=list("abcd"))
+        map_ = np.memmap(tmp_path / "X", dtype="float32", mode="w+", shape=(30, 6))
+        map_[:] = rows[:30]
+        dataset = torch.utils.data.TensorDataset(torch.from_numpy(rows[:30]))
+        for X in (rows[:30], map_, dataset):
+            detector = small(epochs=1, n_estimators=1).fit(frame)
+            assert list(detector.feature_names_in_) == list("abcd")
+            detector.fit(X)
+            assert not hasattr(detector, "feature_names_in_")
+            assert detector.n_features_in_ == 6
+            detector.predict(rows[:3])
+            detector.save(tmp_path / "detector")
+            loaded = GANomalyDetector.load(tmp_path / "detector")
+            assert not hasattr(loaded, "feature_names_in_")
+
+
+class TestWideRows:
+    def test_memory_follows_the_data(self, tmp_path):
+        """What it takes beyond the import, in MiB: blocks shrink with the width of a row."""
+        for step in ("fit", "score"):
+            command = [sys.executable, "-W", "ignore", "-c", _OF_WIDE_ROWS, step, str(tmp_path)]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            mib = float(done.stdout)
+            assert mib < {"fit": 1024, "score": 700}[step], step
+
+
+_OF_WIDE_ROWS = """
+import sys
+import numpy as np, torch, gandetect
+torch.set_num_threads(1)
+X = np.random.default_rng(0).normal(size=(50, 20_000)).astype("float32")
+step, folder = sys.argv[1:]
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+
+before = peak()
+if step == "fit":
+    detector = gandetect.AdversarialVAEDetector(epochs=1, random_state=0).fit(X)
+else:
+    detector = gandetect.load(f"{folder}/detector")
+    detector.anomaly_score(X[:1])
+grown = peak() - before
+if step == "fit":
+    detector.save(f"{folder}/detector")
+print(grown)
+"""
 
 
 class TestDataclasses:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from gandetect.networks.members import ChannelBatchNorm
 from gandetect import distributed
+from gandetect.networks.members import ChannelBatchNorm
 
 FIT = """
 import os, sys
@@ -23,7 +23,7 @@ from sklearn.datasets import load_breast_cancer, load_digits
 from gandetect import ALOCCDetector, GANomalyDetector
 
 X, y = load_breast_cancer(return_X_y=True)
-rows, images = X[y == 1][:256], load_digits().images[:256]
+rows, images = X[y == 1][:256], load_digits().images[:128]
 of_rows = GANomalyDetector(epochs=4, n_estimators=2, random_state=0).fit(rows)
 of_images = GANomalyDetector(
     epochs=2, n_estimators=2, random_state=0, validation_fraction=0.5
@@ -45,12 +45,13 @@ DIES = """
 import os, sys
 import numpy as np
 from gandetect import Checkpoint, GANomalyDetector
+from gandetect.training import current_run
 
 class Dies:
     def setup(self, estimator, context): pass
     def teardown(self, estimator, context): pass
     def on_fit_task_begin(self, estimator, context):
-        run = estimator.current_run()
+        run = current_run()
         if len(run.history) == 2 and len(sys.argv) > 2 and os.environ.get("RANK") == sys.argv[2]:
             os._exit(9)
     def on_fit_task_end(self, estimator, context): pass
@@ -64,55 +65,73 @@ print(detector.n_iter_)
 DIFFERENT = """
 import os
 import numpy as np
-from gandetect import GANomalyDetector
+import torch
+from torch.utils.data import TensorDataset
+from gandetect import AdversarialVAEDetector, GANomalyDetector
 
 is_second = os.environ["RANK"] == "1"
 X = np.random.default_rng(0).normal(size=(60, 4))
+other = X.copy()
+other[31, 2] += 1e-9
 pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8)
-for own_X, parameters in [
-    (X[: 50 if is_second else None], {}),
-    (X[:, : 3 if is_second else None], {}),
-    (X * 3 + 1 if is_second else X, {}),
-    (pixels[::-1] if is_second else pixels, {}),
-    (X, {"epochs": 2 if is_second else 1}),
-    (X, {"learning_rate": 0.1 if is_second else 0.01}),
+y = (X[:, is_second] > 0).astype(int)
+order = np.arange(60)
+order[20:40] = order[20:40][::-1] if is_second else order[20:40]
+dataset = TensorDataset(torch.from_numpy(X[order]))
+for own_X, given, parameters in [
+    (X[: 50 if is_second else None], {}, {}),
+    (X[:, : 3 if is_second else None], {}, {}),
+    (other if is_second else X, {}, {}),
+    (X[order], {}, {}),
+    (pixels[::-1] if is_second else pixels, {}, {}),
+    (dataset, {}, {}),
+    (X, {"y": y}, {}),
+    (X, {"class_labels": y}, {}),
+    (X, {}, {"epochs": 2 if is_second else 1}),
+    (X, {}, {"learning_rate": 0.1 if is_second else 0.01}),
 ]:
+    Detector = AdversarialVAEDetector if "class_labels" in given else GANomalyDetector
     try:
-        GANomalyDetector(**{"epochs": 1, "n_estimators": 1, **parameters}).fit(own_X)
+        Detector(**{"epochs": 1, "n_estimators": 1, **parameters}).fit(own_X, **given)
     except ValueError as error:
-        print(str(error).partition("but their ")[2])
+        what, _, values = str(error).partition("but their ")[2].partition(" are ")
+        print(what, values if len(values) < 20 else "")
 # These may differ.
 own = np.random.RandomState(is_second)
 detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=own, verbose=int(is_second))
-print(detector.fit(X * (1 + 1e-9 * is_second)).n_iter_)
+print(detector.fit(X).n_iter_)
 """
 
 UNEQUAL = """
 import os, sys, warnings
 import numpy as np
 from gandetect import Checkpoint, ExponentialMovingAverage, GANomalyDetector, RunFolder
+from gandetect.training import current_run
 
-folder, rank = sys.argv[1], os.environ["RANK"]
+folder, rank = f"{sys.argv[1]}unequal", os.environ["RANK"]
 X = np.random.default_rng(0).normal(size=(64, 4))
 
 class Interrupts:
     def setup(self, estimator, context): pass
     def teardown(self, estimator, context): pass
     def on_fit_task_begin(self, estimator, context):
-        if len(estimator.current_run().history) == 2:
+        if len(current_run().history) == 2:
             raise KeyboardInterrupt
     def on_fit_task_end(self, estimator, context): pass
 
 def fitted(*callbacks):
     detector = GANomalyDetector(epochs=4, n_estimators=1, random_state=0)
-    return detector.set_callbacks(ExponentialMovingAverage(0.9), *callbacks).fit(X)
+    try:
+        return detector.set_callbacks(ExponentialMovingAverage(0.9), *callbacks).fit(X)
+    except KeyboardInterrupt:
+        return detector
 
 def checkpoint():
     os.makedirs(f"{folder}/{rank}", exist_ok=True)  # as on machines that share no disk
     return Checkpoint(f"{folder}/{rank}/run")
 
 warnings.simplefilter("ignore")
-fitted(checkpoint(), Interrupts())
+assert fitted(checkpoint(), Interrupts()).n_iter_ == 2
 resumed = fitted(checkpoint(), RunFolder(f"{folder}/run-of-{rank}"))
 whole = fitted()
 going_on = GANomalyDetector(epochs=1, n_estimators=1, random_state=0, warm_start=True).fit(X)
@@ -178,12 +197,24 @@ def finish(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("distributed")
-    alone = start(FIT, f"{folder}/", n_processes=1)
-    for code, _, err in finish(alone) + finish(start(FIT, f"{folder}/")):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("distributed")
+
+
+@pytest.fixture(scope="module")
+def outputs(folder: Path) -> list[str]:
+    """What two processes print that run all of it, one script after the other."""
+    results = finish(start(FIT + DIFFERENT + UNEQUAL, f"{folder}/"))
+    for code, _, err in results:
         assert code == 0, err
-    return {file.stem: dict(np.load(file)) for file in Path(folder).glob("*.npz")}
+    return [out for _, out, _ in results]
+
+
+@pytest.fixture(scope="module")
+def fitted(folder: Path, outputs: list[str]) -> dict[str, dict[str, np.ndarray]]:
+    ((code, _, err),) = finish(start(FIT, f"{folder}/", n_processes=1))
+    assert code == 0, err
+    return {file.stem: dict(np.load(file)) for file in folder.glob("*.npz")}
 
 
 class TestTwoProcesses:
@@ -209,30 +240,27 @@ class TestTwoProcesses:
             assert code == 0, err
             assert out.strip() == "5"
 
-    def test_another_x_or_other_parameters_in_each_are_refused(self):
-        for code, out, err in finish(start(DIFFERENT)):
-            assert code == 0, err
+    def test_another_x_y_or_other_parameters_in_each_are_refused(self, outputs):
+        for out in outputs:
             assert out.splitlines() == [
-                "numbers of samples are [60, 50].",
-                "shapes of a sample are [(4,), (3,)].",
-                "means or ranges of X are not.",
-                "samples are not.",
-                "values of epochs are [1, 2].",
-                "values of learning_rate are [0.01, 0.1].",
+                "numbers of samples [60, 50].",
+                "shapes of a sample [(4,), (3,)].",
+                *["checksums of samples and labels, in their order, "] * 6,
+                "values of epochs [1, 2].",
+                "values of learning_rate [0.01, 0.1].",
                 "1",
             ]
 
-    def test_all_begin_as_the_first_which_alone_writes(self, tmp_path):
-        for code, _, err in finish(start(UNEQUAL, str(tmp_path))):
-            assert code == 0, err
-        first, second = np.load(tmp_path / "0.npz"), np.load(tmp_path / "1.npz")
+    def test_all_begin_as_the_first_which_alone_writes(self, folder, outputs):
+        folder = folder / "unequal"
+        first, second = np.load(folder / "0.npz"), np.load(folder / "1.npz")
         for what in ("resumed", "whole", "going_on"):
             np.testing.assert_array_equal(first[what], second[what], err_msg=what)
         # The second draws no noise here, so that nothing else is lost by resuming.
         np.testing.assert_array_equal(first["resumed"], first["whole"])
-        folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+        folders = sorted(path.name for path in folder.iterdir() if path.is_dir())
         assert folders == ["0", "1", "run-of-0"]
-        assert not list((tmp_path / "1").iterdir())
+        assert not list((folder / "1").iterdir())
 
     def test_one_that_never_joins_is_told_of(self, monkeypatch):
         monkeypatch.setenv("GANDETECT_PATIENCE", "2")
@@ -252,6 +280,14 @@ class TestAlone:
         assert distributed.share(values) is values
         assert distributed.tree_from_first(values) is values
         distributed.check_same(lambda: pytest.fail("nothing is to be looked at"))
+
+    @pytest.mark.parametrize("rank", ["0", "1", "", "node3"])
+    def test_a_rank_that_torchrun_did_not_set_counts_for_nothing(self, monkeypatch, rank):
+        monkeypatch.setenv("RANK", rank)
+        assert distributed.is_first()
+        assert distributed.rank() == 0
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+        assert distributed.is_first() == (rank == "0")
 
     def test_no_group_is_made_without_torchrun(self):
         distributed.join_process_group(torch.device("cpu"))
@@ -344,3 +380,87 @@ def test_gradients_are_averaged_in_any_layout(monkeypatch):
     for parameter, gradient in zip(parameters, gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient / 2)
     assert unused.grad is None
+
+
+class TestDrawSeed:
+    @pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, np.int64(7), np.uint8(7)])
+    def test_an_integer_is_itself(self, seed):
+        assert distributed.draw_seed(seed) == seed
+        assert type(distributed.draw_seed(seed)) is int
+
+    @pytest.mark.parametrize("generator", [np.random.RandomState, np.random.default_rng])
+    def test_generators_are_advanced(self, generator):
+        a, b = generator(0), generator(0)
+        seeds = [distributed.draw_seed(a) for _ in range(3)]
+        assert seeds == [distributed.draw_seed(b) for _ in range(3)]
+        assert len(set(seeds)) == 3
+
+    def test_none_is_new_each_time(self):
+        state = np.random.get_state()[1].copy()
+        assert distributed.draw_seed(None) != distributed.draw_seed(None)
+        np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+    @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "0", True, [1]])
+    def test_what_is_no_seed(self, seed):
+        with pytest.raises(ValueError, match="random_state must be"):
+            distributed.draw_seed(seed)
+
+
+class TestRandomNumbers:
+    def numbers(self, seed=3):
+        return distributed.RandomNumbers(seed, torch.device("cpu"))
+
+    def test_the_seed_decides_and_nobody_else_is_disturbed(self):
+        before = torch.get_rng_state()
+        drawn = []
+        for random in (self.numbers(), self.numbers(), self.numbers(4)):
+            torch.rand(1)
+            with random.lent():
+                borrowed = torch.rand(4)
+            own = random.uniform(4)
+            drawn.append([borrowed, own, random.normal_like(torch.zeros(4).double())])
+        assert torch.equal(torch.cat(drawn[0]), torch.cat(drawn[1]))
+        assert not torch.equal(torch.cat(drawn[0]), torch.cat(drawn[2]))
+        assert len(set(torch.cat(drawn[0]).tolist())) == 12
+        torch.set_rng_state(before)
+        with self.numbers().lent():
+            torch.rand(4)
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_types_and_shapes(self):
+        random = self.numbers()
+        x = random.uniform(1000, 2)
+        assert (x.shape, x.dtype) == ((1000, 2), torch.float32)
+        assert 0 <= x.min() < 0.01 and 0.99 < x.max() < 1
+        z = random.normal_like(torch.zeros(5000, dtype=torch.float64))
+        assert z.dtype == torch.float64
+        assert abs(z.mean()) < 0.1 and abs(z.std() - 1) < 0.1
+
+    def test_what_was_lent_is_given_back_when_it_raises(self):
+        random, before = self.numbers(), torch.get_rng_state()
+        with pytest.raises(RuntimeError), random.lent():
+            torch.rand(4)
+            raise RuntimeError
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not torch.equal(random.uniform(4), self.numbers().uniform(4))
+
+    def test_they_go_on_from_a_state(self):
+        random, other = self.numbers(), self.numbers(9)
+        random.uniform(5)
+        state = random.state()
+        expected = [random.uniform(3), random.normal_like(torch.zeros(3))]
+        other.set_state(state)
+        assert torch.equal(other.uniform(3), expected[0])
+        assert torch.equal(other.normal_like(torch.zeros(3)), expected[1])
+
+    def test_every_process_draws_others_and_the_first_as_alone(self, monkeypatch):
+        drawn = []
+        for rank in (0, 1, 2):
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+            random = self.numbers()
+            for epoch in (0, 1):
+                random.begin_epoch(epoch)
+                drawn.append(tuple(random.uniform(3).tolist()))
+        assert len(set(drawn)) == 6
+        alone = self.numbers()
+        assert drawn[:2] == [tuple(alone.uniform(3).tolist()) for _ in range(2)]

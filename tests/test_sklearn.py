@@ -1,5 +1,6 @@
 """The detectors are scikit-learn's: its own checks, and its tools around them."""
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -81,6 +82,60 @@ def test_grid_search_over_architectures(Detector, make, labelled):
         make(Detector), grid, scoring=roc_auc_scorer, cv=StratifiedKFold(2), error_score="raise"
     ).fit(X, y)
     assert search.best_params_["architecture"] in grid["architecture"]
+
+
+def test_a_search_that_learns_from_normal_rows_alone(Detector, make, labelled):
+    """As README.md has it: labels are for the scorer, folds for training hold no anomaly."""
+    X, y = labelled
+    folds = [(train[y[train] == 0], test) for train, test in StratifiedKFold(2).split(X, y)]
+    search = GridSearchCV(
+        make(Detector),
+        {"n_estimators": [1, 2]},
+        scoring=roc_auc_scorer,
+        cv=folds,
+        error_score="raise",
+        refit=False,
+    ).fit(X, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert ((scores > 0) & (scores <= 1)).all()
+
+
+def test_a_search_over_a_pipeline_with_y(Detector, make, labelled):
+    X, y = labelled
+    pipeline = make_pipeline(StandardScaler(), make(Detector))
+    name = f"{Detector.__name__.lower()}__latent_dim"
+    search = GridSearchCV(
+        pipeline, {name: [1, 2]}, scoring=roc_auc_scorer, cv=2, error_score="raise"
+    ).fit(X, y)
+    assert search.best_params_.keys() == {name}
+    assert search.predict(X).shape == (48,)
+
+
+def test_y_is_never_learned_from(Detector, make, labelled):
+    X, y = labelled
+    without = make(Detector).fit(X).anomaly_score(X)
+    for labels in (y, np.zeros(48), y.astype(str)):
+        np.testing.assert_array_equal(make(Detector).fit(X, labels).anomaly_score(X), without)
+    in_a_pipeline = make_pipeline(make(Detector)).fit(X, y)
+    np.testing.assert_array_equal(-in_a_pipeline.score_samples(X), without)
+
+
+def test_a_search_in_threads_scores_as_in_one(Detector, make, labelled):
+    X, y = labelled
+
+    def search(n_jobs):
+        return GridSearchCV(
+            make(Detector),
+            {"latent_dim": [1, 2]},
+            scoring=roc_auc_scorer,
+            cv=StratifiedKFold(2),
+            n_jobs=n_jobs,
+            refit=False,
+        ).fit(X, y)
+
+    with joblib.parallel_config(backend="threading"):
+        found = search(2).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(found, search(1).cv_results_["mean_test_score"])
 
 
 def test_a_search_without_scoring_is_refused(Detector, make, labelled):

@@ -85,7 +85,8 @@ def check_training(options: Namespace) -> None:
     if names_all(options.data):
         check_folder(options)
     else:
-        check_file(options)
+        _refuse_inputs("--out", options.out, options, is_model=True)
+        check_place(options.out)
         _refuse_one_place(options, folders)
     for option, folder in folders.items():
         _check_folder(option, folder, options)
@@ -182,15 +183,19 @@ def _check_folder(option: str, folder: str, options: Namespace) -> None:
     check_writable_folder(Path(folder).expanduser())
 
 
-def _refuse_inputs(option: str, out: str, options: Namespace) -> None:
-    """Raise if a place is that of an input, or in a folder of data."""
+def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool = False) -> None:
+    """Raise if a place is that of an input, or in a folder of data.
+
+    A new model without an ending replaces nothing there, and is not read as data later.
+    """
     place = Path(out).expanduser()
+    is_new = is_model and not place.suffix and not os.path.lexists(place)
     for name, found in _inputs(options):
         if _is_same(place, found):
             raise UsageError(
                 f"{option} {out} is what {name} names, and would be replaced: name another place"
             )
-        if _is_in(place, found):
+        if _is_in(place, found) and not is_new:
             raise UsageError(
                 f"{option} {out} is in {found}, which {name} names: name a place outside of the "
                 "data"

@@ -38,6 +38,9 @@ from gandetect.data.values import checked_sample, checked_values
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
+# Rows of a memory map that are read in any order before its pages are given back: for each of them
+# the system maps some 64 KiB.
+_ROWS_BETWEEN_RELEASES = 256
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
 
@@ -206,11 +209,17 @@ class ArraySource:
     def read(self, index: slice | np.ndarray) -> np.ndarray:
         """Take the samples, copied where X is no array in memory."""
         if self._is_checked:
-            x: np.ndarray = self.X[index]
-        else:
-            x = np.array(self.X[index])
+            rows: np.ndarray = self.X[index]
+            return self.layout.channels_first(rows)
+        parts = [index]
+        if isinstance(index, np.ndarray) and len(index) > _ROWS_BETWEEN_RELEASES:
+            parts = [index[part] for part in slices(len(index), _ROWS_BETWEEN_RELEASES)]
+        taken = []
+        for part in parts:
+            taken.append(np.array(self.X[part]))
             _release(getattr(self.X, "_copy", self.X))
-            check_finite(x)
+        x = taken[0] if len(taken) == 1 else np.concatenate(taken)
+        check_finite(x)
         return self.layout.channels_first(x)
 
 
@@ -372,7 +381,9 @@ def read(
 def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
     """Warn of samples that look like something else than they are read as."""
     layout = source.layout
-    found = [channels_warning(layout.input_shape, detector.channel_axis)]
+    found = []
+    if len(layout.input_shape) == 3:
+        found.append(channels_warning(layout.input_shape, detector.channel_axis))
     is_of_files = isinstance(source, DatasetSource) and source.is_slow
     if len(layout.input_shape) == 2 and not layout.is_flat and not is_of_files:
         found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
@@ -490,7 +501,8 @@ def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
 
 def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     reset = layout is None
-    X = checked_values(X, fit=reset)
+    if reset or not _is_plain(X):
+        X = checked_values(X, fit=reset)
     n_dimensions = getattr(X, "ndim", None) or np.ndim(X if hasattr(X, "__len__") else 0)
     checks: dict[str, Any] = {
         "dtype": "numeric",
@@ -509,6 +521,13 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     if isinstance(X, np.memmap):
         checked = X
     return ArraySource(checked, _layout(detector, checked.shape[1:]))
+
+
+def _is_plain(X: Any) -> bool:
+    """Whether X is an array of finite numbers, of which nothing is to be said."""
+    if type(X) is not np.ndarray or X.dtype.kind not in "fbiu" or X.dtype.itemsize > 8:
+        return False
+    return X.dtype.kind != "f" or bool(np.isfinite(X).all())
 
 
 def _read_parquet(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
 
 from gandetect.data.columns import GAP_LEVEL
 from gandetect.data.sources import Layout, Source, scoring_blocks
@@ -339,7 +340,7 @@ class Model(nn.Module, Generic[P]):
             if not isinstance(neighbours, Neighbours):
                 raise ValueError(
                     f"The detector was fitted without {name!r} in its score: fit it again with "
-                    f"score={self.settings.chosen_score!r}."
+                    f"score={self.chosen_score!r}."
                 )
             distance = neighbours.distance(self.points(name, x))
             # Samples are the same for all members, and so is the mean over draws of them.
@@ -350,20 +351,20 @@ class Model(nn.Module, Generic[P]):
 
     def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
         """Each member's anomaly scores (K, B), float64, from the parts."""
-        if self.settings.chosen_score == "paper":
+        if self.chosen_score == "paper":
             return self.paper_score(parts).cpu().double()
         assert self.calibration is not None
         return mix(parts, self.weights(), self.calibration)
 
     def scored_parts(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Of the parts (K, n), those that the score is made of."""
-        if self.settings.chosen_score == "paper":
+        if self.chosen_score == "paper":
             return {"paper": self.paper_score(parts)}
         return {name: parts[name] for name, weight in self.weights().items() if weight}
 
     def weights(self) -> Mapping[str, float]:
         """The weights of the parts in the score."""
-        score = self.settings.chosen_score
+        score = self.chosen_score
         if isinstance(score, str):
             return {} if score == "paper" else {score: 1.0}
         return self.default_weights() if score is None else score
@@ -395,7 +396,7 @@ class Model(nn.Module, Generic[P]):
 
     def score_definition(self) -> dict[str, Any]:
         """The parameters by which scores are computed: for others a threshold means nothing."""
-        score = self.settings.chosen_score
+        score = self.chosen_score
         own = {name: getattr(self.settings, name) for name in self.score_parameters}
         return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
 
@@ -408,6 +409,12 @@ class Model(nn.Module, Generic[P]):
                     f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "
                     f"{remedy} or fit again."
                 )
+
+    @property
+    def chosen_score(self) -> str | Mapping[str, float] | None:
+        """The parameter `score` that the score is computed by."""
+        score: str | Mapping[str, float] | None = vars(self.settings)["score"]
+        return score
 
     def check_threshold(self) -> None:
         """Raise ValueError if what the score is made of was changed after the threshold was set."""
@@ -549,7 +556,7 @@ class Model(nn.Module, Generic[P]):
         """A model with another threshold, which was found from these scores, if from any."""
         other = self.shallow()
         other.threshold = float(threshold)
-        if self.settings.chosen_score != "paper":
+        if self.chosen_score != "paper":
             other.score_unit = 1.0
         elif scores is not None:
             other.score_unit = float(np.std(scores)) or 1.0
@@ -583,9 +590,26 @@ def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
     return rows if len(rows) <= n_max else rows[np.linspace(0, len(rows) - 1, n_max).astype(int)]
 
 
+class _Float32(TorchFunctionMode):
+    """Let tensors be made in float32 where no type is said, in this thread alone.
+
+    torch's default type, which the user may have set, is one for all threads.
+    """
+
+    makers = (torch.empty, torch.eye, torch.linspace, torch.rand, torch.randn, torch.zeros)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in self.makers and kwargs.get("dtype") is None:
+            kwargs = {**kwargs, "dtype": torch.float32}
+        return function(*args, **kwargs)
+
+
 @contextmanager
 def own_torch_settings(device: torch.device, *, training: bool = False) -> Iterator[None]:
-    """Compute as if the user had set nothing in torch: no inference mode, no autocast.
+    """Compute as if the user had set nothing in torch: no inference mode, autocast, other type.
 
     Parameters
     ----------
@@ -599,12 +623,10 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
         torch.set_grad_enabled(training),
         torch.autocast("cpu", enabled=False),
         torch.autocast(device.type, enabled=False),
+        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+        nullcontext() if torch.get_default_dtype() == torch.float32 else _Float32(),
     ):
-        if torch.get_default_device().type == "cpu":
-            yield
-        else:
-            with torch.device("cpu"):
-                yield
+        yield
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

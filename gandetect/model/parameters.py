@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from sklearn.base import BaseEstimator
@@ -45,8 +44,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Fitted to X. "standard": mean 0 and standard deviation 1 a column, "robust": by median and
         quartiles, both with values beyond 5 spreads compressed to their logarithm; "unit" and
         "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
-        for images; encoded tables are scaled already, and take "auto" or "none". The decoder's
-        output activation follows it.
+        for images, "unit" for those of RDNA; encoded tables are scaled already, and take "auto" or
+        "none". The decoder's output activation follows it.
     columns : {"auto"}, dict, list or None, default="auto"
         How the columns of a table are read. "auto": a pandas, polars or pyarrow table, or one in a
         CSV or Parquet file, with anything but numbers and booleans in it, or with gaps, is encoded;
@@ -141,19 +140,3 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
         super().__init_subclass__(**kwargs)
         if cls.__doc__:
             cls.__doc__ = cls.__doc__.replace("{shared_parameters}", SHARED_PARAMETERS)
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters by name, with those of nested estimators if `deep`."""
-        parameters = {field.name: vars(self)[field.name] for field in fields(self)}
-        if deep:
-            for name, value in list(parameters.items()):
-                if hasattr(value, "get_params") and not isinstance(value, type):
-                    nested = value.get_params().items()
-                    parameters.update({f"{name}__{key}": entry for key, entry in nested})
-        return parameters
-
-    @property
-    def chosen_score(self) -> str | Mapping[str, float] | None:
-        """The parameter `score`; see `ScoreParameter` for why it is read here."""
-        score: str | Mapping[str, float] | None = vars(self)["score"]
-        return score

@@ -53,7 +53,10 @@ def perlin_noise(
     )
     image = torch.arange(len(cells))[:, None, None]
     # Pixel centres: on the lattice's points the noise is 0, whatever the gradients.
-    y, x = ((torch.arange(s) + 0.5) / s * cells[:, axis : axis + 1] for axis, s in enumerate(size))
+    y, x = (
+        (torch.arange(s, dtype=torch.float32) + 0.5) / s * cells[:, axis : axis + 1]
+        for axis, s in enumerate(size)
+    )
     y, x = y[:, :, None], x[:, None, :]
     row, column = y.floor().long(), x.floor().long()
     fade_y, fade_x = (t**3 * (t * (6 * t - 15) + 10) for t in (y - row, x - column))

@@ -26,7 +26,8 @@ from gandetect.archive import (
     write_archive,
 )
 from gandetect.distributed import is_first
-from gandetect.training.loop import TrainingRun, current_run
+from gandetect.saving import DAMAGE
+from gandetect.training.loop import TrainingRun, check_weights, current_run
 from gandetect.training.protocol import CallbackContext
 
 
@@ -61,6 +62,8 @@ class FitTasks:
             yield self
         finally:
             self.bar.close()
+        for finish in run.at_end:
+            finish()
         self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
 
     def begin(self) -> None:
@@ -145,12 +148,32 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse a validation loss before training where no samples are kept for validation."""
-        is_validation = (self.monitor or "").startswith("validation_")
-        if context.task_name == "fit" and is_validation and not estimator.validation_fraction:
+        """Refuse a validation loss that will not be there, before anything is trained."""
+        if context.task_name != "fit":
+            return
+        run = current_run()
+        if self.restore_best:
+            run.at_end.append(lambda: _restore_best(run))
+        if not (self.monitor or "").startswith("validation_"):
+            return
+        if not estimator.validation_fraction:
             raise ValueError(
                 f"EarlyStopping monitors {self.monitor!r}, which needs samples kept from "
                 "training: set validation_fraction above 0, or pass another loss as monitor."
+            )
+        model = run.model
+        shape = (model.n_members, 2, *model.layout.sample_shape)
+        with torch.no_grad():
+            losses = model.validation_losses(
+                torch.zeros(shape, dtype=torch.float32, device=model.device)
+            )
+        self._check_monitor(estimator, [f"validation_{name}" for name in losses])
+
+    def _check_monitor(self, estimator: Any, names: list[str]) -> None:
+        if self.monitor is not None and self.monitor not in names:
+            raise ValueError(
+                f"EarlyStopping monitors {self.monitor!r}, but the losses of "
+                f"{type(estimator).__name__} are {names}: pass one of them as monitor."
             )
 
     def _monitored(self, names: list[str]) -> str:
@@ -162,18 +185,12 @@ class EarlyStopping(Callback):
 
     def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
         """Compare the last epoch with the best; True after `patience` epochs without one."""
-        run = current_run()
         if context.task_name == "fit":
-            if self.restore_best and "best_weights" in run.extra:
-                run.networks.load_state_dict(run.extra["best_weights"])
             return None
+        run = current_run()
         names = [name for name in run.history[-1] if name != "epoch"]
+        self._check_monitor(estimator, names)
         monitor = self._monitored(names)
-        if monitor not in names:
-            raise ValueError(
-                f"EarlyStopping monitors {monitor!r}, but the losses of "
-                f"{type(estimator).__name__} are {names}: pass one of them as monitor."
-            )
         # From the history alone, so that a resumed run stops where an uninterrupted one does.
         best, best_epoch = float("inf"), 0
         for record in run.history[run.n_epochs_before :]:
@@ -185,12 +202,18 @@ class EarlyStopping(Callback):
         return run.history[-1]["epoch"] - best_epoch >= self.patience
 
 
+def _restore_best(run: TrainingRun) -> None:
+    if "best_weights" in run.extra:
+        run.networks.load_state_dict(run.extra["best_weights"])
+
+
 class Checkpoint(Callback):
     """Store the training every few epochs, and take it up again after an interruption.
 
     A fit that is stopped (a crash, a closed laptop, Ctrl-C) and started again with the same
-    parameters, the same X and the same checkpoint file ends with the same bits as one that ran
-    through. When a fit completes its epochs the file is left in place; delete it to start afresh.
+    parameters, the same X and y and the same checkpoint file ends with the same bits as one that
+    ran through. When a fit completes its epochs the file is left in place; delete it to start
+    afresh.
 
     Parameters
     ----------
@@ -254,16 +277,27 @@ class Checkpoint(Callback):
         try:
             is_ours = state.get("fingerprint") == run.fingerprint()
             if is_ours and state["run"]["n_samples"] == run.n_samples:
+                _check_kept(state["run"]["extra"], run)
                 run.resume(state["run"])
                 return
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        except DAMAGE as error:
             raise ArchiveError(
                 f"The checkpoint {str(self.path)!r} does not hold a whole training: {error}"
             ) from error
         raise ValueError(
             f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
-            "or another X. Delete it, or pass resume=False to overwrite it."
+            "or another X or y. Delete it, or pass resume=False to overwrite it."
         )
+
+
+def _check_kept(extra: dict[str, Any], run: TrainingRun) -> None:
+    """Raise ValueError unless the callbacks below and above can go on with what they kept."""
+    if "best_weights" in extra:
+        check_weights(extra["best_weights"], run.networks.state_dict())
+    if "average" in extra:
+        check_weights(extra["average"], _floating(run.networks))
+        if type(extra["n_averaged"]) is not int or extra["n_averaged"] < 0:
+            raise ValueError(f"its average is one of {extra['n_averaged']!r:.40} updates")
 
 
 class ExponentialMovingAverage(Callback):
@@ -314,13 +348,7 @@ class ExponentialMovingAverage(Callback):
             mix(list(run.extra["average"].values()), list(weights.values()), t)
 
         run.last_optimizer().register_step_post_hook(after_step)
-
-    def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
-        """After training, put the average in the place of the weights."""
-        if context.task_name == "fit":
-            run = current_run()
-            run.networks.load_state_dict(run.extra["average"], strict=False)
-        return None
+        run.at_end.append(lambda: run.networks.load_state_dict(run.extra["average"], strict=False))
 
 
 def _floating(networks: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -9,11 +9,12 @@ import re
 import time
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -160,6 +161,9 @@ class TrainingRun:
         Why training ended.
     extra : dict
         What callbacks keep: a tree of data, stored and resumed with the rest.
+    at_end : list of callable
+        Called in turn when training has ended, before any callback is told: what puts other
+        weights in the place of the last ones.
     prepared : object
         What the method made before the first step, and needs in each; it is not stored.
     """
@@ -181,6 +185,7 @@ class TrainingRun:
     is_interrupted: bool = False
     stop_reason: str = "all epochs done"
     extra: dict[str, Any] = field(default_factory=dict)
+    at_end: list[Callable[[], Any]] = field(default_factory=list)
     prepared: Any = None
 
     def __post_init__(self) -> None:
@@ -219,19 +224,32 @@ class TrainingRun:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave, to the same bits; whatever else it holds raises."""
-        if not all(
-            isinstance(value, float | int) for r in state["history"] for value in r.values()
-        ):
-            raise TypeError("its history is not one of numbers")
+        """Continue from what `state` gave, to the same bits; whatever else it holds raises.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
+            If it is not the state of such a training.
+        """
+        _check_history(state["history"], self.n_epochs)
+        kinds = {"n_updates": int, "seconds": float, "extra": dict, "stop_reason": str}
+        for name, kind in {**kinds, "is_done": bool, "has_diverged": bool}.items():
+            if type(state[name]) is not kind:
+                raise TypeError(f"its {name} is {state[name]!r:.40}")
+        for name in ("n_updates", "seconds"):
+            if not 0 <= state[name] < math.inf:
+                raise ValueError(f"its {name} is {state[name]!r:.40}")
+        check_weights(state["networks"], self.networks.state_dict())
         self.networks.load_state_dict(state["networks"])
+        if not self.model.is_sound():
+            raise ValueError("its networks do not give finite numbers")
         for name, optimizer in self.optimizers.items():
             _load(optimizer, state["optimizers"][name])
         self.history[:] = state["history"]
-        self.n_updates, self.seconds = int(state["n_updates"]), float(state["seconds"])
+        self.n_updates, self.seconds = state["n_updates"], state["seconds"]
         self.extra.update(_moved(state["extra"], self.model.device))
-        self.is_done, self.stop_reason = bool(state["is_done"]), str(state["stop_reason"])
-        self.has_diverged = bool(state["has_diverged"])
+        self.is_done, self.stop_reason = state["is_done"], state["stop_reason"]
+        self.has_diverged = state["has_diverged"]
         self.random.set_state(state["random"])
 
     def begin_as_first(self) -> None:
@@ -483,6 +501,8 @@ def _learned(
     """The attributes of a detector whose training ends here."""
     rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
+    # Those of a fit that this one goes on from came from other networks.
+    model.normal_scores, model.normal_scores_definition = None, {}
     fits = np.ones(len(rows), dtype=bool)
     if trim:
         fits = not_among_worst(model.reconstruction_errors(source, rows), trim)
@@ -545,7 +565,7 @@ def _common_ground(
     facts["numbers of samples"] = len(source)
     facts["shapes of a sample"] = model.layout.sample_shape
     facts["numbers of epochs before this fit"] = n_epochs_before
-    facts["samples and labels, in their order,"] = checksum()
+    facts["checksums of samples and labels, in their order,"] = checksum()
     return facts
 
 
@@ -557,7 +577,8 @@ def _repeatable(value: object) -> str:
 class _Checksum:
     """SHA-256 of all samples in their order, and of labels; computed when it is asked for.
 
-    An X that augments has other samples each time: of it, the number of samples is all that counts.
+    An X that augments by random numbers of its own has other samples each time: of it, the number
+    of samples is all that counts.
     """
 
     def __init__(self, source: Source, labels: tuple[Any, ...]) -> None:
@@ -567,9 +588,15 @@ class _Checksum:
     def __call__(self) -> str:
         if self.found is None:
             found = hashlib.sha256(f"{len(self.source)} {self.source.layout}".encode())
-            if not self.source.is_lazy or self.source.is_slow:
-                for block in blocks(self.source):
-                    found.update(np.ascontiguousarray(block).view(np.uint8).data)
+            first = slice(0, 4)
+            looks = []
+            for _ in range(2):
+                with self._reading():
+                    looks.append(self.source.read(first).tobytes())
+            if looks[0] == looks[1]:
+                with self._reading():
+                    for block in blocks(self.source):
+                        found.update(np.ascontiguousarray(block).view(np.uint8).data)
             for labels in self.labels:
                 values = np.asarray(labels)
                 if values.dtype == object:
@@ -578,6 +605,11 @@ class _Checksum:
                 found.update(np.ascontiguousarray(values).tobytes())
             self.found = found.hexdigest()
         return self.found
+
+    def _reading(self) -> AbstractContextManager[None]:
+        """With the same random numbers of torch's each time, which are put back."""
+        is_foreign = self.source.is_lazy and not self.source.is_slow
+        return RandomNumbers(0, torch.device("cpu")).lent() if is_foreign else nullcontext()
 
 
 class _Means:
@@ -653,6 +685,35 @@ def _moved(tree: Any, device: torch.device) -> Any:
     return tuple(_moved(value, device) for value in tree) if isinstance(tree, tuple) else tree
 
 
+def check_weights(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless these are finite tensors of such names, shapes and types."""
+    if weights.keys() != like.keys():
+        raise ValueError(f"its weights are others: {sorted(weights.keys() ^ like.keys())[:3]}")
+    for name, value in weights.items():
+        _check_tensor(name, value, like[name])
+
+
+def _check_tensor(name: str, value: Any, like: Tensor) -> None:
+    if not torch.is_tensor(value) or (value.shape, value.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"its {name!r} has another shape or type")
+    if not value.isfinite().all():
+        raise ValueError(f"its {name!r} is not finite")
+
+
+def _check_history(history: Any, n_epochs: int) -> None:
+    """Raise ValueError unless this is a list of records of the first epochs, in numbers."""
+    if type(history) is not list or len(history) > n_epochs:
+        raise ValueError(f"its history is not one of at most {n_epochs} epochs")
+    for i, record in enumerate(history):
+        if record["epoch"] != i + 1:
+            raise ValueError(f"its epoch {i + 1} is {record['epoch']!r:.40}")
+        for name, value in record.items():
+            # Of samples kept from training an error may overflow, and training goes on.
+            is_validation = name.startswith("validation_")
+            if not isinstance(value, Real) or not (is_validation or math.isfinite(value)):
+                raise ValueError(f"its loss {name!r} is {value!r:.40}")
+
+
 def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
     """Take over the state of an optimizer, each tensor in the memory layout of its parameter.
 
@@ -665,23 +726,46 @@ def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
     ValueError
         If the state is not one of this optimizer.
     """
-    optimizer.load_state_dict(stored)
+    groups = optimizer.state_dict()["param_groups"]
+    for own, given in zip(groups, stored["param_groups"], strict=True):
+        # A method may change its rate while it trains, and nothing else.
+        rate = own["lr"] = _plain(given["lr"])
+        if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+            raise ValueError(f"its learning rate is {rate!r:.40}")
+        if repr(_plain(given)) != repr(_plain(own)):
+            raise ValueError("the settings of its optimizer are others")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if not set(optimizer.state) <= set(parameters):
-        raise ValueError("the optimizer's state is that of other parameters")
-    for parameter, state in optimizer.state.items():
-        expected = _expected_state(optimizer, parameter)
-        if state and state.keys() != expected.keys():
-            raise ValueError(f"the optimizer's state holds {sorted(state)}")
-        for name, value in state.items():
-            like = expected[name]
-            if torch.is_tensor(like) != torch.is_tensor(value):
-                raise ValueError(f"the optimizer's {name!r} is not what it has to be")
+    laid_out: dict[int, dict[str, Any]] = {}
+    for number, state in stored["state"].items():
+        if type(number) is not int or not 0 <= number < len(parameters):
+            raise ValueError("the state of its optimizer is that of other parameters")
+        expected = _expected_state(optimizer, parameters[number])
+        if state.keys() != expected.keys():
+            raise ValueError(f"the state of its optimizer holds {sorted(state)}")
+        laid_out[number] = dict(state)
+        for name, like in expected.items():
+            value = state[name]
             if not torch.is_tensor(like):
+                if type(value) is not type(like):
+                    raise ValueError(f"its {name!r} is not what it has to be")
                 continue
-            if value.shape != like.shape or value.dtype != like.dtype:
-                raise ValueError(f"the optimizer's {name!r} has another shape or type")
-            state[name] = torch.empty_like(like).copy_(value).detach()
+            _check_tensor(name, value, like)
+            if name in ("step", "exp_avg_sq") and (value < 0).any():
+                raise ValueError(f"its {name!r} is negative")
+            laid_out[number][name] = torch.empty_like(like).copy_(value)
+    optimizer.load_state_dict({"state": laid_out, "param_groups": groups})
+    for number, state in laid_out.items():
+        # torch may have laid them out anew.
+        optimizer.state[parameters[number]].update(state)
+
+
+def _plain(value: Any) -> Any:
+    """Settings with their numbers as Python's, however they were given."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in sorted(value.items())}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:

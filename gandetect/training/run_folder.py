@@ -50,7 +50,7 @@ class RunFolder(Callback):
           reconstruction/test/epoch_0010.png        the same of `X_test`
           stats/history.csv                         the losses of all epochs so far
           models/epoch_0010.safetensors             read with `gandetect.load`
-          models/final.safetensors                  as the callbacks before this one leave it
+          models/final.safetensors                  as `fit` returns it
 
     `gandetect.plotting.animate` makes a film of it. Of rows there are no images.
 

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from gandetect import GANomalyDetector
-from gandetect.data.parquet import ParquetRows, ParquetSource, is_parquet, read_parquet
-from gandetect.data.sources import blocks
+from gandetect.data.parquet import ParquetRows, is_parquet, read_parquet
+from gandetect.data.sources import ArraySource, Layout, blocks
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 X = np.random.default_rng(0).normal(size=(103, 4))
+FOUR = Layout((4,), (4,), -1)
 
 
 def small(**parameters):
@@ -50,7 +51,7 @@ def path(request):
 @pytest.fixture
 def source(path, monkeypatch):
     monkeypatch.setattr("gandetect.data.parquet._VALUES_A_BATCH", 12)  # batches of three rows
-    return ParquetSource(ParquetRows(path), (4,))
+    return ArraySource(ParquetRows(path), FOUR)
 
 
 class TestReading:
@@ -75,10 +76,10 @@ class TestReading:
         np.testing.assert_array_equal(source.read(order), X[order])
         np.testing.assert_array_equal(source.read(slice(3, 5)), X[3:5])
 
-    def test_the_copy_vanishes(self, source, tmp_path, monkeypatch):
+    def test_the_copy_vanishes(self, path, tmp_path, monkeypatch):
         (tmp_path / "copies").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "copies"))
-        another = ParquetSource(source.rows, (4,))  # the fixture holds the first one
+        another = ArraySource(ParquetRows(path), FOUR)
         another.read(np.array([5, 3]))
         assert list((tmp_path / "copies").iterdir())
         del another
@@ -106,7 +107,7 @@ class TestDirectories:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit_that_leaves(20), hard))
         try:
-            source = ParquetSource(ParquetRows(tmp_path), (4,))
+            source = ArraySource(ParquetRows(tmp_path), FOUR)
             np.testing.assert_array_equal(source.read(slice(0, 60)), X[:60])
             np.testing.assert_array_equal(source.read(np.arange(60)[::-1]), X[:60][::-1])
         finally:

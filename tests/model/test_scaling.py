@@ -70,10 +70,6 @@ class TestFitted:
         X = np.array([[3], [7]], dtype=np.uint8)
         np.testing.assert_allclose(fitted("unit", X)(X), [[0], [1]])
 
-    def test_auto(self, X):
-        assert fitted("auto", X).kind == "standard"
-        assert fitted("auto", X.reshape(10, 1, 6, 10)).kind == "symmetric"
-
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("n_blocks", [1, 2, 50, 200])
     def test_blocks_do_not_matter(self, kind, n_blocks, X):
@@ -148,7 +144,7 @@ class TestLimit:
         assert (scaled[:7].flatten().diff() >= 0).all()
         # A square is what a score may take of them.
         assert scaled.square().isfinite().all()
-        np.testing.assert_allclose(scaled, scaler.of_tensor(torch.from_numpy(X)), rtol=1e-6)
+        assert torch.equal(scaled, scaler(torch.from_numpy(X)))
 
     @pytest.mark.parametrize("kind", ["unit", "symmetric", "none"])
     def test_what_lies_below_keeps_its_bits(self, kind):
@@ -156,10 +152,61 @@ class TestLimit:
         scaled = Scaler(kind, np.zeros(1), np.ones(1))(X)
         np.testing.assert_array_equal(scaled, X.astype(np.float32))
 
-    def test_x_is_not_written_to(self):
-        X = np.array([[1e30]], dtype=np.float32)
-        assert Scaler("none", np.zeros(1), np.ones(1))(X) == 1e15
-        assert X.item() == np.float32(1e30)
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    def test_x_is_not_written_to(self, kind, dtype):
+        X = np.array([[1e30]], dtype=dtype)
+        scaler = Scaler(kind, np.zeros(1), np.ones(1))
+        scaled = scaler(X)
+        assert X.item() == dtype(1e30)
+        scaled.zero_()  # nor does the result share its memory
+        assert X.item() == dtype(1e30)
+        X.flags.writeable = False
+        assert scaler(X).isfinite().all()
+
+
+def by_numpy(kind, x, center, spread):
+    """The formula of the docstring in numpy's float64."""
+    x = x.astype(np.float64)
+    if kind != "none":
+        with np.errstate(over="ignore"):
+            x = (x - center) / spread
+    if kind in ("standard", "robust"):
+        size = np.abs(x)
+        x = np.where(size > 5, np.sign(x) * (5 + np.log1p(np.maximum(size - 5, 0))), x)
+    return np.clip(x, -1e15, 1e15)
+
+
+class TestPrecision:
+    VALUES = (0.0, -0.0, 5e-324, 1e-300, 1e-30, 0.3, 1.0, 4.999, 5.0, 5.001, 7.0, 1e5, 1e30, 1e300)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(("center", "spread"), [(0.0, 1.0), (1e9, 1.0), (-3e-7, 1e-9)])
+    @pytest.mark.parametrize("shape", [(-1, 1), (-1, 1, 1, 1)])
+    def test_the_formula_in_float64(self, kind, center, spread, shape, monkeypatch):
+        X = np.array([*self.VALUES, *(-x for x in self.VALUES)])
+        X = np.concatenate([X, center + spread * X[np.abs(X) < 1e30]]).reshape(shape)
+        scaler = Scaler(kind, np.full(1, center), np.full(1, spread))
+        expected = by_numpy(kind, X, center, spread)
+        np.testing.assert_array_max_ulp(scaler(X).numpy(), expected.astype(np.float32), 1)
+        monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # without the cast at the end
+        np.testing.assert_allclose(scaler(X), expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(
+        "dtype", ["bool", "uint8", "int16", "uint16", "int64", "float16", ">f8"]
+    )
+    def test_any_dtype_is_the_same_numbers(self, kind, dtype):
+        X = np.random.default_rng(0).integers(0, 2, size=(30, 3)).astype(dtype)
+        scaler = Scaler(kind, np.full(3, 0.5), np.full(3, 0.25))
+        assert torch.equal(scaler(X), scaler(X.astype(np.float64)))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_each_column_by_its_own(self, kind):
+        X = np.random.default_rng(0).normal(size=(50, 3)) * [1e-9, 1.0, 1e12] + [0, 4, 1e13]
+        scaler = fitted(kind, X)
+        expected = by_numpy(kind, X, scaler.center.numpy(), scaler.spread.numpy())
+        np.testing.assert_allclose(scaler(X), expected, rtol=1e-6, atol=1e-30)
 
 
 class TestTails:

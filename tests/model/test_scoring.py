@@ -16,13 +16,19 @@ class TestCalibration:
         np.testing.assert_array_equal(standardised, [[2], [0]])
 
     def test_in_double_precision(self):
-        calibration = Calibration.of({"a": torch.tensor([[1e8, 1e8 + 16]], dtype=torch.float32)})
+        values = torch.tensor([[4096, 4096.125]], dtype=torch.float32)
+        calibration = Calibration.of({"a": values})
         assert calibration.mean["a"].dtype == torch.float64
-        assert calibration.spread["a"].item() == 8
+        assert calibration.mean["a"].item() == 4096.0625
+        assert calibration.spread["a"].item() == 0.0625
 
     def test_a_part_that_is_always_the_same_keeps_its_units(self):
         calibration = Calibration.of({"a": torch.full((1, 5), 3.0)})
         assert calibration.standardised("a", torch.tensor([[5.0]])).item() == 2
+
+    def test_nor_does_the_last_digit_of_float32_make_a_unit(self):
+        calibration = Calibration.of({"a": torch.tensor([[1e8, 1e8 + 8]])})
+        assert calibration.spread["a"].item() == 1
 
     def test_one_sample(self):
         assert Calibration.of({"a": torch.tensor([[3.0]])}).spread["a"].item() == 1
@@ -114,6 +120,35 @@ class TestNeighbours:
         neighbours = Neighbours(points, torch.ones(1, 40))
         distance = neighbours.distance(points[:, :1])
         assert distance.item() == pytest.approx((1 + 2 + 3 + 4 + 5) / 8 / 5, rel=1e-4)
+
+    @pytest.mark.parametrize("n_dimensions", [1, 3, 300])
+    @pytest.mark.parametrize("offset", [0.0, 10.0])
+    @pytest.mark.parametrize("n_references", [3, 90])
+    def test_against_plain_distances_in_double_precision(self, n_dimensions, offset, n_references):
+        generator = torch.Generator().manual_seed(0)
+        shape = (2, n_references, n_dimensions)
+        points = offset + torch.randn(shape, generator=generator) * torch.tensor(
+            [[[1.0]], [[20.0]]]
+        )
+        new = offset + 5 * torch.randn((2, 70, n_dimensions), generator=generator)
+        z = torch.cat([new, points[:, :20]], dim=1)
+        neighbours = Neighbours.of(points)
+        plain = of_plain_distances(points.double(), neighbours.spreads.double(), z.double())
+        np.testing.assert_allclose(neighbours.distance(z), plain, rtol=1e-5)
+        # The spreads are such distances among the references themselves.
+        ones = torch.ones(points.shape[:2], dtype=torch.float64)
+        own = of_plain_distances(points.double(), ones, points.double())
+        own = torch.maximum(own, 0.05 * own.mean(1, keepdim=True))
+        np.testing.assert_allclose(neighbours.spreads, own, rtol=1e-5)
+
+
+def of_plain_distances(points, spreads, z):
+    """Mean distance to the nearest five, in the references' units, without the sample itself."""
+    distances = torch.cdist(z, points, compute_mode="donot_use_mm_for_euclid_dist")
+    is_own = distances < 1e-9
+    units = (distances / spreads[:, None].sqrt()).masked_fill(is_own, torch.inf)
+    nearest = units.sort(dim=-1).values[..., : min(5, points.shape[1] - 1)]
+    return nearest.mean(-1)
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from sklearn.callback import ProgressBar, ScoringMonitor
+from sklearn.exceptions import ConvergenceWarning
 
 from gandetect import (
     MLP,
+    AdversarialVAEDetector,
     Checkpoint,
     EarlyStopping,
     ExponentialMovingAverage,
@@ -18,12 +20,23 @@ from gandetect import (
 )
 from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
+from gandetect.training import current_run
 
 
 def small(**parameters):
     return GANomalyDetector(
         **{"epochs": 6, "n_estimators": 1, "random_state": 0, "latent_dim": 2, **parameters}
     )
+
+
+def interrupted(detector, X, *given):
+    """Fit a detector that a callback interrupts, as Ctrl-C does."""
+    with (
+        pytest.warns(ConvergenceWarning, match="interrupted after"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        detector.fit(X, *given)
+    return detector
 
 
 def assert_same(a, b, X):
@@ -74,9 +87,11 @@ class TestProtocol:
     def test_teardown_when_fit_raises(self, rows):
         watcher = Watcher()
         detector = small().set_callbacks(watcher, EarlyStopping("nothing"))
-        with pytest.raises(ValueError, match="monitors"):
+        with pytest.raises(ValueError, match=r"monitors 'nothing'.*'reconstruction'"):
             detector.fit(rows[:30])
         assert watcher.calls[-1] == "teardown"
+        with pytest.raises(RuntimeError, match="No detector is being fitted"):
+            current_run()
         assert small().set_callbacks(watcher).fit(rows[:30]).n_iter_ == 6
 
     def test_watching_changes_no_bit(self, Detector, make, rows):
@@ -86,30 +101,53 @@ class TestProtocol:
         assert_same(watched, make(Detector).fit(rows[:60], y), rows)
 
 
+def logged(monitor):
+    """What was logged of the epochs, and of the whole fit."""
+    log = monitor.get_logs().data
+    return ([record for record in log if record["task_name"] == name] for name in ("epoch", "fit"))
+
+
 class TestScoringMonitor:
-    def test_it_logs_once_an_epoch(self, Detector, make, rows):
+    def test_it_logs_every_epoch_and_the_finished_fit(self, Detector, make, rows):
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(
             scoring={"roc_auc": roc_auc_scorer, "ap": average_precision_scorer}
         )
-        detector = make(Detector, epochs=3).set_callbacks(monitor).fit(rows[:60], y)
-        log = monitor.get_logs().data
-        assert len(log) == detector.n_iter_ == 3
-        assert {record["task_name"] for record in log} == {"epoch"}
-        assert log[-1]["roc_auc"] == roc_auc_scorer(detector, rows[:60], y)
-        assert log[-1]["ap"] == average_precision_scorer(detector, rows[:60], y)
+        detector = make(Detector).set_callbacks(monitor).fit(rows[:60], y)
+        epochs, of_fit = logged(monitor)
+        assert (len(epochs), len(of_fit)) == (detector.n_iter_, 1)
+        for record in (epochs[-1], *of_fit):
+            assert record["roc_auc"] == roc_auc_scorer(detector, rows[:60], y)
+            assert record["ap"] == average_precision_scorer(detector, rows[:60], y)
+
+    @pytest.mark.parametrize("at", [0, 1, 2])
+    def test_the_finished_fit_has_the_weights_that_other_callbacks_put_in_place(self, rows, at):
+        y = np.arange(60) % 5 == 0
+        monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
+        callbacks = [
+            EarlyStopping("reconstruction", patience=3, min_delta=1e9),
+            ExponentialMovingAverage(0.99),
+        ]
+        callbacks.insert(at, monitor)
+        detector = small(learning_rate=0.1).set_callbacks(*callbacks).fit(rows[:60], y)
+        epochs, (of_fit,) = logged(monitor)
+        assert len(epochs) == detector.n_iter_ == 4
+        assert of_fit["roc_auc"] == roc_auc_scorer(detector, rows[:60], y)
+        assert of_fit["roc_auc"] != epochs[-1]["roc_auc"]
 
     def test_until_a_callback_stops(self, Detector, make, rows):
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
         detector = make(Detector, epochs=9).set_callbacks(monitor, Watcher(stop_after=2))
-        assert detector.fit(rows[:60], y).n_iter_ == len(monitor.get_logs().data) == 2
+        assert detector.fit(rows[:60], y).n_iter_ == 2
+        assert [len(records) for records in logged(monitor)] == [2, 1]
 
-    def test_on_images(self, Detector, make, images, tiny_convnet):
+    def test_on_images(self, images, tiny_convnet):
         y = np.arange(20) % 5 == 0
         monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
-        detector = make(Detector, architecture=tiny_convnet).set_callbacks(monitor)
-        assert detector.fit(images[:20], y).n_iter_ == len(monitor.get_logs().data)
+        detector = small(architecture=tiny_convnet, epochs=2).set_callbacks(monitor)
+        detector.fit(images[:20], y)
+        assert [len(records) for records in logged(monitor)] == [2, 1]
 
 
 class TestProgress:
@@ -117,6 +155,24 @@ class TestProgress:
         pytest.importorskip("rich")
         make(Detector).set_callbacks(ProgressBar()).fit(rows[:30])
         assert Detector.__name__ in capsys.readouterr().out
+
+    def test_it_runs_from_0_to_100_percent_also_in_a_warm_start(self, rows, monkeypatch):
+        pytest.importorskip("rich")
+        from sklearn.callback._progressbar import RichProgressMonitor
+
+        shown = []
+        end = RichProgressMonitor._on_task_end
+
+        def record(self, info):
+            end(self, info)
+            shown.append(self.root_rich_task.progress)
+
+        monkeypatch.setattr(RichProgressMonitor, "_on_task_end", record)
+        detector = small(epochs=2, warm_start=True).set_callbacks(ProgressBar())
+        for _ in range(2):
+            shown.clear()
+            detector.fit(rows[:30])
+            assert shown == pytest.approx([0.5, 1, 1])
 
     def test_verbose_shows_losses(self, Detector, make, rows, capsys):
         detector = make(Detector, verbose=1).fit(rows[:30])
@@ -139,7 +195,7 @@ class TestEarlyStopping:
 
         class Falling(EarlyStopping):
             def on_fit_task_end(self, estimator, context):
-                run = estimator.current_run()
+                run = current_run()
                 if context.task_name == "epoch":
                     run.history[-1]["made up"] = losses[len(weights)]
                     weights.append({n: w.clone() for n, w in run.networks.state_dict().items()})
@@ -173,6 +229,48 @@ class TestEarlyStopping:
         losses = [record["validation_reconstruction"] for record in detector.history_]
         assert detector.n_iter_ in {40, int(np.argmin(losses)) + 1 + 2}
 
+    def test_a_validation_loss_that_cannot_be_there_is_told_before_training(
+        self, Detector, make, rows
+    ):
+        def fit(monitor, share):
+            watcher = Watcher()
+            detector = make(Detector, validation_fraction=share)
+            detector.set_callbacks(watcher, EarlyStopping(monitor)).fit(rows[:60])
+            return detector, watcher
+
+        for share, message in ((0.0, "set validation_fraction above 0"), (0.2, "'validation_")):
+            with pytest.raises(ValueError, match=rf"monitors 'validation_nothing'.*{message}"):
+                fit("validation_nothing", share)
+        detector, _ = fit(None, 0.2)
+        for name in detector.history_[-1]:
+            if name != "epoch":
+                fit(name, 0.2)
+
+    @pytest.mark.parametrize(
+        ("losses", "chosen"),
+        [
+            (["generator", "reconstruction", "validation_x", "validation_reconstruction"], 3),
+            (["generator", "reconstruction", "validation_x"], 2),
+            (["generator", "reconstruction"], 1),
+            (["generator", "critic"], 0),
+        ],
+    )
+    def test_without_a_name_it_takes_what_there_is(self, losses, chosen, rows):
+        """Detectors of the user's own have losses of other names."""
+
+        class Renaming(EarlyStopping):
+            def on_fit_task_end(self, estimator, context):
+                if context.task_name == "epoch":
+                    record = current_run().history[-1]
+                    epoch = record.pop("epoch")
+                    record.clear()
+                    record.update(dict.fromkeys(losses, 1.0), epoch=epoch)
+                    record[losses[chosen]] = -float(epoch)  # falls, and no other does
+                return super().on_fit_task_end(estimator, context)
+
+        detector = small(epochs=5).set_callbacks(Renaming(patience=1)).fit(rows[:30])
+        assert detector.n_iter_ == 5
+
     def test_a_second_fit_knows_nothing_of_the_first(self, rows):
         stopping = EarlyStopping("reconstruction", patience=1, min_delta=1e9)
         detector = small().set_callbacks(stopping)
@@ -189,23 +287,16 @@ class TestExponentialMovingAverage:
     def test_the_average_of_every_update(self, rows, monkeypatch):
         """Against an average made by hand of the weights after each update."""
         weights = []
-        step = GANomalyDetector._train_step
+        step = GANomalyDetector.model_class.training_step
 
-        def remembering(self, nets, optimizers, x, progress):
-            losses = step(self, nets, optimizers, x, progress)
-            weights.append(nets.encoder[0][0].weight.detach().clone())
+        def remembering(self, x, run):
+            if not weights:
+                weights.append(self.encoder[0][0].weight.detach().clone())
+            losses = step(self, x, run)
+            weights.append(self.encoder[0][0].weight.detach().clone())
             return losses
 
-        make_networks = GANomalyDetector._make_networks
-
-        def first(self):
-            networks = make_networks(self)
-            if not weights:
-                weights.append(networks.encoder[0][0].weight.detach().clone())
-            return networks
-
-        monkeypatch.setattr(GANomalyDetector, "_train_step", remembering)
-        monkeypatch.setattr(GANomalyDetector, "_make_networks", first)
+        monkeypatch.setattr(GANomalyDetector.model_class, "training_step", remembering)
         detector = small(epochs=5).set_callbacks(ExponentialMovingAverage(0.5, warm_up=False))
         detector.fit(rows[:120])
         average = weights[0]
@@ -250,14 +341,13 @@ ORDERS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Training was interrupted")
 class TestCheckpoint:
     def test_resumed_is_uninterrupted_to_the_bit(self, Detector, make, rows, tmp_path):
         X, path = rows[:60], tmp_path / "run"
-        interrupted = make(Detector, epochs=5, validation_fraction=0.2)
-        interrupted.set_callbacks(Checkpoint(path), Watcher(raise_in=4))
-        with pytest.warns(match="interrupted after epoch 3"):
-            interrupted.fit(X)
+        detector = make(Detector, epochs=5, validation_fraction=0.2)
+        interrupted(detector.set_callbacks(Checkpoint(path), Watcher(raise_in=4)), X)
+        assert detector.n_iter_ == 3 and detector.stop_reason_ == "interrupted after epoch 3"
+        assert np.isfinite(detector.anomaly_score(rows)).all()
         resumed = make(Detector, epochs=5, validation_fraction=0.2)
         resumed.set_callbacks(Checkpoint(path)).fit(X)
         assert resumed.n_iter_ == 5
@@ -265,11 +355,24 @@ class TestCheckpoint:
 
     def test_on_images(self, Detector, make, images, tiny_convnet, tmp_path):
         X, path = images[:20], tmp_path / "run"
-        make(Detector, architecture=tiny_convnet).set_callbacks(
-            Checkpoint(path), Watcher(raise_in=2)
-        ).fit(X)
+        detector = make(Detector, architecture=tiny_convnet)
+        interrupted(detector.set_callbacks(Checkpoint(path), Watcher(raise_in=2)), X)
         resumed = make(Detector, architecture=tiny_convnet).set_callbacks(Checkpoint(path)).fit(X)
         assert_same(resumed, make(Detector, architecture=tiny_convnet).fit(X), images)
+
+    def test_members_that_started_anew_go_on_with_their_own_counts(self, rows, tmp_path):
+        """Of a discriminator that collapses all the time in the first epochs."""
+        X, path = rows[:60], tmp_path / "run"
+
+        def detector():
+            return small(n_estimators=3, collapse_loss=0.69, learning_rate=0.003)
+
+        interrupted(detector().set_callbacks(Checkpoint(path), Watcher(raise_in=4)), X)
+        state = read_archive(path)["run"]["optimizers"]["discriminator"]["state"]
+        counts = {tuple(of_weight["step"].tolist()) for of_weight in state.values()}
+        assert any(len(set(of_members)) > 1 for of_members in counts)
+        resumed = detector().set_callbacks(Checkpoint(path)).fit(X)
+        assert_same(resumed, detector().fit(X), rows)
 
     @pytest.mark.parametrize(("name", "order"), ORDERS, ids=[f"{n}-{o}" for n, o in ORDERS])
     @pytest.mark.parametrize("at", [2, 4])
@@ -279,7 +382,7 @@ class TestCheckpoint:
             return [*[all_of_them[i] for i in order], *more]
 
         X = rows[:60]
-        small().set_callbacks(*callbacks(Watcher(raise_in=at + 1))).fit(X)
+        interrupted(small().set_callbacks(*callbacks(Watcher(raise_in=at + 1))), X)
         resumed = small().set_callbacks(*callbacks()).fit(X)
         (tmp_path / "run").unlink()
         assert_same(resumed, small().set_callbacks(*callbacks()).fit(X), rows)
@@ -296,7 +399,7 @@ class TestCheckpoint:
             return [both[order], both[1 - order], *more]
 
         X = rows[:60]
-        small().set_callbacks(*callbacks(Watcher(raise_in=2))).fit(X)
+        interrupted(small().set_callbacks(*callbacks(Watcher(raise_in=2))), X)
         resumed = small().set_callbacks(*callbacks()).fit(X)
         assert resumed.n_iter_ == 4
         (tmp_path / "run").unlink()
@@ -321,13 +424,13 @@ class TestCheckpoint:
         def reached(*_):
             raise AssertionError("a completed run was trained again")
 
-        monkeypatch.setattr(GANomalyDetector, "_train_step", reached)
+        monkeypatch.setattr(GANomalyDetector.model_class, "training_step", reached)
         np.testing.assert_array_equal(detector.fit(rows[:60]).anomaly_score(rows), scores)
 
     def test_every_n_epochs(self, rows, tmp_path):
         path = tmp_path / "run"
         checkpoint = Checkpoint(path, every_n_epochs=2)
-        small(epochs=5).set_callbacks(checkpoint, Watcher(raise_in=4)).fit(rows[:60])
+        interrupted(small(epochs=5).set_callbacks(checkpoint, Watcher(raise_in=4)), rows[:60])
         assert len(read_archive(path)["run"]["history"]) == 2
         small(epochs=5).set_callbacks(checkpoint).fit(rows[:60])
         assert len(read_archive(path)["run"]["history"]) == 5, "the end is written too"
@@ -346,17 +449,51 @@ class TestCheckpoint:
         with pytest.raises(ValueError, match=r"other parameters .* resume=False"):
             small(**change).set_callbacks(checkpoint).fit(rows[:60])
 
-    @pytest.mark.parametrize("X", [np.ones((60, 3)), "fewer rows", "other values"])
-    def test_another_x(self, rows, tmp_path, X):
+    @pytest.mark.parametrize("change", ["fewer columns", "fewer rows", "another value", "order"])
+    def test_another_x(self, rows, tmp_path, change):
         checkpoint = Checkpoint(tmp_path / "run")
-        small().set_callbacks(checkpoint).fit(rows[:60])
-        X = {"fewer rows": rows[:50], "other values": rows[:60] + 1}.get(str(X), X)
-        with pytest.raises(ValueError, match="another"):
-            small().set_callbacks(checkpoint).fit(X)
+        X = rows[:60].copy()
+        small(epochs=1).set_callbacks(checkpoint).fit(X)
+        before = (tmp_path / "run").read_bytes()
+        X[7, 3] += 1e-9
+        X = {
+            "fewer columns": rows[:60, :3],
+            "fewer rows": rows[:50],
+            "another value": X,
+            "order": rows[:60][::-1],
+        }[change]
+        with pytest.raises(ValueError, match=r"another X or y\. Delete it"):
+            small(epochs=1).set_callbacks(checkpoint).fit(X)
+        assert (tmp_path / "run").read_bytes() == before
+
+    @pytest.mark.parametrize("scaling", ["symmetric", "none", "unit"])
+    def test_8_bit_images_that_have_one_scale(self, tmp_path, tiny_convnet, scaling):
+        X = np.random.default_rng(0).integers(0, 256, size=(2, 12, 5, 5), dtype=np.uint8)
+        checkpoint = Checkpoint(tmp_path / "run")
+        detector = small(architecture=tiny_convnet, epochs=1, scaling=scaling)
+        scores = detector.set_callbacks(checkpoint).fit(X[0]).anomaly_score(X[0])
+        with pytest.raises(ValueError, match="another X"):
+            detector.fit(X[1])
+        np.testing.assert_array_equal(detector.anomaly_score(X[0]), scores)
+
+    @pytest.mark.parametrize("name", ["y", "class_labels"])
+    def test_other_labels(self, rows, tmp_path, name):
+        checkpoint = Checkpoint(tmp_path / "run")
+        labels = np.arange(30) % 2
+
+        def fit(**given):
+            detector = AdversarialVAEDetector(epochs=1, n_estimators=1, random_state=0)
+            return detector.set_callbacks(checkpoint).fit(rows[:30], **given)
+
+        fit(**{name: labels})
+        for other in (1 - labels, np.array(["a", "b"])[labels], None):
+            with pytest.raises(ValueError, match="another X or y"):
+                fit(**{name: other})
+        assert fit(**{name: labels.tolist()}).n_iter_ == 1
 
     def test_what_changes_no_training_may_change(self, rows, tmp_path):
         checkpoint = Checkpoint(tmp_path / "run")
-        small().set_callbacks(checkpoint, Watcher(raise_in=3)).fit(rows[:60])
+        interrupted(small().set_callbacks(checkpoint, Watcher(raise_in=3)), rows[:60])
         detector = small(contamination=0.2, score="paper").set_callbacks(checkpoint)
         assert detector.fit(rows[:60]).n_iter_ == 6
 
@@ -371,10 +508,19 @@ class TestCheckpoint:
     def test_only_the_first_process_reads_and_writes(self, rows, tmp_path, monkeypatch):
         checkpoint = Checkpoint(tmp_path / "run")
         small(epochs=1).set_callbacks(checkpoint).fit(rows[:30])
-        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setattr("gandetect.training.callbacks.is_first", lambda: False)
         elsewhere = Checkpoint(tmp_path / "not there" / "run")
         # Of another detector: the first would refuse it.
         small(epochs=2).set_callbacks(checkpoint, elsewhere).fit(rows[:30])
+        assert len(read_archive(tmp_path / "run")["run"]["history"]) == 1
+
+    @pytest.mark.parametrize("rank", ["1", "", "node3"])
+    def test_a_rank_that_is_not_of_torchrun_counts_for_nothing(
+        self, rows, tmp_path, monkeypatch, rank
+    ):
+        """Job arrays, MPI and cluster schedulers use the name for their own ends."""
+        monkeypatch.setenv("RANK", rank)
+        small(epochs=1).set_callbacks(Checkpoint(tmp_path / "run")).fit(rows[:30])
         assert len(read_archive(tmp_path / "run")["run"]["history"]) == 1
 
     def test_a_relative_path(self, rows, tmp_path, monkeypatch):
@@ -399,7 +545,7 @@ class TestTensorBoardLog:
             np.testing.assert_allclose(written, expected, rtol=1e-6)
 
     def test_only_the_first_process_writes(self, rows, tmp_path, monkeypatch):
-        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setattr("gandetect.training.callbacks.is_first", lambda: False)
         monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # nor needs it
         small(epochs=1).set_callbacks(TensorBoardLog(tmp_path / "logs")).fit(rows[:50])
         assert not (tmp_path / "logs").exists()
@@ -412,27 +558,108 @@ class TestTensorBoardLog:
         assert not (tmp_path / "logs").exists()
 
 
-class TestDamagedCheckpoints:
-    """Whole files whose content is no training: the checksum is right."""
+def that_keep(path):
+    """All callbacks that keep something in a checkpoint."""
+    stopping = EarlyStopping("reconstruction", patience=9)
+    return [Checkpoint(path), ExponentialMovingAverage(0.9), stopping]
+
+
+@pytest.fixture(scope="module")
+def written(rows, tmp_path_factory):
+    """The checkpoint of a training that was interrupted after two of six epochs."""
+    path = tmp_path_factory.mktemp("checkpoint") / "run"
+    detector = small(n_estimators=2).set_callbacks(*that_keep(path), Watcher(raise_in=3))
+    interrupted(detector, rows[:30])
+    return path
+
+
+class TestForgedCheckpoints:
+    """Whole files, whose checksum is right and whose content is no training of ours."""
+
+    def resume(self, written, rows, tmp_path, forge):
+        tree = read_archive(written)
+        forge(tree)
+        path = tmp_path / "forged"
+        write_archive(path, tree)
+        return small(n_estimators=2).set_callbacks(*that_keep(path)).fit(rows[:30])
+
+    def test_what_is_not_forged_is_resumed(self, written, rows, tmp_path):
+        assert self.resume(written, rows, tmp_path, lambda tree: None).n_iter_ == 6
+
+    @pytest.mark.parametrize("optimizer", ["generator", "discriminator"])
+    @pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq", "step"])
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            lambda v: torch.tensor(0.0) if v.ndim else torch.zeros(10**5),
+            lambda v: torch.zeros(1),
+            lambda v: torch.zeros(10**5).double(),
+            lambda v: v.double(),
+            lambda v: v * torch.nan,
+        ],
+        ids=["scalar", "one", "many", "double", "nan"],
+    )
+    def test_moments_and_counts(self, written, rows, tmp_path, optimizer, name, forge):
+        """A fused step would write beyond a tensor that is too small."""
+
+        def change(tree):
+            for of_weight in tree["run"]["optimizers"][optimizer]["state"].values():
+                of_weight[name] = forge(of_weight[name])
+
+        with pytest.raises(ArchiveError, match=f"does not hold a whole training: its '{name}'"):
+            self.resume(written, rows, tmp_path, change)
 
     @pytest.mark.parametrize(
-        "part",
-        ["networks", "optimizers", "random", "history", "n_updates", "records", "moments", "run"],
+        ("path", "value"),
+        [
+            ("run", 3),
+            ("run/networks", 3),
+            ("run/optimizers", {}),
+            ("run/optimizers/generator", 3),
+            ("run/random", 3),
+            ("run/random/cpu", torch.full((5056,), 255, dtype=torch.uint8)),
+            ("run/history", [{"epoch": 1, "reconstruction": "low"}]),
+            ("run/history", [{"epoch": 1, "reconstruction": float("nan")}]),
+            ("run/history", [{"epoch": i + 1, "reconstruction": 1.0} for i in range(99)]),
+            ("run/history", []),
+            ("run/n_updates", None),
+            ("run/n_updates", float("inf")),
+            ("run/seconds", float("nan")),
+            ("run/n_samples", None),
+            ("run/extra", 3),
+            ("run/extra/average", {}),
+            ("run/extra/average", 3),
+            ("run/extra/n_averaged", -1),
+            ("run/extra/n_averaged", torch.ones(3)),
+            ("run/extra/best_weights", {}),
+            ("run/extra/best_weights", None),
+        ],
     )
-    def test_refused(self, rows, tmp_path, part):
-        X, path = rows[:30], tmp_path / "checkpoint"
-        small(epochs=1).set_callbacks(Checkpoint(path)).fit(X)
-        tree = read_archive(path)
-        run = tree["run"]
-        if part == "moments":  # of another shape: a fused step would write beyond it
-            for state in run["optimizers"]["generator"]["state"].values():
-                state["exp_avg"] = torch.zeros(1)
-        elif part == "records":
-            run["history"] = [{"epoch": 1, "generator": "low"}]
-        elif part == "run":
-            tree["run"] = 3
-        else:
-            run[part] = None if part == "n_updates" else 3
-        write_archive(path, tree)
+    def test_other_parts(self, written, rows, tmp_path, path, value):
+        def change(tree):
+            *parents, last = path.split("/")
+            for name in parents:
+                tree = tree[name]
+            tree[last] = value
+
+        if path == "run/history" and value == []:
+            # Records that are missing are those of epochs that are trained once more.
+            assert self.resume(written, rows, tmp_path, change).n_iter_ == 6
+            return
+        with pytest.raises((ArchiveError, ValueError), match=r"whole training|another X or y"):
+            self.resume(written, rows, tmp_path, change)
+
+    @pytest.mark.parametrize("kept", ["average", "best_weights"])
+    @pytest.mark.parametrize(
+        "forge",
+        [lambda w: torch.tensor(0.0), lambda w: w * torch.nan, lambda w: w.double(), lambda w: 3],
+        ids=["scalar", "nan", "double", "number"],
+    )
+    def test_weights_that_callbacks_kept(self, written, rows, tmp_path, kept, forge):
+        def change(tree):
+            weights = tree["run"]["extra"][kept]
+            name = next(iter(weights))
+            weights[name] = forge(weights[name])
+
         with pytest.raises(ArchiveError, match="whole training"):
-            small(epochs=1).set_callbacks(Checkpoint(path)).fit(X)
+            self.resume(written, rows, tmp_path, change)

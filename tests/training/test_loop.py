@@ -1,5 +1,6 @@
 """The loop, and what it does when a loss is not finite."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,13 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import nn
+from torch.utils.data import Dataset, TensorDataset
 
-from gandetect import ExponentialMovingAverage, GANomalyDetector
+from gandetect import AdversarialVAEDetector, ExponentialMovingAverage, GANomalyDetector
+from gandetect.distributed import RandomNumbers
+from gandetect.networks.members import MemberAdam
+from gandetect.saving import DAMAGE
+from gandetect.training import current_run
 from gandetect.training.loop import TrainingRun, train, update
 
 
@@ -67,17 +73,35 @@ class Tasks:
         return self.calls.count("end") == self.stop_after
 
 
-class Run:
-    """A network of one number, and batches of given sizes."""
+class Toy(nn.Module):
+    """What a training needs of a model: a network of one number a member."""
 
-    def __init__(self, n_epochs, batch_sizes=(2,)):
-        networks = nn.ModuleDict({"n": nn.Linear(1, 1, bias=False)})
-        nn.init.zeros_(networks["n"].weight)
-        optimizers = {"o": torch.optim.SGD(networks.parameters(), lr=1.0)}
-        self.run = TrainingRun(networks, optimizers, n_epochs, n_samples=2)
+    device = torch.device("cpu")
+
+    def __init__(self, n_members=1):
+        super().__init__()
+        self.n = nn.Linear(1, n_members, bias=False)
+        nn.init.zeros_(self.n.weight)
+
+    @property
+    def networks(self):
+        return nn.ModuleDict({"n": self.n})
+
+    def is_sound(self):
+        return True
+
+
+class Run:
+    """A training of such a network, and batches of given sizes."""
+
+    def __init__(self, n_epochs, batch_sizes=(2,), n_members=1, make=torch.optim.SGD):
+        model = Toy(n_members)
+        random = RandomNumbers(0, torch.device("cpu"))
+        optimizers = {"o": make(model.parameters(), lr=1.0)}
+        self.run = TrainingRun(model, optimizers, random, n_epochs, n_samples=2)
         batches = [torch.ones(1, size, 1) for size in batch_sizes]
         self.data = SimpleNamespace(n_batches=len(batches), epoch=lambda: iter(batches))
-        self.weight = networks["n"].weight
+        self.weight = model.n.weight
 
     def train(self, step, tasks=None, validate=dict):
         train(self.run, step, self.data, validate, tasks or Tasks())
@@ -91,8 +115,8 @@ class TestTrain:
     def test_records_and_progress(self):
         toy, progress = Run(3, (2, 2)), []
 
-        def step(x, p):
-            progress.append(p)
+        def step(x):
+            progress.append(toy.run.progress)
             return {"loss": torch.full((1, 2), float(len(progress)))}
 
         tasks = Tasks()
@@ -109,57 +133,261 @@ class TestTrain:
 
     def test_means_are_over_samples_not_over_batches(self):
         toy = Run(1, (3, 1))
-        toy.train(lambda x, _: {"loss": torch.full((1, x.shape[1]), float(x.shape[1]))})
+        toy.train(lambda x: {"loss": torch.full((1, x.shape[1]), float(x.shape[1]))})
         assert toy.run.history[0]["loss"] == pytest.approx((3 * 3 + 1) / 4)
 
     def test_means_of_members(self):
         toy = Run(1)
-        toy.train(lambda *_: {"loss": torch.tensor([[1.0, 2.0], [3.0, 6.0]])})
+        toy.train(lambda x: {"loss": torch.tensor([[1.0, 2.0], [3.0, 6.0]])})
         assert toy.run.history[0]["loss"] == pytest.approx(3.0)
 
     def test_networks_train_and_then_do_not(self):
         toy, modes = Run(2), []
 
-        def step(*_):
-            modes.append(toy.run.networks.training)
+        def step(x):
+            modes.append(toy.run.model.n.training)
             return {"loss": torch.zeros(1, 2)}
 
-        toy.train(step, validate=lambda: modes.append(toy.run.networks.training) or {})
+        toy.train(step, validate=lambda: modes.append(toy.run.model.n.training) or {})
         assert modes == [True, False, True, False]
 
     def test_true_stops(self):
         toy = Run(9)
-        toy.train(lambda *_: {"loss": torch.zeros(1, 2)}, Tasks(stop_after=2))
+        toy.train(lambda x: {"loss": torch.zeros(1, 2)}, Tasks(stop_after=2))
         assert len(toy.run.history) == 2
 
     def test_it_continues_where_the_history_ends(self):
         toy, progress = Run(4), []
         toy.run.history[:] = [{"epoch": 1}, {"epoch": 2}]
-        toy.train(lambda _, p: progress.append(p) or {"loss": torch.zeros(1, 2)})
+        toy.train(lambda x: progress.append(toy.run.progress) or {"loss": torch.zeros(1, 2)})
         assert progress == [0.5, 0.75]
         assert [record["epoch"] for record in toy.run.history] == [1, 2, 3, 4]
 
+    def test_an_interrupt_keeps_what_was_learned(self):
+        toy = Run(9)
+
+        def step(x):
+            if len(toy.run.history) == 2:
+                raise KeyboardInterrupt
+            toy.move()
+            return {"loss": torch.zeros(1, 2)}
+
+        with pytest.warns(ConvergenceWarning, match="interrupted after epoch 2; what was learned"):
+            toy.train(step)
+        assert toy.run.is_interrupted and not toy.run.is_done
+        assert toy.weight.item() == 2
+
+
+def fused_adam(parameters, lr):
+    return torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9), fused=True)
+
+
+def member_adam(parameters, lr):
+    return MemberAdam(parameters, 3, lr, (0.5, 0.9))
+
+
+@pytest.fixture(params=[fused_adam, member_adam], ids=["fused", "of members"])
+def adam(request):
+    """A run of three members, whose optimizer has stepped twice."""
+    toy = Run(5, n_members=3, make=request.param)
+    toy.run.history.append({"epoch": 1, "loss": 0.5, "validation_loss": np.inf})
+    toy.run.n_updates, toy.run.extra["kept"] = 2, {"by": "a callback"}
+    x = torch.arange(6.0).reshape(3, 2)
+    for _ in range(2):
+        update(toy.run.optimizers["o"], toy.weight * x)
+    if request.param is member_adam:
+        toy.run.optimizers["o"].restart(torch.tensor([False, True, False]))
+    return toy, lambda: Run(5, n_members=3, make=request.param), x
+
 
 class TestState:
-    def test_resumed_is_the_same(self):
-        a, b = Run(3), Run(3)
-        a.move()
-        a.run.history.append({"epoch": 1, "loss": 0.5})
-        a.run.n_updates, a.run.extra["kept"] = 7, {"by": "a callback"}
-        with torch.random.fork_rng():
-            torch.manual_seed(5)
-            state = a.run.state()
-            expected = torch.rand(3)
-            b.run.resume(state)
-            assert torch.equal(torch.rand(3), expected)
-        assert b.weight.item() == 1.0
-        assert b.run.history == a.run.history
-        assert (b.run.n_updates, b.run.extra) == (7, {"kept": {"by": "a callback"}})
+    def test_resumed_goes_on_to_the_same_bits(self, adam):
+        toy, make, x = adam
+        other = make()
+        state = copy.deepcopy(toy.run.state())
+        other.run.resume(state)
+        assert other.run.history == toy.run.history
+        assert (other.run.n_updates, other.run.extra) == (2, {"kept": {"by": "a callback"}})
+        drawn = []
+        for one in (toy, other):
+            update(one.run.optimizers["o"], one.weight * x)
+            drawn.append(one.run.random.uniform(3))
+        assert torch.equal(*drawn)
+        assert torch.equal(toy.weight, other.weight)
 
     def test_the_optimizer_that_steps_last(self):
         run = Run(1).run
         run.optimizers["second"] = last = torch.optim.SGD(run.networks.parameters(), lr=1.0)
         assert run.last_optimizer() is last
+
+    @pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq"])
+    @pytest.mark.parametrize(
+        "forge",
+        [
+            lambda v: v.new_tensor(1.0) if v.ndim else v[None],
+            lambda v: v.new_ones(1, 1),
+            lambda v: v.new_ones(7, 3),
+            lambda v: v.double(),
+            lambda v: v.to(torch.complex64),
+            lambda v: v.int(),
+            lambda v: v * torch.nan,
+            lambda v: v * 0 + torch.inf,
+            lambda v: v.tolist(),
+            lambda v: None,
+        ],
+        ids=["scalar", "1 x 1", "large", "double", "complex", "int", "nan", "inf", "list", "none"],
+    )
+    def test_a_forged_moment_or_count_is_refused(self, adam, name, forge):
+        toy, make, _ = adam
+        state = copy.deepcopy(toy.run.state())
+        of_weight = state["optimizers"]["o"]["state"][0]
+        of_weight[name] = forge(of_weight[name])
+        with pytest.raises(ValueError, match=f"its '{name}'"):
+            make().run.resume(state)
+
+    @pytest.mark.parametrize("name", ["step", "exp_avg_sq"])
+    def test_what_cannot_be_negative(self, adam, name):
+        toy, make, _ = adam
+        state = copy.deepcopy(toy.run.state())
+        state["optimizers"]["o"]["state"][0][name].fill_(-1.0)
+        with pytest.raises(ValueError, match=f"its '{name}' is negative"):
+            make().run.resume(state)
+
+    @pytest.mark.parametrize(
+        ("path", "value"),
+        [
+            (["optimizers", "o", "state", 1], {}),
+            (["optimizers", "o", "state", "0"], {}),
+            (["optimizers", "o", "state", 0], {}),
+            (["optimizers", "o", "state", 0, "more"], torch.ones(1)),
+            (["optimizers", "o", "state"], []),
+            (["optimizers", "o", "param_groups"], []),
+            (["optimizers", "o", "param_groups", 0, "lr"], np.nan),
+            (["optimizers", "o", "param_groups", 0, "lr"], torch.ones(5)),
+            (["optimizers", "o", "param_groups", 0, "lr"], -1.0),
+            (["optimizers", "o", "param_groups", 0, "betas"], (0.5, 1.5)),
+            (["optimizers", "o", "param_groups", 0, "eps"], torch.tensor(1e-8)),
+            (["optimizers", "o", "param_groups", 0, "params"], [1]),
+            (["optimizers", "o", "param_groups", 0, "more"], 1),
+            (["networks", "n.weight"], torch.zeros(3)),
+            (["networks", "n.weight"], torch.full((3, 1), np.nan)),
+            (["networks", "n.weight"], torch.zeros(3, 1).double()),
+            (["networks", "other"], torch.zeros(3, 1)),
+            (["networks"], {}),
+            (["history"], {}),
+            (["history"], [{"epoch": i + 1, "loss": 1.0} for i in range(6)]),
+            (["history", 0], {"loss": 1.0}),
+            (["history", 0], {"epoch": 2, "loss": 1.0}),
+            (["history", 0, "loss"], np.nan),
+            (["history", 0, "loss"], "low"),
+            (["history", 0, "loss"], torch.ones(3)),
+            (["history", 0, 7], 1.0),
+            (["n_updates"], -1),
+            (["n_updates"], np.inf),
+            (["seconds"], np.nan),
+            (["is_done"], "no"),
+            (["extra"], []),
+            (["stop_reason"], 3),
+            (["random"], {}),
+            (["random", "cpu"], torch.zeros(3, dtype=torch.uint8)),
+            (["random", "cpu"], torch.zeros(5056, dtype=torch.uint8)),
+            (["random", "cpu"], 3),
+        ],
+        ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else "",
+    )
+    def test_a_forged_state_is_refused(self, adam, path, value):
+        toy, make, _ = adam
+        state = copy.deepcopy(toy.run.state())
+        place = state
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+        with pytest.raises(DAMAGE):
+            make().run.resume(state)
+
+    def test_random_numbers_that_would_be_read_beyond_their_batch(self, adam):
+        toy, make, _ = adam
+        state = copy.deepcopy(toy.run.state())
+        of_cpu = state["random"]["cpu"].numpy()
+        for n_left, position in ((624, 624), (600, 600), (1, 1)):
+            of_cpu[8:12] = np.array([n_left], dtype="i4").view(np.uint8)
+            of_cpu[16:24] = np.array([position], dtype="i8").view(np.uint8)
+            with pytest.raises(ValueError, match="random numbers"):
+                make().run.resume(state)
+
+
+class Noisy(Dataset):
+    """Samples with noise of torch's, or of numpy's."""
+
+    def __init__(self, X, by_numpy=False):
+        self.X, self.by_numpy = X, by_numpy
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        noise = np.random.default_rng().random() if self.by_numpy else torch.rand(1).item()
+        return self.X[i] + 0.01 * noise
+
+
+class TestFingerprint:
+    """What a checkpoint and the processes of one fit agree on: parameters, X and y."""
+
+    @pytest.fixture
+    def found(self):
+        def fingerprint(X, y=None, Detector=GANomalyDetector, labels=None, **parameters):
+            found = []
+
+            class Looks:
+                def setup(self, estimator, context): ...
+                def teardown(self, estimator, context): ...
+                def on_fit_task_end(self, estimator, context): ...
+
+                def on_fit_task_begin(self, estimator, context):
+                    if context.task_name == "fit":
+                        found.append(current_run().fingerprint())
+
+            chosen = {"epochs": 1, "n_estimators": 1, "random_state": 0, **parameters}
+            detector = Detector(**chosen).set_callbacks(Looks())
+            detector.fit(X, y) if labels is None else detector.fit(X, class_labels=labels)
+            return found[0]
+
+        return fingerprint
+
+    def test_any_sample_any_order_any_label_any_parameter(self, found):
+        X = np.random.default_rng(0).normal(size=(12, 3))
+        y = np.arange(12) % 2
+        changed = X.copy()
+        changed[7, 1] += 1e-9
+        others = [
+            found(X),
+            found(changed),
+            found(X[::-1]),
+            found(X[:11]),
+            found(X.astype(np.float32)),
+            found(X, y),
+            found(X, 1 - y),
+            found(X, np.array(["a", "b"])[y]),
+            found(X, scaling="none"),
+            found(X, random_state=1),
+            found(X, Detector=AdversarialVAEDetector),
+            found(X, Detector=AdversarialVAEDetector, labels=y),
+            found(X, Detector=AdversarialVAEDetector, labels=1 - y),
+        ]
+        assert len(set(others)) == len(others)
+        assert found(X.tolist()) == others[0]
+        assert found(np.asfortranarray(X), y.tolist()) == others[5]
+        assert found(X, contamination=0.2, score="paper", verbose=1) == others[0]
+
+    def test_of_a_dataset(self, found):
+        X = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+        plain, other = (TensorDataset(torch.from_numpy(x)) for x in (X, X[::-1].copy()))
+        before = torch.get_rng_state()
+        assert found(plain) == found(plain) != found(other)
+        assert found(Noisy(X)) == found(Noisy(X)) != found(Noisy(X[::-1]))
+        # Other noise each time is taken for what it is.
+        assert found(Noisy(X, by_numpy=True)) == found(Noisy(X, by_numpy=True))
+        torch.set_rng_state(before)
 
 
 class TestNotFinite:
@@ -167,7 +395,7 @@ class TestNotFinite:
     def test_the_last_snapshot_is_restored(self, value):
         toy, n_steps = Run(400), []
 
-        def step(*_):
+        def step(x):
             n_steps.append(None)
             toy.move()
             return {"loss": torch.full((1, 2), value if len(n_steps) == 251 else 1.0)}
@@ -183,7 +411,7 @@ class TestNotFinite:
         """Records of epochs whose weights are gone would show a training that is not there."""
         toy, n_steps = Run(400), []
 
-        def step(*_):
+        def step(x):
             n_steps.append(None)
             return {"loss": torch.full((1, 2), np.nan if len(n_steps) == 251 else 1.0)}
 
@@ -195,7 +423,7 @@ class TestNotFinite:
         """The last good weights are those of the last good epoch, not the random first ones."""
         toy, n_steps = Run(40), []
 
-        def step(*_):
+        def step(x):
             n_steps.append(None)
             toy.move()
             return {"loss": torch.full((1, 2), np.nan if len(n_steps) == 31 else 1.0)}
@@ -208,7 +436,7 @@ class TestNotFinite:
         """The update after a finite loss may break the weights: the next loss shows it."""
         toy, n_steps = Run(200), []
 
-        def step(*_):
+        def step(x):
             n_steps.append(None)
             loss = torch.full((1, 2), toy.weight.item() * 0 + 1.0)
             toy.move()
@@ -224,8 +452,8 @@ class TestNotFinite:
     def test_the_last_update_may_break_the_weights(self):
         toy = Run(2)
 
-        def step(_, progress):
-            if progress > 0:
+        def step(x):
+            if toy.run.progress > 0:
                 with torch.no_grad():
                     toy.weight.fill_(np.inf)
             return {"loss": torch.ones(1, 2)}
@@ -235,20 +463,20 @@ class TestNotFinite:
         assert np.isfinite(toy.weight.item())
 
     def test_a_detector_with_a_loss_of_nan(self, Detector, make, rows, monkeypatch):
-        step = Detector._train_step
+        step = Detector.model_class.training_step
         calls = []
 
-        def breaking(self, nets, optimizers, x, progress):
+        def breaking(self, x, run):
             calls.append(None)
-            losses = step(self, nets, optimizers, x, progress)
+            losses = step(self, x, run)
             if len(calls) == 4:
                 with torch.no_grad():
-                    for weight in nets.parameters():
+                    for weight in self.networks.parameters():
                         weight.fill_(np.nan)
                 return {name: loss * np.nan for name, loss in losses.items()}
             return losses
 
-        monkeypatch.setattr(Detector, "_train_step", breaking)
+        monkeypatch.setattr(Detector.model_class, "training_step", breaking)
         with pytest.warns(ConvergenceWarning, match="in epoch 4"):
             detector = make(Detector, epochs=9).fit(rows[:60])
         assert "not finite" in detector.stop_reason_
@@ -264,14 +492,12 @@ class TestNotFinite:
         assert np.isfinite(detector.threshold_)
 
     def test_the_moving_average_is_not_broken(self, rows, monkeypatch):
-        step = GANomalyDetector._train_step
+        step = GANomalyDetector.model_class.training_step
 
-        def breaking(self, nets, optimizers, x, progress):
-            if progress >= 0.5:
-                x = x * np.nan
-            return step(self, nets, optimizers, x, progress)
+        def breaking(self, x, run):
+            return step(self, x * np.nan if run.progress >= 0.5 else x, run)
 
-        monkeypatch.setattr(GANomalyDetector, "_train_step", breaking)
+        monkeypatch.setattr(GANomalyDetector.model_class, "training_step", breaking)
         detector = GANomalyDetector(epochs=4, n_estimators=1, random_state=0)
         with pytest.warns(ConvergenceWarning):
             detector.set_callbacks(ExponentialMovingAverage(0.9)).fit(rows[:60])

@@ -11,7 +11,8 @@ import gandetect
 from gandetect import BiGANDetector, Checkpoint, GANomalyDetector, RunFolder
 from gandetect.data.images import ImageFolder
 from gandetect.networks import ConvNet
-from gandetect.training.callbacks import Callback
+from gandetect.training import current_run
+from gandetect.training.callbacks import Callback, ExponentialMovingAverage
 from gandetect.training.run_folder import epoch_images
 
 
@@ -65,6 +66,15 @@ def test_models_are_those_of_their_epochs(X, tmp_path):
         is_last = epochs == 3
         assert np.array_equal(model.anomaly_score(X), detector.anomaly_score(X)) == is_last
         assert (model.threshold_ == detector.threshold_) == is_last
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_final_model_is_the_one_that_fit_returns(X, tmp_path, order):
+    callbacks = [RunFolder(tmp_path), ExponentialMovingAverage(0.9)][::order]
+    detector = small(epochs=3).set_callbacks(*callbacks).fit(X)
+    final = gandetect.load(tmp_path / "models" / "final.safetensors")
+    np.testing.assert_array_equal(final.anomaly_score(X), detector.anomaly_score(X))
+    assert final.threshold_ == detector.threshold_
 
 
 def test_the_images(X, tmp_path):
@@ -179,14 +189,17 @@ def test_a_resumed_training_keeps_what_it_wrote(X, tmp_path, order):
         def on_fit_task_end(self, estimator, context): ...
 
         def on_fit_task_begin(self, estimator, context):
-            if context.task_name == "epoch" and len(estimator.current_run().history) == 2:
+            if context.task_name == "epoch" and len(current_run().history) == 2:
                 raise KeyboardInterrupt
 
     def callbacks():
         both = [RunFolder(tmp_path, every_n_epochs=1), Checkpoint(tmp_path / "checkpoint")]
         return both[::order]
 
-    with pytest.warns(match="interrupted after epoch 2"):
+    with (
+        pytest.warns(match="interrupted after epoch 2"),
+        pytest.raises(KeyboardInterrupt),
+    ):
         small(epochs=4).set_callbacks(*callbacks(), Interrupt()).fit(X)
     first = (tmp_path / "models" / "epoch_0001.safetensors").stat().st_mtime_ns
     small(epochs=4).set_callbacks(*callbacks()).fit(X)
@@ -195,7 +208,7 @@ def test_a_resumed_training_keeps_what_it_wrote(X, tmp_path, order):
 
 
 def test_only_the_first_process_writes(X, tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("gandetect.training.run_folder.is_first", lambda: False)
     small().set_callbacks(RunFolder(tmp_path / "run", every_n_epochs=1)).fit(X)
     assert not (tmp_path / "run").exists()
 

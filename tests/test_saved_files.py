@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from gandetect import MLP, ArchiveError, ConvNet, GANomalyDetector
 from gandetect.archive import read_archive, write_archive
-from gandetect.model.persistence import SAVED_CLASSES
+from gandetect.saving import SAVED_CLASSES
 
 METHODS = [
     "anomaly_score",
@@ -41,7 +41,7 @@ class TestSavedAndLoaded:
         assert loaded.get_params() == fitted.get_params()
         for name in ("history_", "n_iter_", "stop_reason_", "threshold_", "offset_"):
             assert getattr(loaded, name) == getattr(fitted, name)
-        for name in ("input_shape_", "sample_shape_", "n_features_in_", "threshold_score_"):
+        for name in ("input_shape_", "sample_shape_", "n_features_in_", "training_report_"):
             assert getattr(loaded, name) == getattr(fitted, name)
         learned = {name for name in vars(fitted) if name.endswith("_")}
         assert {name for name in vars(loaded) if name.endswith("_")} == learned
@@ -136,7 +136,18 @@ class TestRefused:
         small().fit(rows[:30]).save(tmp_path / "detector")
         return read_archive(tmp_path / "detector", SAVED_CLASSES)
 
-    @pytest.mark.parametrize("part", ["detector", "parameters", "learned", "networks"])
+    @pytest.mark.parametrize(
+        "part",
+        [
+            "detector",
+            "parameters",
+            "fitted_parameters",
+            "layout",
+            "networks",
+            "threshold",
+            "training",
+        ],
+    )
     def test_a_part_is_missing(self, tree, tmp_path, part):
         del tree[part]
         write_archive(tmp_path / "other", tree, SAVED_CLASSES)
@@ -150,8 +161,22 @@ class TestRefused:
             ("detector", np.array(["a", "b"])),
             ("parameters", {"command": "true"}),
             ("parameters", 3),
-            ("learned", {}),
-            ("learned", 3),
+            ("fitted_parameters", {"latent_dim": 3}),
+            ("fitted_parameters", {"latent_dim": 10**9}),
+            ("layout", 3),
+            ("layout", {"input_shape": (6,), "sample_shape": (5,), "channel_axis": -1}),
+            ("layout", {"input_shape": (0,), "sample_shape": (0,), "channel_axis": -1}),
+            ("feature_names", np.array(["a"])),
+            ("scaler", {"kind": "standard"}),
+            ("calibration", {"mean": {}, "spread": {}}),
+            ("neighbours", {"neighbours": 3}),
+            ("threshold", float("nan")),
+            ("threshold", "low"),
+            ("score_unit", float("inf")),
+            ("normal_scores", np.array([1.0, np.nan])),
+            ("normal_scores", np.array(["low"])),
+            ("training", {"history": 3}),
+            ("version", 3),
             ("networks", {}),
             ("networks", {"encoder": torch.ones(3)}),
             ("networks", 3),
@@ -173,10 +198,12 @@ class TestRefused:
 
     def test_methods_cannot_be_replaced(self, tree, tmp_path):
         """A file has what was learned, and nothing else of a detector."""
-        tree["learned"]["predict"] = "something else"
-        write_archive(tmp_path / "other", tree, SAVED_CLASSES)
-        with pytest.raises(ArchiveError):
-            GANomalyDetector.load(tmp_path / "other")
+        for part in ("parameters", "fitted_parameters", "scaler", "layout"):
+            tree[part]["predict"] = "something else"
+            write_archive(tmp_path / "other", tree, SAVED_CLASSES)
+            with pytest.raises(ArchiveError):
+                GANomalyDetector.load(tmp_path / "other")
+            del tree[part]["predict"]
 
     def test_no_file(self, tmp_path):
         with pytest.raises(FileNotFoundError):
