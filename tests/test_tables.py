@@ -333,3 +333,32 @@ def test_exported_files_take_the_table(form, make, table, tmp_path):
     np.testing.assert_array_equal(scorer.predict(table), fitted.predict(table))
     with pytest.raises(ValueError, match="lacks 'amount'"):
         scorer.predict(table.drop(columns="amount"))
+
+
+def test_a_table_that_is_too_large_is_encoded_block_by_block(make, table, monkeypatch):
+    from gandetect.data import sources
+
+    in_memory = fit(make(GANomalyDetector), table)
+    scores = in_memory.score_samples(table)
+    monkeypatch.setattr(sources, "_RESIDENT_BYTES", 0)
+    np.testing.assert_array_equal(in_memory.score_samples(table), scores)
+    blockwise = fit(make(GANomalyDetector), table)
+    assert np.isfinite(blockwise.score_samples(table)).all()
+
+
+def test_a_forged_encoder_is_refused(make, table, tmp_path):
+    import dataclasses
+
+    from gandetect.archive import ArchiveError, write_archive
+    from gandetect.saving import SAVED_CLASSES, tree_of
+
+    tree = tree_of(fit(make(GANomalyDetector), table))
+    encoder = tree["encoder"]
+    columns = (dataclasses.replace(encoder.columns[0], kind="number"), *encoder.columns[1:])
+    for forged in (None, 3, dataclasses.replace(encoder, columns=columns)):
+        write_archive(tmp_path / "model", {**tree, "encoder": forged}, SAVED_CLASSES)
+        with pytest.raises(ArchiveError):
+            gandetect.load(tmp_path / "model")
+    write_archive(tmp_path / "model", {**tree, "map_scale": None}, SAVED_CLASSES)
+    with pytest.raises(ArchiveError):
+        gandetect.load(tmp_path / "model")
