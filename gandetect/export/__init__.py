@@ -4,9 +4,11 @@ The file holds the whole path from a sample in the user's units to its anomaly s
 and a certificate of how near that comes to the detector itself.
 """
 
-from gandetect.export.certificate import Certificate, ParityError, ParityWarning
-from gandetect.export.formats import (
+from gandetect.export.certificate import (
+    Certificate,
     ExportedScorer,
+    ParityError,
+    ParityWarning,
     load_onnx,
     load_torch_export,
     to_onnx,

@@ -1,24 +1,36 @@
-"""What stands in every exported file: samples, their native scores, and how near the file came."""
+"""Exported files: writing and reading ONNX and torch.export, and the certificates in them."""
 
 from __future__ import annotations
 
 import base64
+import copy
+import dataclasses
 import hashlib
+import importlib
+import io
 import json
+import os
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import isclose, isfinite, prod
+from math import isclose, isfinite, isnan, prod
+from numbers import Real
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
+from torch.export import Dim, ExportedProgram
 
 from gandetect import __version__
-from gandetect.archive import ArchiveError
+from gandetect.archive import ArchiveError, written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.columns import ColumnEncoder
 from gandetect.data.sources import ArraySource, read
-from gandetect.model.fitted import thinned
+from gandetect.model import Model
+from gandetect.model.fitted import SCORE_TOLERANCE, thinned
 
 FORMAT = 2
 # The largest difference of a score that passes without a warning, in the certificate's unit.
@@ -379,3 +391,662 @@ def _is_count(value: Any) -> bool:
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, float) and isfinite(value)
+
+
+# The two formats.
+
+# Anomaly scores and labels, (n,) each, of samples (n, *input_shape) in float64.
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+# Under which name a file holds its certificate.
+_KEY = "gandetect"
+_CPU = ("CPUExecutionProvider",)
+
+# Operators of ONNX's own domain that the detectors and torch's layers are written with. None runs
+# other graphs, draws random numbers or reads anything but its inputs.
+_OPERATORS = (
+    "Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Celu Clip Concat "
+    "Constant ConstantOfShape Conv ConvTranspose Cos CumSum DepthToSpace Div Dropout Einsum Elu "
+    "Equal Erf Exp Expand Flatten Floor Gather GatherElements GatherND Gelu Gemm GlobalAveragePool "
+    "GlobalMaxPool Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity "
+    "InstanceNormalization IsInf IsNaN LayerNormalization LeakyRelu Less LessOrEqual Log "
+    "LogSoftmax MatMul Max MaxPool Mean Min Mish Mod Mul Neg NonZero Not Or PRelu Pad Pow Range "
+    "Reciprocal ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare Relu Reshape Resize Round ScatterElements ScatterND Selu "
+    "SequenceAt Shape Sigmoid Sign Sin Size Slice Softmax Softplus Softsign SpaceToDepth Split "
+    "SplitToSequence Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Trilu Unsqueeze Where "
+    "Xor"
+)
+# Fields of a model and of its parts that we write: none for graphs inside of operators, functions,
+# training, sparse or external data.
+_FIELDS = {
+    "ModelProto": "ir_version opset_import producer_name producer_version domain model_version "
+    "doc_string graph metadata_props",
+    "GraphProto": "name node initializer input output value_info doc_string metadata_props",
+    "NodeProto": "name op_type domain overload input output attribute doc_string metadata_props",
+    "AttributeProto": "name type f i s t floats ints strings doc_string",
+    "TensorProto": "name dims data_type raw_data float_data int32_data int64_data double_data "
+    "uint64_data doc_string",
+}
+# Fields of a model and of all that is in it: many times those of our largest graphs. Parsed, an
+# empty message takes up to a hundred times its two bytes.
+_MOST_FIELDS = 2**18
+
+
+def to_onnx(
+    detector: BaseDetector,
+    path: str | os.PathLike[str],
+    X: Any = None,
+    *,
+    tolerance: float = TOLERANCE,
+) -> Certificate:
+    """Write a fitted detector as an ONNX model that any ONNX runtime can run.
+
+    The model takes ``X`` ``(n, *input_shape_)`` of doubles, in the units and the layout of `fit`
+    and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1. A sample
+    with a value that is not a number is labelled -1.
+
+    Of a detector of tables with words, dates or gaps the model takes encoded rows ``(n, width)``,
+    since a graph cannot look up words. The encoder stands in the file as data: what `load_onnx`
+    gives takes tables, and its ``certificate.encoder.encode(table)`` makes the rows that another
+    runtime is given.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted.
+    path : str or path
+        The file is replaced as a whole, or not at all. Read it with `load_onnx`, or with
+        onnxruntime itself.
+    X : array-like, Dataset, path or None, default=None
+        Samples for the certificate: at most 256 rows, or fewer large images, are taken, evenly
+        spread, and stored in the file as they are. Your own, such as held-out normal samples,
+        certify most. None takes training samples that the detector keeps for its score, and
+        artificial ones: the certificate's `origin` tells.
+    tolerance : float in [0, inf), default=1e-5
+        The largest difference of a score that passes without a warning, in standard deviations
+        of the training scores, or relative to larger scores. The default is what two runtimes
+        agree to in float32 for most detectors of rows; scores of images often differ by up to
+        1e-4. Labels must agree for all samples of the certificate whatever the tolerance is.
+
+    Returns
+    -------
+    Certificate
+        Its `max_difference` is the largest difference from the native scores.
+
+    Raises
+    ------
+    ParityError
+        If the scores of the model differ from the native ones by more than the tolerance and by
+        more than 0.1, or a label differs. Nothing is written.
+    TypeError, ValueError
+        If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
+        was changed after the threshold was set, the method cannot be exported, or the networks
+        need an operator that `load_onnx` refuses.
+    ImportError
+        Without onnx, onnxscript and onnxruntime: ``pip install "gandetect[export]"``.
+
+    Warns
+    -----
+    ParityWarning
+        If the scores differ by more than the tolerance. The file is written, and its certificate
+        says by how much.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile
+    >>> from gandetect import GANomalyDetector
+    >>> from gandetect.export import load_onnx, to_onnx
+    >>> X = np.random.default_rng(0).normal(size=(100, 4))
+    >>> detector = GANomalyDetector(epochs=2, n_estimators=1, random_state=0).fit(X)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     certificate = to_onnx(detector, f"{folder}/detector.onnx", X)
+    ...     scorer = load_onnx(f"{folder}/detector.onnx")
+    >>> bool(np.allclose(scorer.anomaly_score(X), detector.anomaly_score(X), atol=1e-5))
+    True
+    """
+    _check_detector(detector)
+    _check_tolerance(tolerance)
+    onnx, _ = _require("onnx"), _require("onnxscript")
+    model = exportable(detector)
+    certificate = certify(detector, X)
+    names: dict[str, Any] = {"input_names": ["X"], "output_names": ["anomaly_score", "label"]}
+    with warnings.catch_warnings(), torch.no_grad():
+        # The exporter copies trees in a way that torch itself deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        program = torch.onnx.export(_traced(model), dynamo=True, verbose=False, **names)
+    assert program is not None
+    graph = program.model_proto
+    if graph.functions:  # older exporters write a function for each of torch's operators
+        graph = onnx.inliner.inline_local_functions(graph)
+    content = graph.SerializeToString()
+    try:
+        _checked_model(content)
+    except ValueError as error:
+        raise ValueError(
+            f"This detector cannot be an ONNX model that load_onnx opens: {error}. Build the "
+            "networks of other layers, or use to_torch_export."
+        ) from error
+    run = _onnx_run(content, _CPU, "The model")
+    certificate = _measured(run, certificate, tolerance)
+    entry = graph.metadata_props.add()
+    entry.key, entry.value = _KEY, certificate.to_json()
+    with written_aside(path) as file:
+        file.write(graph.SerializeToString())
+    return certificate
+
+
+def load_onnx(
+    path: str | os.PathLike[str],
+    providers: Sequence[str] = _CPU,
+    *,
+    tolerance: float = TOLERANCE,
+) -> ExportedScorer:
+    """Load what `to_onnx` wrote, and check it against its certificate.
+
+    The file is parsed before onnxruntime sees it: a model with control flow, functions, external
+    data, or an operator or a domain that `to_onnx` does not write, is refused. What is left
+    computes with its inputs only, but may ask for much memory, and may give any score: a
+    certificate is no signature. Open models of strangers in a process with limits.
+
+    Parameters
+    ----------
+    path : str or path
+    providers : sequence of str, default=("CPUExecutionProvider",)
+        What onnxruntime is to run the model on, in order of preference.
+    tolerance : float in [0, inf), default=1e-5
+        The largest difference of a score that passes without a warning, at the least twice the
+        certificate's `max_difference`.
+
+    Returns
+    -------
+    ExportedScorer
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ArchiveError
+        If it is damaged, or `to_onnx` did not write it.
+    ParityError
+        If, here, its scores differ from those of the detector by more than ten times the
+        tolerance, or a label differs.
+    TypeError, ValueError
+        If `tolerance` is no number or negative.
+    ImportError
+        Without onnx and onnxruntime: ``pip install "gandetect[export]"``. To run a model that you
+        know, onnxruntime alone is enough.
+
+    Warns
+    -----
+    ParityWarning
+        If, here, its scores differ by more than the tolerance.
+    """
+    _check_tolerance(tolerance)
+    _require("onnxruntime")
+    content = _content(path)
+    try:
+        model = _checked_model(content)
+    except ValueError as error:
+        raise ArchiveError(
+            f"{str(path)!r} is damaged, or to_onnx did not write it: {error}."
+        ) from error
+    texts = [entry.value for entry in model.metadata_props if entry.key == _KEY]
+    certificate = Certificate.from_json(texts[0] if texts else None, str(path))
+    del model.metadata_props[:]
+    run = _onnx_run(model.SerializeToString(), providers, str(path))
+    return ExportedScorer(run, certificate, tolerance)
+
+
+def to_torch_export(
+    detector: BaseDetector,
+    path: str | os.PathLike[str],
+    X: Any = None,
+    *,
+    tolerance: float = TOLERANCE,
+) -> Certificate:
+    """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
+
+    The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
+    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1. For tables
+    with words, dates or gaps see `to_onnx`.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted.
+    path : str or path
+        By custom with the suffix ``.pt2``. The file is replaced as a whole, or not at all.
+    X : array-like, Dataset, path or None, default=None
+        Samples for the certificate, as in `to_onnx`.
+    tolerance : float in [0, inf), default=1e-5
+        The largest difference of a score that passes without a warning, as in `to_onnx`.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ParityError
+        If the scores of the program differ from the native ones by more than the tolerance and by
+        more than 0.1, or a label differs. Nothing is written.
+    TypeError, ValueError
+        If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
+        was changed after the threshold was set, or the method cannot be exported.
+
+    Warns
+    -----
+    ParityWarning
+        If the scores differ by more than the tolerance.
+    """
+    _check_detector(detector)
+    _check_tolerance(tolerance)
+    model = exportable(detector)
+    certificate = certify(detector, X)
+    program = _traced(model)
+    certificate = _measured(_torch_run(program), certificate, tolerance)
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={_KEY: certificate.to_json()})
+    with written_aside(path) as file:
+        file.write(content.getvalue())
+    return certificate
+
+
+def load_torch_export(
+    path: str | os.PathLike[str], *, tolerance: float = TOLERANCE
+) -> ExportedScorer:
+    """Load what `to_torch_export` wrote, and check it against its certificate.
+
+    **Opening such a file runs code that its author chose**: `torch.export.load` unpickles parts of
+    it, before anything in it can be checked. Open only files whose author may run code on your
+    machine. For other files there are `gandetect.load` and `load_onnx`.
+
+    Parameters
+    ----------
+    path : str or path
+    tolerance : float in [0, inf), default=1e-5
+        The largest difference of a score that passes without a warning, as in `load_onnx`.
+
+    Returns
+    -------
+    ExportedScorer
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ArchiveError
+        If it is damaged, or `to_torch_export` did not write it.
+    ParityError
+        If, here, its scores differ from those of the detector by more than ten times the
+        tolerance, or a label differs.
+    TypeError, ValueError
+        If `tolerance` is no number or negative.
+
+    Warns
+    -----
+    ParityWarning
+        If, here, its scores differ by more than the tolerance.
+    """
+    _check_tolerance(tolerance)
+    content = _content(path)
+    extra_files = {_KEY: ""}
+    try:
+        program = torch.export.load(io.BytesIO(content), extra_files=extra_files)
+    except Exception as error:  # torch says neither which errors this raises, nor always the same
+        raise ArchiveError(f"{str(path)!r} is damaged or no torch.export program.") from error
+    certificate = Certificate.from_json(extra_files[_KEY], str(path))
+    return ExportedScorer(_torch_run(program), certificate, tolerance)
+
+
+class ExportedScorer:
+    """An exported detector that has been checked against its certificate.
+
+    `load_onnx` and `load_torch_export` make it. Its methods have the names and signs of a
+    detector's; it keeps no state and may be called from several threads.
+
+    Parameters
+    ----------
+    run : callable
+        Runs the exported graph on one block of samples.
+    certificate : Certificate
+    tolerance : float in [0, inf), default=1e-5
+        As in `load_onnx`.
+
+    Attributes
+    ----------
+    certificate : Certificate
+    difference : float
+        From the native scores of the reference batch, as measured while loading.
+    threshold_, offset_ : float
+        A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``. The threshold
+        is a part of the exported graph; `predict` takes another one for a call.
+
+    Raises
+    ------
+    ParityError
+        If the graph does not give the scores and labels that the certificate promises.
+    ArchiveError
+        If the graph cannot be run on the samples of the certificate.
+    """
+
+    def __init__(self, run: Run, certificate: Certificate, tolerance: float = TOLERANCE) -> None:
+        self._run = run
+        self.certificate = certificate
+        self.threshold_ = certificate.threshold
+        self.offset_ = -certificate.threshold
+        try:
+            found = _in_blocks(run, certificate.X, certificate.block_size)
+        except Exception as error:  # the errors of onnxruntime and torch have no class in common
+            raise ArchiveError(
+                f"The exported {certificate.detector} cannot score the samples of its own "
+                f"certificate: {error}"
+            ) from error
+        self.difference = certificate.check(*found, tolerance)
+
+    def anomaly_score(self, X: Any) -> np.ndarray:
+        """The detector's anomaly score, larger for worse: see `BaseDetector.anomaly_score`.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+            Or flat rows of images.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+
+        Raises
+        ------
+        ValueError
+            If X is empty, of another shape or with other columns than in `fit`, or has a value that
+            is missing (None, NaN), infinite, or beyond float64.
+        TypeError
+            If X is no array, or not numeric.
+        """
+        return self.scores_and_labels(X)[0]
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """Minus `anomaly_score`, as scikit-learn has it.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+        """
+        return -self.anomaly_score(X)
+
+    def predict(self, X: Any, threshold: float | None = None) -> np.ndarray:
+        """+1 for inliers and -1 for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+        threshold : float or None, default=None
+            Above which anomaly score to flag. None is `threshold_`, the one that was exported.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), int
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `anomaly_score` does, and if `threshold` is no number or NaN.
+        """
+        return self.scores_and_labels(X, threshold)[1]
+
+    def scores_and_labels(
+        self, X: Any, threshold: float | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `anomaly_score` and `predict` give, from one pass.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+        threshold : float or None, default=None
+            As in `predict`. A score within 1e-5 of it (in the certificate's `score_unit`, and
+            relative to a larger threshold) is not flagged: so near, rounding decides.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,), float64
+        ndarray of shape (n_samples,), int
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `predict` does.
+        """
+        if threshold is not None and (
+            isinstance(threshold, bool) or not isinstance(threshold, Real)
+        ):
+            raise TypeError(f"threshold must be a number or None, got {threshold!r}.")
+        if threshold is not None and isnan(threshold):
+            raise ValueError("threshold must be a number or None, got NaN.")
+        scores, labels = _in_blocks(self._run, self._checked(X), self.certificate.block_size)
+        if threshold is None:
+            return scores, labels
+        margin = SCORE_TOLERANCE * max(self.certificate.score_unit, abs(threshold))
+        return scores, np.where(scores > threshold + margin, -1, 1)
+
+    def _checked(self, X: Any) -> np.ndarray:
+        if self.certificate.encoder is not None:
+            return self.certificate.encoder.encode(X)
+        names, columns = self.certificate.feature_names, getattr(X, "columns", None)
+        if names is not None and columns is not None and list(columns) != names:
+            raise ValueError(
+                "The columns of X are not those that the detector was fitted to, in their order: "
+                f"{names}."
+            )
+        x: np.ndarray = check_array(_numbers(X), allow_nd=True, ensure_2d=False)
+        shape = self.certificate.input_shape
+        if x.ndim == 2 and len(shape) > 1 and x.shape[1] == prod(shape):
+            x = x.reshape(len(x), *shape)
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"X holds samples of shape {x.shape[1:]}, but the exported detector takes {shape}."
+            )
+        return x
+
+
+def _in_blocks(run: Run, X: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Not at once: the distances to neighbours take much memory for many samples."""
+    blocks = [run(X[start : start + size].astype(np.float64)) for start in range(0, len(X), size)]
+    scores, labels = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return scores, labels
+
+
+def _numbers(X: Any) -> np.ndarray:
+    """X as an array of numbers, for which neither texts nor missing values are taken."""
+    array = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X)
+    if array.ndim == 0:
+        raise TypeError(f"X must be an array of samples, got {type(X).__name__}.")
+    if array.dtype.kind != "O":
+        types = {str} if array.dtype.kind in "USMmV" else set()
+    else:
+        types = {type(value) for value in array.flat}
+    if types & {str, bytes}:
+        raise TypeError("X must be numeric, but holds text or dates.")
+    if {"NoneType", "NAType", "NaTType"} & {found.__name__ for found in types}:
+        raise ValueError("X has a missing value (None, NA or NaT): leave out or impute the sample.")
+    try:
+        return array.astype(np.float64) if types else array
+    except OverflowError as error:
+        raise ValueError("X has a whole number that is too large for float64.") from error
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"X must be numeric: {error}") from error
+
+
+def _traced(model: Model[Any]) -> ExportedProgram:
+    example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
+    with torch.no_grad():
+        return torch.export.export(
+            model, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
+        )
+
+
+def exportable(detector: BaseDetector) -> Model[Any]:
+    """The fitted model on the CPU, with the score of the detector's parameters.
+
+    Raises
+    ------
+    TypeError
+        If the method says that it cannot be exported.
+    ValueError
+        If `score` was changed after the threshold was set.
+    """
+    model = detector.model_.scoring_as(detector)
+    reason = getattr(model, "cannot_be_exported", None)
+    if reason is not None:
+        raise TypeError(f"{type(detector).__name__} cannot be exported because {reason}")
+    model.check_threshold()
+    copied = copy.deepcopy(model).cpu().eval()
+    # torch.export.save warns of tensors that are parts of others, or lie in an order of their own.
+    for tensor in (*copied.parameters(), *copied.buffers()):
+        tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
+    return copied
+
+
+def _check_detector(detector: Any) -> None:
+    if not isinstance(detector, BaseDetector):
+        raise TypeError(
+            f"A detector can be exported, not a {type(detector).__name__}: of a pipeline pass the "
+            "last step, pipeline[-1], and X as the steps before it leave it, "
+            "pipeline[:-1].transform(X)."
+        )
+    check_is_fitted(detector)
+
+
+def _check_tolerance(tolerance: float) -> None:
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool):
+        raise TypeError(f"tolerance must be a number, got {tolerance!r}.")
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance!r}.")
+
+
+def _measured(run: Run, certificate: Certificate, tolerance: float) -> Certificate:
+    found = _in_blocks(run, certificate.X, certificate.block_size)
+    difference = certificate.check(*found, tolerance, LARGEST_DIFFERENCE)
+    return dataclasses.replace(certificate, max_difference=difference)
+
+
+def _checked_model(content: bytes) -> Any:
+    """The onnx.ModelProto in a file, which holds nothing but what `to_onnx` writes.
+
+    Raises
+    ------
+    ValueError
+        If it does, or is damaged. The fields are counted before they are parsed, so that memory
+        stays in proportion to the size of the file.
+    """
+    onnx, operators = _require("onnx"), set(_OPERATORS.split())
+    try:
+        _count_fields(memoryview(content), onnx.ModelProto.DESCRIPTOR)
+        model = onnx.ModelProto.FromString(content)
+    except (IndexError, RecursionError) as error:
+        raise ValueError("it is no ONNX model") from error
+    except ValueError:
+        raise
+    except Exception as error:  # protobuf's implementations raise different errors
+        raise ValueError(f"it is no ONNX model ({error})") from error
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or node.op_type not in operators:
+            name = f"{node.domain}.{node.op_type}".strip(".")
+            raise ValueError(f"it has the operator {name[:99]!r}")
+    attributes = [found for node in model.graph.node for found in node.attribute]
+    for tensor in (*model.graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
+        # Eight entries a byte are more than any type has.
+        if len(tensor.dims) > 16 or not 0 <= prod(tensor.dims) <= 8 * tensor.ByteSize():
+            raise ValueError(f"the tensor {tensor.name[:99]!r} has not the shape of its data")
+    return model
+
+
+def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
+    """The fields of a serialized message and of those in it, beside n others.
+
+    Raises
+    ------
+    ValueError
+        If they are too many, or one is unknown or none that we write.
+    IndexError
+        If the message is cut off.
+    """
+    names, at = _FIELDS.get(kind.name, "").split(), 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        field = kind.fields_by_number.get(key >> 3)
+        if field is None or (names and field.name not in names):
+            name = field.name if field else key >> 3
+            raise ValueError(f"its {kind.name} has the field {name!r}")
+        n += 1
+        if n > _MOST_FIELDS:
+            raise ValueError(f"it has more than {_MOST_FIELDS} fields")
+        size = {1: 8, 5: 4}.get(key & 7, 0)
+        if key & 7 == 0:
+            _, at = _varint(data, at)
+        elif key & 7 == 2:
+            size, at = _varint(data, at)
+        elif not size:
+            raise ValueError("it is no ONNX model")
+        if key & 7 == 2 and field.message_type:
+            n = _count_fields(data[at : at + size], field.message_type, n)
+        at += size
+    if at > len(data):
+        raise IndexError
+    return n
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """The number that begins at a place, seven bits a byte, and the place after it."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+    raise ValueError("it is no ONNX model")
+
+
+def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
+    """How to run a model."""
+    onnxruntime = _require("onnxruntime")
+    try:
+        session = onnxruntime.InferenceSession(model, providers=list(providers))
+    except Exception as error:  # onnxruntime's errors have no class in common
+        raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
+
+    def run(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scores, labels = session.run(["anomaly_score", "label"], {"X": X})
+        return scores, labels
+
+    return run
+
+
+def _torch_run(program: ExportedProgram) -> Run:
+    module = program.module()
+
+    def run(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            scores, labels = module(torch.from_numpy(np.ascontiguousarray(X)))
+        return scores.numpy(), labels.numpy()
+
+    return run
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return Path(path).read_bytes()
+
+
+def _require(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f'exported files need {name}: pip install "gandetect[export]"') from error

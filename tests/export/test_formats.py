@@ -21,15 +21,12 @@ from gandetect.export import (
     ExportedScorer,
     ParityError,
     ParityWarning,
-    formats,
     load_onnx,
     load_torch_export,
     to_onnx,
     to_torch_export,
 )
-from gandetect.export import (
-    certificate as certificates,
-)
+from gandetect.export import certificate as certificates
 from gandetect.model.thresholds import WORST_SCORE
 
 onnx = pytest.importorskip("onnx")
@@ -117,7 +114,7 @@ def test_loading_checks_again(written, monkeypatch):
     _, _, path, read = written
     from_json = certificates.Certificate.from_json
     monkeypatch.setattr(
-        formats.Certificate,
+        certificates.Certificate,
         "from_json",
         lambda *args: dataclasses.replace(
             found := from_json(*args), anomaly_score=found.anomaly_score + 0.1
@@ -138,7 +135,7 @@ def test_what_differs_much_is_not_written_and_what_differs_little_is_told(
         found = certificates.certify(*args)
         return dataclasses.replace(found, anomaly_score=found.anomaly_score + error)
 
-    monkeypatch.setattr(formats, "certify", wrong)
+    monkeypatch.setattr(certificates, "certify", wrong)
     write, read = FORMATS[name]
     error = 1.0
     with pytest.raises(ParityError, match="differs"):
@@ -178,7 +175,7 @@ def test_labels_differ(name, rows, monkeypatch, tmp_path):
         label[0] *= -1
         return dataclasses.replace(found, label=label)
 
-    monkeypatch.setattr(formats, "certify", one_other)
+    monkeypatch.setattr(certificates, "certify", one_other)
     with pytest.raises(ParityError, match="labels"):
         FORMATS[name][0](detector, tmp_path / "detector")
     assert not (tmp_path / "detector").exists()
@@ -206,8 +203,8 @@ def test_without_what_reads_onnx(onnx_path, monkeypatch, missing):
             raise ImportError(name)
         return importing(name, *args, **kwargs)
 
-    importing = formats.importlib.import_module
-    monkeypatch.setattr(formats.importlib, "import_module", without)
+    importing = certificates.importlib.import_module
+    monkeypatch.setattr(certificates.importlib, "import_module", without)
     with pytest.raises(ImportError, match=rf"need {missing}: .*gandetect\[export\]"):
         load_onnx(onnx_path)
 
@@ -273,7 +270,7 @@ def test_onnx_models_of_strangers(onnx_path, name, tmp_path, monkeypatch):
     model = onnx.load(onnx_path)
     vars(Foreign)[name](model)
     (tmp_path / "foreign.onnx").write_bytes(model.SerializeToString())
-    monkeypatch.setattr(formats, "_onnx_run", None)
+    monkeypatch.setattr(certificates, "_onnx_run", None)
     with pytest.raises(ArchiveError, match=r"to_onnx did not write it"):
         load_onnx(tmp_path / "foreign.onnx")
 
@@ -327,7 +324,7 @@ class Drawing(torch.nn.Module):
 
 def test_an_operator_that_would_not_be_loaded_is_not_written(rows, monkeypatch, tmp_path):
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
-    monkeypatch.setattr(formats, "exportable", Drawing)
+    monkeypatch.setattr(certificates, "exportable", Drawing)
     with pytest.raises(ValueError, match=r"RandomNormalLike.*to_torch_export"):
         to_onnx(detector, tmp_path / "detector.onnx")
     assert not (tmp_path / "detector.onnx").exists()
@@ -497,7 +494,9 @@ def test_names_of_columns():
 def traced(detector, X):
     """Scores and labels of the module that is exported."""
     with torch.inference_mode():
-        scores, labels = formats.exportable(detector)(torch.from_numpy(np.asarray(X, dtype=float)))
+        scores, labels = certificates.exportable(detector)(
+            torch.from_numpy(np.asarray(X, dtype=float))
+        )
     return scores.numpy(), labels.numpy()
 
 
@@ -545,7 +544,7 @@ def test_what_is_not_a_number_is_no_inlier(fitted_to_rows, rows):
 def test_a_threshold_of_another_score(fitted_to_rows):
     changed = copy.deepcopy(fitted_to_rows).set_params(score="paper")
     with pytest.raises(ValueError, match="infer_threshold"):
-        formats.exportable(changed)
+        certificates.exportable(changed)
 
 
 @pytest.mark.parametrize("write", [to_onnx, to_torch_export])
