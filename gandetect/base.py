@@ -365,7 +365,7 @@ class BaseDetector(
             for each of its columns, in about standard deviations from what is usual in training
             rows; 0 for columns that are left out.
         """
-        model = self._fitted_model()
+        model = self._scoring_model()
         return model.anomaly_maps(self._read(X, model))
 
     def discriminator_features(self, X: Any) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gandetect import __version__
 from gandetect.base import BaseDetector
 from gandetect.classifiers import (
     FORMS,
@@ -242,8 +243,8 @@ class GuardingDetector(BaseDetector):
         -------
         dict
             "meta": "name", "detector_type" ("adversarial", or "outlier" without a classifier),
-            "data_type", "online". "data": "is_adversarial", an array of 0 and 1;
-            "instance_score", what `anomaly_score` gives, or None; "threshold".
+            "data_type", "online", "version" (gandetect's). "data": "is_adversarial", an array of
+            0 and 1; "instance_score", what `anomaly_score` gives, or None; "threshold".
         """
         model = self._scoring_model()
         scores = self.anomaly_score(X)
@@ -303,6 +304,7 @@ class GuardingDetector(BaseDetector):
             "data_type": vars(self)["data_type"]
             or ("image" if model.layout.is_image else "tabular"),
             "online": False,
+            "version": __version__,
         }
 
 

@@ -231,6 +231,7 @@ class TestAnswers:
             "detector_type": "adversarial",
             "data_type": "tabular",
             "online": False,
+            "version": gandetect.__version__,
         }
         data = answer["data"]
         np.testing.assert_array_equal(data["is_adversarial"], fitted.predict(X) == -1)

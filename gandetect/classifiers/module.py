@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from gandetect.classifiers.forms import log_softmax_of_logits
 
-# As in the published code: the logarithm of a probability of 0 is no number to learn from.
-_SMALLEST_PROBABILITY = 1e-7
+# The logarithm of a probability of 0 is no number to learn from; that of any other is.
+_SMALLEST_PROBABILITY = torch.finfo(torch.float32).tiny
 # Rows of probabilities may miss 1 by this much, from rounding in float32.
 TOLERANCE = 1e-4
 # Hooks stand on the network, which all threads share.

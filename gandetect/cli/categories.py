@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gandetect.cli.data import data_folder
-from gandetect.cli.options import UsageError
+from gandetect.cli.options import UsageError, data_folder
 from gandetect.datasets.mvtec import categories_in
 
 # In DRAEM's order, in which its scripts and RDNA's number them from 0; -1 is all.

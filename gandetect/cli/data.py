@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from argparse import Namespace
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gandetect.cli.options import UsageError
+from gandetect.cli.options import UsageError, data_folder
 from gandetect.data.images import (
     IMAGE_SUFFIXES,
     ImageFiles,
@@ -176,24 +175,6 @@ def names_all(data: str) -> bool:
     """Whether ``--data`` names all categories of a data set at once."""
     family, member = _family_and_member(data)
     return family == "mvtec" and member in ("all", "-1")
-
-
-def data_folder(options: Namespace) -> Path:
-    """Return the folder of the data sets that have names.
-
-    Raises
-    ------
-    UsageError
-        If neither the option nor the environment names it.
-    """
-    from gandetect.datasets.files import DATA_DIR_VARIABLE, resolve_data_dir
-
-    if options.data_dir is None and not os.environ.get(DATA_DIR_VARIABLE):
-        raise UsageError(
-            "no data folder is known: give --data-dir, or set the environment variable "
-            f"{DATA_DIR_VARIABLE} to the folder that holds the data sets"
-        )
-    return resolve_data_dir(options.data_dir)
 
 
 def _family_and_member(data: str) -> tuple[str, str | None]:

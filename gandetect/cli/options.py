@@ -6,8 +6,10 @@ import argparse
 import ast
 import difflib
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gandetect
@@ -202,6 +204,24 @@ def _add_text(group: Any) -> None:
         choices=("yes", "no"),
         help="whether the first line of a table names its columns (default: found out)",
     )
+
+
+def data_folder(options: argparse.Namespace) -> Path:
+    """Return the folder of the data sets that have names.
+
+    Raises
+    ------
+    UsageError
+        If neither the option nor the environment names it.
+    """
+    from gandetect.datasets.files import DATA_DIR_VARIABLE, resolve_data_dir
+
+    if options.data_dir is None and not os.environ.get(DATA_DIR_VARIABLE):
+        raise UsageError(
+            "no data folder is known: give --data-dir, or set the environment variable "
+            f"{DATA_DIR_VARIABLE} to the folder that holds the data sets"
+        )
+    return resolve_data_dir(options.data_dir)
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -30,6 +32,8 @@ from gandetect.networks.members import PerMember, check_answer
 from gandetect.training import TrainingRun, TrainingSamples, update
 from gandetect.training.protocol import with_callbacks
 
+# What beside a function is taken.
+_OR_MODULE = dict.fromkeys(("encoder", "decoder", "vae"), " or a module")
 # Samples that a covariance is taken from at most.
 _MAX_LEARNED_FROM = 20_000
 
@@ -82,14 +86,14 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         decoders: list[nn.Module] = []
         for _ in range(self.n_members):
             if s.vae is not None:
-                pair: Any = s.vae(shape, latent_dim)
+                pair: Any = _own("vae", s.vae, shape, latent_dim)
                 encoders.append(pair.encoder)
                 decoders.append(pair.decoder)
                 continue
             if s.encoder is not None:
-                encoders.append(s.encoder(shape, n_outputs))
+                encoders.append(_own("encoder", s.encoder, shape, n_outputs))
             if s.decoder is not None:
-                decoders.append(s.decoder(latent_dim, shape))
+                decoders.append(_own("decoder", s.decoder, latent_dim, shape))
         self.encoder = PerMember(encoders) if encoders else make.encoder(n_outputs)
         self.decoder = PerMember(decoders) if decoders else make.decoder(latent_dim)
         self.eval()
@@ -103,7 +107,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     @classmethod
     def runs_foreign_code(cls, settings: SharedParameters) -> bool:
         foreign = ("encoder", "decoder", "vae", "optimizer", "loss_fn", "metrics")
-        return any(vars(settings)[name] for name in foreign) or super().runs_foreign_code(settings)
+        is_given = any(vars(settings)[name] is not None for name in foreign)
+        return is_given or super().runs_foreign_code(settings)
 
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
         super().prepare(samples, run)
@@ -314,6 +319,10 @@ class AdversarialVAEDetector(GuardingDetector):
     w_recon : float, default=1.0
         Weight of the reconstruction error. The published default is 0, with which a linear
         classifier's attacks, that move along the one direction the code must keep, pass unseen.
+        Without `cov_elbo` the error is a mean over the values of a sample. With it, a
+        log-likelihood: a sum over the values, and a mean over the batch, as in alibi-detect from
+        0.3.1 on, so that its weights mean the same here. Earlier ones took the sum over the batch:
+        multiply their weight by their batch size (their 1e-5 with 64 samples is 6.4e-4).
     beta : float, default=0.01
         Weight of the divergence of the codes from the standard normal, mean over their dimensions.
     cov_elbo : float, "diag", "full" or None, default=None
@@ -343,14 +352,16 @@ class AdversarialVAEDetector(GuardingDetector):
         Reconstructions a sample that are drawn for the score; the published 10 rank no better,
         within 0.002 of AUROC, and cost more than twice as much. The draws belong to the detector
         and are the same for all samples, so that scores repeat. Fit again after changing it.
-    encoder, decoder : callable or None, default=None
-        Networks of your own, one call a member: ``encoder(sample_shape, n_out)`` returns a module
-        from ``(n, *sample_shape)`` to ``(n, n_out)``, mean and log-variance side by side;
-        ``decoder(latent_dim, sample_shape)`` one back. Images have their channels first, and
-        values are scaled.
-    vae : callable or None, default=None
-        Instead of both: ``vae(sample_shape, latent_dim)`` returns an object that has modules
-        ``encoder`` and ``decoder``.
+    encoder, decoder : nn.Module, callable or None, default=None
+        Networks of your own: a module from ``(n, *sample_shape)`` to ``(n, n_out)``, mean and
+        log-variance side by side, and one back from ``(n, latent_dim)``; set `latent_dim` to its
+        width. Images have their channels first, and values are scaled. Every member trains a copy,
+        which begins with the module's weights, and yours stays as it is. Or functions that make
+        them, called once a member, whose members then differ from the start:
+        ``encoder(sample_shape, n_out)`` and ``decoder(latent_dim, sample_shape)``.
+    vae : nn.Module, callable or None, default=None
+        Instead of both: a module that has modules ``encoder`` and ``decoder``, copied as above, or
+        ``vae(sample_shape, latent_dim)``, which makes an object that has them.
     optimizer : callable or None, default=None
         ``optimizer(weights, lr=learning_rate)``, such as ``torch.optim.RMSprop``; None is Adam.
     loss_fn : callable or None, default=None
@@ -361,6 +372,9 @@ class AdversarialVAEDetector(GuardingDetector):
         ``metric(x, x_hat)`` to (K, B), whose means are kept in ``history_`` and shown.
     data_type : str or None, default=None
         Named in the metadata of `detect`; None is "tabular" or "image".
+    threshold : float or None, default=None
+        The threshold that `fit` sets, in units of the score, instead of the one that
+        `contamination` gives. `infer_threshold` moves it.
     {shared_parameters}
 
     Attributes
@@ -410,7 +424,9 @@ class AdversarialVAEDetector(GuardingDetector):
       Defense-VAE [3]_: without, far fewer attacks are undone.
     - The divergence is scaled to the squared error, without a gradient. alibi-detect scales the
       error to the divergence, which with a linear classifier nears 0 and takes the error with it.
-    - Divergences are not capped at 16.1, as by the code's clipping of probabilities.
+    - Divergences are not capped at 16.1, as by the code's clipping of probabilities at 1e-7. Of a
+      network that returns probabilities they end at 87, where a float32 ends: let one that is very
+      sure of itself return logits.
     - Draws are fixed, and come in pairs of a draw and its mirror image; the code draws anew.
     - The classifier is a frozen copy in eval mode; the code freezes the caller's.
     - X is scaled inside, and scaled back for the classifier.
@@ -456,13 +472,14 @@ class AdversarialVAEDetector(GuardingDetector):
     hidden_weights: Mapping[str, float] | None = None
     log_variance: str | None = "linear"
     n_samples: int = 4
-    encoder: Callable[..., nn.Module] | None = None
-    decoder: Callable[..., nn.Module] | None = None
-    vae: Callable[..., nn.Module] | None = None
+    encoder: nn.Module | Callable[..., nn.Module] | None = None
+    decoder: nn.Module | Callable[..., nn.Module] | None = None
+    vae: nn.Module | Callable[..., Any] | None = None
     optimizer: Callable[..., Optimizer] | None = None
     loss_fn: Callable[..., Tensor] | None = None
     metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None
     data_type: str | None = None
+    threshold: float | None = None
 
     model_class: ClassVar[type[AdversarialVAEModel]] = AdversarialVAEModel
 
@@ -474,6 +491,10 @@ class AdversarialVAEDetector(GuardingDetector):
         if self.noise_std != "auto":
             check_real(self, "noise_std", 0)
         check_real(self, "attacked_fraction", 0, 1)
+        if self.threshold is not None:
+            check_scalar(self.threshold, "threshold", Real)
+            if not math.isfinite(self.threshold):
+                raise ValueError(f"threshold must be finite or None, got {self.threshold!r}.")
         check_scalar(self.temperature, "temperature", Real, min_val=0, include_boundaries="neither")
         check_scalar(self.n_samples, "n_samples", Integral, min_val=1)
         if self.cov_elbo is not None and self.cov_elbo not in ("diag", "full"):
@@ -486,10 +507,17 @@ class AdversarialVAEDetector(GuardingDetector):
             )
         for name in ("encoder", "decoder", "vae", "optimizer", "loss_fn"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, nn.Module) or not callable(value)):
+            if value is not None and not callable(value):
                 raise TypeError(
-                    f"{name} must be None or a function that is called in fit, got {value!r}."
+                    f"{name} must be None, or a function{_OR_MODULE.get(name, '')}, got {value!r}."
                 )
+        if isinstance(self.vae, nn.Module):
+            for name in ("encoder", "decoder"):
+                if not isinstance(getattr(self.vae, name, None), nn.Module):
+                    raise TypeError(
+                        f"vae={type(self.vae).__name__} must have a module {name!r}, or be a "
+                        "function that makes an object which has."
+                    )
         if self.vae is not None and (self.encoder is not None or self.decoder is not None):
             raise ValueError("Give either vae or encoder and decoder, not both.")
         for name in ("hidden_layers", "hidden_weights", "metrics"):
@@ -532,7 +560,25 @@ class AdversarialVAEDetector(GuardingDetector):
             If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
             what was learned is kept, and KeyboardInterrupt is raised.
         """
-        return self._fit(X, y, class_labels)
+        earlier = vars(self).get("model_")
+        try:
+            return self._fit(X, y, class_labels)
+        finally:  # a fit that Ctrl-C ends has learned something too
+            if self.threshold is not None and vars(self).get("model_") is not earlier:
+                self.threshold_ = self.threshold
+
+
+def _own(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
+    """What a member trains: a copy of a module, or what a function makes."""
+    if not isinstance(given, nn.Module):
+        return given(*arguments)
+    try:
+        return copy.deepcopy(given).requires_grad_()
+    except Exception as error:
+        raise TypeError(
+            f"{name}={type(given).__name__} cannot be copied ({error}), and a detector does not "
+            "train the network that it is given: pass a function that makes one."
+        ) from error
 
 
 def _checked_loss(loss: Tensor, x: Tensor) -> Tensor:

@@ -245,9 +245,10 @@ class BiGANDetector(BaseDetector):
     by itself.
 
     Widths, dropout, spectral normalisation and the output activation belong to `architecture`:
-    EGBAD's dropout is ``MLP(dropout=0.2)``, a discriminator of another width
-    ``ConvNet(discriminator_filters=32)``. The published average of weights is
-    ``set_callbacks(ExponentialMovingAverage(0.999))``, which warms up.
+    EGBAD's dropout is ``MLP(dropout=0.2)``, of images ``ConvNet(dropout=0.5)``, a discriminator of
+    another width ``ConvNet(discriminator_filters=32)``. The published average of weights is
+    ``set_callbacks(ExponentialMovingAverage(0.999))``, which warms up. EGBAD's settings are
+    ``reconstruction_weight=0, stochastic_encoder=False, n_estimators=1, score="paper"`` and these.
 
     Departures from the papers and their code, on purpose:
 
@@ -262,8 +263,12 @@ class BiGANDetector(BaseDetector):
     - The encoder of rows is stochastic while training, as BiGAN allows; EGBAD's is not.
     - ALAD's discriminator of codes, an option of its code, is always there; it compares samples
       along their channels, where the code stacks images on top of each other.
-    - Adam's rate is 1e-3, not 1e-5, for training takes 800 updates of rows; networks and code are
-      the ones that all detectors share, without dropout by default.
+    - Adam's rate is 1e-3, not 1e-5, for training takes 800 updates of rows and 500 of images;
+      networks and code are the ones that all detectors share, without dropout by default.
+    - On images the layers in which the discriminator joins sample and code begin with a standard
+      deviation of ``n_inputs ** -0.5``. The published 0.02 belongs to layers of 512 and 1,024
+      units; in layers of 128 the discriminator does not see the code at first, and encoder and
+      generator do not become inverse to each other.
     - The parts are standardised on training samples before `alpha` mixes them: as norms, their
       scales depend on the width of X.
     - The default is an ensemble of members whose standardised scores are averaged.

@@ -39,8 +39,9 @@ _PIXELS_A_BATCH = 2**15
 # Share of the training over which the adversarial losses grow to their full weight.
 _WARM_UP = 0.2
 # Side of the square over which a map is averaged before its maximum is taken, in 256ths of the
-# image's longer side: about half of DRAEM's 21, in which small defects drown.
+# image's longer side: about half of DRAEM's, in which small defects drown.
 _SMOOTHED = 11
+_PUBLISHED_SMOOTHED = 21
 # Share of a row's cells, the most anomalous ones, that its score is the mean of.
 _TOP_CELLS = 0.2
 # How far from 0 scaled images are known, to networks that learn from -1 or 0 to 1.
@@ -60,6 +61,7 @@ class RDNAModel(Model["RDNADetector"]):
         "sample_neighbours": (3.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
+    score_parameters: ClassVar[tuple[str, ...]] = ("map",)
     network_parameters: ClassVar[tuple[str, ...]] = ("image_size",)
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
@@ -229,7 +231,7 @@ class RDNAModel(Model["RDNADetector"]):
         if self.layout.is_image:
             return {
                 "map": _largest_smoothed(located),
-                "discriminant": lambda: _largest_smoothed(probability),
+                "discriminant": lambda: _largest_smoothed(probability, _PUBLISHED_SMOOTHED),
                 "reconstruction": lambda: _largest_smoothed(difference),
             }
         n_top = math.ceil(_TOP_CELLS * x.shape[-1])
@@ -247,13 +249,14 @@ class RDNAModel(Model["RDNADetector"]):
         known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
         x_hat, logits = self.restored_and_judged(known)
         probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
-        if not is_image:
-            if (weights := self.observed(x)) is not None:
-                difference = difference * weights
-            return probability.square() * difference.sqrt(), probability, difference
-        difference = difference.mean(dim=2)
-        excess = (x - known).abs().mean(dim=2)
-        located = probability.square() * difference.sqrt() + excess
+        if (weights := self.observed(x)) is not None:
+            difference = difference * weights
+        excess = torch.zeros_like(probability)
+        if is_image:
+            difference, excess = difference.mean(dim=2), (x - known).abs().mean(dim=2)
+        located = probability
+        if self.settings.map == "product":
+            located = probability.square() * difference.sqrt() + excess
         return located, probability, difference + excess
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
@@ -276,9 +279,9 @@ class RDNAModel(Model["RDNADetector"]):
         return F.interpolate(located, x.shape[3:], mode="bilinear")
 
 
-def _largest_smoothed(maps: Tensor) -> Tensor:
+def _largest_smoothed(maps: Tensor, smoothed: int = _SMOOTHED) -> Tensor:
     """The largest mean over a square of maps (K, B, H, W): (K, B)."""
-    side = round(_SMOOTHED * max(maps.shape[2:]) / 256)
+    side = round(smoothed * max(maps.shape[2:]) / 256)
     side += (side + 1) % 2
     return F.avg_pool2d(maps, side, stride=1, padding=side // 2).amax(dim=(2, 3))
 
@@ -305,7 +308,8 @@ class RDNADetector(BaseDetector):
     anomaly_source : {"procedural", "patches"}, path or ndarray, default="procedural"
         What simulated anomalies on images are filled with: made-up clouds, stripes and mosaics;
         shifted and mirrored pieces of other training images; the images of a folder, such as
-        the Describable Textures Dataset's; or images (n, height, width[, channels]).
+        the Describable Textures Dataset's; or images (n, height, width[, channels]). All images
+        are used; of a folder each is read when it is drawn, and up to 256 MiB are kept.
     anomaly_probability : float in (0, 1], default=0.5
         Share of the samples that get an anomaly; the others stay as they are.
     opacity : tuple of float, default=(0.1, 1.0)
@@ -333,6 +337,12 @@ class RDNADetector(BaseDetector):
     mixed_precision : bool, default=False
         Whether training runs in bfloat16 where that loses little: up to twice as fast on GPUs and
         on CPUs with instructions for it (AMX), slower on others. Scores never do.
+    map : {"product", "probability"}, default="product"
+        What `anomaly_map` and the score's part "map" are. "product": the squared probability times
+        the root of the difference to the reconstruction, which was the better one on bottles.
+        "probability": the discriminant's probability alone, the map that DRAEM and RDNA publish
+        figures of. May be changed after `fit`; where the score is of the map, set the threshold
+        again.
     {shared_parameters}
 
     Attributes
@@ -360,9 +370,10 @@ class RDNADetector(BaseDetector):
 
     Notes
     -----
-    The map is the squared probability times the root of the difference to the reconstruction. The
-    parts of the score of images are the largest values, smoothed, of it ("map"), of the probability
-    ("discriminant", DRAEM's score and ``score="paper"``) and of the difference ("reconstruction");
+    The parts of the score of images are the largest values, smoothed, of the map ("map"), of the
+    probability ("discriminant", DRAEM's score and ``score="paper"``) and of the difference
+    ("reconstruction"): the mean over a square whose side is 21/256 of the image's longer one for
+    "discriminant", as in DRAEM, and 11/256 for the other two, in which small defects show;
     those of rows are the means of the map, of the likeliest fifth of the cells and of the
     difference; and "neighbours", "sample_neighbours" and "subsampled_neighbours". The default of
     images is the map; of rows the next four, weighted 0.5, 1, 2 and 3.
@@ -384,6 +395,9 @@ class RDNADetector(BaseDetector):
     - Widths are those of the architecture, 16 by default, not 128 and 64; levels follow the size.
       The decoders have two convolutions a level, not three.
     - SSIM has no padding.
+    - Textures are shifted, mirrored and turned; each image of `anomaly_source` is used.
+    - The map is a product, and "map" smooths over a smaller square; ``map="probability"`` and
+      ``score="paper"`` are the published ones.
     - The discriminant also sees the absolute difference of the two images, and has one logit a
       pixel, where a softmax of two has their difference.
     - Reconstructions end in an activation that covers the range of the scaled images.
@@ -425,6 +439,7 @@ class RDNADetector(BaseDetector):
     schedule: str | None = "cosine"
     max_time: float | None = None
     mixed_precision: bool = False
+    map: str = "product"
 
     model_class: ClassVar[type[RDNAModel]] = RDNAModel
 
@@ -437,7 +452,8 @@ class RDNADetector(BaseDetector):
         name : {"laptop", "gpu", "paper"}
             "laptop", 64 pixels and width 16, costs 1, counted in multiply-adds of training on an
             image; "gpu", 256 pixels and widths 32 and 16, about 40; "paper", DRAEM's 256 pixels and
-            widths 128 and 64, about 600.
+            widths 128 and 64, about 600. Its two modules have 72.4 million weights, of which the
+            released code of DRAEM has 97.4: the decoders here have two convolutions a level.
         **parameters
             Of the detector, also in place of those that the preset has.
 
@@ -529,6 +545,7 @@ class RDNADetector(BaseDetector):
         for name in ("adversarial_weight", "similarity_weight", "focal_weight", "focal_gamma"):
             check_real(self, name, 0)
         check_choice(self, "schedule", ("cosine", "steps", None))
+        check_choice(self, "map", ("product", "probability"))
         for name in ("augment", "mixed_precision"):
             check_choice(self, name, (True, False))
         if self.max_time is not None:

@@ -403,7 +403,7 @@ class Model(nn.Module, Generic[P]):
     def check_same_score(self, definition: Mapping[str, Any], what: str, remedy: str) -> None:
         """Raise ValueError if scores are computed in another way than by `definition`."""
         for name, now in self.score_definition().items():
-            before = definition.get(name)
+            before = definition.get(name, now)  # of a file that is older than the parameter
             if now != before:
                 raise ValueError(
                     f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "

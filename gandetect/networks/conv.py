@@ -446,6 +446,10 @@ class _PairDiscriminator(nn.Module):
         self.head = make._linear(width, 1)
         self.dropout = Dropout(make.architecture.dropout, make.generator)
 
+    def joint_layers(self) -> tuple[nn.Module, ...]:
+        """The layers that see the code, or what stands beside it."""
+        return self.from_image, self.from_code, self.joint, self.head
+
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         *images, z = inputs
         maps = self.trunk(to_channels(torch.cat(images, dim=2)))
@@ -458,16 +462,18 @@ class _PairDiscriminator(nn.Module):
 
 def _initialised(network: N, generator: torch.Generator) -> N:
     """DCGAN's initialisation: weights N(0, 0.02), batch norm's scale N(1, 0.02), biases 0."""
+    joint = network.joint_layers() if isinstance(network, _PairDiscriminator) else ()
     for layer in network.modules():
         if any(p.is_meta for p in layer.parameters(recurse=False)):
             continue
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | MemberLinear):
+            std = 0.02
+            if layer in joint:
+                # EGBAD's 0.02 is for layers of 512 and 1,024: in a narrow one it hides the code.
+                std = layer.weight.shape[1] ** -0.5
+            nn.init.normal_(layer.weight, 0.0, std, generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, MemberLinear):
-            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
-            nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02, generator=generator)
             nn.init.zeros_(layer.bias)

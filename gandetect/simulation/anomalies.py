@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gandetect.simulation.perlin import drawing_from, perlin_masks
-from gandetect.simulation.textures import texture_pool
+from gandetect.simulation.textures import Textures, texture_pool
 
 _N_MASKS = 512
 # How often each change of a texture is made.
@@ -16,10 +16,11 @@ _CHANGE_PROBABILITY = 0.3
 
 
 class ImageAnomalies:
-    """Puts anomalies onto images, quickly: masks and textures are drawn from pools made once.
+    """Puts anomalies onto images, quickly: masks and made-up textures come from pools made once.
 
     Each use shifts, mirrors and turns what it takes from a pool by random amounts, so that nothing
-    is seen twice alike, at a few per cent of the time of a training step.
+    is seen twice alike, at a few per cent of the time of a training step. Of a folder or an array
+    all images are used, each read when it is drawn.
 
     Parameters
     ----------
@@ -94,17 +95,19 @@ class ImageAnomalies:
         return low + (high - low) * texture
 
 
-def _taken(pool: Tensor, n: int, g: torch.Generator) -> Tensor:
+def _taken(pool: Tensor | Textures, n: int, g: torch.Generator) -> Tensor:
     """`n` of the images (m, C, H, W), each rolled, mirrored and, if square, turned at random."""
     height, width = pool.shape[-2:]
-    rows = _shifted(n, height, g).to(pool.device)[:, :, None]
-    columns = _shifted(n, width, g).to(pool.device)[:, None, :]
+    rows, columns = _shifted(n, height, g)[:, :, None], _shifted(n, width, g)[:, None, :]
     if height == width:
-        is_turned = (torch.rand(n, 1, 1, generator=g) < 0.5).to(pool.device)
+        is_turned = torch.rand(n, 1, 1, generator=g) < 0.5
         rows, columns = torch.where(is_turned, columns, rows), torch.where(is_turned, rows, columns)
-    image = torch.randint(len(pool), (n,), generator=g).to(pool.device)[:, None, None]
+    images = pool[torch.randint(len(pool), (n,), generator=g)]
+    image, rows, columns = (
+        index.to(images.device) for index in (torch.arange(n)[:, None, None], rows, columns)
+    )
     # The channels' axis comes last out of an index on either side of it.
-    return pool[image, :, rows, columns].movedim(-1, 1)
+    return images[image, :, rows, columns].movedim(-1, 1)
 
 
 def _shifted(n: int, length: int, g: torch.Generator) -> Tensor:

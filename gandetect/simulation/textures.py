@@ -1,9 +1,10 @@
-"""Where the content of a simulated anomaly comes from: a pool of textures in memory."""
+"""Where the content of a simulated anomaly comes from: textures that are drawn from a source."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,68 @@ from gandetect.data.images import ImageFolder
 from gandetect.simulation.perlin import drawing_from, perlin_noise, random_cells
 
 SOURCES = ("procedural", "patches")
-# As many textures as fit into 32 MiB, within these bounds; flips and shifts make more of them.
+# Made-up textures: as many as fit into 32 MiB, within these bounds; flips and shifts make more.
 _POOL_VALUES = 2**23
 _POOL_SIZES = (32, 256)
+# Bytes of textures that are kept in the networks' size, so that they need not be read again.
+_KEPT_BYTES = 2**28
+
+
+class Textures:
+    """The images of a source as textures with values in [0, 1], each read when it is drawn.
+
+    All of them are used. Up to 256 MiB, with 8 bits a value, are kept in memory: the 5,640 images
+    of the Describable Textures Dataset at 128 pixels, about 1,400 of them at 256; the rest is read
+    again when it is drawn again.
+
+    Parameters
+    ----------
+    images : sequence of ndarray
+        Images (H, W) or (H, W, C): an array, or an `ImageFolder`.
+    n_channels : int
+    size : tuple of int
+        Height and width.
+    """
+
+    def __init__(
+        self, images: Sequence[Any] | np.ndarray, n_channels: int, size: tuple[int, int]
+    ) -> None:
+        self.images = images
+        self.shape = (len(images), n_channels, *size)
+        # The images of an array share its range; those of a folder have their own.
+        self.limits: tuple[float, float] | None = None
+        if isinstance(images, np.ndarray) and images.dtype != np.uint8:
+            self.limits = float(images.min()), float(images.max())
+        self._kept: dict[int, Tensor] = {}
+        self._most = max(_KEPT_BYTES // (n_channels * math.prod(size)), 1)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Textures (n, n_channels, height, width) of an index (n,)."""
+        return torch.stack([self._texture(i) for i in index.tolist()]).float() / 255
+
+    def _texture(self, i: int) -> Tensor:
+        if i in self._kept:
+            return self._kept[i]
+        texture = (255 * self._as_texture(self.images[i])).round().to(torch.uint8)
+        if len(self._kept) < self._most:
+            self._kept[i] = texture
+        return texture
+
+    def _as_texture(self, image: np.ndarray) -> Tensor:
+        x = torch.from_numpy(image.astype(np.float32))
+        if image.dtype == np.uint8:
+            x = x / 255
+        else:
+            low, high = self.limits or (float(x.min()), float(x.max()))
+            x = (x - low) / max(high - low, 1e-12)
+        x = x.movedim(-1, 0) if x.ndim == 3 else x[None]
+        _, n_channels, *size = self.shape
+        if len(x) != n_channels:
+            x = x.mean(dim=0, keepdim=True).expand(n_channels, -1, -1)
+        return F.interpolate(x[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
 
 
 def texture_pool(
@@ -25,7 +85,7 @@ def texture_pool(
     n_channels: int,
     size: tuple[int, int],
     generator: torch.Generator | None = None,
-) -> Tensor | None:
+) -> Tensor | Textures | None:
     """Textures of the networks' size, with values in [0, 1].
 
     Parameters
@@ -41,16 +101,20 @@ def texture_pool(
 
     Returns
     -------
-    Tensor of shape (n, n_channels, height, width), or None
+    Tensor of shape (n, n_channels, height, width), Textures or None
+        Made-up textures; all images of a folder or array, read as they are drawn; or no pool.
+        ``pool[index]`` are the textures of an index (n,), and ``len(pool)`` is how many there are.
     """
     if isinstance(source, str) and source == "patches":
         return None
-    n = min(max(_POOL_VALUES // (n_channels * math.prod(size)), _POOL_SIZES[0]), _POOL_SIZES[1])
     if isinstance(source, str) and source == "procedural":
+        n = min(max(_POOL_VALUES // (n_channels * math.prod(size)), _POOL_SIZES[0]), _POOL_SIZES[1])
         return procedural_textures(n, n_channels, size, generator)
     if isinstance(source, str | os.PathLike):
-        return _read_folder(source, n, n_channels, size)
-    return _from_array(np.asarray(source), n, n_channels, size)
+        source = ImageFolder(
+            source, image_size=size, channels=n_channels if n_channels in (1, 3) else 3
+        )
+    return Textures(source, n_channels, size)
 
 
 def check_source(source: Any) -> None:
@@ -122,32 +186,3 @@ def _blocks(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
     row = torch.arange(size[0])[None, :, None] // side
     column = torch.arange(size[1])[None, None, :] // side
     return values[torch.arange(n)[:, None, None], row, column]
-
-
-def _read_folder(source: Any, n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
-    channels = n_channels if n_channels in (1, 3) else 3
-    folder = ImageFolder(source, image_size=size, channels=channels)
-    chosen = _spread(len(folder), n)
-    return _as_textures(np.stack([folder[int(i)] for i in chosen]), n_channels, size)
-
-
-def _from_array(images: np.ndarray, n: int, n_channels: int, size: tuple[int, int]) -> Tensor:
-    return _as_textures(images[_spread(len(images), n)], n_channels, size)
-
-
-def _spread(n_there: int, n: int) -> np.ndarray:
-    return np.linspace(0, n_there - 1, min(n, n_there)).astype(int)
-
-
-def _as_textures(images: np.ndarray, n_channels: int, size: tuple[int, int]) -> Tensor:
-    """Images (n, H, W[, C]) of any range to textures in [0, 1] of the networks' size."""
-    x = torch.from_numpy(images.astype(np.float32))
-    x = x.movedim(-1, 1) if x.ndim == 4 else x[:, None]
-    if images.dtype == np.uint8:
-        x = x / 255
-    else:
-        low, high = x.aminmax()
-        x = (x - low) / (high - low).clamp(min=1e-12)
-    if x.shape[1] != n_channels:
-        x = x.mean(dim=1, keepdim=True).expand(-1, n_channels, -1, -1)
-    return F.interpolate(x, size, mode="bilinear", antialias=True).clamp(0, 1)

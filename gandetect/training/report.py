@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gandetect.losses import mean_absolute_error
+from gandetect.losses import mean_absolute_error, mean_squared_error
 
 # Fewer different samples than this are too few to say that they come out alike.
 _MIN_SAMPLES = 10
@@ -26,6 +26,8 @@ _MIN_UPDATES = 100
 _DIVERGED = 3.0
 # Spread between samples of what comes out, relative to what went in, that counts as none.
 _COLLAPSED = 1e-2
+# The same where the mean of all samples would be the better reconstruction of each.
+_COLLAPSED_AROUND_NO_SAMPLE = 0.3
 # Spread of a part of the score, relative to its mean, that may be rounding in 32 bits.
 _CONSTANT = 1e-5
 # Growth of a network's weights that leaves nothing of how they began: activations that bound what
@@ -67,6 +69,10 @@ class TrainingReport:
         relative to the part's mean.
     discriminator_loss : float or None
         Mean of the last epoch, if the method has one of that name.
+    error_to_mean : tuple of float
+        Of each member: mean squared error, over that of answering every sample with the mean of
+        them all; above 1 where the mean is the better reconstruction. Empty in files of versions
+        that did not have it.
 
     Examples
     --------
@@ -87,6 +93,7 @@ class TrainingReport:
     reconstruction_spread: tuple[float, ...]
     score_spread: tuple[float, ...]
     discriminator_loss: float | None
+    error_to_mean: tuple[float, ...] = ()
 
     def message(self) -> str:
         """What went wrong in one paragraph, for the warning."""
@@ -103,21 +110,28 @@ class Reconstructions:
         Mean absolute error in scaled units.
     spread : Tensor
         Standard deviation between samples of what came out, over that of what went in.
+    error_to_mean : Tensor
+        Mean squared error, over that of answering every sample with the mean of them all.
     n_samples : int
         How many samples there were, without repeated ones.
     """
 
     error: Tensor
     spread: Tensor
+    error_to_mean: Tensor
     n_samples: int
 
     @classmethod
     def of(cls, x: Tensor, x_hat: Tensor) -> Reconstructions:
         """From scaled samples (n, K, ...) and their reconstructions."""
         x, x_hat = x.flatten(2).double(), x_hat.flatten(2).double()
-        spread_in, spread_out = (v.var(0, correction=0).mean(-1).sqrt() for v in (x, x_hat))
-        n_samples = len(x[:, 0].unique(dim=0))
-        return cls(mean_absolute_error(x, x_hat).mean(0), spread_out / spread_in, n_samples)
+        variance_in, variance_out = (v.var(0, correction=0).mean(-1) for v in (x, x_hat))
+        return cls(
+            error=mean_absolute_error(x, x_hat).mean(0),
+            spread=(variance_out / variance_in).sqrt(),
+            error_to_mean=mean_squared_error(x, x_hat).mean(0) / variance_in,
+            n_samples=len(x[:, 0].unique(dim=0)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,6 +218,7 @@ class Beginning:
             reconstruction_error=tuple(now.error.tolist()),
             untrained_error=self.untrained_error,
             reconstruction_spread=tuple(now.spread.tolist()),
+            error_to_mean=tuple(now.error_to_mean.tolist()),
             score_spread=tuple(spreads.amax(0).tolist()),
             discriminator_loss=losses.get("discriminator"),
         )
@@ -233,7 +248,12 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
     n_members = len(report.reconstruction_error)
     pairs = zip(report.reconstruction_error, report.untrained_error, strict=True)
     n_no_better = sum(not error < bound * untrained for error, untrained in pairs)
-    n_alike = sum(not spread > _COLLAPSED for spread in report.reconstruction_spread)
+    errors_to_mean = report.error_to_mean or (1.0,) * n_members
+    n_worse = sum(not error <= 1 for error in errors_to_mean)
+    n_alike = sum(
+        not spread > (_COLLAPSED if error <= 1 else _COLLAPSED_AROUND_NO_SAMPLE)
+        for spread, error in zip(report.reconstruction_spread, errors_to_mean, strict=True)
+    )
     n_constant = sum(not spread > _CONSTANT for spread in report.score_spread)
     exploded = [name for name, by in report.weight_growth.items() if not by < _EXPLODED]
     loss = report.discriminator_loss
@@ -264,9 +284,10 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
             "before training: lower the learning_rate, or train for more epochs."
         ),
         "collapsed_generator": (
-            f"{n_alike} of {n_members} members reconstruct different samples alike: train for "
-            "more epochs, change the learning_rate, or raise latent_dim or the weight of the "
-            "reconstruction loss."
+            f"{n_alike} of {n_members} members reconstruct different samples alike"
+            + (", and worse than their mean would be" if n_worse else "")
+            + ": train for more epochs, change the learning_rate, or raise latent_dim or the "
+            "weight of the reconstruction loss."
         ),
         "constant_scores": (
             f"{n_constant} of {n_members} members give all training samples one score: lower the "

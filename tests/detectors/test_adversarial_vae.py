@@ -1,19 +1,23 @@
 """What is special to AdversarialVAE: losses, draws, score, and networks of the user's own."""
 
+import copy
 import math
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 from torch import nn
 
 from gandetect.attacks import projected_gradient
-from gandetect.classifiers import DenseClassifier
+from gandetect.classifiers import DenseClassifier, ModuleClassifier
 from gandetect.detectors.adversarial_vae import AdversarialVAEDetector
 from gandetect.networks import ConvNet
+from gandetect.training.callbacks import Callback
 
 X = np.random.default_rng(0).normal(size=(60, 6))
 
@@ -240,6 +244,40 @@ class Pair:
         self.decoder = nn.Sequential(nn.Linear(latent_dim, n), nn.Unflatten(1, sample_shape))
 
 
+class TestThreshold:
+    def test_is_set_by_fit_and_moved_later(self):
+        detector = fitted(threshold=0.25)
+        assert detector.threshold_ == 0.25
+        flagged = detector.anomaly_score(X) > 0.25
+        np.testing.assert_array_equal(detector.predict(X) == -1, flagged)
+        assert detector.infer_threshold(X, outlier_perc=10).threshold_ != 0.25
+
+    def test_is_there_after_an_interrupted_fit(self):
+        class Interrupt(Callback):
+            def on_fit_task_end(self, estimator, context):
+                if context.task_name == "epoch":
+                    raise KeyboardInterrupt
+
+        detector = AdversarialVAEDetector(epochs=2, threshold=0.25).set_callbacks(Interrupt())
+        with pytest.warns(ConvergenceWarning), pytest.raises(KeyboardInterrupt):
+            detector.fit(X)
+        assert detector.threshold_ == 0.25
+
+
+def test_divergences_of_probabilities_are_not_capped():
+    class Probabilities(nn.Module):
+        def forward(self, x):
+            return x.softmax(-1)
+
+    x = torch.tensor([[40.0, 0.0], [0.0, 40.0]])
+    of_probabilities, of_logits = (
+        ModuleClassifier(network, output).log_probabilities(x)
+        for network, output in [(Probabilities(), "probabilities"), (nn.Identity(), "logits")]
+    )
+    for log_p, log_q in (of_probabilities, of_logits):
+        close((log_p.exp() * (log_p - log_q)).sum(), torch.tensor(40.0))
+
+
 class TestNetworksOfOnesOwn:
     def test_a_pair(self):
         detector = fitted(vae=Pair)
@@ -261,9 +299,40 @@ class TestNetworksOfOnesOwn:
         assert isinstance(detector.networks_["decoder"].networks[0], nn.Linear)
 
     @pytest.mark.parametrize("name", ["encoder", "decoder"])
+    def test_modules_of_another_shape(self, name):
+        with pytest.raises(ValueError, match=rf"networks of {name}=.*shape \(7,\)"):
+            fitted(**{name: nn.Linear({"encoder": 6, "decoder": 3}[name], 7)})
+
+    @pytest.mark.parametrize("name", ["encoder", "decoder"])
     def test_one_of_another_shape(self, name):
         with pytest.raises(ValueError, match=rf"networks of {name}=.*shape \(7,\)"):
             fitted(**{name: lambda *_: nn.Sequential(nn.LazyLinear(7))})
+
+    def test_each_member_trains_a_copy_of_a_module(self):
+        vae = nn.Module()
+        pair = Pair((X.shape[1],), 3)
+        vae.encoder, vae.decoder = pair.encoder, pair.decoder
+        before = copy.deepcopy(vae.state_dict())
+        detector = fitted(vae=vae, latent_dim=3)
+        for name, weights in vae.state_dict().items():
+            assert torch.equal(weights, before[name])
+        first, second = (net[1].weight for net in detector.networks_["encoder"].networks)
+        assert not torch.equal(first, before["encoder.1.weight"])
+        assert not torch.equal(first, second)
+        np.testing.assert_array_equal(
+            clone(detector).fit(X).anomaly_score(X), detector.anomaly_score(X)
+        )
+        parts = fitted(encoder=vae.encoder, decoder=vae.decoder, latent_dim=3)
+        np.testing.assert_array_equal(parts.anomaly_score(X), detector.anomaly_score(X))
+
+    def test_a_module_that_is_given_again_is_saved_and_loaded(self, tmp_path):
+        vae = nn.Module()
+        pair = Pair((X.shape[1],), 3)
+        vae.encoder, vae.decoder = pair.encoder, pair.decoder
+        detector = fitted(vae=vae, latent_dim=3)
+        detector.save(tmp_path / "guard.model")
+        loaded = AdversarialVAEDetector.load(tmp_path / "guard.model", vae=vae)
+        np.testing.assert_array_equal(loaded.anomaly_score(X), detector.anomaly_score(X))
 
     def test_an_optimizer(self):
         optimizers = []
@@ -291,7 +360,10 @@ class TestNetworksOfOnesOwn:
         ({"cov_elbo": "sim"}, TypeError, "cov_elbo"),
         ({"log_variance": "exp"}, ValueError, "log_variance"),
         ({"classifier_output": "softmax"}, ValueError, "classifier_output"),
-        ({"encoder": nn.Linear(2, 2)}, TypeError, "encoder must be None or a function"),
+        ({"encoder": 2}, TypeError, "encoder must be None, or a function or a module, got 2"),
+        ({"vae": nn.Linear(2, 2)}, TypeError, "vae=Linear must have a module 'encoder'"),
+        ({"threshold": "high"}, TypeError, "threshold"),
+        ({"threshold": np.nan}, ValueError, "threshold must be finite"),
         ({"optimizer": "adam"}, TypeError, "optimizer"),
         ({"vae": Pair, "decoder": Pair}, ValueError, "either vae or encoder and decoder"),
         ({"metrics": [1]}, TypeError, "metrics must be None or a dict"),

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from gandetect import Checkpoint, ConvNet, RDNADetector
+from gandetect.detectors import rdna
 from gandetect.losses import focal_loss, structural_similarity
 from gandetect.training import current_run
 
@@ -337,3 +338,30 @@ class TestOnRealData:
         assert maps[:, inside].mean() > 3 * maps[:, ~inside].mean()
         scores = detector.anomaly_score(np.concatenate([patches[500:550], spoilt]))
         assert roc_auc_score(np.arange(100) >= 50, scores) > 0.9
+
+
+class TestPublishedMapAndScore:
+    def test_the_map_is_the_probability(self):
+        detector = fitted(IMAGES)
+        product = detector.anomaly_map(IMAGES)
+        probability = detector.set_params(map="probability").anomaly_map(IMAGES)
+        model = detector.model_
+        with torch.no_grad():
+            x = torch.from_numpy(IMAGES.astype(np.float32))
+            x = model.scaler(x.movedim(-1, 1) if x.ndim == 4 else x[:, None])[None]
+            _, logits = model.restored_and_judged(x)
+        expected = torch.sigmoid(logits).mean(0).numpy()
+        np.testing.assert_allclose(probability, expected, atol=1e-5)
+        assert not np.allclose(product, probability, atol=1e-3)
+
+    def test_the_paper_score_smooths_over_21_of_256_pixels(self):
+        maps = torch.zeros(1, 2, 256, 256)
+        maps[0, 0, 100:121, 50:71] = 1.0
+        maps[0, 1, 100:111, 50:61] = 1.0
+        published = rdna._largest_smoothed(maps, rdna._PUBLISHED_SMOOTHED)
+        torch.testing.assert_close(published, torch.tensor([[1.0, (11 / 21) ** 2]]))
+        torch.testing.assert_close(rdna._largest_smoothed(maps), torch.ones(1, 2))
+
+    def test_an_unknown_map_is_refused(self):
+        with pytest.raises(ValueError, match="map must be one of"):
+            RDNADetector(map="softmax").fit(ROWS)

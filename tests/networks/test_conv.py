@@ -138,7 +138,7 @@ class TestMembers:
 class TestInitialisation:
     def test_dcgans(self):
         make = bound((3, 32, 32), n_filters=16)
-        for network in (make.encoder(32), make.decoder(32), make.discriminator(code_dim=8)):
+        for network in (make.encoder(32), make.decoder(32), make.discriminator()):
             for module in network.requires_grad_(False).modules():
                 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | MemberLinear):
                     if module.weight.numel() > 1000:
@@ -150,6 +150,13 @@ class TestInitialisation:
                     assert module.weight.mean() == pytest.approx(1, abs=0.02)
                     assert 0.01 < module.weight.std() < 0.03
                     assert (module.bias == 0).all()
+
+    def test_a_discriminator_of_pairs_sees_the_code_as_well_as_the_image(self):
+        discriminator = bound((1, 32, 32), n_members=1).discriminator(code_dim=8)
+        with torch.no_grad():
+            for layer in discriminator.joint_layers():
+                x = torch.randn(1, 2000, layer.weight.shape[1])
+                assert layer(x).std().item() == pytest.approx(1, rel=0.25)
 
     def test_spectral_norm_comes_after_it(self):
         discriminator = bound((1, 32, 32), spectral_norm=True).discriminator()

@@ -159,6 +159,17 @@ class TestRules:
         assert set(report_of(x, 1e-3 * x).problems) == {"collapsed_generator"}
         assert report_of(x, 1e-3 * x, n_updates=99).problems == {}
 
+    def test_reconstructions_that_are_nearly_alike_and_worse_than_the_mean_sample(self, x):
+        stroke = torch.full((6,), 2.0)
+        report = report_of(x, stroke + 0.02 * x, untrained=5.0)
+        assert set(report.problems) == {"collapsed_generator"}
+        assert "worse than their mean" in report.problems["collapsed_generator"]
+        error, variance = (stroke - 0.98 * x).square().mean(), x.var(0, correction=0).mean()
+        assert report.error_to_mean[0] == pytest.approx((error / variance).item(), rel=1e-5)
+        # Faint, but nearer to its sample than the mean is; or wrong, but different for each.
+        assert report_of(x, 0.02 * x + 0.98 * x.mean(0), untrained=5.0).problems == {}
+        assert report_of(x, stroke + x, untrained=5.0).problems == {}
+
     def test_errors_as_before_training(self, x):
         error = 0.5 * x.abs().mean().item()
         assert set(report_of(x, 0.5 * x, untrained=0.9 * error).problems) == {
