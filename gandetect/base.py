@@ -24,6 +24,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from gandetect.archive import ArchiveError, packed, read_archive, unpacked, write_archive
+from gandetect.data.columns import checked_columns
+from gandetect.data.frames import listed
+from gandetect.data.labels import LABELS, kept_by
 from gandetect.data.plausibility import range_warning
 from gandetect.data.sources import Source, blocks, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
@@ -49,7 +52,10 @@ from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 # Images of which the range of values is compared with that of the training.
 _N_LOOKED_AT = 8
 # What a warm start must find as it was, beside what shapes a method's own networks.
-_SHAPING = ("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis")
+_SHAPING = (
+    *("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis"),
+    *("columns", "missing_values"),
+)
 
 T = TypeVar("T")
 
@@ -134,9 +140,11 @@ class BaseDetector(
             Rows (n_samples, n_features); images (n_samples, height, width) or with channels where
             `channel_axis` says; flat rows with `image_shape`; a numpy memory map or a torch
             Dataset, which are read batch by batch; or the path of a folder of images, or of a
-            Parquet file or directory. At least 2 samples, normal ones as far as you know.
-        y : ignored
-            There for scikit-learn's interface: detectors learn what is normal from X alone.
+            table in a CSV or Parquet file or directory. A table of pandas, polars or pyarrow, or
+            in a file, may have words, categories, dates and gaps: see `columns`. At least 2
+            samples, normal ones as far as you know.
+        y : array-like of shape (n_samples,) or None, default=None
+            Nothing is learned from it; `labels` says whether it is looked at.
 
         Returns
         -------
@@ -170,7 +178,10 @@ class BaseDetector(
                 auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier, random)
-            source = read(settings, X, earlier.layout if earlier else None)
+            kept = kept_by(settings.labels, y)
+            source = read(settings, X, earlier.layout if earlier else None, kept)
+            if class_labels is not None and kept is not None:
+                class_labels = np.asarray(class_labels)[kept]
             layout = earlier.layout if earlier else source.layout
             model_class = settings._model_class()
             vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
@@ -318,7 +329,7 @@ class BaseDetector(
         codes = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), self._read(X, model))
         return codes.reshape(len(codes), -1)
 
-    def reconstruct(self, X: Any) -> np.ndarray:
+    def reconstruct(self, X: Any) -> Any:
         """The reconstruction of X, in X's units: the mean over the members.
 
         Parameters
@@ -328,14 +339,17 @@ class BaseDetector(
 
         Returns
         -------
-        ndarray of the shape of X
+        ndarray of the shape of X, or table
+            Of a table with columns of any kind one of the same kind, in its units and words; of one
+            in a file a dict of columns.
         """
         model = self._fitted_model()
 
         def in_units_of_x(x: Tensor) -> Tensor:
             return model.scaler.inverse(model.reconstruct(x).mean(0).cpu().double())
 
-        return model.layout.restored(model.in_blocks(in_units_of_x, self._read(X, model)))
+        x_hat = model.in_blocks(in_units_of_x, self._read(X, model))
+        return model.layout.restored(x_hat, like=X)
 
     def anomaly_map(self, X: Any) -> np.ndarray:
         """Where in each sample the anomaly is: larger is more anomalous.
@@ -348,12 +362,12 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
-            The mean over the members, in scaled units.
+            The mean over the members, in scaled units. Of a table with columns of any kind a value
+            for each of its columns, in about standard deviations from what is usual in training
+            rows; 0 for columns that are left out.
         """
         model = self._scoring_model()
-        return model.in_blocks(
-            lambda x: model.anomaly_map(x).mean(0).double(), self._read(X, model)
-        )
+        return model.anomaly_maps(self._read(X, model))
 
     def discriminator_features(self, X: Any) -> np.ndarray:
         """The discriminator's features of X, those of the members side by side.
@@ -735,6 +749,8 @@ class BaseDetector(
         check_real(self, "trim", 0, 0.5)
         check_choice(self, "scaling", SCALINGS)
         check_choice(self, "channel_axis", (-1, 0, None))
+        check_choice(self, "labels", LABELS)
+        _check_columns(self.columns, self.missing_values)
         for name in ("store_references", "warm_start"):
             check_choice(self, name, (True, False))
         self._check_score()
@@ -822,6 +838,17 @@ class BaseDetector(
         return self._of_model(lambda model: model.layout.is_flat)
 
     @property
+    def columns_(self) -> str:
+        """How each column of the table is read and why, a line each; only of an encoded table."""
+        encoder = self._of_model(lambda model: model.layout.encoder)
+        if encoder is None:
+            raise AttributeError(
+                f"This {type(self).__name__} was fitted to numbers, whose columns are read as they "
+                "are."
+            )
+        return str(encoder.describe())
+
+    @property
     def normal_scores_(self) -> np.ndarray:
         """Sorted anomaly scores of normal samples kept from training, if there are any."""
         scores = self._of_model(lambda model: model.normal_scores)
@@ -898,6 +925,18 @@ def _check_count(detector: SharedParameters, name: str, minimum: int = 1) -> Non
     if isinstance(value, bool) and name != "verbose":
         raise TypeError(f"{name} must be an integer, got {value!r}.")
     check_scalar(value, name, Integral, min_val=minimum)
+
+
+def _check_columns(columns: Any, missing_values: Any) -> None:
+    if columns is not None:
+        checked_columns(columns)
+    is_one = isinstance(missing_values, str | bytes | Real)
+    if not (is_one or isinstance(missing_values, list | tuple | set | frozenset | np.ndarray)):
+        raise TypeError(
+            f"missing_values must be a word, a number or a tuple of them, got {missing_values!r}."
+        )
+    if columns is None and listed(missing_values):
+        raise ValueError("missing_values are those of an encoded table: leave columns at 'auto'.")
 
 
 def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:

@@ -2,7 +2,8 @@
 
 Every function takes tensors with two leading axes, members and samples, and reduces the axes
 behind them: ``(K, B, ...)`` in, ``(K, B)`` out. Training averages the result, scoring uses it as
-it is, so that a loss and the score of the same name cannot differ.
+it is, so that a loss and the score of the same name cannot differ. Errors of rows may be weighted,
+a value at a time: see `Model.observed`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def mean_absolute_error(x: Tensor, x_hat: Tensor) -> Tensor:
+def mean_absolute_error(x: Tensor, x_hat: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of the absolute differences over the values of each sample."""
-    return (x - x_hat).abs().flatten(2).mean(-1)
+    error = (x - x_hat).abs()
+    return (error if weights is None else error * weights).flatten(2).mean(-1)
 
 
-def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
+def mean_squared_error(x: Tensor, x_hat: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of the squared differences over the values of each sample."""
-    return (x - x_hat).square().flatten(2).mean(-1)
+    error = (x - x_hat).square()
+    return (error if weights is None else error * weights).flatten(2).mean(-1)
 
 
-def norm_distance(x: Tensor, x_hat: Tensor, degree: int) -> Tensor:
+def norm_distance(x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None = None) -> Tensor:
     """The norm of the difference of each sample: the sum of absolutes (1) or Euclid's (2)."""
     difference = (x - x_hat).flatten(2)
+    if weights is not None:
+        difference = difference * (weights if degree == 1 else weights.sqrt())
     if degree == 1:  # of which torch's own norm over short axes is fifteen times as slow
         return difference.abs().sum(-1)
     length: Tensor = torch.linalg.vector_norm(difference, dim=-1)
@@ -61,7 +66,9 @@ def divergence_from_prior(mean: Tensor, log_variance: Tensor) -> Tensor:
     return ((mean.square() + log_variance.exp() - log_variance - 1) / 2).mean(-1)
 
 
-def gaussian_error(x: Tensor, x_hat: Tensor, scale: Tensor) -> Tensor:
+def gaussian_error(
+    x: Tensor, x_hat: Tensor, scale: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Negative log-likelihood of samples under a normal distribution around x_hat.
 
     Parameters
@@ -69,8 +76,12 @@ def gaussian_error(x: Tensor, x_hat: Tensor, scale: Tensor) -> Tensor:
     x, x_hat : Tensor of shape (K, B, ...)
     scale : Tensor of shape (), (d,) or (d, d)
         Standard deviation of all values, of each value, or the Cholesky factor of a covariance.
+    weights : Tensor of shape (K, B, d) or None, default=None
+        Of the squared differences.
     """
     difference = (x - x_hat).flatten(2)
+    if weights is not None:
+        difference = difference * weights.sqrt()
     d = difference.shape[-1]
     if scale.ndim == 2:
         flat = torch.linalg.solve_triangular(scale, difference.flatten(0, 1).mT, upper=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gandetect.classifiers import FORMS, LabelledClassifier
+from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, Model
@@ -43,7 +44,11 @@ _VERSION = 2
 # The classes that a saved file may hold, beside numbers, words and tensors: the first four only
 # stand in files of the first form.
 _DATA_CLASSES: tuple[type, ...] = (LabelledClassifier, *FORMS, *ARCHITECTURES)
-SAVED_CLASSES: tuple[type, ...] = (Scaler, Calibration, Neighbours, TrainingReport, *_DATA_CLASSES)
+SAVED_CLASSES: tuple[type, ...] = (
+    *(Scaler, Calibration, Neighbours, TrainingReport),
+    *(ColumnEncoder, TableColumn),
+    *_DATA_CLASSES,
+)
 # Values of a sample of all members that a file may ask for: more than any that was trained.
 _MOST_VALUES = 2**27
 # What a detector may raise that is made of values that nobody has checked.
@@ -97,7 +102,9 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "left_out": sorted(code | code_used),
         "fitted_parameters": _as_data(used, code_used),
         "feature_names": vars(settings).get("feature_names_in_"),
-        "layout": asdict(model.layout),
+        "layout": asdict(replace(model.layout, encoder=None)),
+        "encoder": model.layout.encoder,
+        "map_scale": model.map_scale,
         "networks": dict(model.networks.state_dict()),
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
         "calibration": {"mean": model.calibration.mean, "spread": model.calibration.spread},
@@ -149,11 +156,11 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
         _check_device(parameters.device)
-    layout = _layout(tree["layout"], settings.n_estimators)
-    vars(settings)["n_features_in_"] = layout.n_values
+    layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
+    vars(settings)["n_features_in_"] = layout.n_features
     if tree["feature_names"] is not None:
         names = np.asarray(tree["feature_names"])
-        if names.shape != (layout.n_values,):
+        if names.shape != (layout.n_features,):
             raise ValueError("its names of columns do not fit its samples")
         vars(settings)["feature_names_in_"] = names
     vars(settings)["_is_frozen"] = True
@@ -174,6 +181,11 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         model.normal_scores = np.sort(np.asarray(tree["normal_scores"], dtype=np.float64).ravel())
         if not len(model.normal_scores) or not np.isfinite(model.normal_scores).all():
             raise ValueError("its scores of normal samples are not finite")
+    if layout.encoder is not None:
+        scale = model.map_scale = np.asarray(tree["map_scale"], dtype=np.float64)
+        is_finite = scale.shape == (2, layout.n_features) and bool(np.isfinite(scale).all())
+        if not is_finite or not (scale[1] > 0).all():
+            raise ValueError("its maps have no scale")
     model.restore_own_data(tree["own"])
     _check_sound(model)
     training = tree["training"]
@@ -217,12 +229,18 @@ def _check_device(device: Any) -> None:
         torch.device(device)
 
 
-def _layout(values: Mapping[str, Any], n_members: int) -> Layout:
-    layout = Layout(**values)
+def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:
+    layout = Layout(**{**values, "encoder": encoder})
     shapes = layout.input_shape, layout.sample_shape
     if not all(isinstance(side, int) and side >= 1 for shape in shapes for side in shape):
         raise ValueError("its samples have no shape")
-    if math.prod(shapes[0]) != math.prod(shapes[1]) or len(shapes[1]) not in (1, 3):
+    if encoder is not None:
+        if not isinstance(encoder, ColumnEncoder):
+            raise TypeError("its encoder is none")
+        encoder.check()
+        if shapes != ((len(encoder.columns),), (encoder.width,)):
+            raise ValueError("its encoder does not fit its samples")
+    elif math.prod(shapes[0]) != math.prod(shapes[1]) or len(shapes[1]) not in (1, 3):
         raise ValueError("its samples have two shapes that do not fit")
     if layout.channel_axis not in (-3, -1, 0, 2, None) or not isinstance(layout.is_flat, bool):
         raise ValueError("its samples have no axes")
@@ -269,7 +287,7 @@ def _check_sound(model: Model[Any]) -> None:
             raise ValueError("its calibration is not one of its members")
     if not bool(calibration.means.isfinite().all() & (calibration.spreads > 0).all()):
         raise ValueError("its calibration is no number")
-    model(torch.zeros(2, *model.layout.input_shape, dtype=torch.float64))
+    model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
 
 
 def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:

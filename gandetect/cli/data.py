@@ -57,7 +57,8 @@ class Samples:
 
     Parameters
     ----------
-    X : ndarray or ImageFiles
+    X : ndarray, Table or ImageFiles
+        A table has words, dates or gaps.
     labels : ndarray of shape (n_samples,) or None, default=None
         As they stand in the data.
     class_names : sequence of str, default=()
@@ -92,7 +93,7 @@ class Samples:
     @property
     def named(self) -> Any:
         """X, with the names of its columns if it is a table that has some."""
-        if not self.feature_names:
+        if not self.feature_names or isinstance(self.X, Table):
             return self.X
         from gandetect.data.sources import NamedRows
 
@@ -102,6 +103,8 @@ class Samples:
         """Return some of the samples, with all that belongs to them."""
         if isinstance(self.X, np.ndarray):
             X: Any = self.X[rows]
+        elif isinstance(self.X, Table):
+            X = self.X.rows(rows)
         else:
             from gandetect.datasets.splits import take
 
@@ -120,6 +123,7 @@ def read_samples(
     default_part: str,
     data: str | None = None,
     image_settings: Mapping[str, Any] = MappingProxyType({}),
+    words: Sequence[str] = (),
 ) -> Samples:
     """Read the samples that ``--data`` names.
 
@@ -133,6 +137,8 @@ def read_samples(
         What to read instead of ``options.data``.
     image_settings : mapping of str to object, default: empty
         How a model was fitted to images, for what the options do not say.
+    words : sequence of str, default=()
+        Columns of a table that a model was fitted to as words.
 
     Raises
     ------
@@ -155,7 +161,7 @@ def read_samples(
     if options.download:
         raise UsageError("--download is for data sets that have a name")
     try:
-        return _read_path(path, options, default_part, settings)
+        return _read_path(path, options, default_part, settings, words)
     except ColumnNotFoundError as error:  # an option names it
         raise UsageError(str(error)) from error
 
@@ -194,15 +200,19 @@ def _on_error(options: Namespace) -> Any:
 
 
 def _read_path(
-    path: Path, options: Namespace, default_part: str, settings: dict[str, Any]
+    path: Path,
+    options: Namespace,
+    default_part: str,
+    settings: dict[str, Any],
+    words: Sequence[str],
 ) -> Samples:
     """Read a file or a folder, and the labels that the options name."""
     suffix = path.suffix.lower()
     is_folder = path.is_dir()
     if str(path) == _STANDARD_INPUT or (is_table(path) and not is_folder):
-        samples = _of_table(_read_text(path, options), options)
+        samples = _of_table(_read_text(path, options, words), options)
     elif suffix in (".parquet", ".pq") or (is_folder and _holds_parquet(path)):
-        samples = _of_table(_read_parquet(path, options), options)
+        samples = _of_table(_read_parquet(path, options, words), options)
     elif suffix == ".npy":
         samples = Samples(X=_load_npy(path))
     elif suffix == ".npz":
@@ -227,8 +237,8 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
         "missing": is_rows,
         **dict.fromkeys(("delimiter", "decimal", "thousands", "encoding", "header"), is_text),
     }
-    is_files = not isinstance(samples.X, np.ndarray)
-    is_images = is_files or is_resizable(samples.X)
+    is_files = not isinstance(samples.X, np.ndarray | Table)
+    is_images = is_files or (isinstance(samples.X, np.ndarray) and is_resizable(samples.X))
     effects |= dict.fromkeys(("image_size", "channels", "keep_aspect"), is_images)
     effects |= dict.fromkeys(("bit_depth", "on_error"), is_files)
     for name, has_effect in effects.items():
@@ -293,7 +303,7 @@ def resized(
     return np.moveaxis(stacked, -1, 1) if is_first and stacked.ndim == 4 else stacked
 
 
-def _read_text(path: Path, options: Namespace) -> Table:
+def _read_text(path: Path, options: Namespace, words: Sequence[str]) -> Table:
     return read_table(
         path if str(path) != _STANDARD_INPUT else _STANDARD_INPUT,
         delimiter=options.delimiter,
@@ -302,14 +312,15 @@ def _read_text(path: Path, options: Namespace) -> Table:
         encoding=options.encoding,
         header="auto" if options.header is None else options.header == "yes",
         missing_values=(*MISSING_VALUES, *options.missing),
-        words=_columns_of_words(options),
+        words=[*_columns_of_words(options), *words],
     )
 
 
-def _read_parquet(path: Path, options: Namespace) -> Table:
+def _read_parquet(path: Path, options: Namespace, words: Sequence[str]) -> Table:
     from gandetect.data.parquet import read_parquet
 
-    return read_parquet(path, missing_values=options.missing, words=_columns_of_words(options))
+    words = [*_columns_of_words(options), *words]
+    return read_parquet(path, missing_values=options.missing, words=words)
 
 
 def _holds_parquet(folder: Path) -> bool:
@@ -333,12 +344,8 @@ def _of_table(table: Table, options: Namespace) -> Samples:
     if not features:
         raise ValueError(f"{table.source} has no column of features")
     rows = table.select(features)
-    names = [str(table.position(name)) if "," in name else name for name in rows.obstacles()]
     return Samples(
-        X=rows.matrix(
-            f"--drop-columns {','.join(names)} leaves them out (--label-column, --id-column and "
-            "--missing say what is a label, an identifier and a gap)"
-        ),
+        X=rows if rows.obstacles() else rows.matrix(),
         labels=None if label is None else _whole_if_possible(table.columns[label]),
         feature_names=rows.names if table.has_names else [],
         names=_names_of_rows(table, identifier),
@@ -742,7 +749,7 @@ def _is_normal_alone(label: str) -> bool:
 
 
 def _is_labelled_by_folders(samples: Samples) -> bool:
-    return samples.names is not None and not isinstance(samples.X, np.ndarray)
+    return samples.names is not None and not isinstance(samples.X, np.ndarray | Table)
 
 
 def _split(samples: Samples, options: Namespace) -> tuple[NDArray[Any], NDArray[Any]]:

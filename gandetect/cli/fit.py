@@ -251,6 +251,8 @@ def _parameters(options: Namespace) -> dict[str, Any]:
         "contamination": options.contamination,
         "verbose": int(options.verbose) or None,
     }
+    if options.missing:  # which the model then knows for later tables
+        given["missing_values"] = tuple(options.missing)
     # What has a default here may be said by --set as well.
     for name in ("device", "random_state"):
         if any(name == setting for setting, _ in options.set):

@@ -6,7 +6,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gandetect.cli.options import add_data, add_model, add_outlier_perc, add_output, add_protocol
+from gandetect.cli.options import (
+    UsageError,
+    add_data,
+    add_model,
+    add_outlier_perc,
+    add_output,
+    add_protocol,
+    number,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +52,17 @@ def add_predict(commands: Any) -> None:
     add_data(parser)
     add_protocol(parser)
     add_outlier_perc(parser)
+    parser.add_argument(
+        "--p-values",
+        action="store_true",
+        help="write p-values, of a model that was fitted with --set validation_fraction=0.2 or so",
+    )
+    parser.add_argument(
+        "--explain",
+        type=number(int, 1),
+        metavar="N",
+        help="write the N columns that made each row unusual, with value and expected value",
+    )
     add_output(parser)
     parser.set_defaults(run=run_predict)
 
@@ -72,7 +91,55 @@ def run_predict(options: Namespace) -> None:
         "prediction": np.where(is_flagged, -1, 1),
         "anomaly_score": scores,
     }
+    if options.p_values:
+        columns["p_value"] = detector.p_value(samples.named)
+    if options.explain:
+        columns |= explanations(detector, samples, options.explain)
     write_columns(columns, options)
+
+
+def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> dict[str, list[str]]:
+    """The columns of the table that made each row unusual, the most unusual first.
+
+    Raises
+    ------
+    UsageError
+        If the samples are images.
+    """
+    import numpy as np
+
+    from gandetect.data.tables import Table
+
+    if len(detector.sample_shape_) > 1:
+        raise UsageError("--explain is for rows: gandetect map writes where images are unusual")
+    maps, expected = detector.anomaly_map(samples.named), detector.reconstruct(samples.named)
+    n = maps.shape[1]
+    names = [str(name) for name in getattr(detector, "feature_names_in_", range(n))]
+    if isinstance(samples.X, Table):
+        given = dict(zip(samples.X.names, samples.X.columns, strict=True))
+    else:
+        given = dict(zip(samples.feature_names or names, samples.X.T, strict=True))
+    if not isinstance(expected, dict):
+        expected = dict(zip(names, np.asarray(expected).T, strict=True))
+    is_left_out = [name not in expected for name in names]
+    order = np.argsort(np.where(is_left_out, np.inf, -maps), axis=1, kind="stable")
+    found: dict[str, list[str]] = {}
+    for place in range(min(n_columns, n - sum(is_left_out))):
+        where = [names[i] for i in order[:, place]]
+        found[f"column_{place + 1}"] = where
+        for what, values in (("value", given), ("expected", expected)):
+            cells = [_text(values[name][row]) for row, name in enumerate(where)]
+            found[f"{what}_{place + 1}"] = cells
+    return found
+
+
+def _text(value: Any) -> str:
+    """A cell as text; nothing for a gap."""
+    if value is None or value != value:
+        return ""
+    if hasattr(value, "astype") and value.dtype.kind == "M":
+        value = value.astype("M8[s]")
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def names_of(samples: Samples) -> Sequence[Any]:
@@ -83,13 +150,15 @@ def names_of(samples: Samples) -> Sequence[Any]:
 def model_and_samples(options: Namespace) -> tuple[BaseDetector, Samples]:
     """Read the model and the samples that it is to look at, images as it was fitted to them."""
     from gandetect.cli.data import read_samples, samples_to_score
+    from gandetect.data.sources import columns_of_words
     from gandetect.loading import load
 
     detector = load(options.model)
     if options.device is not None:
         detector.set_params(device=options.device)
-    settings = detector.model_.layout.image_settings
-    samples = read_samples(options, "test", image_settings=settings or {})
+    layout = detector.model_.layout
+    words = columns_of_words(layout.encoder)
+    samples = read_samples(options, "test", None, layout.image_settings or {}, words)
     return detector, samples_to_score(samples, options)
 
 

@@ -30,7 +30,6 @@ from gandetect.data.frames import (
     read_frame,
     table_like,
 )
-from gandetect.model.scaling import Scaler
 
 KINDS = ("number", "category", "date", "drop")
 
@@ -41,6 +40,8 @@ GAP = 0.5
 # And by what no training row holds: a gap where there was none, or a value where all were another.
 UNUSUAL = 3.0
 _HEIGHT = SWAP / math.sqrt(2)  # of the one in a one-hot block, of which a swap moves two
+# An encoded column of gaps is set where its value is larger.
+GAP_LEVEL = min(GAP, _HEIGHT) / 2
 # A value of a category has a place of its own if it is in at least 0.5 % of the rows, but never
 # in a single row only, and always in 5 rows; of such values the 100 most frequent ones.
 _RARE_SHARE = 0.005
@@ -51,6 +52,8 @@ _MAX_LEVELS = 100
 _MAX_CODES = 20
 # Numbers above 0 that are skewed by more than this are read by their logarithm too.
 _SKEWED = 1.0
+# Standard deviations beyond which a number grows by its logarithm only.
+_KNEE, _LARGEST = 5.0, 1e300
 # Values so many interquartile ranges from the median tell nothing of the others.
 _WILD = 1000.0
 # Fewer rows tell nothing of whether values repeat.
@@ -148,6 +151,31 @@ class TableColumn:
     unit: int = 1
     cycles: tuple[str, ...] = ()
 
+    def check(self) -> None:
+        """Raise TypeError or ValueError unless this is what a fit may have found."""
+        numbers = (*self.scale, *self.log_scale, self.low, self.high, self.gap_share)
+        if not all(isinstance(text, str) for text in (self.name, self.why, self.zone)):
+            raise TypeError("its column has no name")
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
+            raise TypeError(f"its column {self.name!r} has no scale")
+        spreads = (self.scale[1:], self.log_scale[2:]) if self.log_scale else (self.scale[1:],)
+        if len(self.scale) != 2 or not all(len(s) == 1 and s[0] > 0 for s in spreads):
+            raise ValueError(f"its column {self.name!r} has no scale")
+        if self.log_scale and not self.log_scale[0] > 0:
+            raise ValueError(f"its column {self.name!r} has no logarithm")
+        is_known = self.kind in ("number", "category", "boolean", "date", "constant", "id", "drop")
+        if not is_known or not set(self.cycles) <= set(_CYCLES) or self.high < self.low:
+            raise ValueError(f"its column {self.name!r} is of no known kind")
+        if not isinstance(self.levels, tuple) or not all(
+            isinstance(level, str | bool | int | float) for level in self.levels
+        ):
+            raise TypeError(f"its column {self.name!r} has values that are none")
+        counts = (self.n_values, self.start, self.stop, self.first, self.unit)
+        if not all(type(count) is int for count in counts) or self.unit < 1:
+            raise TypeError(f"its column {self.name!r} has no place")
+        if self.first < _YEARS[0] or self.first > _YEARS[1]:
+            raise ValueError(f"its column {self.name!r} has no first date")
+
     @property
     def is_left_out(self) -> bool:
         """Whether nothing of the column is encoded."""
@@ -227,7 +255,7 @@ class ColumnEncoder:
     def fitted(
         cls,
         X: Any,
-        columns: str | Mapping[Any, str] = "auto",
+        columns: str | Mapping[Any, str] | Sequence[Any] = "auto",
         missing_values: Any = (),
     ) -> Self:
         """Decide how each column of a table is read, and learn its scale or its values.
@@ -237,7 +265,7 @@ class ColumnEncoder:
         X : table or array-like of shape (n, d), or Frame
             pandas, polars or pyarrow, a dict of columns, an array with named fields, or an array
             or list of rows.
-        columns : {"auto"} or mapping of str or int to str, default="auto"
+        columns : {"auto"}, mapping of str or int to str, or sequence of these, default="auto"
             "auto" goes by the type of a column as scikit-learn's
             ``categorical_features="from_dtype"`` does: numbers and lengths of time are numbers;
             words, booleans and what the table calls a category are categories; dates are dates.
@@ -248,7 +276,7 @@ class ColumnEncoder:
             "key" or "index", or if they number at least 50 rows without a hole.
 
             A mapping from names or positions of columns to "number", "category", "date" or "drop"
-            decides for these, and "auto" for the others.
+            decides for these, and "auto" for the others. A sequence names the categories.
         missing_values : str, number or iterable of them, default=()
             Words or numbers that stand for a gap, such as "?" or -999, beside None, NaN, NaT,
             pandas' NA and empty words.
@@ -261,7 +289,7 @@ class ColumnEncoder:
         ------
         TypeError
             If X is no table, a cell is neither a number, a word, a boolean nor a date, or
-            `columns` is neither "auto" nor a mapping.
+            `columns` is neither "auto" nor a mapping or a sequence.
         ValueError
             If `columns` names what is not there, if a column cannot be read as it says or is a
             mixture of numbers and words, if a number is infinite, or if nothing is left.
@@ -298,6 +326,41 @@ class ColumnEncoder:
                 stacklevel=2,
             )
         return cls(tuple(found), missing_values, frame.has_names)
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """An encoder from what ``dataclasses.asdict`` made of one, also by way of JSON.
+
+        Raises
+        ------
+        TypeError, ValueError, KeyError
+            If the data are not those of an encoder.
+        """
+        tuples = ("levels", "scale", "log_scale", "cycles")
+        columns = []
+        for found in data["columns"]:
+            values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in found.items()}
+            columns.append(TableColumn(**values))
+        encoder = cls(tuple(columns), tuple(data["missing_values"]), bool(data["has_names"]))
+        encoder.check()
+        return encoder
+
+    def check(self) -> None:
+        """Raise TypeError or ValueError unless this is what `fitted` may have made."""
+        if not (isinstance(self.columns, tuple) and isinstance(self.missing_values, tuple)):
+            raise TypeError("its encoder has no columns")
+        width = 0
+        for column in self.columns:
+            if not isinstance(column, TableColumn):
+                raise TypeError("its encoder has columns that are none")
+            column.check()
+            size = sum(len(heights) for _, heights in column.parts)
+            if (column.start, column.stop) != (width, width + size):
+                raise ValueError(f"its column {column.name!r} has no place")
+            width += size
+        names = [column.name for column in self.columns]
+        if not width or len(set(names)) < len(names):
+            raise ValueError("its encoder has no columns that can be told apart")
 
     @property
     def width(self) -> int:
@@ -338,6 +401,23 @@ class ColumnEncoder:
                 encoded[:, column.start : column.stop] = _encoded(column, cells)
         return encoded
 
+    def read(self, X: Any) -> Frame:
+        """The columns of a table in the order of the encoder, numbers and dates read as such.
+
+        Parameters and errors are those of `encode`, which takes some rows of the result at a time
+        faster than those of another frame.
+        """
+        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
+        n_rows = len(frame)
+        found: list[Column] = []
+        for column, cells in zip(self.columns, self._matched(frame), strict=True):
+            if cells is None or column.is_left_out:
+                cells = Words(np.full(n_rows, -1), [])
+            if column.kind in ("number", "date"):
+                cells = (_numbers if column.kind == "number" else _dates)(column, cells)
+            found.append(cells)
+        return Frame([column.name for column in self.columns], found, self.has_names)
+
     def missing(self, encoded: A) -> A:
         """Which cells of the table are gaps, as far as the training rows had gaps there.
 
@@ -365,12 +445,16 @@ class ColumnEncoder:
         -------
         ndarray or Tensor of bool, shape (n, width)
         """
-        places = [
+        return ~self._above(encoded, self.gap_places)
+
+    @property
+    def gap_places(self) -> list[int]:
+        """Of each encoded value, which encoded column says that it is missing; -1 for none."""
+        return [
             self._gap_place(self.columns[block.column]) if block.kind in ("value", "cycle") else -1
             for block in self.blocks
             for _ in range(block.start, block.stop)
         ]
-        return ~self._above(encoded, places)
 
     def per_column(self, values: A) -> A:
         """Sum what was found for encoded columns to one number for each column of the table.
@@ -473,7 +557,7 @@ class ColumnEncoder:
     def _above(self, encoded: A, places: Sequence[int]) -> A:
         """Whether the encoded columns at `places` are set; never for -1."""
         index = np.array(places, dtype=np.int64)
-        is_set: A = encoded[:, index] > min(GAP, _HEIGHT) / 2
+        is_set: A = encoded[..., index] > GAP_LEVEL
         is_known: A = is_set & _beside(is_set, index >= 0)
         return is_known
 
@@ -486,17 +570,33 @@ def _beside(values: A, array: np.ndarray) -> A:
     return array
 
 
-def _told(frame: Frame, columns: str | Mapping[Any, str]) -> dict[str, str]:
-    """The kinds that the user says, by the names of the columns."""
-    if columns == "auto":
+def checked_columns(columns: Any) -> dict[Any, str]:
+    """The kinds that the user says, by name or position.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `columns` is not what `ColumnEncoder.fitted` takes.
+    """
+    if isinstance(columns, str) and columns == "auto":
         return {}
+    if isinstance(columns, list | tuple | set | frozenset | np.ndarray):
+        columns = dict.fromkeys(columns, "category")
     if not isinstance(columns, Mapping):
         raise TypeError(
-            "columns must be 'auto' or a mapping from names or positions to kinds, as in "
-            f"{{'age': 'number'}}, not {columns!r}."
+            "columns must be 'auto', a mapping from names or positions to kinds, as in "
+            f"{{'age': 'number'}}, or a list of those that are categories, not {columns!r}."
         )
-    told = {}
     for key, kind in columns.items():
+        if kind not in KINDS:
+            raise ValueError(f"columns[{key!r}] must be one of {KINDS}, not {kind!r}.")
+    return dict(columns)
+
+
+def _told(frame: Frame, columns: Any) -> dict[str, str]:
+    """The kinds that the user says, by the names of the columns."""
+    told = {}
+    for key, kind in checked_columns(columns).items():
         name = str(key)
         if name not in frame.names and isinstance(key, int | np.integer):
             name = frame.names[key] if -len(frame.names) <= key < len(frame.names) else name
@@ -504,8 +604,6 @@ def _told(frame: Frame, columns: str | Mapping[Any, str]) -> dict[str, str]:
             raise ValueError(
                 f"columns speaks of {key!r}, but X has only {', '.join(map(repr, frame.names))}."
             )
-        if kind not in KINDS:
-            raise ValueError(f"columns[{key!r}] must be one of {KINDS}, not {kind!r}.")
         told[name] = kind
     return told
 
@@ -707,16 +805,20 @@ def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _scaler(scale: Sequence[float]) -> Scaler:
-    return Scaler("standard", np.array(scale[:1]), np.array(scale[1:]))
-
-
 def _apply(scale: Sequence[float], values: np.ndarray) -> np.ndarray:
-    return _scaler(scale)(values[:, None]).numpy()[:, 0].astype(np.float64)
+    """Standardise; beyond the knee a value grows by its logarithm only, but grows."""
+    with np.errstate(over="ignore"):
+        scaled = np.clip((values - scale[0]) / scale[1], -_LARGEST, _LARGEST)
+    beyond = np.maximum(np.abs(scaled) - _KNEE, 0)
+    scaled = np.where(beyond > 0, np.sign(scaled) * (_KNEE + np.log1p(beyond)), scaled)
+    return scaled.astype(np.float32).astype(np.float64)
 
 
 def _invert(scale: Sequence[float], scaled: np.ndarray) -> np.ndarray:
-    return _scaler(scale).inverse(torch.from_numpy(scaled[:, None])).numpy()[:, 0]
+    size = np.abs(scaled)
+    stretched = _KNEE + np.expm1(np.clip(size - _KNEE, 0, 80))
+    scaled = np.where(size > _KNEE, np.copysign(stretched, scaled), scaled)
+    return scaled * scale[1] + scale[0]
 
 
 def _with_times(column: TableColumn, dates: Dates) -> TableColumn:

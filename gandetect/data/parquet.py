@@ -25,6 +25,35 @@ def is_parquet(path: str | os.PathLike[str]) -> bool:
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
+def is_plain(path: str | os.PathLike[str]) -> bool:
+    """Whether a Parquet file or directory holds nothing but numbers and, as far as it says, no gap.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pyarrow
+    >>> from pyarrow import parquet
+    >>> from gandetect.data.parquet import is_plain
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "rows.parquet")
+    ...     parquet.write_table(pyarrow.table({"a": [1, 2], "kind": ["ok", "bad"]}), path)
+    ...     is_plain(path)
+    False
+    """
+    parquet = _pyarrow_parquet()
+    for file in _existing(path):
+        with parquet.ParquetFile(file) as opened:
+            places = _columns(opened)
+            if any(np.dtype(f.type.to_pandas_dtype()).kind not in "biuf" for f in places.values()):
+                return False
+            groups = map(opened.metadata.row_group, range(opened.metadata.num_row_groups))
+            found = [group.column(i).statistics for group in groups for i in places]
+            if any(known and known.has_null_count and known.null_count for known in found):
+                return False
+    return True
+
+
 def read_parquet(
     path: str | os.PathLike[str],
     *,

@@ -10,10 +10,10 @@ import copy
 import mmap
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import joblib
@@ -23,15 +23,17 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
+from gandetect.data.columns import ColumnEncoder
+from gandetect.data.frames import Frame, listed, needs_encoding, read_frame
 from gandetect.data.images import ImageFiles, ImageFolder
-from gandetect.data.parquet import ParquetRows, is_parquet
+from gandetect.data.parquet import ParquetRows, is_parquet, is_plain, read_parquet
 from gandetect.data.plausibility import (
     channels_warning,
     folder_warning,
     mismatch_hint,
     windows_warning,
 )
-from gandetect.data.tables import is_table, read_table
+from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
 from gandetect.data.values import checked_sample, checked_values
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
@@ -61,6 +63,9 @@ class Layout:
         Whether the samples are images that come as flat rows.
     image_settings : dict or None
         How images were read from files, as `ImageFolder` takes it: later ones are read alike.
+    encoder : ColumnEncoder or None
+        Of a table of columns of any kind. A sample is then a row of it, (n_columns,), for the user,
+        and its encoded values, (width,), for the networks.
     """
 
     input_shape: tuple[int, ...]
@@ -68,6 +73,7 @@ class Layout:
     channel_axis: int | None
     is_flat: bool = False
     image_settings: dict[str, Any] | None = field(default=None, compare=False)
+    encoder: ColumnEncoder | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_image(self) -> bool:
@@ -78,6 +84,18 @@ class Layout:
     def n_values(self) -> int:
         """The number of values in a sample."""
         return int(np.prod(self.sample_shape))
+
+    @property
+    def n_features(self) -> int:
+        """The number of values in a sample of the user's."""
+        return int(np.prod(self.input_shape))
+
+    @property
+    def of_graph(self) -> Layout:
+        """As an exported graph takes samples: those of a table encoded, all others as they are."""
+        if self.encoder is None:
+            return self
+        return replace(self, input_shape=self.sample_shape, encoder=None)
 
     @property
     def has_channels_last(self) -> bool:
@@ -91,7 +109,7 @@ class Layout:
             x = x.swapaxes(2, 3).swapaxes(1, 2)
         return x.reshape(len(x), *self.sample_shape)
 
-    def restored(self, x: np.ndarray, *, flat: bool = True) -> np.ndarray:
+    def restored(self, x: np.ndarray, *, flat: bool = True, like: Any = None) -> Any:
         """Samples (n, *sample_shape) back in the user's layout.
 
         Parameters
@@ -99,7 +117,12 @@ class Layout:
         x : ndarray
         flat : bool, default=True
             Whether images that came as flat rows are flat again.
+        like : object, default=None
+            What was encoded: a table becomes one of its kind, else a dict of columns.
         """
+        if self.encoder is not None:
+            is_in_memory = not isinstance(like, str | os.PathLike | Frame | NamedRows | Table)
+            return self.encoder.decode(x, like if is_in_memory else None)
         if self.has_channels_last:
             x = np.moveaxis(x, 1, -1)
         return (
@@ -200,6 +223,58 @@ class ArraySource:
         return self.layout.channels_first(x)
 
 
+class FrameSource:
+    """A table of columns of any kind, encoded.
+
+    Parameters
+    ----------
+    frame : Frame
+    layout : Layout
+        With the encoder.
+    """
+
+    is_lazy = False
+    is_slow = False
+
+    def __init__(self, frame: Frame, layout: Layout) -> None:
+        assert layout.encoder is not None
+        self.encoder, self.layout = layout.encoder, layout
+        self.frame = self.encoder.read(frame)
+        self._encoded: np.ndarray | None = None
+        if 4 * len(self) * layout.n_values <= _RESIDENT_BYTES:
+            self._encoded = self.encoder.encode(self.frame)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """Take the encoded rows; of a large table they are encoded now."""
+        if self._encoded is not None:
+            return self._encoded[index]
+        return self.encoder.encode(self.frame.rows(index))
+
+
+class ChosenSource:
+    """Some samples of another source.
+
+    Parameters
+    ----------
+    source : Source
+    rows : ndarray of int
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray) -> None:
+        self.source, self.rows = source, rows
+        self.layout, self.is_lazy, self.is_slow = source.layout, source.is_lazy, source.is_slow
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """Read the samples."""
+        return self.source.read(self.rows[index])
+
+
 class DatasetSource:
     """A torch Dataset, or anything with a length and samples by index; reads one by one.
 
@@ -243,18 +318,22 @@ class DatasetSource:
         return checked_sample(self.dataset[i], i)
 
 
-def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
+def read(
+    detector: Any, X: Any, layout: Layout | None = None, kept: np.ndarray | None = None
+) -> Source:
     """Check X and make it a source of samples.
 
     Parameters
     ----------
     detector : estimator
-        Its `image_shape` and `channel_axis` say how to read X. scikit-learn's checks store the
-        number and the names of the columns on it if there is no layout yet, and compare with
-        them if there is.
+        Its `image_shape`, `channel_axis`, `columns` and `missing_values` say how to read X.
+        scikit-learn's checks store the number and the names of the columns on it if there is no
+        layout yet, and compare with them if there is.
     X : array-like, Dataset or path
     layout : Layout or None, default=None
         Of the samples that the detector was fitted to; None when it is fitted.
+    kept : ndarray of bool, shape (n_samples,), or None, default=None
+        Which samples are meant; None for all.
 
     Raises
     ------
@@ -266,9 +345,14 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
     """
     is_path = isinstance(X, str | os.PathLike)
     source: Source
-    if is_path and is_parquet(X):
+    if is_path and is_table(X) and not is_parquet(X):
+        X = _table_of(detector, X, layout)
+    frame = _frame_of(detector, X, layout)
+    if frame is not None:
+        source = _read_frame(detector, frame, layout, kept)
+    elif is_path and is_parquet(X):
         source = _read_parquet(detector, X, layout)
-    elif isinstance(X, NamedRows) or (is_path and is_table(X)):
+    elif isinstance(X, NamedRows | Table):
         source = _read_named(detector, X, layout)
     elif is_path:
         settings = layout.image_settings if layout else None
@@ -277,11 +361,13 @@ def read(detector: Any, X: Any, layout: Layout | None = None) -> Source:
         source = DatasetSource(X, detector.channel_axis)
     else:
         source = _read_array(detector, X, layout)
+    if kept is not None and frame is None:
+        source = ChosenSource(source, _positions_of(kept, len(source)))
     found = source.layout
     if layout is None:
         if len(source) < 2:
             raise ValueError(f"Found {len(source)} sample: at least 2 are required to fit.")
-        detector.n_features_in_ = found.n_values
+        detector.n_features_in_ = found.n_features
         _warn_of_what_it_looks_like(source, detector)
     elif found.sample_shape != layout.sample_shape:
         hint = mismatch_hint(found.input_shape, layout.input_shape, len(source)) or ""
@@ -307,13 +393,99 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
         warnings.warn(sentence, UserWarning, stacklevel=6)
 
 
+def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:
+    """A table in a text file."""
+    encoder = layout.encoder if layout else None
+    gaps = encoder.missing_values if encoder else listed(detector.missing_values)
+    missing_values = (*MISSING_VALUES, *map(str, gaps))
+    table = read_table(path, missing_values=missing_values)
+    words = [name for name in columns_of_words(encoder) if name in table.names]
+    return read_table(path, missing_values=missing_values, words=words) if words else table
+
+
+def frame_of(table: Table, missing_values: Any = ()) -> Frame:
+    """A table of a file as columns of any kind."""
+    columns = map(_whole_if_possible, table.columns)
+    frame = read_frame(dict(zip(table.names, columns, strict=True)), missing_values)
+    return Frame(frame.names, frame.columns, table.has_names)
+
+
+def _whole_if_possible(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as such: a file does not tell, and identifiers are whole."""
+    is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    is_exact = is_whole and bool((np.abs(values) < 2**53).all())
+    return values.astype(np.int64) if is_exact else values
+
+
+def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
+    """Columns that were words in training, and are in any file, whatever is in them there."""
+    return [
+        column.name
+        for column in (encoder.columns if encoder else ())
+        if column.kind == "category" and any(isinstance(level, str) for level in column.levels)
+    ]
+
+
+def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
+    """X as a table that is to be encoded; None if it is read as it is."""
+    encoder = layout.encoder if layout else None
+    if encoder is None and (layout or detector.columns is None or detector.image_shape):
+        return None
+    is_auto = isinstance(detector.columns, str) and not listed(detector.missing_values)
+    is_asked_for = encoder is not None or not is_auto
+    if isinstance(X, str | os.PathLike) and is_parquet(X):
+        if not is_asked_for and is_plain(X):
+            return None
+        X = read_parquet(X, words=columns_of_words(encoder))
+    if isinstance(X, Table):
+        if not (is_asked_for or X.obstacles()):
+            return None
+        return frame_of(X, detector.missing_values)
+    if isinstance(X, NamedRows) and is_asked_for:
+        return read_frame(dict(zip(X.names, X.X.T, strict=True)), detector.missing_values)
+    if isinstance(X, Frame) or is_asked_for:
+        return X
+    is_table_in_memory = not isinstance(X, np.ndarray | list | tuple | Mapping)
+    return X if is_table_in_memory and needs_encoding(X) else None
+
+
+def _read_frame(
+    detector: Any, X: Any, layout: Layout | None, kept: np.ndarray | None
+) -> FrameSource:
+    """A table of columns of any kind, whose encoder is fitted if there is none yet."""
+    frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values)
+    if kept is not None:
+        frame = frame.rows(_positions_of(kept, len(frame)))
+    if layout is None:
+        if detector.scaling not in ("auto", "none"):
+            raise ValueError(
+                f"scaling={detector.scaling!r} is for numbers, and X is a table whose columns are "
+                "scaled as they are encoded: leave scaling at 'auto', or pass numbers and "
+                "columns=None."
+            )
+        encoder = ColumnEncoder.fitted(frame, detector.columns, detector.missing_values)
+        layout = Layout((len(encoder.columns),), (encoder.width,), None, encoder=encoder)
+        if frame.has_names:
+            detector.feature_names_in_ = np.array(frame.names, dtype=object)
+    if not len(frame):
+        raise ValueError("Found 0 samples in X: at least 1 is required.")
+    return FrameSource(frame, layout)
+
+
+def _positions_of(kept: np.ndarray, n: int) -> np.ndarray:
+    if len(kept) != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: [{n}, {len(kept)}]."
+        )
+    return np.flatnonzero(kept)
+
+
 def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
     """Rows whose columns have names, or those of a table in a text file."""
-    if not isinstance(X, NamedRows):
-        table = read_table(X)
-        if not table.has_names:
-            return _read_array(detector, table.matrix(), layout)
-        X = NamedRows(table.matrix(), table.names)
+    if isinstance(X, Table):
+        if not X.has_names:
+            return _read_array(detector, X.matrix(), layout)
+        X = NamedRows(X.matrix(), X.names)
     known = vars(detector).get("feature_names_in_")
     if layout is None:
         source = _read_array(detector, X.X, layout)

@@ -111,6 +111,12 @@ class Table:
             columns=[self.columns[i] for i in positions],
         )
 
+    def rows(self, index: NDArray[np.intp]) -> Table:
+        """Return a table of some of the rows."""
+        names = None if self.row_names is None else self.row_names[index]
+        columns = [column[index] for column in self.columns]
+        return replace(self, columns=columns, lines=self.lines[index], row_names=names)
+
     def obstacles(self) -> dict[str, str]:
         """Say, by the name of the column, what keeps each of some columns from being numbers."""
         found = {
@@ -119,13 +125,8 @@ class Table:
         }
         return {name: what for name, what in found.items() if what}
 
-    def matrix(self, way_out: str | None = None) -> NDArray[np.float64]:
+    def matrix(self) -> NDArray[np.float64]:
         """Return the numbers of all columns.
-
-        Parameters
-        ----------
-        way_out : str or None, default=None
-            What the message of the error says of how to go on. None names the functions of Python.
 
         Returns
         -------
@@ -142,8 +143,8 @@ class Table:
             more = f" and {len(told) - _N_SHOWN} more" if len(told) > _N_SHOWN else ""
             raise ValueError(
                 f"{self.source} has columns that are not numbers in every row: "
-                f"{', '.join(told[:_N_SHOWN])}{more}; "
-                f"{way_out or 'leave them out, encode the words and dates, or fill the gaps'}"
+                f"{', '.join(told[:_N_SHOWN])}{more}; leave them out, fill the gaps, or fit a "
+                "detector to a table with such columns, which columns='auto' reads"
             )
         if not self.columns:
             return np.empty((len(self), 0))

@@ -87,7 +87,8 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
     Traceback (most recent call last):
         ...
     ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
-with sklearn.impute.SimpleImputer), or leave out these samples.
+with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} \
+or to a table, where a gap is read as such.
     """
     if sparse.issparse(X):  # one kind of them is a mapping, too
         return X
@@ -272,7 +273,7 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     return size * (1.0 * (x - center > rounding) - 1.0 * (x - center < -rounding))
 
 
-def duplicates_warning(points: NDArray[Any]) -> str | None:
+def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str | None:
     """Tell of a group of training samples that are nearly alike and stand apart from the others.
 
     An anomaly that occurs often, as one attack on a network does, is reconstructed and found among
@@ -283,6 +284,9 @@ def duplicates_warning(points: NDArray[Any]) -> str | None:
     ----------
     points : ndarray of shape (n_samples, n_features)
         Training samples. Units do not matter.
+    is_scaled : bool, default=False
+        Whether distances between the points mean something as they are. Else each column is
+        standardised, which would put rows with a rare word or gap far apart.
 
     Returns
     -------
@@ -315,8 +319,9 @@ def duplicates_warning(points: NDArray[Any]) -> str | None:
         drawn = np.sort(rng.choice(drawn, _MOST_LINKED, replace=False))
     points = points[drawn].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = points.std(axis=0)
-        points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
+        if not is_scaled:
+            spread = points.std(axis=0)
+            points = (points - points.mean(axis=0)) / np.where(spread > 0, spread, 1)
     n, n_columns = points.shape
     if n < 8 or not np.isfinite(points).all():
         return None
@@ -522,9 +527,9 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
 def _words(name: str, where: str, value: Any) -> ValueError:
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words (for "
-        "instance with sklearn.preprocessing.OneHotEncoder), and convert numbers that came as text "
-        "with astype(float)."
+        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words, "
+        "which a detector with columns={} or one that is fitted to a table does, and convert "
+        "numbers that came as text with astype(float)."
     )
 
 
@@ -538,7 +543,8 @@ def _complex(name: str, where: str) -> ValueError:
 def _missing(name: str, what: str) -> ValueError:
     return ValueError(
         f"Input {name} contains NaN: {what}. Impute them (for instance with "
-        "sklearn.impute.SimpleImputer), or leave out these samples."
+        "sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} "
+        "or to a table, where a gap is read as such."
     )
 
 

@@ -202,8 +202,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
 
     def _reconstruction_loss(self, x: Tensor, x_hat: Tensor) -> Tensor:
         if self.settings.cov_elbo is None:
-            return mean_squared_error(x, x_hat)
-        return gaussian_error(x, x_hat, self.error_scale.to(x.device))
+            return mean_squared_error(x, x_hat, self.observed(x))
+        return gaussian_error(x, x_hat, self.error_scale.to(x.device), self.observed(x))
 
     def _error_scale(self, samples: TrainingSamples) -> Tensor:
         """What `cov_elbo` came to: see `losses.gaussian_error`."""
@@ -216,7 +216,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     def parts(self, x: Tensor) -> dict[str, Part]:
         mean, log_variance = self.posterior(x)
         parts: dict[str, Part] = {
-            "reconstruction": mean_absolute_error(x, self.decoder(mean)),
+            "reconstruction": mean_absolute_error(x, self.decoder(mean), self.observed(x)),
         }
         if log_variance is not None:
             parts["prior"] = divergence_from_prior(mean, log_variance)

@@ -86,7 +86,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
             x_hat = self.refiner(x + s.noise_std * run.random.normal_like(x))
             fake_logits, _ = self.discriminator(x_hat)
             adversarial = as_real(fake_logits)
-            reconstruction = mean_squared_error(x, x_hat)
+            reconstruction = mean_squared_error(x, x_hat, self.observed(x))
             squared_norm = reconstruction * x[0, 0].numel()
             refiner_loss = adversarial + s.reconstruction_weight * squared_norm
             update(run.optimizers["refiner"], refiner_loss, retain_graph=True)
@@ -116,7 +116,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
             refined_logits, _ = self.discriminator(x_hat)
         return {
             "adversarial": as_real(refined_logits),
-            "reconstruction": mean_squared_error(x, x_hat),
+            "reconstruction": mean_squared_error(x, x_hat, self.observed(x)),
             "discriminator": discriminator,
             **self.clean_error(x),
         }
@@ -150,7 +150,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         was_training = self.refiner.training
         self.refiner.eval()
         with torch.no_grad():
-            error = mean_squared_error(x, self.refiner(x))
+            error = mean_squared_error(x, self.refiner(x), self.observed(x))
         self.refiner.train(was_training)
         return {"clean_reconstruction": error}
 
@@ -170,7 +170,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         return {
             "refined": lambda: -self.discriminator(x_hat)[0],
             "raw": lambda: -self.discriminator(x)[0],
-            "reconstruction": mean_squared_error(x, x_hat),
+            "reconstruction": mean_squared_error(x, x_hat, self.observed(x)),
         }
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from sklearn.utils import check_scalar
 from torch import Tensor
@@ -89,7 +88,7 @@ class BiGANModel(Model["BiGANDetector"]):
         #    losses can be added: neither's adversarial loss depends on the other network.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
-        reconstruction = mean_absolute_error(x, x_hat)
+        reconstruction = mean_absolute_error(x, x_hat, self.observed(x))
         loss = encoder + generator + s.reconstruction_weight * reconstruction
         for _, cycle_logits in cycles:
             loss = loss + loss_as_real(cycle_logits)
@@ -134,7 +133,7 @@ class BiGANModel(Model["BiGANDetector"]):
             return norm_distance(pairs[0][1], pairs[1][1], s.degree)
 
         return {
-            "reconstruction": norm_distance(x, x_hat, s.degree),
+            "reconstruction": norm_distance(x, x_hat, s.degree, self.observed(x)),
             "discriminator_feature": feature,
             "discriminator_cross_entropy": lambda: loss_as_real(self.discriminator(x, z)[0]),
             "latent": lambda: norm_distance(z, self.encode(x_hat), s.degree),
@@ -326,7 +325,7 @@ class BiGANDetector(BaseDetector):
             include_boundaries="left",
         )
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> np.ndarray:
+    def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Any:
         """Draw new samples from the generators of all members in turn.
 
         Parameters
@@ -338,7 +337,8 @@ class BiGANDetector(BaseDetector):
         Returns
         -------
         ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
-            In the shape and the units of X: of images that came as flat rows, flat rows.
+            In the shape and the units of X: of images that came as flat rows, flat rows; of a table
+            with words, dates or gaps a dict of columns.
         """
         model: BiGANModel = self._fitted_model()  # type: ignore[assignment]  # its model_class
         check_scalar(n_samples, "n_samples", Integral, min_val=1)

@@ -74,7 +74,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
             adversarial = mean_squared_error(real_features.detach(), fake_features)
         else:
             adversarial = loss_as_real(fake_logits)
-        reconstruction = mean_absolute_error(x, x_hat)
+        reconstruction = mean_absolute_error(x, x_hat, self.observed(x))
         latent = mean_squared_error(z, z_hat)
         update(
             run.optimizers["generator"],
@@ -119,7 +119,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
 
         return {
             "latent": norm_distance(z, z_hat, degree=1 if self.settings.score_norm == "l1" else 2),
-            "reconstruction": mean_absolute_error(x, x_hat),
+            "reconstruction": mean_absolute_error(x, x_hat, self.observed(x)),
             "feature": feature,
             "discriminator": lambda: -self.discriminator(x)[0],
         }
@@ -128,7 +128,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         z = self.encoder(x)
         x_hat = self.decoder(z)
         return {
-            "reconstruction": mean_absolute_error(x, x_hat),
+            "reconstruction": mean_absolute_error(x, x_hat, self.observed(x)),
             "latent": mean_squared_error(z, self.re_encoder(x_hat)),
         }
 

@@ -164,7 +164,7 @@ class RDNAModel(Model["RDNADetector"]):
         x_hat, logits = x_hat.float(), logits.float()
 
         # 1. The two modules: restore what was there, and say what was not.
-        losses = {"reconstruction": mean_squared_error(x, x_hat)}
+        losses = {"reconstruction": mean_squared_error(x, x_hat, self.observed(x))}
         loss = losses["reconstruction"]
         if x.ndim == 5 and s.similarity_weight:
             low, high = self._range(x)
@@ -282,6 +282,8 @@ class RDNAModel(Model["RDNADetector"]):
         known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
         x_hat, logits = self.restored_and_judged(known)
         probability, difference = torch.sigmoid(logits), (known - x_hat).abs()
+        if (weights := self.observed(x)) is not None:
+            difference = difference * weights
         excess = torch.zeros_like(probability)
         if is_image:
             difference, excess = difference.mean(dim=2), (x - known).abs().mean(dim=2)
@@ -822,7 +824,7 @@ class RDNADetector(BaseDetector):
             raise ValueError(f"name must be one of {list(presets)}, got {name!r}.")
         return cls(**{**presets[name], **parameters})
 
-    def simulate(self, X: Any, random_state: RandomState = None) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(self, X: Any, random_state: RandomState = None) -> tuple[Any, np.ndarray]:
         """Simulate anomalies on X, as a fit to X would: see what the detector trains on.
 
         Parameters
@@ -834,7 +836,7 @@ class RDNADetector(BaseDetector):
 
         Returns
         -------
-        X_simulated : ndarray
+        X_simulated : ndarray or table
             In the units of X; images in the size that `image_size` comes to. A share of
             `anomaly_probability` has an anomaly.
         masks : ndarray of shape (n_samples, n_features) or (n_samples, height, width)
@@ -858,6 +860,8 @@ class RDNADetector(BaseDetector):
                 simulated.append(scaler.inverse(x[0].double()))
                 masks.append(mask[0])
         images, where = torch.cat(simulated).numpy(), torch.cat(masks).numpy()
+        if layout.encoder is not None:
+            return layout.restored(images, like=X), layout.encoder.per_column(where).clip(max=1)
         if len(layout.input_shape) == 3:
             return (np.moveaxis(images, 1, -1) if layout.has_channels_last else images), where
         return (images[:, 0] if layout.is_image else images), where

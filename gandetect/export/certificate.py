@@ -27,7 +27,8 @@ from torch.export import Dim, ExportedProgram
 from gandetect import __version__
 from gandetect.archive import ArchiveError, written_aside
 from gandetect.base import BaseDetector
-from gandetect.data.sources import read
+from gandetect.data.columns import ColumnEncoder
+from gandetect.data.sources import ArraySource, read
 from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE, thinned
 
@@ -74,7 +75,7 @@ class Certificate:
     gandetect, torch : str
         The versions that wrote the file.
     input_shape : tuple of int
-        Of one sample.
+        Of one sample, as the graph takes it.
     feature_names : list of str or None
         The columns that X had in `fit`, in their order.
     threshold : float
@@ -97,6 +98,8 @@ class Certificate:
         Native.
     label : ndarray of shape (n,), int
         Native: +1 or -1.
+    encoder : ColumnEncoder or None, default=None
+        Of a detector of tables with columns of any kind: it makes of a table what the graph takes.
     """
 
     detector: str
@@ -113,6 +116,7 @@ class Certificate:
     X: np.ndarray
     anomaly_score: np.ndarray
     label: np.ndarray
+    encoder: ColumnEncoder | None = None
 
     def difference(self, anomaly_score: np.ndarray) -> float:
         """The largest difference from the native scores.
@@ -189,6 +193,8 @@ class Certificate:
     def to_json(self) -> str:
         """As text, arrays in base64."""
         values = asdict(self)
+        if self.encoder is None:
+            del values["encoder"]
         arrays = {name: _encode(values.pop(name)) for name in ("X", "anomaly_score", "label")}
         values = {"format": FORMAT, **values, **arrays}
         return json.dumps({**values, _CHECKSUM: _checksum(values)})
@@ -222,6 +228,8 @@ class Certificate:
             if version == 1:  # it has neither labels nor where its samples come from
                 is_flagged = values["anomaly_score"] > values["threshold"]
                 values |= {"label": np.where(is_flagged, -1, 1), "origin": "artificial"}
+            if "encoder" in values:
+                values["encoder"] = ColumnEncoder.from_data(values["encoder"])
             values.setdefault("score_unit", values["unit"])  # of earlier files
             certificate = cls(**values)
             _refuse_nonsense(certificate)
@@ -253,15 +261,17 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
     """
     n_fitting = _REFERENCE_VALUES // prod(detector.sample_shape_)
     n = int(np.clip(n_fitting, 4, _REFERENCE_SAMPLES))
+    model = detector.model_.scoring_as(detector)
+    layout = model.layout.of_graph
     origin, reference = _drawn(detector, n) if X is None else ("given", _thinned(detector, X, n))
-    scores = detector.anomaly_score(reference)
+    scores = model.in_blocks(model.score, ArraySource(reference, layout))
     is_standardised = detector.chosen_score != "paper"
     names = getattr(detector, "feature_names_in_", None)
     return Certificate(
         detector=type(detector).__name__,
         gandetect=__version__,
         torch=torch.__version__,
-        input_shape=tuple(detector.input_shape_),
+        input_shape=layout.input_shape,
         feature_names=None if names is None else [str(name) for name in names],
         threshold=float(detector.threshold_),
         block_size=detector.model_.block_size(),
@@ -271,7 +281,8 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
         origin=origin,
         X=reference,
         anomaly_score=scores,
-        label=detector.predict(reference),
+        label=model.label(torch.from_numpy(scores)).numpy(),
+        encoder=model.layout.encoder,
     )
 
 
@@ -288,10 +299,10 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
     if kept is None and detector.model_.gives_maps:  # features are reconstructed, not samples
         return "artificial", noise
     if kept is None:
-        near = (
-            detector.reconstruct(noise[: n // 2]).astype(noise.dtype).reshape(-1, *noise.shape[1:])
-        )
-        return "artificial", np.concatenate([noise, near])
+        model, layout = detector.model_, detector.model_.layout.of_graph
+        source = ArraySource(noise[: n // 2], layout)
+        near = model.in_blocks(lambda x: model.reconstruct(x).mean(0), source)
+        return "artificial", np.concatenate([noise, _in_units(detector, torch.from_numpy(near))])
     points = kept.points[0].cpu()
     points = points[thinned(np.arange(len(points)), n // 2)]
     near = _in_units(detector, points.double().reshape(-1, *detector.sample_shape_))
@@ -300,17 +311,19 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
 
 def _in_units(detector: BaseDetector, scaled: torch.Tensor) -> np.ndarray:
     """Scaled samples (n, *sample_shape_) in the units and the layout of `fit`."""
-    x = detector.scaler_.inverse(scaled).numpy()
-    layout = detector.model_.layout
-    x = layout.restored(x, flat=False)
+    x = detector.scaler_.inverse(scaled.double()).numpy()
+    layout = detector.model_.layout.of_graph
+    samples: np.ndarray = layout.restored(x, flat=False)
     # The offset of a column may be all that float32 holds.
-    return x.astype(np.float32) if layout.is_image else x
+    return samples.astype(np.float32) if layout.is_image else samples
 
 
 def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:
     model = detector.model_
     source = read(model.settings, X, model.layout)
-    return model.layout.restored(source.read(thinned(np.arange(len(source)), n)), flat=False)
+    x: np.ndarray = source.read(thinned(np.arange(len(source)), n))
+    x = model.layout.of_graph.restored(x, flat=False)
+    return x
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
@@ -354,10 +367,12 @@ def _refuse_nonsense(found: Certificate) -> None:
         raise ValueError("its samples or scores are no finite numbers")
     if names is not None and not (
         isinstance(names, list)
-        and len(names) == prod(shape)
+        and len(names) == (prod(shape) if found.encoder is None else len(found.encoder.columns))
         and all(isinstance(name, str) for name in names)
     ):
         raise ValueError("its names of columns do not fit its samples")
+    if found.encoder is not None and shape != (found.encoder.width,):
+        raise ValueError("its encoder does not fit its samples")
     if not _is_count(found.block_size) or found.block_size > _MOST_IN_A_BLOCK:
         raise ValueError("it has no size of blocks")
     if not _is_finite(found.threshold):
@@ -435,6 +450,11 @@ def to_onnx(
     `RDNADetector` with a backbone also ``anomaly_map`` (n, height, width), doubles. A sample with a
     value that is not a number is labelled -1.
 
+    Of a detector of tables with words, dates or missing values the model takes encoded rows
+    ``(n, width)``, since a graph cannot look up words. The file holds the encoder as data: what
+    `load_onnx` gives takes tables, and its ``certificate.encoder.encode(table)`` makes the rows
+    that another runtime is given.
+
     Parameters
     ----------
     detector : BaseDetector
@@ -489,7 +509,7 @@ def to_onnx(
     >>> bool(np.allclose(scorer.anomaly_score(X), detector.anomaly_score(X), atol=1e-5))
     True
     """
-    check_is_fitted(detector)
+    _check_detector(detector)
     _check_tolerance(tolerance)
     onnx, _ = _require("onnx"), _require("onnxscript")
     model = exportable(detector)
@@ -594,7 +614,8 @@ def to_torch_export(
 
     The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
     any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1; of an
-    `RDNADetector` with a backbone also the maps (n, height, width), float64.
+    `RDNADetector` with a backbone also the maps (n, height, width), float64. For tables with
+    words, dates or missing values see `to_onnx`.
 
     Parameters
     ----------
@@ -625,7 +646,7 @@ def to_torch_export(
     ParityWarning
         If the scores differ by more than the tolerance.
     """
-    check_is_fitted(detector)
+    _check_detector(detector)
     _check_tolerance(tolerance)
     model = exportable(detector)
     certificate = certify(detector, X)
@@ -845,6 +866,8 @@ class ExportedScorer:
         return maps[0]
 
     def _checked(self, X: Any) -> np.ndarray:
+        if self.certificate.encoder is not None:
+            return self.certificate.encoder.encode(X)
         names, columns = self.certificate.feature_names, getattr(X, "columns", None)
         if names is not None and columns is not None and list(columns) != names:
             raise ValueError(
@@ -891,7 +914,7 @@ def _numbers(X: Any) -> np.ndarray:
 
 
 def _traced(model: Model[Any]) -> ExportedProgram:
-    example = torch.zeros(3, *model.layout.input_shape, dtype=torch.float64)
+    example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
     with torch.no_grad():
         return torch.export.export(
             model, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
@@ -918,6 +941,16 @@ def exportable(detector: BaseDetector) -> Model[Any]:
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return copied
+
+
+def _check_detector(detector: Any) -> None:
+    if not isinstance(detector, BaseDetector):
+        raise TypeError(
+            f"A detector can be exported, not a {type(detector).__name__}: of a pipeline pass the "
+            "last step, pipeline[-1], and X as the steps before it leave it, "
+            "pipeline[:-1].transform(X)."
+        )
+    check_is_fitted(detector)
 
 
 def _check_tolerance(tolerance: float) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
+from gandetect.data.columns import GAP_LEVEL
 from gandetect.data.sources import Layout, Source, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
 from gandetect.losses import mean_absolute_error
@@ -92,6 +93,14 @@ class Model(nn.Module, Generic[P]):
         self.network_names = tuple(name for name in self._modules if name not in before)
         self.eval()
         self.scaler = scaler
+        # Of each encoded value of a table, which one says that it is missing; -1 for none.
+        places = layout.encoder.gap_places if layout.encoder else [-1]
+        has_gaps = max(places) >= 0
+        gap_places = torch.tensor(places, device="cpu") if has_gaps else None
+        self.register_buffer("gap_places", gap_places, persistent=False)
+        self.gap_places: Tensor | None
+        # Mean and spread of the map of each column of a table, over training rows: (2, n_columns).
+        self.map_scale: np.ndarray | None = None
         self.neighbours = nn.ModuleDict()
         self.calibration: Calibration | None = None
         self.threshold = math.nan
@@ -154,6 +163,18 @@ class Model(nn.Module, Generic[P]):
             f"{type(self.settings).__name__} has no features of a discriminator: see transform "
             "for codes."
         )
+
+    def observed(self, x: Tensor) -> Tensor | None:
+        """Weights of the values of rows in a mean error: (K, B, d), or None if all are alike.
+
+        Behind a gap in a table there is no value to be reconstructed: it weighs nothing, and the
+        others so much more that a row's mean weight is 1.
+        """
+        if self.gap_places is None:
+            return None
+        is_gap = (x[..., self.gap_places] > GAP_LEVEL) & (self.gap_places >= 0)
+        weights = (~is_gap).to(x.dtype)
+        return weights / weights.mean(-1, keepdim=True).clamp(min=1 / weights.shape[-1])
 
     def validation_losses(self, x: Tensor) -> Mapping[str, Part]:
         """Losses on samples kept from training, (K, B) each."""
@@ -249,6 +270,8 @@ class Model(nn.Module, Generic[P]):
         }
         found = {name: getattr(settings, name) for name in auto}
         found = {name: auto[name] if value == "auto" else value for name, value in found.items()}
+        if layout.encoder is not None:
+            found["scaling"] = "none"
         architecture = settings.architecture or (ConvNet() if is_image else MLP())
         return {**found, "architecture": architecture}
 
@@ -464,8 +487,40 @@ class Model(nn.Module, Generic[P]):
     def reconstruction_errors(self, source: Source, rows: np.ndarray) -> np.ndarray:
         """The mean absolute error of some samples, mean over the members."""
         return self.in_blocks(
-            lambda x: mean_absolute_error(x, self.reconstruct(x)).mean(0), source, rows
+            lambda x: mean_absolute_error(x, self.reconstruct(x), self.observed(x)).mean(0),
+            source,
+            rows,
         )
+
+    def anomaly_maps(self, source: Source, rows: np.ndarray | None = None) -> np.ndarray:
+        """The anomaly maps of some samples, mean over the members; of tables a value a column."""
+        encoder = self.layout.encoder
+        if encoder is None:
+            return self.in_blocks(lambda x: self.anomaly_map(x).mean(0).double(), source, rows)
+        membership = torch.from_numpy(encoder.membership)
+
+        def a_column(x: Tensor) -> Tensor:
+            values, weights = self.anomaly_map(x).mean(0), self.observed(x[:1])
+            values = values if weights is None else values * weights[0].sign()
+            return (values @ membership.to(values)).double()
+
+        maps = self.in_blocks(a_column, source, rows)
+        return maps if self.map_scale is None else (maps - self.map_scale[0]) / self.map_scale[1]
+
+    def with_map_scale(self, source: Source, rows: np.ndarray) -> Self:
+        """A model whose maps of tables are in units of those of these training rows.
+
+        What a column usually differs by is subtracted, and what is left is divided by its standard
+        deviation, and a quarter of the mean of all of them, lest columns that hardly vary rule.
+        """
+        other = self.shallow()
+        if self.layout.encoder is not None:
+            other.map_scale = None
+            maps = other.anomaly_maps(source, rows)
+            spread = maps.std(axis=0)
+            spread = spread + (spread.mean() / 4 or 1.0)
+            other.map_scale = np.stack([maps.mean(axis=0), spread])
+        return other
 
     @torch.no_grad()
     def is_sound(self) -> bool:

@@ -44,7 +44,22 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Fitted to X. "standard": mean 0 and standard deviation 1 a column, "robust": by median and
         quartiles, both with values beyond 5 scales compressed to their logarithm; "unit" and
         "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
-        for images, "unit" for those of RDNA. The decoder's output activation follows it.
+        for images, "unit" for those of RDNA; encoded tables are scaled already, and take "auto" or
+        "none". The decoder's output activation follows it.
+    columns : {"auto"}, dict, list or None, default="auto"
+        How the columns of a table are read. "auto": a pandas, polars or pyarrow table, or one in a
+        CSV or Parquet file, with anything but numbers and booleans in it, or with gaps, is encoded;
+        the type of a column says how, and what was decided stands in ``columns_``. A dict from
+        names or positions of columns to "number", "category", "date" or "drop" decides for these,
+        a list names those that are categories, as scikit-learn's ``categorical_features`` does;
+        with either, also an empty one, arrays are encoded too. None: words and gaps are refused.
+    missing_values : str, number or tuple of them, default=()
+        Words or numbers that stand for a gap in a table, such as "?" or -999, beside None, NaN,
+        NaT, pandas' NA and empty words. If there are any, X is encoded whatever it is.
+    labels : {"ignore", "exclude"}, default="ignore"
+        What `fit` does with y. "ignore": nothing. "exclude": samples that y calls anomalous are
+        left out of the training. Those are 1 of 0 and 1, -1 of -1 and 1, and True; NaN and None
+        are samples without a label, and stay.
     store_references : bool, default=True
         Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
         measure distances to. Without them the default score leaves these distances out, and
@@ -109,6 +124,9 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     image_shape: tuple[int, ...] | None = None
     channel_axis: int | None = -1
     scaling: str = "auto"
+    columns: Any = "auto"
+    missing_values: Any = ()
+    labels: str = "ignore"
     store_references: bool = True
     score: Any = ScoreParameter()
     validation_fraction: float = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from gandetect.plotting.display import Display
 from gandetect.plotting.reconstruction import check_length, check_reconstructs
-from gandetect.plotting.style import BLUE, VERMILLION, legend_above
+from gandetect.plotting.style import BLUE, GREEN, VERMILLION, legend_above
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +28,8 @@ class FeatureAttributionDisplay(Display):
     Parameters
     ----------
     x, x_hat : ndarray of shape (n_features,)
-        The row and what the network expected, in the same units.
+        The row and what the network expected, in the same units; of a table with words, dates and
+        gaps an array of objects.
     anomaly_map : ndarray of shape (n_features,)
         Larger is more anomalous.
     feature_names : sequence of str
@@ -50,8 +52,8 @@ class FeatureAttributionDisplay(Display):
     ['radius = 20.1', 'texture = 3']
     """
 
-    x: NDArray[np.float64]
-    x_hat: NDArray[np.float64]
+    x: NDArray[Any]
+    x_hat: NDArray[Any]
     anomaly_map: NDArray[np.float64]
     feature_names: Sequence[str]
     name: str | None = None
@@ -73,7 +75,7 @@ class FeatureAttributionDisplay(Display):
         ----------
         estimator : BaseDetector
             A fitted detector of gandetect.
-        X : array-like of shape (1, n_features)
+        X : array-like or table of shape (1, n_features)
             The row, as in ``X[[i]]`` or ``X.iloc[[i]]``.
         feature_names : sequence of str or None, default=None
             One a feature. None takes ``feature_names_in_`` if there are any.
@@ -97,7 +99,7 @@ class FeatureAttributionDisplay(Display):
         """
         check_reconstructs(estimator)
         check_is_fitted(estimator)
-        if np.ndim(X) != 2 or len(X) != 1 or len(estimator.sample_shape_) != 1:
+        if np.shape(X)[:1] != (1,) or np.ndim(X) != 2 or len(estimator.sample_shape_) != 1:
             raise ValueError(
                 f"X must be one row of shape (1, n_features), got {np.shape(X)}: pass X[[i]] or "
                 "X.iloc[[i]]; of images draw a ReconstructionDisplay."
@@ -109,7 +111,7 @@ class FeatureAttributionDisplay(Display):
             feature_names = getattr(estimator, "feature_names_in_", None)
         return cls.from_predictions(
             np.asarray(X)[0],
-            estimator.reconstruct(X)[0],
+            np.asarray(estimator.reconstruct(X))[0],
             anomaly_map=estimator.anomaly_map(X)[0],
             feature_names=feature_names,
             n_features=n_features,
@@ -152,15 +154,18 @@ class FeatureAttributionDisplay(Display):
         Raises
         ------
         ValueError
-            If the shapes do not go together, or there is not one name a feature.
+            If the shapes do not go together, there is not one name a feature, or values are not
+            all numbers and there is no map.
         """
-        x, x_hat = np.asarray(x, dtype=np.float64), np.asarray(x_hat, dtype=np.float64)
+        x, x_hat = map(_numbers_if_possible, (x, x_hat))
         shapes = [np.shape(row) for row in (x, x_hat, anomaly_map) if row is not None]
         if x.ndim != 1 or len(set(shapes)) > 1:
             raise ValueError(
                 "x, x_hat and anomaly_map must be rows (n_features,) of one length, got "
                 f"{', '.join(map(str, shapes))}."
             )
+        if anomaly_map is None and not x.dtype == x_hat.dtype == np.float64:
+            raise ValueError("anomaly_map is needed where values are not all numbers.")
         anomaly_map = np.abs(x - x_hat) if anomaly_map is None else np.asarray(anomaly_map)
         if feature_names is None:
             feature_names = [f"x{i}" for i in range(len(x))]
@@ -185,19 +190,19 @@ class FeatureAttributionDisplay(Display):
         """
         shown = np.argsort(-self.anomaly_map, kind="stable")[:n_features]
         ax = self._draw_in(ax, figsize=(8.0, 1.4 + 0.36 * len(shown)))
-        is_above = self.x[shown] > self.x_hat[shown]
+        kinds = [_relation(self.x[i], self.x_hat[i]) for i in shown]
         self.bars_ = ax.barh(
-            [f"{self.feature_names[i]} = {self.x[i]:.4g}" for i in shown],
+            [f"{self.feature_names[i]} = {_told(self.x[i])}" for i in shown],
             self.anomaly_map[shown],
-            color=np.where(is_above, VERMILLION, BLUE),
-            # Hatched, so that the two are told apart in grey as well.
-            hatch=["////" if above else "" for above in is_above],
+            color=[_STYLES[kind][0] for kind in kinds],
+            # Hatched, so that they are told apart in grey as well.
+            hatch=[_STYLES[kind][1] for kind in kinds],
             edgecolor="white",
             linewidth=0,
         )
         ax.bar_label(
             self.bars_,
-            [f"expected {self.x_hat[i]:.4g}" for i in shown],
+            [f"expected {_told(self.x_hat[i])}" for i in shown],
             padding=4,
             fontsize="small",
         )
@@ -209,7 +214,9 @@ class FeatureAttributionDisplay(Display):
         ax.set_xlabel("Anomaly map (larger is more anomalous)")
         if len(shown) < len(self.x):
             ax.set_ylabel(f"{len(shown)} of {len(self.x)} features")
-        for kind, color, hatch in (("above", VERMILLION, "////"), ("below", BLUE, "")):
+        for kind, (color, hatch) in _STYLES.items():
+            if kind == "other than" and kind not in kinds:
+                continue
             ax.barh(
                 [0],
                 [0],
@@ -219,5 +226,34 @@ class FeatureAttributionDisplay(Display):
                 linewidth=0,
                 label=f"{kind} what was expected",
             )
-        legend_above(ax, n_columns=2, title=self.name)
+        legend_above(ax, n_columns=2 + ("other than" in kinds), title=self.name)
         return self
+
+
+# Colour and hatch of a bar, by how the value lies to the expected one.
+_STYLES = {"above": (VERMILLION, "////"), "below": (BLUE, ""), "other than": (GREEN, "....")}
+
+
+def _numbers_if_possible(values: ArrayLike) -> NDArray[Any]:
+    array = np.asarray(values)
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError):
+        return array.astype(object)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_) and value == value
+
+
+def _relation(value: Any, expected: Any) -> str:
+    if _is_number(value) and _is_number(expected):
+        return "above" if value > expected else "below"
+    return "other than"
+
+
+def _told(value: Any) -> str:
+    """A value as the display has it; nothing was there in a gap."""
+    if value is None or value != value:
+        return "missing"
+    return f"{value:.4g}" if _is_number(value) else str(value)

@@ -457,7 +457,9 @@ def _lent_step(
 def _warn_of_duplicates(samples: TrainingSamples) -> None:
     """Warn of many training samples that are nearly alike and stand apart from the others."""
     n_most = min(_MAX_REFERENCES, max(_MAX_REFERENCE_VALUES // math.prod(samples.shape), 2))
-    if told := duplicates_warning(samples.scaled(n_most).flatten(1).numpy()):
+    points = samples.scaled(n_most).flatten(1).numpy()
+    is_encoded = samples.source.layout.encoder is not None
+    if told := duplicates_warning(points, is_scaled=is_encoded):
         warnings.warn(told, TrainingWarning, stacklevel=6)
 
 
@@ -510,6 +512,7 @@ def _learned(
     parts = model.parts_of(source, rows, model.all_parts)
     fitting = {name: values[:, fits] for name, values in parts.items()}
     model.calibration = Calibration.of(fitting)
+    model = model.with_map_scale(source, thinned(rows[fits], _MAX_REFERENCES))
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):
         scores = model.in_blocks(model.score, source, held)

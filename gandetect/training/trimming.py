@@ -30,7 +30,7 @@ def trimmed(step: Step, model: Model[Any], share: float) -> Step:
     def step_without_worst(x: Tensor) -> dict[str, Tensor]:
         model.eval()  # batch statistics are to be those of the samples that are kept
         with torch.no_grad():
-            errors = mean_absolute_error(x, model.reconstruct(x))
+            errors = mean_absolute_error(x, model.reconstruct(x), model.observed(x))
         model.train()
         return step(without_worst(x, errors, share))
 

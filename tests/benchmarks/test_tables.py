@@ -86,7 +86,7 @@ def test_runs_are_measured_once_and_reported(data, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "done" not in printed
     [own, near, usual] = tables.rows_of(tmp_path / "out.csv", tables.TableRun)
-    assert "scaling" in own["params"]
+    assert own["encoding"] == "detector"
     assert float(near["auroc"]) > 0.9
     assert usual["encoding"] == "encoder"
     assert 0 <= float(own["ranked_first"]) <= 1

@@ -159,3 +159,66 @@ class TestImagesAsTheModelWasFitted:
         code, _, err = run("predict", tmp_path / "m", "--data", photos, *out)
         assert (code, "6.png" in err) == (0, True)
         assert len((tmp_path / "p.csv").read_text().splitlines()) == 7
+
+
+@pytest.fixture
+def payments(tmp_path):
+    """A table with an identifier, words, dates, gaps called "?" and labels."""
+    rng = np.random.default_rng(0)
+    n = 80
+    table = pd.DataFrame(
+        {
+            "id": [f"T{i}" for i in range(n)],
+            "country": rng.choice(["007", "12b"], n),
+            "amount": rng.gamma(2, 50, n).round(2),
+            "age": np.where(np.arange(n) % 9, rng.integers(20, 70, n).astype(str), "?"),
+            "when": pd.Timestamp("2026-01-01")
+            + pd.to_timedelta(rng.integers(0, 2000, n), unit="h"),
+            "is_fraud": (np.arange(n) % 20 == 0).astype(int),
+        }
+    )
+    path = tmp_path / "payments.csv"
+    table.to_csv(path, index=False)
+    return table, path
+
+
+def test_a_table_is_explained_in_its_words(run, fails, payments, tmp_path):
+    table, path = payments
+    columns = ("--label-column", "is_fraud", "--id-column", "id")
+    own = (*TINY, "--set", "validation_fraction=0.3", "--out", tmp_path / "m")
+    code, _, err = run("fit", "ganomaly", "--data", path, *columns, "--missing", "?", *own)
+    assert (code, err) == (0, "")
+    # A file in which the codes look like numbers, and whose gaps the model knows.
+    new = table[table["country"] == "007"].drop(columns="is_fraud").assign(amount=1e5)
+    new.to_csv(tmp_path / "new.csv", index=False)
+    told = ("--p-values", "--explain", "9", "--format", "json")
+    code, out, err = run(
+        "predict", tmp_path / "m", "--data", tmp_path / "new.csv", "--id-column", "id", *told
+    )
+    assert (code, err) == (0, "")
+    lines = json.loads(out)
+    assert [line["sample"] for line in lines] == new["id"].tolist()
+    for line in lines:
+        assert 0 < line["p_value"] <= 1
+        assert (line["column_1"], line["value_1"]) == ("amount", "100000")
+        assert float(line["expected_1"]) < 1000
+        places = {line[f"column_{i}"]: line[f"value_{i}"] for i in range(1, 5)}
+        assert places["country"] == "007"
+        assert "column_5" not in line
+    for command in ("score", "evaluate"):
+        data = ("--data", path, *columns) if command == "evaluate" else ("--data", path)
+        if command == "score":
+            data = (*data, "--drop-columns", "is_fraud,id")
+        assert run(command, tmp_path / "m", *data)[0] == 0
+
+
+def test_rows_of_numbers_are_explained_too(run, model, data):
+    _, out, _ = run("predict", model, *data, "--explain", "1", "--format", "json")
+    first, *_, last = json.loads(out)
+    assert first["column_1"] in ("a", "b", "c")
+    assert float(last["value_1"]) > 20
+
+
+def test_images_are_not_explained_by_columns(fails, image_model, image_folder):
+    code, err = fails("predict", image_model, "--data", image_folder, "--explain", "2")
+    assert (code, "gandetect map" in err) == (2, True)

@@ -1,7 +1,10 @@
 """What is decided about the columns of a table, and how they become numbers and come back."""
 
+import dataclasses
 import datetime
 import itertools
+import json
+import math
 import warnings
 
 import numpy as np
@@ -187,9 +190,9 @@ def test_what_cannot_be_decided_so_is_refused(table, columns, message):
         ColumnEncoder.fitted(table, columns)
 
 
-@pytest.mark.parametrize("columns", ["by magic", ["age"], None])
+@pytest.mark.parametrize("columns", ["by magic", 3, None])
 def test_what_tells_of_no_columns_is_refused(table, columns):
-    with pytest.raises(TypeError, match="'auto' or a mapping"):
+    with pytest.raises(TypeError, match=r"'auto', a mapping .* or a list"):
         ColumnEncoder.fitted(table, columns)
 
 
@@ -532,3 +535,56 @@ def test_an_encoder_is_data(encoder, table, tmp_path):
     loaded = read_archive(tmp_path / "encoder", classes)["encoder"]
     assert loaded == encoder
     np.testing.assert_array_equal(loaded.encode(table), encoder.encode(table))
+
+
+class TestStored:
+    def test_an_encoder_comes_back_from_json(self, table):
+        encoder = ColumnEncoder.fitted(table)
+        data = json.loads(json.dumps(dataclasses.asdict(encoder)))
+        assert ColumnEncoder.from_data(data) == encoder
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"kind": "magic"},
+            {"start": 1},
+            {"stop": 99},
+            {"scale": (0.0, 0.0)},
+            {"scale": (0.0,)},
+            {"scale": (0.0, math.inf)},
+            {"log_scale": (0.0, 0.0, 1.0)},
+            {"cycles": ("year",)},
+            {"levels": (None,)},
+            {"levels": ["a"]},
+            {"name": 3},
+            {"unit": 0},
+            {"first": 2**62},
+            {"low": 1.0, "high": 0.0},
+        ],
+        ids=str,
+    )
+    def test_what_no_fit_has_made_is_refused(self, table, change):
+        encoder = ColumnEncoder.fitted(table)
+        first, *others = encoder.columns
+        forged = dataclasses.replace(first, **change)
+        with pytest.raises((TypeError, ValueError)):
+            ColumnEncoder((forged, *others)).check()
+
+    def test_columns_of_one_name_or_none_are_refused(self, table):
+        encoder = ColumnEncoder.fitted(table)
+        with pytest.raises((TypeError, ValueError)):
+            ColumnEncoder(()).check()
+        with pytest.raises(TypeError):
+            ColumnEncoder((3,)).check()
+        first, second = encoder.columns[:2]
+        with pytest.raises(ValueError, match="told apart"):
+            ColumnEncoder((first, dataclasses.replace(second, name=first.name))).check()
+
+
+def test_rows_that_were_read_are_encoded_alike(table):
+    encoder = ColumnEncoder.fitted(table)
+    frame = encoder.read(table)
+    np.testing.assert_array_equal(encoder.encode(frame), encoder.encode(table))
+    np.testing.assert_array_equal(
+        encoder.encode(frame.rows(slice(1, 3))), encoder.encode(table)[1:3]
+    )

@@ -253,19 +253,19 @@ class TestRefused:
         frame = pd.DataFrame({"a": [1.0, 2.0, None], "b": [1, 2, 3]})
         frame.to_parquet(tmp_path / "rows.parquet")
         with pytest.raises(ValueError, match=r"'a' has gaps \(null or NaN\)"):
-            small().fit(tmp_path / "rows.parquet")
+            small(columns=None).fit(tmp_path / "rows.parquet")
 
     def test_missing_integers(self, tmp_path):
         table = pa.table({"a": pa.array([1, None, 3]), "b": [1, 2, 3]})
         parquet.write_table(table, tmp_path / "rows.parquet")
         with pytest.raises(ValueError, match="NaN"):
-            small().fit(tmp_path / "rows.parquet")
+            small(columns=None).fit(tmp_path / "rows.parquet")
 
     def test_words(self, tmp_path):
         frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": ["x", "y"]})
         frame.to_parquet(tmp_path / "rows.parquet")
         with pytest.raises(TypeError, match=r"'b' is .*, 'c' is .*string"):
-            small().fit(tmp_path / "rows.parquet")
+            small(columns=None).fit(tmp_path / "rows.parquet")
 
     @pytest.mark.parametrize("n", [0, 1])
     def test_too_few(self, tmp_path, n):

@@ -358,9 +358,9 @@ class TestPublishedMapAndScore:
         maps = torch.zeros(1, 2, 256, 256)
         maps[0, 0, 100:121, 50:71] = 1.0
         maps[0, 1, 100:111, 50:61] = 1.0
-        published = rdna._largest_smoothed(maps, rdna._PUBLISHED_SMOOTHED)
+        published = rdna._largest_mean(maps, rdna._PUBLISHED_SMOOTHED)
         torch.testing.assert_close(published, torch.tensor([[1.0, (11 / 21) ** 2]]))
-        torch.testing.assert_close(rdna._largest_smoothed(maps), torch.ones(1, 2))
+        torch.testing.assert_close(rdna._largest_mean(maps), torch.ones(1, 2))
 
     def test_an_unknown_map_is_refused(self):
         with pytest.raises(ValueError, match="map must be one of"):

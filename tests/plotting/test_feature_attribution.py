@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 
 from gandetect import GANomalyDetector
 from gandetect.plotting import FeatureAttributionDisplay
-from gandetect.plotting.style import BLUE, VERMILLION
+from gandetect.plotting.style import BLUE, GREEN, VERMILLION
 
 
 def labels(display):
@@ -75,3 +75,28 @@ def test_what_is_no_row_is_refused():
         FeatureAttributionDisplay.from_predictions([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="feature_names must have 2"):
         FeatureAttributionDisplay.from_predictions([1, 2], [1, 2], feature_names=["a"])
+
+
+def test_of_a_table_in_its_words():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "amount": rng.normal(1000, 500, size=60),
+            "country": rng.choice(["DE", "FR"], 60),
+            "age": np.where(np.arange(60) % 3, 30.0, np.nan),
+        }
+    )
+    detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(X)
+    odd = X.iloc[[3]].assign(country="XX", age=np.nan)
+    display = FeatureAttributionDisplay.from_estimator(detector, odd)
+    assert labels(display)[0] == "country = XX"
+    assert "age = missing" in labels(display)
+    assert display.ax_.texts[0].get_text().removeprefix("expected ") in ("DE", "FR")
+    assert same_color(display.bars_[0].get_facecolor(), GREEN)
+    legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert "other than what was expected" in legend
+
+
+def test_words_need_a_map():
+    with pytest.raises(ValueError, match="anomaly_map is needed"):
+        FeatureAttributionDisplay.from_predictions(["a", 1.0], ["b", 2.0])
