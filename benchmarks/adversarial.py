@@ -43,7 +43,7 @@ from threadpoolctl import threadpool_limits
 
 import gandetect
 from gandetect import AdversarialVAEDetector
-from gandetect.model.thresholds import threshold_at_percentile
+from gandetect.model.statistics import threshold_at_percentile
 
 FALSE_ALARM_PERC = 5.0
 PUBLISHED = (

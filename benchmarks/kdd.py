@@ -30,7 +30,7 @@ from runs import Run, add_detectors, grouped, parser_of, rows_of, run_all
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from gandetect.datasets import load_kddcup99, one_class_rows_split
-from gandetect.model.thresholds import threshold_at_percentile
+from gandetect.model.statistics import threshold_at_percentile
 
 OUTLIER_FRACTION = 0.2
 FIGURES = ("precision", "recall", "f1", "auroc")

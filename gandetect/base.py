@@ -32,9 +32,10 @@ from gandetect.data.sources import Source, blocks, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
 from gandetect.model.fitted import Model, own_torch_settings, resolve_device
 from gandetect.model.parameters import SharedParameters
-from gandetect.model.scaling import SCALINGS, Scaler
-from gandetect.model.scoring import Calibration
-from gandetect.model.thresholds import (
+from gandetect.model.statistics import (
+    SCALINGS,
+    Calibration,
+    Scaler,
     benjamini_hochberg,
     check_percentage,
     check_scores,
@@ -45,8 +46,7 @@ from gandetect.model.thresholds import (
 )
 from gandetect.networks import Architecture
 from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
-from gandetect.training.callbacks import FitTasks
-from gandetect.training.loop import TrainingRun, current_run, fit_model
+from gandetect.training.loop import FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
 # Images of which the range of values is compared with that of the training.

@@ -17,8 +17,7 @@ from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, Model
-from gandetect.model.scaling import Scaler
-from gandetect.model.scoring import Calibration, Neighbours
+from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
 

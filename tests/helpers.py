@@ -9,7 +9,7 @@ from gandetect.data.sources import read
 from gandetect.distributed import RandomNumbers
 from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE
-from gandetect.model.scaling import Scaler
+from gandetect.model.statistics import Scaler
 from gandetect.training import TrainingRun, TrainingSamples
 
 

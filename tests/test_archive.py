@@ -30,7 +30,7 @@ from gandetect.archive import (
     write_archive,
     written_aside,
 )
-from gandetect.model.scaling import Scaler
+from gandetect.model.statistics import Scaler
 from gandetect.networks import MLP
 
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from gandetect import BiGANDetector, GANomalyDetector, load
-from gandetect.model.thresholds import benjamini_hochberg, conformal_p_values
+from gandetect.model.statistics import benjamini_hochberg, conformal_p_values
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import gandetect
-from gandetect.model.thresholds import threshold_at_percentile
+from gandetect.model.statistics import threshold_at_percentile
 from tests.helpers import assert_equal_scores, before_each_step, untrained, weights_of
 
 METHODS_PER_SAMPLE = ["anomaly_score", "transform", "reconstruct", "anomaly_map"]

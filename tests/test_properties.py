@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 
 from gandetect import GANomalyDetector
 from gandetect.defence import GuardingDetector
-from gandetect.model.thresholds import WORST_SCORE
+from gandetect.model.statistics import WORST_SCORE
 from gandetect.networks import MLP, ConvNet
 from tests.helpers import assert_equal_scores
 

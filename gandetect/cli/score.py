@@ -181,7 +181,7 @@ def scores_and_flags(
     """
     import torch
 
-    from gandetect.model.thresholds import threshold_at_percentile, warn_of_fraction, warn_of_ties
+    from gandetect.model.statistics import threshold_at_percentile, warn_of_fraction, warn_of_ties
 
     scores = detector.anomaly_score(samples.named)
     if outlier_perc is None:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from gandetect import detectors
 from gandetect.base import BaseDetector
 from gandetect.demo.tasks import Task
-from gandetect.model.thresholds import threshold_at_percentile
+from gandetect.model.statistics import threshold_at_percentile
 
 
 class KNearestNeighbors(NearestNeighbors):  # type: ignore[misc]  # scikit-learn has no types

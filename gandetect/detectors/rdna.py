@@ -40,7 +40,7 @@ from gandetect.model.features import (
 )
 from gandetect.model.fitted import thinned
 from gandetect.model.patches import PatchBank, drawn_patches
-from gandetect.model.scaling import Scaler
+from gandetect.model.statistics import Scaler
 from gandetect.networks import ConvNet, NetworkMaker
 from gandetect.networks.backbone import Backbone, check_backbone
 from gandetect.networks.members import like

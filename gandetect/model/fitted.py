@@ -19,9 +19,16 @@ from gandetect.data.sources import Layout, Source, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
 from gandetect.losses import mean_absolute_error
 from gandetect.model.parameters import SharedParameters
-from gandetect.model.scaling import MATCHING_ACTIVATION, Scaler
-from gandetect.model.scoring import Calibration, Neighbours, Part, mix, value_of
-from gandetect.model.thresholds import WORST_SCORE
+from gandetect.model.statistics import (
+    MATCHING_ACTIVATION,
+    WORST_SCORE,
+    Calibration,
+    Neighbours,
+    Part,
+    Scaler,
+    mix,
+    value_of,
+)
 from gandetect.networks import MLP, ConvNet, NetworkMaker
 from gandetect.networks.members import without_weights
 

@@ -7,16 +7,13 @@ epoch; a callback that returns True at its end stops the training.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm.auto import tqdm
 
 from gandetect.archive import (
     ArchiveError,
@@ -29,64 +26,6 @@ from gandetect.distributed import is_first
 from gandetect.saving import DAMAGE
 from gandetect.training.loop import TrainingRun, check_weights, current_run
 from gandetect.training.protocol import CallbackContext
-
-
-class FitTasks:
-    """scikit-learn's tasks around a fit and its epochs, and the progress bar of `verbose`.
-
-    Parameters
-    ----------
-    detector : BaseDetector
-    X, y : as given to fit
-    """
-
-    def __init__(self, detector: Any, X: Any, y: Any) -> None:
-        self.detector = detector
-        self.given: dict[str, Any] = {"estimator": detector, "X": X, "y": y}
-
-    @contextmanager
-    def around(self, run: TrainingRun) -> Iterator[Self]:
-        """Open the task of the fit and close it at its end, unless the training fails."""
-        self.run = run
-        n_epochs = run.n_epochs - run.n_epochs_before
-        self.fit_task = self.detector._init_callback_context(max_subtasks=n_epochs)
-        self.fit_task.call_on_fit_task_begin(**self.given)
-        self.bar = tqdm(
-            total=run.n_epochs,
-            initial=len(run.history),
-            desc=type(self.detector).__name__,
-            unit="epoch",
-            disable=not self.detector.verbose or not is_first(),
-        )
-        try:
-            yield self
-        finally:
-            self.bar.close()
-        for finish in run.at_end:
-            finish()
-        self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
-
-    def begin(self) -> None:
-        """Open the task of an epoch."""
-        self.task = self.fit_task.subcontext(task_name="epoch")
-        self.task.call_on_fit_task_begin(**self.given)
-
-    def end(self) -> bool:
-        """Close the task of the epoch; True if a callback or the method says stop."""
-        run = self.run
-        if self.detector.verbose:
-            losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
-            self.bar.set_postfix(losses, refresh=False)
-            self.bar.update()
-        reason = run.model.should_stop(run)
-        stopped = self.task.call_on_fit_task_end(
-            **self.given, reconstruction_attributes=run.learned
-        )
-        if stopped:
-            run.stop_reason = f"stopped by a callback after epoch {len(run.history)}"
-        if reason:
-            run.stop_reason = reason
-        return bool(stopped) or reason is not None
 
 
 class Callback:

@@ -9,28 +9,33 @@ import re
 import time
 import warnings
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm.auto import tqdm
 
 from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks
 from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
-from gandetect.model.scaling import Scaler
-from gandetect.model.scoring import Calibration, without_farthest
-from gandetect.model.thresholds import check_scores, threshold_at_percentile
+from gandetect.model.statistics import (
+    Calibration,
+    Scaler,
+    check_scores,
+    threshold_at_percentile,
+    without_farthest,
+)
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.trimming import not_among_worst, trimmed
@@ -283,17 +288,68 @@ class Batches(Protocol):
         """The batches (K, B, ...) of one epoch."""
 
 
-class Tasks(Protocol):
-    """What surrounds a fit: progress and callbacks, which may change networks at its end."""
+class FitTasks:
+    """scikit-learn's tasks around a fit and its epochs, and the progress bar of `verbose`.
 
-    def around(self, run: TrainingRun) -> Any:
-        """A context for the training, which gives what surrounds its epochs."""
+    Parameters
+    ----------
+    detector : BaseDetector
+    X, y : as given to fit
+    """
+
+    def __init__(self, detector: Any, X: Any, y: Any) -> None:
+        self.detector = detector
+        self.given: dict[str, Any] = {"estimator": detector, "X": X, "y": y}
+
+    @contextmanager
+    def around(self, run: TrainingRun) -> Iterator[Self]:
+        """Open the task of the fit and close it at its end, unless the training fails."""
+        self.run = run
+        n_epochs = run.n_epochs - run.n_epochs_before
+        self.fit_task = self.detector._init_callback_context(max_subtasks=n_epochs)
+        self.fit_task.call_on_fit_task_begin(**self.given)
+        self.bar = tqdm(
+            total=run.n_epochs,
+            initial=len(run.history),
+            desc=type(self.detector).__name__,
+            unit="epoch",
+            disable=not self.detector.verbose or not distributed.is_first(),
+        )
+        try:
+            yield self
+        finally:
+            self.bar.close()
+        for finish in run.at_end:
+            finish()
+        self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
+
+    def begin(self) -> None:
+        """Open the task of an epoch."""
+        self.task = self.fit_task.subcontext(task_name="epoch")
+        self.task.call_on_fit_task_begin(**self.given)
+
+    def end(self) -> bool:
+        """Close the task of the epoch; True if a callback or the method says stop."""
+        run = self.run
+        if self.detector.verbose:
+            losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
+            self.bar.set_postfix(losses, refresh=False)
+            self.bar.update()
+        reason = run.model.should_stop(run)
+        stopped = self.task.call_on_fit_task_end(
+            **self.given, reconstruction_attributes=run.learned
+        )
+        if stopped:
+            run.stop_reason = f"stopped by a callback after epoch {len(run.history)}"
+        if reason:
+            run.stop_reason = reason
+        return bool(stopped) or reason is not None
 
 
 def fit_model(
     model: Model[Any],
     source: Source,
-    tasks: Tasks,
+    tasks: FitTasks,
     random: RandomNumbers,
     device: torch.device,
     y: Any = None,
@@ -308,7 +364,7 @@ def fit_model(
     model : Model
         New, or a copy of one that is to be trained further.
     source : Source
-    tasks : Tasks
+    tasks : FitTasks
     random : RandomNumbers
     device : torch.device
     y, class_labels : as given to fit

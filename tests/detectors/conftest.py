@@ -6,7 +6,7 @@ import torch
 
 from gandetect.data.sources import read
 from gandetect.distributed import RandomNumbers
-from gandetect.model.scaling import Scaler
+from gandetect.model.statistics import Scaler
 from gandetect.training import TrainingRun, TrainingSamples
 
 

@@ -17,7 +17,7 @@ from gandetect.data.sources import Layout
 from gandetect.detectors import rdna
 from gandetect.distributed import RandomNumbers
 from gandetect.model.features import SimulatedFeatures
-from gandetect.model.scaling import Scaler
+from gandetect.model.statistics import Scaler
 from gandetect.networks import backbone as backbone_module
 from gandetect.networks.backbone import Backbone
 from gandetect.networks.efficientnet import EfficientNetLite0

@@ -27,7 +27,7 @@ from gandetect.export import (
     to_torch_export,
 )
 from gandetect.export import certificate as certificates
-from gandetect.model.thresholds import WORST_SCORE
+from gandetect.model.statistics import WORST_SCORE
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")

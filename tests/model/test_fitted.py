@@ -17,8 +17,7 @@ from gandetect.model.fitted import (
     resolve_device,
     thinned,
 )
-from gandetect.model.scaling import Scaler
-from gandetect.model.scoring import Neighbours, draws
+from gandetect.model.statistics import Neighbours, Scaler, draws
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.preprocessing import StandardScaler
 
-from gandetect.model.scaling import MATCHING_ACTIVATION, SCALINGS, Scaler
+from gandetect.model.statistics import MATCHING_ACTIVATION, SCALINGS, Scaler
 
 KINDS = [kind for kind in SCALINGS if kind != "auto"]
 
@@ -78,7 +78,7 @@ class TestFitted:
         np.testing.assert_allclose(parts.spread, whole.spread, rtol=1e-10)
 
     def test_quantiles_of_the_first_rows(self, monkeypatch):
-        monkeypatch.setattr("gandetect.model.scaling._MAX_QUANTILE_ROWS", 4)
+        monkeypatch.setattr("gandetect.model.statistics._MAX_QUANTILE_ROWS", 4)
         X = np.array([[0.0], [1.0], [2.0], [3.0], [4.0], [100.0], [100.0], [100.0]])
         assert fitted("robust", X, 4).center[0] == 1.5
 

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gandetect.model.thresholds import (
+from gandetect.model.statistics import (
     WORST_SCORE,
     benjamini_hochberg,
     check_percentage,

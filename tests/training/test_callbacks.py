@@ -158,8 +158,8 @@ class TestProgress:
 
     def test_it_runs_from_0_to_100_percent_also_in_a_warm_start(self, rows, monkeypatch):
         pytest.importorskip("rich")
-        from sklearn.callback._progressbar import RichProgressMonitor
-
+        # The class that draws has no public name.
+        RichProgressMonitor = sys.modules[ProgressBar.__module__].RichProgressMonitor
         shown = []
         end = RichProgressMonitor._on_task_end
 

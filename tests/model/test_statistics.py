@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from gandetect.model.scoring import Calibration, Neighbours, draws, mix, without_farthest
+from gandetect.model.statistics import Calibration, Neighbours, draws, mix, without_farthest
 
 
 class TestCalibration:

@@ -1,0 +1,716 @@
+"""The statistics of training samples that a model keeps: scales, references, thresholds."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from numbers import Real
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.typing import ArrayLike
+from scipy.stats import false_discovery_control
+from torch import Tensor, nn
+
+from gandetect.data.values import change_of_constant, sound_limits, wild_values_warning
+
+# From the parts of a score to one number a sample.
+
+# A part of a score (K, B), or a function that computes it where it is wanted.
+Part = Tensor | Callable[[], Tensor]
+
+# Neighbours whose distances are averaged, as in k-nearest-neighbour detectors.
+_N_NEIGHBOURS = 5
+# How far, of its norm, a code may come out elsewhere: in another batch, exported, or on another
+# device. Convolutions of many layers were seen to move codes by 6e-6.
+_ROUNDING = 5e-5
+# Draws of references among which distances are taken too, the size of one, and the share of all
+# references that one may take: small, so that few anomalies get into each.
+_N_DRAWS, _DRAW_SIZE, _DRAW_SHARE = 16, 64, 1 / 8
+# The least scale of a reference, of their mean.
+_LEAST_SCALE = 0.05
+# The standard deviation of a part that is constant but for rounding, relative to its mean.
+_CONSTANT = 1e-6
+# References whose scales are found at once, which bounds the memory.
+_BLOCK_VALUES = 2**20
+
+
+class OnCPU(nn.Module):
+    """A module of double-precision buffers, which some devices lack: it stays on the CPU."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return self
+
+
+class Calibration(OnCPU):
+    """Mean and standard deviation of each part on training samples, a member at a time.
+
+    Parts have units of their own (a norm of codes, a mean of pixels, a logit), which differ from
+    member to member; standardised they can be weighted and averaged.
+
+    Parameters
+    ----------
+    mean, spread : dict of str to Tensor of shape (n_members,), float64
+        By the name of the part.
+    """
+
+    def __init__(self, mean: Mapping[str, Tensor], spread: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = tuple(mean)
+        self.register_buffer("means", torch.stack([mean[name] for name in self.names]))
+        self.register_buffer("spreads", torch.stack([spread[name] for name in self.names]))
+        self.means: Tensor
+        self.spreads: Tensor
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor]) -> Self:
+        """From the parts of training samples, (K, n) each."""
+        mean, spread = {}, {}
+        for name, values in parts.items():
+            values = values.double()
+            mean[name] = values.mean(1)
+            deviation = values.std(1, correction=0)
+            # A part that is the same for all training samples, but for rounding in float32, keeps
+            # its own units.
+            varies = deviation > torch.clamp(_CONSTANT * mean[name].abs(), min=1e-12)
+            spread[name] = torch.where(varies, deviation, 1.0)
+        return cls(mean, spread)
+
+    @property
+    def mean(self) -> dict[str, Tensor]:
+        """The mean of each part, (n_members,)."""
+        return dict(zip(self.names, self.means, strict=True))
+
+    @property
+    def spread(self) -> dict[str, Tensor]:
+        """The standard deviation of each part, (n_members,)."""
+        return dict(zip(self.names, self.spreads, strict=True))
+
+    def standardised(self, name: str, values: Tensor) -> Tensor:
+        """The part (K, B) in standard deviations of the training samples."""
+        i = self.names.index(name)
+        return (values.cpu().double() - self.means[i][:, None]) / self.spreads[i][:, None]
+
+
+class Neighbours(nn.Module):
+    """References among training samples, from which the distance of a new one is taken.
+
+    Distances to a reference count in units of the square root of how far it lies from its own
+    nearest ones (local scaling, by half as much as in the local outlier factor). A plain distance
+    misses anomalies near a dense group, and flags a whole sparse group; the quotient of distances
+    flags the border of a dense group. The square root did better than either in
+    benchmarks/ideas.md.
+
+    Parameters
+    ----------
+    points : Tensor of shape (n_members, n_references, n_dimensions)
+    spreads : Tensor of shape (n_members, n_references)
+        By which squared distances to each reference are divided.
+
+    References
+    ----------
+    Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
+    """
+
+    def __init__(self, points: Tensor, spreads: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("points", points)
+        self.register_buffer("spreads", spreads)
+        self.points: Tensor
+        self.spreads: Tensor
+        # What a matrix product needs to find the nearest: |z|² - 2 z·p + |p|², all over the
+        # scale, from the centre of the references, where squared distances lose fewest digits.
+        center = points.mean(dim=1, keepdim=True)
+        p = points - center
+        terms = torch.cat(
+            [-2 * p, torch.ones_like(p[..., :1]), p.square().sum(-1, keepdim=True)], dim=-1
+        )
+        usual_norm = torch.linalg.vector_norm(points, dim=-1).mean(dim=1, keepdim=True)
+        self.register_buffer("center", center, persistent=False)
+        self.register_buffer("terms", (terms / spreads.unsqueeze(-1)).mT, persistent=False)
+        self.register_buffer("usual_norm", usual_norm, persistent=False)
+        self.center: Tensor
+        self.terms: Tensor
+        self.usual_norm: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor) -> Self:
+        """From references (n_members, n_references, n_dimensions), whose spreads are found."""
+        plain = cls.plain(points)
+        n_members, _, n_dimensions = points.shape
+        blocks = points.split(max(_BLOCK_VALUES // (n_members * n_dimensions), 1), dim=1)
+        spreads = torch.cat([plain.distance(block) for block in blocks], dim=1)
+        # Samples that occur many times have no distance to each other, but do to all others.
+        usual = spreads.mean(dim=1, keepdim=True)
+        spreads = torch.maximum(spreads, _LEAST_SCALE * usual)
+        return cls(points, torch.where(usual > 0, spreads, 1.0))
+
+    @classmethod
+    def plain(cls, points: Tensor) -> Self:
+        """From references to which distances count as they are."""
+        return cls(points, torch.ones_like(points[..., 0]))
+
+    @classmethod
+    def among_draws(cls, points: Tensor) -> Self:
+        """From references (1, n_references, n_dimensions): each draw stands as a member."""
+        return cls.plain(points[0, draws(points.shape[1])])
+
+    def distance(self, z: Tensor) -> Tensor:
+        """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).
+
+        Points that are the same for all members, (1, B, n_dimensions), may be given once.
+
+        A reference at no distance but that of rounding is passed over, once: it is the sample's
+        own, and a training sample must not be nearer to the others than a new one.
+        """
+        points, spreads = self.points, self.spreads
+        z = z.expand(len(points), -1, -1)
+        n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
+        z_p = z - self.center
+        z_terms = torch.cat(
+            [z_p, z_p.square().sum(-1, keepdim=True), torch.ones_like(z_p[..., :1])], dim=-1
+        )
+        squares = torch.bmm(z_terms, self.terms)
+        nearest = squares.topk(n_nearest, dim=-1, largest=False).indices
+        # Only theirs are then taken without rounding.
+        members = torch.arange(points.shape[0], device=z.device)[:, None, None]
+        plain = torch.linalg.vector_norm(points[members, nearest] - z[:, :, None], dim=-1)
+        norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
+        has_own = plain.amin(-1) <= _ROUNDING * norm
+        distances: Tensor = (plain / spreads[members, nearest].sqrt()).sort(dim=-1).values
+        if n_nearest == 1:
+            return distances[..., 0]
+        return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
+
+
+def draws(n: int) -> Tensor:
+    """Small random draws from n references: their numbers, (n_draws, size).
+
+    Among few references the nearest are far apart, so that a distance to them compares a sample
+    with the whole distribution. A group of anomalies, near to each other among all training
+    samples, has hardly a member in a draw.
+
+    References
+    ----------
+    Zimek, Gaudet, Campello and Sander, "Subsampling for efficient and effective unsupervised
+    outlier detection ensembles", KDD 2013.
+    """
+    size = max(min(int(_DRAW_SHARE * n), _DRAW_SIZE), min(n, _N_NEIGHBOURS + 1))
+    # A generator of its own: detectors are looked at in training, whose draws must not change.
+    numbers: dict[str, Any] = {"generator": torch.Generator().manual_seed(0), "device": "cpu"}
+    return torch.stack([torch.randperm(n, **numbers)[:size] for _ in range(_N_DRAWS)])
+
+
+def without_farthest(points: Tensor, share: float) -> Tensor:
+    """References (n_members, n, n_dimensions) without those that are farthest from the whole.
+
+    Parameters
+    ----------
+    points : Tensor
+    share : float in [0, 0.5]
+        Of each member's references: for those that may hold anomalies.
+    """
+    n = points.shape[1]
+    if not share:
+        return points
+    among_few = [Neighbours.plain(points[:, draw]).distance(points) for draw in draws(n)]
+    nearest = torch.stack(among_few).mean(0).argsort(dim=1, stable=True)[:, : n - int(share * n)]
+    return points[torch.arange(len(points))[:, None], nearest.sort(dim=1).values]
+
+
+def value_of(part: Part) -> Tensor:
+    """The values (K, B) of a part, computed now if they were not."""
+    return part() if callable(part) else part
+
+
+def mix(
+    parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
+) -> Tensor:
+    """Weighted mean of standardised parts, a member at a time: (K, B) each to (K, B)."""
+    total = sum(weights.values())
+    weighted: Iterable[Tensor] = (
+        weight / total * calibration.standardised(name, value_of(parts[name]))
+        for name, weight in weights.items()
+        if weight
+    )
+    return torch.stack(list(weighted)).sum(0)
+
+
+# The input scaler.
+
+SCALINGS = ("auto", "standard", "robust", "unit", "symmetric", "none")
+
+# The decoder's output activation that covers the range each scaling maps to.
+MATCHING_ACTIVATION = {
+    "standard": "linear",
+    "robust": "linear",
+    "unit": "sigmoid",
+    "symmetric": "tanh",
+    "none": "linear",
+}
+
+# Standardised values beyond this many scales grow only by their logarithm: one extreme value must
+# not dominate a row's other columns, yet a larger one must still score higher.
+_KNEE = 5.0
+# Scaled values end here, lest squares and products of them overflow in the networks' float32.
+_LIMIT = 1e15
+# Centers and scales up to which sums of their squares are float64 numbers.
+_LARGEST = 1e151
+# Rows from which medians and quartiles are taken when there are more.
+_MAX_QUANTILE_ROWS = 20_000
+# Values of the first rows by which it is judged which values are extreme.
+_MAX_HEAD_VALUES = 2**22
+
+
+class Scaler(OnCPU):
+    """An invertible map from the user's units to the networks' input.
+
+    Parameters
+    ----------
+    kind : {"standard", "robust", "unit", "symmetric", "none"}
+        "standard" subtracts the mean and divides by the standard deviation of each column,
+        "robust" does so with the median and the interquartile range; both compress what lies
+        beyond 5 scales to its logarithm. "unit" maps the range of the training data to [0, 1]
+        and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
+        holds. "none" changes nothing. Scaled values end at 1e15 on either side.
+    center, spread : array-like of float64
+        One a column for rows, one in all for images. A spread of 0 is that of a column that was
+        constant in training.
+
+    Notes
+    -----
+    The arithmetic is in float64, so that a column around 1e9 with a scale of 1 keeps its digits;
+    only the result is float32.
+    """
+
+    def __init__(self, kind: str, center: ArrayLike, spread: ArrayLike) -> None:
+        super().__init__()
+        self.kind = kind
+        for name, values in (("center", center), ("spread", spread)):
+            self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
+        self.center: Tensor
+        self.spread: Tensor
+        self.has_constants = not bool(self.spread.all())
+
+    @classmethod
+    def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Self:
+        """Fit to data that come in blocks of samples, each (n, ...), all read once.
+
+        Parameters
+        ----------
+        kind : {"standard", "robust", "unit", "symmetric", "none"}
+        blocks : iterable of ndarray
+        is_image : bool
+            Images share one center and scale, rows have one a column.
+
+        Raises
+        ------
+        ValueError
+            If values are too large for a center and a scale that are finite.
+        """
+        if kind == "none":
+            size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
+            if size > _LIMIT:
+                raise ValueError(
+                    f"X holds values of up to {size:.0e}, and scaling='none' takes up to "
+                    f"{_LIMIT:.0e}: divide X by a power of ten, or choose another scaling."
+                )
+            return cls(kind, np.zeros(1), np.ones(1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            center, spread = _center_and_spread(kind, blocks, is_image)
+        sound = (np.abs(center) <= _LARGEST) & (spread <= _LARGEST)
+        if not sound.all():
+            where = "The pixels" if is_image else f"Column {int(np.argmin(sound))} of X"
+            raise ValueError(
+                f"{where} cannot be scaled: values are so large that one cannot compute with their "
+                "mean or scale. Divide by a power of ten, take logarithms, or leave out the "
+                "samples that hold them."
+            )
+        negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
+        return cls(kind, center, np.where(negligible, 0.0, spread))
+
+    def __call__(self, x: np.ndarray | Tensor) -> Tensor:
+        """Scale samples (n, ...), an array of any numeric dtype or a tensor, to float32."""
+        scaled: Tensor = super().__call__(x)
+        return scaled
+
+    def forward(self, x: np.ndarray | Tensor) -> Tensor:
+        """Scale in operations that torch can export."""
+        if isinstance(x, np.ndarray):
+            x = torch.from_numpy(np.ascontiguousarray(x.astype(np.float64)))
+        if self.kind != "none":
+            x = self._standardised(x.double())
+        if self.kind in ("standard", "robust"):
+            beyond = x.abs() - _KNEE
+            # Not log1p, which in torch 2.5 is infinite for the largest numbers.
+            compressed = x.sign() * (_KNEE + (1 + beyond.clamp(min=0)).log())
+            x = torch.where(beyond > 0, compressed, x)
+        return x.float().clamp(-_LIMIT, _LIMIT)
+
+    def _standardised(self, x: Tensor) -> Tensor:
+        center, spread = self._shaped(self.center, x), self._shaped(self.spread, x)
+        if not self.has_constants:
+            return (x - center) / spread
+        # A column that was constant has no scale: any change counts alike, whatever its unit.
+        is_constant = spread == 0
+        change = change_of_constant(x, center, _KNEE)
+        return torch.where(is_constant, change, (x - center) / torch.where(is_constant, 1, spread))
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Back to the user's units: (..., *sample shape) on any device, differentiable."""
+        if self.kind == "none":
+            return x
+        if self.kind in ("standard", "robust"):
+            size = x.abs()
+            stretched = _KNEE + torch.expm1((size - _KNEE).clamp(0, 80))
+            x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
+        return x * self.spread.to(x) + self.center.to(x)
+
+    def fitted_range(self) -> tuple[float, float] | None:
+        """The smallest and the largest training value of images, where the kind keeps them."""
+        center, spread = float(self.center[0]), float(self.spread[0])
+        ranges = {
+            "unit": (center, center + spread),
+            "symmetric": (center - spread, center + spread),
+        }
+        return ranges.get(self.kind)
+
+    @staticmethod
+    def _shaped(values: Tensor, x: Tensor) -> Tensor:
+        return values if x.ndim == 2 else values.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _center_and_spread(
+    kind: str, blocks: Iterable[np.ndarray], is_image: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the kind subtracts, and what it divides by; not finite where X is too large."""
+    if kind == "robust":
+        return _quartiles(blocks, is_image)
+    moments = _Moments(is_image)
+    if not is_image:
+        blocks = _without_wild_values(iter(blocks))
+    for block in blocks:
+        moments.add(block)
+    if kind == "standard":
+        return moments.mean, moments.standard_deviation()
+    low, width = moments.range()
+    return (low + width / 2, width / 2) if kind == "symmetric" else (low, width)
+
+
+def _without_wild_values(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Blocks of rows in which values far beyond all others, such as fill values, are clipped.
+
+    What is far is judged by the first rows. A warning names the columns.
+    """
+    head, n_rows, n_values = [], 0, 0
+    for block in blocks:
+        head.append(block)
+        n_rows, n_values = n_rows + len(block), n_values + block.size
+        if n_rows >= _MAX_QUANTILE_ROWS or n_values >= _MAX_HEAD_VALUES:
+            break
+    sample = np.concatenate(head)[:_MAX_QUANTILE_ROWS]
+    low, high = sound_limits(sample)
+    if told := wild_values_warning(sample):
+        warnings.warn(told, UserWarning, stacklevel=9)
+    for block in chain(head, blocks):
+        yield np.clip(block.astype(np.float64), low, high)
+
+
+class _Moments:
+    """Mean, scale and range of blocks, by Chan's pairwise update, which loses no digits."""
+
+    def __init__(self, is_image: bool) -> None:
+        self.axis = None if is_image else 0
+        self.n = 0
+        self.mean = np.zeros(1)
+        self.squares = np.zeros(1)
+        self.low = np.full(1, np.inf)
+        self.high = np.full(1, -np.inf)
+
+    def add(self, block: np.ndarray) -> None:
+        values = block.astype(np.float64)
+        n = values.size if self.axis is None else len(values)
+        mean = np.atleast_1d(values.mean(axis=self.axis))
+        squares = np.atleast_1d(((values - mean) ** 2).sum(axis=self.axis))
+        shift = mean - self.mean
+        total = self.n + n
+        self.squares = self.squares + squares + shift**2 * (self.n * n / total)
+        self.mean = self.mean + shift * (n / total)
+        self.n = total
+        full_range = block.dtype == np.uint8 and self.axis is None
+        low, high = (0.0, 255.0) if full_range else (values.min(self.axis), values.max(self.axis))
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def standard_deviation(self) -> np.ndarray:
+        return np.sqrt(self.squares / self.n)
+
+    def range(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.low, self.high - self.low
+
+
+def _quartiles(blocks: Iterable[np.ndarray], is_image: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Median and normal-consistent interquartile range of the first rows."""
+    kept: list[np.ndarray] = []
+    n_kept = 0
+    for block in blocks:
+        if n_kept < _MAX_QUANTILE_ROWS:
+            kept.append(np.array(block, dtype=np.float64))
+            n_kept += len(block)
+    values = np.concatenate(kept)
+    quartiles = np.percentile(values, [25, 50, 75], axis=None if is_image else 0)
+    low, median, high = (np.atleast_1d(q) for q in quartiles)
+    spread = (high - low) / 1.349
+    # A column that is constant over its middle half still has a standard deviation.
+    deviation = np.atleast_1d(values.std(axis=None if is_image else 0))
+    return median, np.where(spread > 0, spread, deviation)
+
+
+# From anomaly scores to what is flagged.
+
+# The score of a sample so far from all others that the networks' numbers overflow: a number that
+# float32 has as well, in which exported graphs may keep it.
+WORST_SCORE = 2.0**126
+
+
+def check_scores(anomaly_scores: ArrayLike) -> None:
+    """Raise ValueError if a score stands for an overflow: thresholds are not set by such."""
+    if not (np.abs(anomaly_scores) < WORST_SCORE).all():
+        raise ValueError(
+            "Scores of X are not finite, and no threshold can be set by them: leave out samples "
+            "with values far from all others, or divide X by a power of ten before fit."
+        )
+
+
+def check_percentage(outlier_perc: Any) -> None:
+    """Raise TypeError or ValueError unless this is a percentage."""
+    if not isinstance(outlier_perc, Real) or isinstance(outlier_perc, bool):
+        raise TypeError(
+            f"outlier_perc must be a number from 0 to 100, such as 5 for 5 %, got {outlier_perc!r}."
+        )
+    if not 0 <= float(outlier_perc) <= 100:
+        raise ValueError(f"outlier_perc must be in [0, 100], got {outlier_perc!r}.")
+
+
+def warn_of_fraction(outlier_perc: float) -> None:
+    """Warn of a percentage that was probably meant as a fraction.
+
+    Parameters
+    ----------
+    outlier_perc : float in [0, 100]
+
+    Warns
+    -----
+    UserWarning
+        If it lies between 0 and 1.
+
+    Examples
+    --------
+    >>> from gandetect.model.statistics import warn_of_fraction
+    >>> warn_of_fraction(5)
+    """
+    if 0 < outlier_perc < 1:
+        warnings.warn(
+            f"outlier_perc={outlier_perc:g} is a percentage, not a fraction, and flags "
+            f"{outlier_perc:g} % of the samples: pass {100 * outlier_perc:g} to flag "
+            f"{100 * outlier_perc:g} %.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: float) -> None:
+    """Warn of a threshold that flags far fewer scores than asked, because many equal it.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        By which the threshold was set.
+    threshold : float
+        As `threshold_at_percentile` gives it.
+    outlier_perc : float in [0, 100]
+        The percentage that was asked for.
+
+    Warns
+    -----
+    UserWarning
+        If at least one sample and a fifth of those asked for are not flagged. It says both
+        percentages, and which one would flag the ties too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import threshold_at_percentile, warn_of_ties
+    >>> scores = np.arange(100.0)
+    >>> warn_of_ties(scores, threshold_at_percentile(scores, 5), 5)
+    """
+    n = len(anomaly_scores)
+    n_asked = n * outlier_perc / 100
+    n_flagged = int((anomaly_scores > threshold).sum())
+    n_tied = int((anomaly_scores == threshold).sum())
+    n_missed = n_asked - n_flagged
+    # Of distinct scores, less than one sample is missed.
+    if n_missed < max(1, n_asked / 5):
+        return
+    # Where the threshold is the next lower score.
+    larger = math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100
+    warnings.warn(
+        f"The threshold flags {100 * n_flagged / n:.3g} % of the samples and not "
+        f"{outlier_perc:g} %: the scores of {100 * n_tied / n:.3g} % are equal to it, and ties are "
+        f"not flagged. With outlier_perc={larger:g} they are flagged too.",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+def threshold_at_percentile(
+    anomaly_scores: np.ndarray,
+    outlier_perc: float,
+    *,
+    method: Literal["linear", "weibull"] = "weibull",
+) -> float:
+    """The threshold above which `outlier_perc` percent of the scores lie.
+
+    A sample is flagged when its score is strictly greater than the threshold.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        Larger is more anomalous.
+    outlier_perc : float in [0, 100]
+        The percentage to flag. With 0 nothing that was given is flagged, with 100 everything is.
+        Between the two the threshold is interpolated between neighbouring scores; scores that tie
+        with it are not flagged, so that ties flag fewer, never more.
+    method : {"linear", "weibull"}, default="weibull"
+        Where between neighbouring scores, by numpy's names. Both flag this percentage of the
+        scores that were given, to the nearest one or two. With "weibull" this percentage of *new*
+        scores from the same source exceeds the threshold on average, however few scores were
+        given: of n of them, as long as the percentage is at least ``100 / (n + 1)``. Below, the
+        threshold lies above all scores, where an exponential tail, as steep as the upper half of
+        the scores, has this percentage left: of 11 normally distributed scores and 5 %, 4.6 %,
+        where the largest score would flag 8.3 %. With "linear" it is more, by nearly ``100 / n``
+        points.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `outlier_perc` is no number, or lies outside [0, 100].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import threshold_at_percentile
+    >>> scores = np.arange(100.0)
+    >>> int((scores > threshold_at_percentile(scores, 5)).sum())
+    5
+    """
+    check_percentage(outlier_perc)
+    if outlier_perc == 100:
+        return float(np.nextafter(np.min(anomaly_scores), -np.inf))
+    n_too_few = 100 / outlier_perc - 1 if outlier_perc else 0
+    if method == "weibull" and len(anomaly_scores) < n_too_few:
+        return _in_the_tail(anomaly_scores, outlier_perc / 100)
+    return float(np.percentile(anomaly_scores, 100 - outlier_perc, method=method))
+
+
+def _in_the_tail(scores: np.ndarray, share: float) -> float:
+    """Where an exponential tail has this share left, of which the largest score has 1 / (n + 1)."""
+    median = np.median(scores)
+    upper = scores[scores > median]
+    steepness = (upper - median).mean() if len(upper) else 0.0
+    return float(scores.max() - steepness * np.log((len(scores) + 1) * share))
+
+
+def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:
+    """How often a normal sample scores at least as high, by the scores of normal samples.
+
+    If a new sample is normal and its score exchangeable with those of `normal_scores`, its
+    p-value is at most ``a`` with a probability of at most ``a``, whatever the detector and the
+    distribution are.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        Larger is more anomalous.
+    normal_scores : ndarray of shape (n_normal,)
+        Scores of normal samples that the detector did not learn from.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        ``(1 + how many normal scores are at least as large) / (n_normal + 1)``: never 0, and in
+        steps of ``1 / (n_normal + 1)``.
+
+    References
+    ----------
+    Bates, Candès, Lei, Romano and Sesia, "Testing for outliers with conformal p-values", Annals
+    of Statistics 51(1), 2023, equation 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import conformal_p_values
+    >>> conformal_p_values(np.array([0.0, 2.5, 9.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 0.5, 0.25]
+    """
+    ordered = np.sort(normal_scores)
+    n_at_least_as_large = len(ordered) - np.searchsorted(ordered, anomaly_scores, side="left")
+    return (1.0 + n_at_least_as_large) / (len(ordered) + 1)
+
+
+def benjamini_hochberg(
+    p_values: ArrayLike, false_discovery_rate: float = 0.05
+) -> npt.NDArray[np.bool_]:
+    """Flag as many samples as a bound on the share of false alarms among them allows.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_samples,)
+        In [0, 1], small for anomalies.
+    false_discovery_rate : float in (0, 1), default=0.05
+        The bound on the expected share of normal samples among those that are flagged.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), bool
+        True for the samples to flag, none where nothing stands out.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `false_discovery_rate` is no number or lies outside (0, 1), or a p-value outside [0, 1].
+
+    References
+    ----------
+    Benjamini and Hochberg, "Controlling the false discovery rate", Journal of the Royal
+    Statistical Society B 57(1), 1995. That the rule holds for conformal p-values, which share
+    their normal samples and so depend on each other: Bates et al., Annals of Statistics 51(1),
+    2023, theorem 2.
+
+    Examples
+    --------
+    >>> from gandetect.model.statistics import benjamini_hochberg
+    >>> benjamini_hochberg([0.01, 0.03, 0.6, 0.02], 0.05).tolist()
+    [True, True, False, True]
+    """
+    if not isinstance(false_discovery_rate, Real) or isinstance(false_discovery_rate, bool):
+        raise TypeError(
+            f"false_discovery_rate must be a number, such as 0.05, got {false_discovery_rate!r}."
+        )
+    if not 0 < float(false_discovery_rate) < 1:
+        raise ValueError(
+            f"false_discovery_rate must lie between 0 and 1, got {false_discovery_rate!r}."
+        )
+    p_values = np.asarray(p_values, dtype=np.float64)
+    if not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError("p_values must all lie in [0, 1].")
+    adjusted = false_discovery_control(p_values)
+    # Conformal p-values lie on a grid, and so on the bound itself: rounding must not lift them.
+    return adjusted <= false_discovery_rate * (1 + 1e-12)
