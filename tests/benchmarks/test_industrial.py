@@ -89,6 +89,16 @@ def test_options_become_parameters_of_the_detector():
     assert detector.mixed_precision
 
 
+def test_a_backbone_takes_the_place_of_a_preset():
+    arguments = ["--data=d", "--out=o", "--categories=a", "--methods=RDNA"]
+    args = industrial.parse_arguments([*arguments, "--backbone=efficientnet-lite0"])
+    (planned,) = industrial.planned_rows(args)
+    assert json.loads(planned.params) == {"backbone": "efficientnet-lite0"}
+    detector = industrial.make_method(planned, None)
+    assert detector.backbone == "efficientnet-lite0"
+    assert detector.random_state == 0
+
+
 def test_the_table_has_the_mean_of_the_categories(tmp_path):
     results = Results(tmp_path / "out.csv", industrial.COLUMNS, industrial.KEY)
     for seed, (category, value) in enumerate([("a", 0.5), ("a", 0.7), ("b", 1.0)]):
