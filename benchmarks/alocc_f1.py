@@ -189,7 +189,7 @@ def measure_along(run: AlongRun, split: Split, parameters: dict[str, Any]) -> It
 
 
 def f1_table(rows: list[dict[str, str]]) -> Iterator[list[str]]:
-    """A line a score and threshold: mean F1 over the digits, mean and spread over seeds."""
+    """A line a score and threshold: mean F1 over the digits, mean and deviation over seeds."""
     yield ["published D(R(X))", *(f"{f1:.2f}" for f1 in PUBLISHED), ""]
     yield ["everything an inlier", *_f1_cells(rows, "constant"), "0.500"]
     for score in SCORES:

@@ -138,7 +138,7 @@ def pyod_class(name: str) -> type:
 
 @contextlib.contextmanager
 def _seeded_and_quiet(seed: int) -> Iterator[None]:
-    """Seed the global generators and swallow prints; afterwards the generators are as before."""
+    """Seed the global generators and suppress prints; the generators are restored at the end."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002 - the generator that PyOD draws from
     try:

@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--kills 20] [--mutations 10000] [--seed 0] [--only NAME]
 
-Each check prints what it counted and fails if a promise was broken (POSIX only). All begins with
-a fork of this process, which has torch in it already but has run no thread.
+Each check prints what it counted and fails if a guarantee does not hold (POSIX only). All begins
+with a fork of this process, which has torch in it already but has run no thread.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def kills(n: int, seed: int, folder: Path) -> str:
         n_killed += 1
         n_begun += checkpoint.exists()
         assert exit_code(in_a_fork(lambda to=(checkpoint, result): fit(*to))) == 0
-        assert result.read_text() == expected, "a resumed fit ended with other bits"
+        assert result.read_text() == expected, "a resumed fit gave other scores"
     return (
         f"{n_killed} fits killed, {n_begun} of them after a checkpoint; all ended with one result"
     )

@@ -135,8 +135,9 @@ def make_method(row: Row, checkpoints: Path | None) -> Any:
     """Build the method of a run."""
     if row.method != "RDNA":
         return ErrorMaps(row.method, row.seed)
-    params = json.loads(row.params)
-    detector = RDNADetector.preset(params.pop("preset"), random_state=row.seed, **params)
+    params = {"random_state": row.seed, **json.loads(row.params)}
+    preset = params.pop("preset", None)
+    detector = RDNADetector(**params) if preset is None else RDNADetector.preset(preset, **params)
     if checkpoints is not None:
         name = f"{row.category}-{row.seed}-{zlib.crc32(row.params.encode()):08x}.safetensors"
         detector.set_callbacks(Checkpoint(checkpoints / name, every_n_epochs=5))
@@ -181,7 +182,10 @@ def run(row: Row, args: argparse.Namespace) -> bool:
 
 def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
     """All runs that were asked for."""
-    params: dict[str, Any] = {"preset": args.preset, **dict(args.set)}
+    params: dict[str, Any] = {"backbone": args.backbone}
+    if args.backbone is None:
+        params = {"preset": args.preset}
+    params.update(dict(args.set))
     if args.textures is not None:
         params["anomaly_source"] = str(args.textures)
     for name in ("adversarial_weight", "max_time", "image_size"):
@@ -233,6 +237,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", default="0", help="comma-separated")
     add("--textures", type=Path, help="folder of anomaly sources; made-up ones without")
     add("--preset", default="laptop", help="of RDNADetector: laptop, gpu or paper")
+    add("--backbone", help="of RDNADetector, in place of a preset: efficientnet-lite0")
     add("--adversarial-weight", type=float)
     add("--max-time", type=float, help="seconds to train a category")
     add("--image-size", type=int, help="the longer side inside the networks")

@@ -86,7 +86,7 @@ class Column:
         return float(means.std(ddof=1)) if len(means) > 1 else math.nan
 
     def __str__(self) -> str:
-        """Show mean and spread, or how far the runs have come."""
+        """Show mean and standard deviation, or how many of the runs are there."""
         if not self.n_measured:
             return "-"
         if not self.is_complete:

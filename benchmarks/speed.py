@@ -31,7 +31,7 @@ from gandetect.training import TrainingRun
 
 
 class Pair(NamedTuple):
-    """Two things to time, and the ratio that is promised (None: reported only)."""
+    """Two things to time, and the limit of their ratio (None: reported only)."""
 
     name: str
     ours: Callable[[], object]
@@ -191,7 +191,7 @@ def import_pair() -> Pair:
 
 
 def ratio(pair: Pair, repeats: int) -> tuple[float, float]:
-    """The ratio of the medians over alternating runs, and the spread of the single ratios."""
+    """The ratio of the medians over alternating runs, and the range of the single ratios."""
     pair.ours(), pair.other()  # a first run of each pays for what is made once
     ours, others = [], []
     for _ in range(repeats):

@@ -1,10 +1,10 @@
 """
-Which threshold gives the false-alarm rate that I can live with?
-================================================================
+Which threshold gives the false-alarm rate that I need?
+=======================================================
 
-Somebody has to look at each alarm. If one normal sample in twenty may raise one, 5 % is the
-false-alarm rate, and the threshold follows from it: it takes normal samples that the detector has
-not learned from, and no anomaly at all.
+Each alarm costs time. If one normal sample in twenty may raise one, 5 % is the false-alarm rate.
+The threshold for it is found with normal samples that the detector was not fitted on. No anomaly is
+needed.
 
 The table is the breast cancer data of scikit-learn; benign tumours are the normal rows.
 """
@@ -12,8 +12,8 @@ The table is the breast cancer data of scikit-learn; benign tumours are the norm
 # %%
 # Three kinds of normal rows
 # --------------------------
-# The detector learns from the first, the threshold is set with the second, and the third says what
-# it is worth. Malignant rows are there to judge by, and for nothing else.
+# The detector is fitted on the first, the threshold is set with the second, and the third measures
+# the false-alarm rate. Malignant rows are for the evaluation alone.
 
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
@@ -27,13 +27,13 @@ X_train, X_rest = train_test_split(X_benign, train_size=157, random_state=0)
 X_kept, X_new = train_test_split(X_rest, test_size=0.5, random_state=0)
 
 detector = GANomalyDetector(epochs=100, random_state=0).fit(X_train)
-print(f"{len(X_train)} rows to learn from, {len(X_kept)} for the threshold, {len(X_new)} to judge")
+print(f"{len(X_train)} rows for training, {len(X_kept)} for the threshold, {len(X_new)} to test")
 
 # %%
-# What was learned by heart scores too low
-# ----------------------------------------
+# Training rows score lower than new ones
+# ---------------------------------------
 # ``fit`` lets the threshold flag a tenth of the training rows (``contamination=0.1``). These score
-# lower than rows that the networks have never seen, so more than a tenth of those is flagged.
+# lower than new rows, so that more than a tenth of these is flagged.
 
 
 def false_alarm_rate(X):
@@ -48,8 +48,8 @@ print(f"new benign rows flagged: {false_alarm_rate(X_new):.1%}")
 # Rows that were kept from training
 # ---------------------------------
 # ``infer_threshold`` moves the threshold so that 5 % of the rows it is given are flagged. On rows
-# that were kept from training, this is the rate to expect of new ones. Chance remains: of a hundred
-# rows a rate is known to within some percentage points, and only more rows make it surer.
+# that were kept from training, this is the rate to expect for new ones. With a hundred rows a rate
+# is known to within some percentage points; more rows make it more precise.
 
 for percentage in (20, 10, 5, 2):
     detector.infer_threshold(X_kept, outlier_perc=percentage)
@@ -59,10 +59,10 @@ for percentage in (20, 10, 5, 2):
     )
 
 # %%
-# What a rate costs
-# -----------------
-# The fewer false alarms, the fewer anomalies are found. The ROC curve has all that can be had; the
-# point on it is where the threshold stands.
+# False alarms and detected anomalies
+# -----------------------------------
+# The fewer false alarms, the fewer anomalies are detected. The ROC curve shows all thresholds, the
+# point on it this one.
 
 detector.infer_threshold(X_kept, outlier_perc=5)
 X_judged = [*X_new, *X_malignant]
@@ -76,6 +76,6 @@ _ = ScoreHistogramDisplay.from_estimator(detector, X_judged, y_judged)
 
 # %%
 # The false-alarm rate does not depend on how many anomalies there are. How many of the alarms are
-# right does: here two rows in three are malignant, which is rarely so.
+# true does: here two rows in three are malignant, far more than in most applications.
 
 _ = PrecisionRecallDisplay.from_estimator(detector, X_judged, y_judged)

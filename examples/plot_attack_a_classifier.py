@@ -1,12 +1,12 @@
 """
-Can an attack on a classifier be found, and undone?
-===================================================
+Can an attack on a classifier be detected and corrected?
+========================================================
 
 A classifier that is right on 97 of 100 digits can be made wrong on nearly all of them by changes
-that a reader hardly sees. A detector that stands before it finds such inputs, and says what the
-classifier would have said without them.
+that are hardly visible. A detector in front of it detects such inputs, and gives the answer of the
+classifier without the attack.
 
-The detector needs the classifier and clean samples. It is shown no attack before the test.
+The detector needs the classifier and clean samples, and no examples of attacks.
 """
 
 # %%
@@ -48,10 +48,10 @@ for column in range(8):
         axes[row, column].set_title(classifier.predict(images[column : column + 1])[0])
 
 # %%
-# A guard
-# -------
+# A defence
+# ---------
 # ``FrozenEstimator`` keeps the classifier fitted where scikit-learn clones the detector. The
-# threshold comes from clean digits that neither has learned from: 5 % of them may be flagged.
+# threshold comes from clean digits that neither was fitted on: 5 % of them may be flagged.
 
 detector = AdversarialVAEDetector(
     classifier=FrozenEstimator(classifier), epochs=60, random_state=0
@@ -60,7 +60,7 @@ detector.infer_threshold(X_clean, outlier_perc=5)
 
 answer = detector.correct(attacked)["data"]
 fooled = answer["no_defense"] != y_test
-print(f"caught: {answer['is_adversarial'][fooled].mean():.1%} of the attacks that fooled")
+print(f"detected: {answer['is_adversarial'][fooled].mean():.1%} of the attacks that fooled")
 print(f"false alarms: {detector.detect(X_test)['data']['is_adversarial'].mean():.1%}")
 print(f"accuracy after correction: {np.mean(answer['corrected'] == y_test):.1%}")
 
@@ -75,5 +75,5 @@ _ = ScoreHistogramDisplay.from_predictions(
 )
 
 # %%
-# This attacker did not know of the detector. One who does can attack both together: a guard makes
-# an attack dearer, not impossible.
+# This attack does not take the detector into account. An attacker who knows it can attack both
+# together: a defence makes an attack more expensive, not impossible.

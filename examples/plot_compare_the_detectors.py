@@ -2,9 +2,8 @@
 Which of the detectors suits my data?
 =====================================
 
-All detectors have one interface, so trying them all is a loop. So that the answer means something
-it needs a baseline that costs nothing, several random seeds, and samples that were not used to
-choose.
+All detectors have one interface, so that a loop compares them. A meaningful comparison needs a
+simple baseline, several random seeds, and test samples that were not used for any choice.
 
 The table is scikit-learn's digits as rows of 64 features: zeros to fours are normal, the other
 digits are anomalies.
@@ -33,13 +32,13 @@ order = np.random.default_rng(0).permutation(np.flatnonzero(~is_anomaly))
 X_train, X_kept, normal_test = X[order[:400]], X[order[400:600]], order[600:]
 test = np.concatenate([normal_test, np.flatnonzero(is_anomaly)[:300]])
 X_test, y_test = X[test], is_anomaly[test].astype(int)
-print(f"{len(X_train)} rows to learn from, {len(X_test)} to judge, {y_test.mean():.0%} anomalies")
+print(f"{len(X_train)} rows for training, {len(X_test)} to test, {y_test.mean():.0%} anomalies")
 
 # %%
 # All detectors at their defaults, and two baselines
 # --------------------------------------------------
-# The detectors are fitted with two seeds. The isolation forest and the local outlier factor say
-# what can be had in a second.
+# The detectors are fitted with two seeds. The isolation forest and the local outlier factor are
+# baselines that take less than a second.
 
 candidates = {
     name.removesuffix("Detector"): lambda seed, name=name: getattr(detectors, name)(
@@ -60,7 +59,7 @@ for name, make in candidates.items():
     print(f"{name:20s} AUROC {np.mean(aurocs[name]):.3f}   {seconds:5.2f} s")
 
 # %%
-# A difference counts if it is larger than that between two seeds.
+# A difference matters if it is larger than the one between two seeds.
 
 figure, ax = plt.subplots(figsize=(6.4, 0.9 + 0.4 * len(aurocs)), layout="constrained")
 ranked = sorted(aurocs, key=lambda name: np.mean(aurocs[name]))
@@ -74,8 +73,8 @@ ax.grid(axis="x", alpha=0.4)
 # %%
 # At one false-alarm rate
 # -----------------------
-# The area under the curve weighs all thresholds alike; in use there is one. Set so that it flags
-# 5 % of normal rows that were kept from training, each detector stands at its point.
+# The area under the curve averages over all thresholds; an application has one. Here it flags 5 %
+# of normal rows that were kept from training. The points show where this is on each curve.
 
 figure, ax = plt.subplots(figsize=(6, 6), layout="constrained")
 for (name, detector), color in zip(fitted.items(), OKABE_ITO, strict=False):
@@ -92,8 +91,8 @@ for (name, detector), color in zip(fitted.items(), OKABE_ITO, strict=False):
 _ = ax.set_title("Each at 5 % false alarms on rows that were kept", loc="left")
 
 # %%
-# Where a baseline does better, take the baseline: of a few hundred rows with little noise, the
-# neighbours of a row say much, and the local outlier factor asks for nothing else.
+# Where a baseline is better, use the baseline. With a few hundred rows and little noise, the
+# neighbours of a row carry much information, and the local outlier factor needs nothing else.
 #
 # One data set is no benchmark. The tables in the documentation have 21 sets of rows and twenty
 # tasks on images, measured by one protocol.

@@ -2,18 +2,18 @@
 Which rows of a table are unusual?
 ==================================
 
-A detector is an estimator like any other: it goes into a pipeline behind whatever prepares the
-table, learns from rows that are normal as far as you know, and flags new ones.
+A detector is an estimator like any other. In a pipeline it follows the steps that prepare the
+table. It is fitted on rows that are normal as far as you know, and flags new ones.
 
 The table is the breast cancer data that ships with scikit-learn. Benign tumours are the normal
-rows; malignant ones are what we want to have flagged. To make it a table as they come, a tenth of
-the values is missing.
+rows; malignant ones are to be flagged. As in many tables, some values are missing: here a tenth.
 """
 
 # %%
-# Normal rows to learn from, and rows to judge
-# --------------------------------------------
-# The detector sees half of the benign rows and no label. Of the other rows, 15 % are malignant.
+# Normal rows for training, and new rows
+# --------------------------------------
+# The detector is fitted on half of the benign rows, without labels. Of the other rows, 15 % are
+# malignant.
 
 import numpy as np
 from sklearn.datasets import load_breast_cancer
@@ -31,7 +31,7 @@ missing = np.random.default_rng(0).random(data.data.shape) < 0.1
 X_train, X_new, y_new = one_class_rows_split(
     data.data.mask(missing), is_malignant, outlier_fraction=0.15, random_state=0
 )
-print(f"{len(X_train)} normal rows to learn from, {len(X_new)} to judge")
+print(f"{len(X_train)} normal rows for training, {len(X_new)} new rows")
 
 # %%
 # The pipeline
@@ -42,11 +42,11 @@ pipeline = make_pipeline(KNNImputer(), GANomalyDetector(epochs=150, random_state
 pipeline.fit(X_train)
 
 # %%
-# A threshold from what we expect
-# -------------------------------
-# ``fit`` sets a threshold from the training rows. If we know about how many outliers to expect, we
-# say so with a batch that may hold some: here half of the new rows, and 15 %. The detector is the
-# last step of the pipeline, so it takes the rows as the steps before it leave them.
+# A threshold from an expected share of outliers
+# ----------------------------------------------
+# ``fit`` sets a threshold from the training rows. If the share of outliers in a batch is known, the
+# threshold can be set with it: here half of the new rows, and 15 %. The detector is the last step
+# of the pipeline, so that it takes the rows after the other steps.
 
 half = len(X_new) // 2
 X_batch, X_later, y_later = X_new[:half], X_new[half:], y_new[half:]
@@ -66,7 +66,7 @@ print(f"{flagged[y_later == 0].mean():.0%} of the benign rows are false alarms")
 # %%
 # A score without a threshold is judged by the area under the ROC curve. The scorers of
 # `gandetect.metrics` know that 1 means an anomaly here; scikit-learn's ``"roc_auc"`` would take the
-# sign the other way round.
+# opposite sign.
 
 print(f"AUROC {roc_auc_scorer(pipeline, X_later, y_later):.3f}")
 
@@ -78,8 +78,8 @@ _ = ScoreHistogramDisplay.from_estimator(pipeline, X_later, y_later, bins=20)
 # %%
 # Why was a row flagged?
 # ----------------------
-# The detector rebuilds each row from what it knows of normal ones. Where it fails, the row is
-# unusual: the features are sorted by that, for the three rows with the highest scores.
+# The detector reconstructs each row. The features with the largest reconstruction errors are those
+# that deviate from normal rows, here for the three rows with the highest scores.
 
 worst = np.argsort(pipeline.score_samples(X_later))[:3]
 _ = ReconstructionDisplay.from_estimator(

@@ -2,18 +2,17 @@
 Which parameters are best, and how do I search for them?
 ========================================================
 
-Detectors go into scikit-learn's searches. Two things are to be minded: the scorer must know which
-label is the anomaly, and a detector should learn from normal samples alone, while it is judged by
-both kinds.
+Detectors work in scikit-learn's searches, with two conditions: the scorer must know which label is
+the anomaly, and a detector should be fitted on normal samples alone, and tested on both kinds.
 
 The images are scikit-learn's digits, with threes as the normal ones.
 """
 
 # %%
-# Splits that learn from normal samples
-# -------------------------------------
-# `sklearn.model_selection.StratifiedKFold` would put anomalies among the samples to learn from.
-# Where there are labels to judge by, leave the anomalies out of the training part of each split.
+# Splits with normal training samples
+# -----------------------------------
+# `sklearn.model_selection.StratifiedKFold` would put anomalies among the training samples.
+# If there are labels, leave the anomalies out of the training part of each split.
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -31,7 +30,7 @@ splits = [
     (train[is_anomaly[train] == 0], test)
     for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, is_anomaly)
 ]
-print(f"{len(splits[0][0])} threes to learn from, {len(splits[0][1])} digits to judge by")
+print(f"{len(splits[0][0])} threes for training, {len(splits[0][1])} digits for the test")
 
 # %%
 # Size of the code
@@ -39,7 +38,7 @@ print(f"{len(splits[0][0])} threes to learn from, {len(splits[0][1])} digits to 
 # scikit-learn's ``scoring="roc_auc"`` would take 1 for the normal class, and find the parameters
 # that are worst. `gandetect.metrics.roc_auc_scorer` takes 1 for an anomaly.
 #
-# One member and few epochs make a search quick; the final detector has the default of both.
+# One member and few epochs make a search fast; the final detector has the default of both.
 
 quick = GANomalyDetector(n_estimators=1, epochs=30, random_state=0)
 search = GridSearchCV(
@@ -49,13 +48,13 @@ search.fit(X, is_anomaly)
 _ = ParameterSweepDisplay.from_estimator(search)
 
 # %%
-# The band is one standard deviation over the splits, each way: values whose bands overlap may well
+# The band is one standard deviation over the splits, each way: values whose bands overlap may
 # be equally good.
 #
 # Weights of two losses
 # ---------------------
-# The picture goes along one parameter and has a line for each value of the other. Networks can be
-# searched as well: an architecture, such as ``MLP(hidden_dims=(32,))``, is a value like any other.
+# The plot has one parameter on its axis and a line for each value of the other. Networks can be
+# searched too: an architecture, such as ``MLP(hidden_dims=(32,))``, is a value like any other.
 
 grid = {"reconstruction_weight": [0.5, 5, 50], "latent_weight": [1, 10]}
 quick.set_params(latent_dim=search.best_params_["latent_dim"])
@@ -64,10 +63,10 @@ search.fit(X, is_anomaly)
 _ = ParameterSweepDisplay.from_estimator(search, "reconstruction_weight")
 
 # %%
-# The best of them all, as a search says it:
+# The best of all:
 
 print(f"AUROC {search.best_score_:.3f} with {search.best_params_}")
 
 # %%
-# A search that is judged by labelled anomalies prefers what finds *those*. An AUROC measured on
-# the same anomalies is too high: measure it on others.
+# A search with labelled anomalies selects what detects *these*. The AUROC on the same anomalies is
+# too high: measure it on others.

@@ -1,17 +1,17 @@
 """
-What does the network make of an image that it has never seen?
-==============================================================
+How does the network reconstruct an image of another kind?
+==========================================================
 
-A detector of images learns to rebuild normal ones. What it cannot rebuild is an anomaly, and the
-place where it fails is where to look.
+A detector of images learns to reconstruct normal ones. An anomaly is reconstructed with errors, and
+the errors show where it is.
 
-The images are scikit-learn's digits. The detector learns from eights alone; every other digit is
+The images are scikit-learn's digits. The detector is fitted on eights alone; every other digit is
 an anomaly.
 """
 
 # %%
-# Learn from one digit
-# --------------------
+# Fit on one digit
+# ----------------
 # Images are arrays (n, height, width), or (n, height, width, channels).
 
 import numpy as np
@@ -29,8 +29,8 @@ detector = GANomalyDetector(epochs=200, validation_fraction=0.1, random_state=0)
 print(f"fitted to {len(X_train)} images of {X_train.shape[1:]} pixels")
 
 # %%
-# A tenth of the images was kept from training. They are rebuilt ever better and nearly as well as
-# the others, so the network does not just learn its images by heart.
+# A tenth of the images was kept from training. Their reconstruction error falls too, and is nearly
+# that of the others: the network does not overfit.
 
 _ = TrainingCurveDisplay.from_estimator(
     detector, losses=["reconstruction", "validation_reconstruction"]
@@ -39,17 +39,17 @@ _ = TrainingCurveDisplay.from_estimator(
 # %%
 # Input, reconstruction and map
 # -----------------------------
-# Five eights that the detector has not seen, and five other digits. What it rebuilds of those has
-# the pixels of an eight, and the anomaly map is bright where the two part.
+# Five eights that were not in the training, and five other digits. The reconstructions of these
+# resemble eights, and the anomaly map is bright where the two differ.
 
 shown = np.concatenate([np.flatnonzero(y_test == label)[:5] for label in (0, 1)])
 _ = ReconstructionDisplay.from_estimator(detector, X_test[shown])
 
 # %%
-# How well do the scores tell eights from the rest?
-# -------------------------------------------------
-# Half of the eights that are left set a threshold that flags 5 % of them. The other half says what
-# it is worth.
+# How well do the scores separate eights from the rest?
+# -----------------------------------------------------
+# Half of the remaining eights set a threshold that flags 5 % of them. The other half measures the
+# false alarms.
 
 eights = X_test[y_test == 0]
 half = len(eights) // 2
@@ -64,9 +64,9 @@ print(f"{flagged[y_judged == 0].mean():.0%} of the eights are false alarms")
 _ = ScoreHistogramDisplay.from_estimator(detector, X_judged, y_judged)
 
 # %%
-# The images that it takes for eights
-# -----------------------------------
-# Anomalies with the lowest scores are those that the detector misses, and the pictures tell why:
+# The anomalies that are not flagged
+# ----------------------------------
+# These are the anomalies with the lowest scores. The images show why they are missed:
 # most are thick strokes or nearly closed loops, which make eights in so few pixels.
 
 scores = detector.anomaly_score(X_judged)

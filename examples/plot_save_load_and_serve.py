@@ -1,12 +1,12 @@
 """
-How do I put a detector to work?
-================================
+How do I deploy a detector?
+===========================
 
-A detector that was fitted is one file of data. A service loads it once and answers for each row:
-what it scores, whether it is flagged, and why. Here the service is a function, which a web
+A fitted detector is saved as one file of data. A service loads it once and returns for each row its
+score, whether it is flagged, and why. Here the service is a function, which a web
 framework, a queue or a batch job would call.
 
-The table is scikit-learn's wine data: two kinds of wine are known, the third turns up later.
+The table is scikit-learn's wine data: two kinds of wine are normal, the third is new.
 """
 
 # %%
@@ -44,7 +44,7 @@ print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 # %%
 # Load
 # ----
-# The loaded detector knows its threshold, its scaling and its columns, and scores the same bits.
+# The loaded detector has its threshold, scaling and columns, and scores as the saved one did.
 
 served = gandetect.load(path)
 assert np.array_equal(served.anomaly_score(X_foreign), detector.anomaly_score(X_foreign))
@@ -53,8 +53,8 @@ print(f"{type(served).__name__} for {', '.join(served.feature_names_in_[:3])}, .
 # %%
 # Serve
 # -----
-# What comes in is JSON, and so is what goes out. The columns may come in any order; one that is
-# missing is the caller's mistake, and said to be so.
+# Requests and answers are JSON. The columns may be in any order; the answer to a request without
+# one of them names it.
 
 
 def answer(request, n_reasons=2):
@@ -83,7 +83,7 @@ def answer(request, n_reasons=2):
 
 
 # %%
-# A wine of a kind that is known, and one that is not:
+# A wine of a known kind, and one of the new kind:
 
 request = json.dumps({"rows": [*X_kept[:1].to_dict("records"), *X_foreign[5:6].to_dict("records")]})
 print(answer(request))
@@ -94,7 +94,7 @@ print(answer(request))
 print(answer(json.dumps({"rows": [{"alcohol": 13.0}]})))
 
 # %%
-# A row scores the same alone and among others, so requests may be collected into batches.
+# A row has the same label alone and among others, so that requests may be collected into batches.
 
 together = served.anomaly_score(X_foreign)
 alone = [served.anomaly_score(X_foreign.iloc[[i]])[0] for i in range(5)]
@@ -105,7 +105,7 @@ print(f"{(served.predict(X_kept) == -1).mean():.0%} of the known ones")
 # %%
 # Show why
 # --------
-# The reasons of one row as a picture, for those who look at the alarm.
+# The features of one row that deviate most.
 
 _ = FeatureAttributionDisplay.from_estimator(served, X_foreign.iloc[[5]])
 

@@ -2,17 +2,17 @@
 Where is the defect?
 ====================
 
-A camera above a production line sees thousands of pieces that are fine. What a defect will look
-like nobody knows, but when one comes it should be found, and shown.
+A camera above a production line takes thousands of images of pieces without a defect. Defects are
+rare and of unknown kinds, but they should be detected and located.
 
-RDNA makes its own defects: it puts blobs of texture onto normal images and learns to mend them, and
-to say where they were. The images here are cuttings of a photograph that scikit-learn ships.
+RDNA simulates defects: it puts blobs of texture onto normal images, and learns to remove them and
+to locate them. The images here are cuttings of a photograph that scikit-learn ships.
 """
 
 # %%
 # Normal images
 # -------------
-# Squares of 24 pixels. Every second column of them is to learn from, the others are new.
+# Squares of 24 pixels. Every second column of them is for training, the others are new.
 
 import numpy as np
 from sklearn.datasets import load_sample_images
@@ -34,7 +34,7 @@ def cuttings(lefts):
 
 
 X_train, X_new = cuttings(lefts[::2]), cuttings(lefts[1::2])
-print(f"{len(X_train)} images to learn from, {len(X_new)} new ones")
+print(f"{len(X_train)} images for training, {len(X_new)} new ones")
 
 # %%
 # What it trains on
@@ -47,9 +47,9 @@ print(f"{masks.any(axis=(1, 2)).mean():.0%} of the images got a defect, which co
 print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
 
 # %%
-# Learn, and look for defects of another kind
-# -------------------------------------------
-# Half of the new images get a square of inverted colours, which it has not seen.
+# Fit, and detect defects of another kind
+# ---------------------------------------
+# Half of the new images get a square of inverted colours, a defect that was not in the training.
 
 detector.fit(X_train)
 
@@ -69,8 +69,8 @@ print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
 # %%
 # Input, reconstruction and map
 # -----------------------------
-# Three images as they were and three with a defect: below them what the network makes of them, and
-# the map, which is bright where the defect is.
+# Three images without and three with a defect, their reconstructions, and the maps, which are
+# bright where the defects are.
 
 shown = [*np.flatnonzero(~has_defect)[10:40:10], *np.flatnonzero(has_defect)[10:40:10]]
 _ = ReconstructionDisplay.from_estimator(detector, X_new[shown])

@@ -320,7 +320,7 @@ def _content(path: str | os.PathLike[str]) -> bytes:
 def checksum(header: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 of the header and of all tensors with their names, types and shapes.
 
-    It finds what was damaged by accident; whoever wants to deceive can compute it as well.
+    It finds accidental damage; an attacker who changes the content can compute it too.
     """
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
@@ -359,7 +359,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
         return {"object": type(value).__name__, "fields": _encode(fields, path, tensors, classes)}
     raise TypeError(
         f"{path.lstrip('/')!r} is a {type(value).__name__}, which cannot be saved as data. "
-        "Pickle the detector instead, if whoever reads it can trust it."
+        "Pickle the detector instead, if its readers can trust the source."
     )
 
 

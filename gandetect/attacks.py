@@ -1,4 +1,4 @@
-"""Attacks on a classifier, short ones, to try a defence with.
+"""A short attack on a classifier, to try a defence with.
 
 To measure one, use a library of attacks: ``benchmarks/adversarial.py`` takes foolbox's.
 """
@@ -32,7 +32,7 @@ def projected_gradient(
     clip: tuple[float, float] | None = None,
     stop_when_fooled: bool = False,
 ) -> NDArray[np.float64]:
-    """Projected gradient descent: the strongest lie within a distance of each sample.
+    """Projected gradient descent: the strongest attack within a distance of each sample.
 
     Each step goes up the gradient of the classifier's cross-entropy with the true label, and back
     into the ball of radius `eps` around the sample.
@@ -57,7 +57,7 @@ def projected_gradient(
         The smallest and the largest value that a sample may have.
     stop_when_fooled : bool, default=False
         Whether a sample is left alone once its label is wrong: the smallest change that these
-        steps find, instead of the most confident lie.
+        steps find, instead of the most confident wrong answer.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What every detector promises: scikit-learn's interface over a fitted model.
+"""What every detector has: scikit-learn's interface over a fitted model.
 
 A method is a file of two classes: a `Model`, whose hooks say how it learns and scores, and a
 subclass of `BaseDetector` with its parameters. Everything public is here.
@@ -162,7 +162,7 @@ class BaseDetector(
             If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
             what was learned is kept, and KeyboardInterrupt is raised.
         TrainingWarning
-            If the training came to nothing; ``training_report_`` says in what way.
+            If the training failed; ``training_report_`` says in what way.
         """
         return self._fit(X, y)
 
@@ -175,7 +175,7 @@ class BaseDetector(
         with own_torch_settings(device, training=True):
             settings: Any = self._settings()
             if earlier is not None:
-                auto = self.model_class.resolved(settings, earlier.layout)
+                auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier, random)
             kept = kept_by(settings.labels, y)
@@ -183,10 +183,11 @@ class BaseDetector(
             if class_labels is not None and kept is not None:
                 class_labels = np.asarray(class_labels)[kept]
             layout = earlier.layout if earlier else source.layout
-            vars(settings).update(self.model_class.resolved(settings, layout), _is_frozen=True)
+            model_class = settings._model_class()
+            vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:
                 scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
-                model = self.model_class.made(settings, layout, scaler, random)
+                model = model_class.made(settings, layout, scaler, random)
             else:
                 model = earlier.copied(settings)
             learned, is_interrupted = fit_model(
@@ -328,8 +329,13 @@ class BaseDetector(
         codes = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), self._read(X, model))
         return codes.reshape(len(codes), -1)
 
+<<<<<<< HEAD
     def reconstruct(self, X: Any) -> Any:
         """What the networks make of X, in X's units: the mean over the members.
+=======
+    def reconstruct(self, X: Any) -> np.ndarray:
+        """The reconstruction of X, in X's units: the mean over the members.
+>>>>>>> main
 
         Parameters
         ----------
@@ -369,7 +375,7 @@ class BaseDetector(
         return model.anomaly_maps(self._read(X, model))
 
     def discriminator_features(self, X: Any) -> np.ndarray:
-        """What the discriminator sees in X, that of the members side by side.
+        """The discriminator's features of X, those of the members side by side.
 
         Parameters
         ----------
@@ -379,7 +385,7 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_estimators * n_features)
-            The features in which real and made samples are told apart, flattened.
+            The features by which it tells real from generated samples, flattened.
 
         Raises
         ------
@@ -443,8 +449,8 @@ class BaseDetector(
         """How often a normal sample would score as high as each sample, or higher.
 
         These are conformal p-values: they compare a score with those of normal samples that were
-        kept from training, and assume only that new normal samples come from where those came
-        from. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
+        kept from training, and assume only that new normal samples have the distribution of
+        those. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
 
         Parameters
         ----------
@@ -463,7 +469,7 @@ class BaseDetector(
             If no samples were kept from training: fit with `validation_fraction` above 0, or call
             `calibrate_p_values`.
         ValueError
-            If `score` was changed since.
+            If `score` was changed after the calibration.
 
         See Also
         --------
@@ -485,7 +491,7 @@ class BaseDetector(
         return conformal_p_values(scores, model.normal_scores)
 
     def calibrate_p_values(self, X: Any) -> Self:
-        """Take p-values from these samples from now on.
+        """Compute p-values from the scores of these samples.
 
         Parameters
         ----------
@@ -525,8 +531,8 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples,), bool
-            True for samples that are flagged. Nothing can be flagged in n samples of which k stand
-            out unless the p-values come from at least ``n / (k * false_discovery_rate)`` samples.
+            True for samples that are flagged. To flag k anomalies among n samples, the p-values
+            must be calibrated with at least ``n / (k * false_discovery_rate)`` samples.
 
         Raises
         ------
@@ -536,11 +542,11 @@ class BaseDetector(
         return benjamini_hochberg(self.p_value(X), false_discovery_rate)
 
     def score_std(self, X: Any) -> np.ndarray:
-        """How much the members disagree about each sample.
+        """The disagreement of the members about each sample.
 
-        The standard deviation of the anomaly score between members, each of which began with its
-        own random weights: where it is large, another `random_state` may rank the sample
-        elsewhere.
+        The standard deviation of the anomaly score between members, each of which started from its
+        own random weights: where it is large, another `random_state` may give a score that is far
+        from this one.
 
         Parameters
         ----------
@@ -556,7 +562,7 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If the detector has one member: 0 would say that it is sure.
+            If the detector has one member: 0 would suggest certainty.
         """
         model = self._scoring_model()
         if model.n_members < 2:
@@ -588,7 +594,7 @@ class BaseDetector(
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **given: Any) -> Self:
-        """Load a detector of this class that `save` wrote; its scores are the same bits.
+        """Load a detector of this class that `save` wrote; on one machine it scores the same bits.
 
         Parameters
         ----------
@@ -671,6 +677,10 @@ class BaseDetector(
 
     # Inside.
 
+    def _model_class(self) -> type[Model[Any]]:
+        """The class of the model that these parameters ask for."""
+        return self.model_class
+
     def _settings(self) -> Self:
         """The parameters as they are now, in a copy of their own."""
         copied = type(self).__new__(type(self))
@@ -703,6 +713,7 @@ class BaseDetector(
         self, settings: Self, earlier: Model[Any], random: RandomNumbers
     ) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
+        model_class = settings._model_class()
         before, now = vars(earlier.settings), vars(settings)
 
         def changed(names: Iterable[str]) -> list[str]:
@@ -712,11 +723,9 @@ class BaseDetector(
                 if before[name] is not now[name] and not _equal(before[name], now[name])
             ]
 
-        differing = changed((*_SHAPING, *self.model_class.network_parameters))
+        differing = changed((*_SHAPING, *model_class.network_parameters))
         if not differing:
-            made = self.model_class.made(
-                settings, earlier.layout, earlier.scaler, random, empty=True
-            )
+            made = model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
             shapes, shapes_before = (
                 {name: value.shape for name, value in model.networks.state_dict().items()}
                 for model in (made, earlier)
@@ -766,7 +775,7 @@ class BaseDetector(
 
     def _check_score(self) -> None:
         """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
-        score, names = self.chosen_score, self.part_weights
+        score, names = self.chosen_score, self._model_class().part_weights
         if score is None or (isinstance(score, str) and score in {"paper", *names}):
             return
         if isinstance(score, Mapping) and score and set(score) <= set(names):

@@ -259,7 +259,7 @@ class GuardingDetector(BaseDetector):
         }
 
     def correct(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
-        """Labels that an attack has not moved: flagged samples get that of their reconstruction.
+        """Labels corrected for attacks: flagged samples get that of their reconstruction.
 
         Parameters
         ----------

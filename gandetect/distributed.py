@@ -293,7 +293,7 @@ def _together(exchange: Callable[[], Any]) -> None:
 
 
 def _patience() -> timedelta:
-    """How long a process waits for the others before it takes them for dead."""
+    """How long a process waits for the others before it raises ProcessLostError."""
     given = os.environ.get(PATIENCE_VARIABLE)
     try:
         seconds = _PATIENCE_SECONDS if given is None else float(given)

@@ -12,7 +12,7 @@ from gandetect.saving import SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
-    """Load a detector that `save` wrote; its scores are the same bits.
+    """Load a detector that `save` wrote; on one machine it scores the same bits.
 
     Only this package's own detectors are made, and only from data: a file names its detector, and
     the name is looked up in the catalogue. For a detector of your own call its class's `load`.

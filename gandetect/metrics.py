@@ -159,7 +159,7 @@ def is_anomalous(y: ArrayLike | None, anomaly_label: Any = None) -> Mask:
 
 
 def scores_of(estimator: Any, X: Any) -> FloatArray:
-    """Score X so that larger is more anomalous, whoever wrote the detector."""
+    """Score X so that larger is more anomalous, for detectors of any package."""
     name = type(estimator).__name__
     if hasattr(estimator, "score_samples"):
         return -np.asarray(estimator.score_samples(X))
@@ -192,7 +192,7 @@ class F1Curve:
     f1 : ndarray of shape (n_taus,)
         F1 score at each threshold, the inliers being the positive class.
     constant_f1 : float
-        F1 score of calling everything an inlier: a detector earns only what it has above this.
+        F1 score of calling everything an inlier: only what a detector has above this counts.
     outlier_share : float
         Share of outliers among the samples of the curve.
     """

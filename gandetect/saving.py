@@ -127,7 +127,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
 
 
 def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
-    """The detector of which `tree_of` made a tree; its scores are the same bits.
+    """The detector of which `tree_of` made a tree; on one machine it scores the same bits.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     vars(settings)["_is_frozen"] = True
     random = RandomNumbers(0, torch.device("cpu"))
     scaler = _scaler(tree["scaler"], settings.scaling, layout)
-    model = settings.model_class.made(settings, layout, scaler, random, empty=True)
+    model = settings._model_class().made(settings, layout, scaler, random, empty=True)
     _load(model.networks, tree["networks"])
     model.eval()
     model.calibration = Calibration(**tree["calibration"])
@@ -215,7 +215,7 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
 
 def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
     """The parameters with the score of a definition, which has all that say how it is computed."""
-    names = {"score", *settings.model_class.score_parameters}
+    names = {"score", *settings._model_class().score_parameters}
     if definition.keys() != names:
         raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
     return type(settings)(**{**settings.get_params(deep=False), **definition})

@@ -1,8 +1,8 @@
 """Choosing between detectors without labels: a scorer for searches that needs no anomalies.
 
 The samples that are scored are normal ones kept from training, as they are in cross-validation.
-Anomalies are made from them, in ways that are wrong for most data, and a detector is as good as it
-tells the two apart.
+Anomalies are simulated from them, and a detector is the better, the better it tells the two kinds
+apart.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class SimulatedAnomalyScorer:
 
     The mean, over the kinds of anomalies, of the area under the ROC curve between the samples and
     anomalies that `simulate_anomalies` makes of them. It ranks settings of one detector on one
-    data set; its value is no forecast of the AUROC on real anomalies. ``benchmarks/README.md``
-    has its rank correlation with that, beside picking at random and the default.
+    data set; its value does not predict the AUROC on real anomalies. ``benchmarks/README.md``
+    has the rank correlation of the two, and compares with a random choice and the default.
 
     Parameters
     ----------

@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 # Above this, float64 does not hold every integer.
 _EXACT_INTEGERS = 2**53
-# A column whose values spread over fewer of float64's steps than this has lost its digits.
+# A column whose values cover fewer of float64's steps than this has lost its digits.
 _FEWEST_STEPS = 1024
-# How much farther out than all others a wild value lies.
+# How much farther out than all others an extreme value lies.
 _WILD_FACTOR = 100
 # Of values that went through single precision, which rounds to 6e-8 of them.
 _SINGLE_ROUNDING = 1e-6
@@ -166,7 +166,7 @@ def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.
     """Between which values the scale of a column is to be learned.
 
     Mean, standard deviation and range of a column belong to its wildest value: with one fill value
-    of 1e36, all others look alike. A value is wild if it lies a hundred times farther from the
+    of 1e36, all others look alike. A value is extreme if it lies a hundred times farther from the
     median than the next one, and at most a tenth of the values lie as far.
 
     Parameters
@@ -177,7 +177,7 @@ def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.
     Returns
     -------
     low, high : ndarray of shape (n_features,)
-        Where wild values were found, the range of the others around the median; elsewhere a
+        Where such values were found, the range of the others around the median; elsewhere a
         thousand times the range that was seen, and infinite where the column is constant.
         Clip with them what the scale is learned from, and nothing else.
 
@@ -204,7 +204,7 @@ def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = None) -> str | None:
-    """Name the columns whose scale would belong to a few wild values.
+    """Name the columns whose scale would be that of a few extreme values.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
 def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     """What a value counts in a column that was constant in training, in any unit.
 
-    Such a column has no spread to divide by. In the user's units a change would count as much as
+    Such a column has no scale to divide by. In the user's units a change would count as much as
     the unit is small; here any change counts alike, up or down, beyond what single precision
     rounds.
 
@@ -255,7 +255,7 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     center : ndarray or Tensor of shape (n_features,)
         The constants.
     size : float, default=5.0
-        What a change counts, in spreads of other columns: as many as are not compressed.
+        What a change counts, in scales of other columns: as many as are not compressed.
 
     Returns
     -------

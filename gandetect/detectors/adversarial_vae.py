@@ -138,7 +138,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        # 1. A code drawn from the encoder's distribution, and what the decoder makes of it.
+        # 1. A code drawn from the encoder's distribution, and its reconstruction.
         mean, log_variance = self.posterior(self.noisy(x, run))
         z = (
             mean
@@ -155,7 +155,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
                 log_p, hidden = self.answers(x)
             log_p_hat, hidden_hat = self.answers(x_hat)
             losses["model"] = self._divergence(log_p, hidden, log_p_hat, hidden_hat)
-        # 3. The codes should be spread like the prior.
+        # 3. The codes should be distributed like the prior.
         if log_variance is not None:
             losses["prior"] = divergence_from_prior(mean, log_variance)
         if s.loss_fn is None:
@@ -285,18 +285,18 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class AdversarialVAEDetector(GuardingDetector):
-    """AdversarialVAE: catches inputs made to fool a classifier, and undoes them.
+    """AdversarialVAE: detects inputs made to fool a classifier, and corrects them.
 
-    A variational auto-encoder is trained so that a classifier answers its reconstruction as it
-    answers the sample. What an attack adds to a sample is lost on the way through the code: the
-    classifier's two answers differ, by which the attack is found, and the second one is, mostly,
-    the right one (`correct`).
+    A variational auto-encoder is trained so that a classifier gives the same answer for a sample
+    and for its reconstruction. What an attack adds to a sample is not reconstructed: the
+    classifier's two answers differ, which detects the attack, and the second one is mostly the
+    right one (`correct`).
 
     Without a classifier and without labels it is a plain variational auto-encoder, an outlier
-    detector like the others: its score is the reconstruction error, standardised, and the mean
-    distance to the five nearest training codes. With one, the score is the divergence of the
-    answers and the reconstruction error, which weighs twice as much on rows and as much on images:
-    an attack that is sure of itself leaves the data, one that is not lies near the boundary.
+    detector like the others: its score has the reconstruction error, standardised, and the mean
+    distances to the five nearest training codes and, on rows, samples. With one, the score is the
+    divergence of the answers and the reconstruction error, with twice its weight on rows: a strong
+    attack moves a sample away from the data, a small one leaves it near the decision boundary.
     ``score="paper"`` is the divergence alone.
 
     Parameters
@@ -314,11 +314,11 @@ class AdversarialVAEDetector(GuardingDetector):
         What a torch network returns; "auto" looks at its answers.
     w_model : float, default=0.1
         Weight of the Kullback-Leibler divergence of the classifier's answers in the loss. It is
-        scaled in each batch to the spread of the squared reconstruction error, unless `w_recon`
+        scaled in each batch to the variation of the squared reconstruction error, unless `w_recon`
         is 0 or `cov_elbo` is given.
     w_recon : float, default=1.0
         Weight of the reconstruction error. The published default is 0, with which a linear
-        classifier's attacks, that move along the one direction the code must keep, pass unseen.
+        classifier's attacks, along the one direction that the code must keep, are not detected.
         Without `cov_elbo` the error is a mean over the values of a sample. With it, a
         log-likelihood: a sum over the values, and a mean over the batch, as in alibi-detect from
         0.3.1 on, so that its weights mean the same here. Earlier ones took the sum over the batch:
@@ -331,12 +331,12 @@ class AdversarialVAEDetector(GuardingDetector):
         each value over the training samples, or their covariance.
     noise_std : float or "auto", default="auto"
         Largest standard deviation, in units of the scaled samples, of the noise that the encoder
-        sees in training; that of each sample is drawn between 0 and it. The losses know only the
-        clean sample, so that the noise, and with it what an attack adds, is to be taken away.
+        gets in training; that of each sample is drawn between 0 and it. The losses know only the
+        clean sample, so that the noise, and with it what an attack adds, is to be removed.
         "auto" is 0.4 for rows and 1 for images, half their range, and 0 without a classifier.
     attacked_fraction : float in [0, 1], default=0.5
         Share of the samples whose noise is an attack, not random: one step up the gradient of the
-        classifier's loss, as large as the noise would be, spread over many values or a few.
+        classifier's loss, as large as the noise would be, in many values or a few.
     temperature : float, default=1.0
         Below 1 it sharpens the classifier's answer to the sample, above 1 it smooths it.
     hidden_layers : dict of str to int or None, default=None
@@ -421,13 +421,13 @@ class AdversarialVAEDetector(GuardingDetector):
 
     - The reconstruction has a weight in the default loss, and codes a prior.
     - With a classifier the encoder sees samples with noise or under attack in training, as in
-      Defense-VAE [3]_: without, far fewer attacks are undone.
+      Defense-VAE [3]_: without, far fewer attacks are corrected.
     - The divergence is scaled to the squared error, without a gradient. alibi-detect scales the
       error to the divergence, which with a linear classifier nears 0 and takes the error with it.
     - Divergences are not capped at 16.1, as by the code's clipping of probabilities at 1e-7. Of a
       network that returns probabilities they end at 87, where a float32 ends: let one that is very
       sure of itself return logits.
-    - Draws are fixed, and come in pairs of a draw and its mirror image; the code draws anew.
+    - Draws are fixed, and come in pairs of a draw and its mirror image; the code draws each time.
     - The classifier is a frozen copy in eval mode; the code freezes the caller's.
     - X is scaled inside, and scaled back for the classifier.
     - The default is an ensemble of members whose standardised scores are averaged.
@@ -535,7 +535,7 @@ class AdversarialVAEDetector(GuardingDetector):
         ----------
         X : array-like, Dataset or path
             As for every detector: rows, images, flat rows with `image_shape`, a memory map, a torch
-            Dataset or a folder of images. Samples that nobody attacked, as far as you know.
+            Dataset or a folder of images. Samples without attacks, as far as you know.
         y : ignored
             There for scikit-learn's interface.
         class_labels : array-like of shape (n_samples,) or None, default=None

@@ -22,8 +22,8 @@ from gandetect.training import TrainingRun, update
 
 Loss = Callable[[Tensor], Tensor]
 
-# What the discriminator pays for logits of real and of refined samples. The refiner pays, for its
-# refined samples, what they would cost if they were real.
+# The discriminator's losses for logits of real and of refined samples. The refiner's loss for its
+# refined samples is the first of them, as if they were real.
 _ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
     "gan": (loss_as_real, loss_as_fake),
     "lsgan": (lambda logits: (logits - 1).square(), torch.square),
@@ -91,7 +91,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
             refiner_loss = adversarial + s.reconstruction_weight * squared_norm
             update(run.optimizers["refiner"], refiner_loss, retain_graph=True)
 
-        # 2. The discriminator tells samples from what the refiner made of them.
+        # 2. The discriminator tells samples from refined ones.
         discriminator = self._discriminator_loss((x,), (x_hat,), [fake_logits], run)
         update(run.optimizers["discriminator"], discriminator)
         return {
@@ -195,15 +195,15 @@ class ALOCCDetector(BaseDetector):
     learned to reconstruct comes out distorted. That is measured by D, by R's error, or by how far
     R's code lies from those of training samples.
 
-    The default score of rows is a weighted mean of two standardised parts: the distance to the
-    five nearest training codes (2) and the reconstruction error (1). That of images is the same
-    distance (1) with the published score, D of the refined sample (1/4). The distance is not
-    part of the published method; ``score="paper"`` is the published score alone.
+    The default score of rows is a weighted mean of three standardised parts: the distances to the
+    five nearest training samples (3) and codes (2), and the reconstruction error (1). That of
+    images is the distance to codes (1) with the published score, D of the refined sample (1/4).
+    Distances are not part of the published method; ``score="paper"`` is the published score alone.
 
     Parameters
     ----------
     noise_std : float, default=0.155
-        Standard deviation of the noise that is added to scaled samples, drawn anew for each step
+        Standard deviation of the noise that is added to scaled samples, drawn again for each step
         of R and in training only.
     reconstruction_weight : float, default=0.4
         λ, the weight of R's squared error beside its adversarial loss. The error is the squared
@@ -217,8 +217,8 @@ class ALOCCDetector(BaseDetector):
         L2 penalty of the optimizers.
     skip : {None, "add", "concat"}, default=None
         Connections from each activation of R's encoder to the one that mirrors it in the decoder,
-        added to it or laid beside it. They carry the sample around the code: R then reconstructs
-        anomalies as well, and detects less.
+        added to it or concatenated. The sample bypasses the code: R then reconstructs anomalies
+        too, and detection is worse.
     adversarial_loss : {"gan", "lsgan", "wasserstein"}, default="gan"
         Cross-entropy; least squares against 1 and 0; or differences of D's means with a gradient
         penalty. Batch normalisation couples the samples whose slopes the penalty bounds: for
@@ -263,7 +263,7 @@ class ALOCCDetector(BaseDetector):
     See Also
     --------
     EarlyStopping : Stop when the reconstruction error has not fallen for some epochs.
-    ExponentialMovingAverage : Score with averaged weights, which swing less from step to step.
+    ExponentialMovingAverage : Score with averaged weights, which vary less from step to step.
     gandetect.metrics.f1_over_tau : The F1 curve over the threshold that the paper reports.
 
     Notes
@@ -287,7 +287,7 @@ class ALOCCDetector(BaseDetector):
     - R has a code of `latent_dim` in its middle, and strides in its convolutions; the paper's is
       convolutional throughout, and has no code to give to `transform`.
     - R steps before D. Steps alternate as in the released code, of which the first is D's.
-    - Noise is drawn anew at each step; the released code draws it once (and compares with the
+    - Noise is drawn again at each step; the released code draws it once (and compares with the
       noisy image, by cross-entropy: issue 13).
     - Scores come from networks in evaluation mode and are logits, which do not tie where a
       probability rounds to 1.

@@ -169,7 +169,7 @@ class BiGANModel(Model["BiGANDetector"]):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class BiGANDetector(BaseDetector):
-    """BiGAN: a generator, an encoder that inverts it, and a discriminator of pairs.
+    """BiGAN: a generator, an encoder that inverts it, and a joint discriminator D(x, z).
 
     The discriminator tells a sample with its code, (x, E(x)), from a code with its sample,
     (G(z), z); the generator and the encoder each learn to make their pairs pass for the other's.
@@ -177,10 +177,10 @@ class BiGANDetector(BaseDetector):
     With ``variant="alad"`` two more discriminators train them to.
 
     The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
-    discriminator's, standardised, and beside them the mean distance to the five nearest training
-    codes: on rows as much of it; on images twelve times as much, and five times as much of the
-    distance between the codes of a sample and of its reconstruction. These two are not part of
-    the published method; ``score="paper"`` is the published score alone.
+    discriminator's, standardised, with other parts: on rows the mean distance to the five nearest
+    training codes (the same weight) and samples (twice the weight); on images the distance to
+    codes (12.5 times) and that of the codes of a sample and its reconstruction (5 times). These
+    are not part of the published method; ``score="paper"`` is the published score alone.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ class BiGANDetector(BaseDetector):
         (z, z) from (z, E(G(z))), and the feature part is taken from the first of them.
     reconstruction_weight : float, default=50.0
         Weight of the mean absolute error of G(E(x)) in the loss of both networks. With 0, as
-        published, nothing but the adversarial game makes them inverse to each other.
+        published, only the adversarial loss makes them invert each other.
     stochastic_encoder : bool or "auto", default="auto"
         Whether the encoder has a mean and a variance, of which training draws its codes; scores
         and codes are always those of the mean. "auto" is True for rows and False for images,
@@ -207,7 +207,7 @@ class BiGANDetector(BaseDetector):
         The discriminator's part: the distance of its features of (x, E(x)) and (G(E(x)), E(x)), or
         the cross-entropy of taking (x, E(x)) for real.
     degree : {1, 2}, default=1
-        Of the norms in the score: the sum of absolutes, or Euclid's.
+        Of the norms in the score: 1 for L1, 2 for the Euclidean (L2) norm.
     beta_1 : float in [0, 1), default=0.5
         Adam's decay of the mean gradient; DCGAN's value.
     {shared_parameters}

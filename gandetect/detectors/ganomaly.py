@@ -65,7 +65,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         z = self.encoder(x)
         x_hat = self.decoder(z)
         z_hat = self.re_encoder(x_hat)
-        # A pass for each: what normalises one batch must not see the other.
+        # A pass for each, so that batch statistics are those of one kind of samples.
         real_logits, real_features = self.discriminator(x)
         fake_logits, fake_features = self.discriminator(x_hat)
 
@@ -151,8 +151,8 @@ class GANomalyDetector(BaseDetector):
 
     An encoder E1 and a decoder learn to reconstruct normal samples, a second encoder E2 learns to
     give a reconstruction the code of its sample, and a discriminator keeps the reconstructions
-    plausible. What the decoder never learned to draw comes back changed, and its second code lies
-    far from its first.
+    plausible. An anomaly, which the decoder has not learned to generate, is reconstructed with
+    errors, and its second code is far from its first.
 
     The default score of rows is the mean of the standardised latent and reconstruction parts. That
     of images is four parts of the mean distance to the five nearest training codes, which is not
@@ -199,7 +199,7 @@ class GANomalyDetector(BaseDetector):
 
     See Also
     --------
-    sklearn.ensemble.IsolationForest : A strong baseline on rows, in a second.
+    sklearn.ensemble.IsolationForest : A simple baseline on rows, fitted in a second.
 
     Notes
     -----
@@ -209,8 +209,8 @@ class GANomalyDetector(BaseDetector):
     "sample_neighbours" and "subsampled_neighbours", the distances of the code and of the sample to
     the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
     64. Rows have none of them in the default, as they take several times as long to score with.
-    The logit ranks anomalies as more real than normal rows on most tabular data: it is offered
-    for study.
+    The logit ranks anomalies as more real than normal rows on most tabular data: it is there for
+    study.
 
     Departures from the paper [1]_ and its code, on purpose:
 
@@ -218,7 +218,7 @@ class GANomalyDetector(BaseDetector):
       by itself, so that a sample's score depends on its neighbours (issues 47 and 83 of
       samet-akcay/ganomaly).
     - The score is not scaled to [0, 1] over the test set (section 4); `scaled_score` scales by a
-      reference batch that you name.
+      reference batch that you give.
     - DCGAN's initialisation reaches every layer.
     - A collapsed discriminator loses its optimizer state, step count included, and its batch
       statistics with its weights; the released code keeps both (issue 21).

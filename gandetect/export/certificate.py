@@ -296,6 +296,8 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
         noise = rng.normal(size=shape)
     noise = _in_units(detector, torch.from_numpy(noise))
     kept = getattr(detector, "neighbours_", {}).get("sample_neighbours")
+    if kept is None and detector.model_.gives_maps:  # features are reconstructed, not samples
+        return "artificial", noise
     if kept is None:
         model, layout = detector.model_, detector.model_.layout.of_graph
         source = ArraySource(noise[: n // 2], layout)
@@ -340,7 +342,7 @@ def _decode(value: dict[str, Any]) -> np.ndarray:
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    """It finds what was damaged by accident; whoever wants to deceive can compute it as well."""
+    """It finds accidental damage; an attacker who changes the content can compute it too."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -395,8 +397,9 @@ def _is_finite(value: Any) -> bool:
 
 # The two formats.
 
-# Anomaly scores and labels, (n,) each, of samples (n, *input_shape) in float64.
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Anomaly scores and labels, (n,) each, and maps (n, height, width) where the model gives any, of
+# samples (n, *input_shape) in float64.
+Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
 # Under which name a file holds its certificate.
 _KEY = "gandetect"
@@ -443,8 +446,9 @@ def to_onnx(
     """Write a fitted detector as an ONNX model that any ONNX runtime can run.
 
     The model takes ``X`` ``(n, *input_shape_)`` of doubles, in the units and the layout of `fit`
-    and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1. A sample
-    with a value that is not a number is labelled -1.
+    and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1; of an
+    `RDNADetector` with a backbone also ``anomaly_map`` (n, height, width), doubles. A sample with a
+    value that is not a number is labelled -1.
 
     Of a detector of tables with words, dates or gaps the model takes encoded rows ``(n, width)``,
     since a graph cannot look up words. The encoder stands in the file as data: what `load_onnx`
@@ -510,7 +514,8 @@ def to_onnx(
     onnx, _ = _require("onnx"), _require("onnxscript")
     model = exportable(detector)
     certificate = certify(detector, X)
-    names: dict[str, Any] = {"input_names": ["X"], "output_names": ["anomaly_score", "label"]}
+    outputs = ["anomaly_score", "label", "anomaly_map"][: 3 if detector.model_.gives_maps else 2]
+    names: dict[str, Any] = {"input_names": ["X"], "output_names": outputs}
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees in a way that torch itself deprecates.
         warnings.simplefilter("ignore", FutureWarning)
@@ -608,8 +613,13 @@ def to_torch_export(
     """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
 
     The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
+<<<<<<< HEAD
     any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1. For tables
     with words, dates or gaps see `to_onnx`.
+=======
+    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1; of an
+    `RDNADetector` with a backbone also the maps (n, height, width), float64.
+>>>>>>> main
 
     Parameters
     ----------
@@ -737,13 +747,13 @@ class ExportedScorer:
         self.threshold_ = certificate.threshold
         self.offset_ = -certificate.threshold
         try:
-            found = _in_blocks(run, certificate.X, certificate.block_size)
+            scores, labels = _in_blocks(run, certificate.X, certificate.block_size)
         except Exception as error:  # the errors of onnxruntime and torch have no class in common
             raise ArchiveError(
                 f"The exported {certificate.detector} cannot score the samples of its own "
                 f"certificate: {error}"
             ) from error
-        self.difference = certificate.check(*found, tolerance)
+        self.difference = certificate.check(scores, labels, tolerance)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
         """The detector's anomaly score, larger for worse: see `BaseDetector.anomaly_score`.
@@ -834,6 +844,31 @@ class ExportedScorer:
         margin = SCORE_TOLERANCE * max(self.certificate.score_unit, abs(threshold))
         return scores, np.where(scores > threshold + margin, -1, 1)
 
+    def anomaly_map(self, X: Any) -> np.ndarray:
+        """Where the anomaly is: see `BaseDetector.anomaly_map`.
+
+        Parameters
+        ----------
+        X : array-like of shape ``(n_samples, *input_shape)``
+
+        Returns
+        -------
+        ndarray of shape (n_samples, height, width), float64
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `anomaly_score` does; TypeError also if the file gives no maps, as only those of an
+            `RDNADetector` with a backbone do.
+        """
+        maps = _in_blocks(self._run, self._checked(X), self.certificate.block_size, slice(2, None))
+        if not maps:
+            raise TypeError(
+                "This file gives scores and labels only: maps are exported of an RDNADetector "
+                "with a backbone."
+            )
+        return maps[0]
+
     def _checked(self, X: Any) -> np.ndarray:
         if self.certificate.encoder is not None:
             return self.certificate.encoder.encode(X)
@@ -854,11 +889,11 @@ class ExportedScorer:
         return x
 
 
-def _in_blocks(run: Run, X: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _in_blocks(run: Run, X: np.ndarray, size: int, outputs: slice = slice(2)) -> list[np.ndarray]:
     """Not at once: the distances to neighbours take much memory for many samples."""
-    blocks = [run(X[start : start + size].astype(np.float64)) for start in range(0, len(X), size)]
-    scores, labels = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return scores, labels
+    parts = (X[start : start + size].astype(np.float64) for start in range(0, len(X), size))
+    blocks = [run(part)[outputs] for part in parts]
+    return [np.concatenate(of_blocks) for of_blocks in zip(*blocks, strict=True)]
 
 
 def _numbers(X: Any) -> np.ndarray:
@@ -930,8 +965,8 @@ def _check_tolerance(tolerance: float) -> None:
 
 
 def _measured(run: Run, certificate: Certificate, tolerance: float) -> Certificate:
-    found = _in_blocks(run, certificate.X, certificate.block_size)
-    difference = certificate.check(*found, tolerance, LARGEST_DIFFERENCE)
+    scores, labels = _in_blocks(run, certificate.X, certificate.block_size)
+    difference = certificate.check(scores, labels, tolerance, LARGEST_DIFFERENCE)
     return dataclasses.replace(certificate, max_difference=difference)
 
 
@@ -1021,9 +1056,11 @@ def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
     except Exception as error:  # onnxruntime's errors have no class in common
         raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
 
-    def run(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scores, labels = session.run(["anomaly_score", "label"], {"X": X})
-        return scores, labels
+    maps = [output.name for output in session.get_outputs() if output.name == "anomaly_map"]
+
+    def run(X: np.ndarray) -> Sequence[np.ndarray]:
+        found: list[np.ndarray] = session.run(["anomaly_score", "label", *maps], {"X": X})
+        return found
 
     return run
 
@@ -1031,10 +1068,10 @@ def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
 def _torch_run(program: ExportedProgram) -> Run:
     module = program.module()
 
-    def run(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(X: np.ndarray) -> Sequence[np.ndarray]:
         with torch.inference_mode():
-            scores, labels = module(torch.from_numpy(np.ascontiguousarray(X)))
-        return scores.numpy(), labels.numpy()
+            found = module(torch.from_numpy(np.ascontiguousarray(X)))
+        return [values.numpy() for values in found]
 
     return run
 

@@ -28,7 +28,7 @@ from gandetect.networks.members import without_weights
 # How far a score may differ by where a sample stands in a batch, by the number of threads or by
 # the processor: in standard deviations, or of its own size where that is larger.
 SCORE_TOLERANCE = 1e-5
-# Codes are no longer than this by default, however many columns rows have.
+# Codes have at most this size by default, however many columns rows have.
 _LONGEST_CODE = 256
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
@@ -74,6 +74,8 @@ class Model(nn.Module, Generic[P]):
     auto_members: ClassVar[tuple[int, int]] = (8, 2)
     # Updates that epochs="auto" stands for, of rows and of images.
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
+    # Whether `forward` gives maps (n, H, W) behind scores and labels.
+    gives_maps: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
     # Why the model cannot be exported, to follow "because"; None where it can.
@@ -151,6 +153,10 @@ class Model(nn.Module, Generic[P]):
         difference = (x - self.reconstruct(x)).abs()
         return difference.mean(dim=2) if difference.ndim == 5 else difference
 
+    def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What the networks reconstruct, (K, B, ...), and what comes out."""
+        return x, self.reconstruct(x)
+
     def discriminator_features(self, x: Tensor) -> Tensor:
         """The features (K, B, ...) by which the discriminator tells real from generated."""
         raise TypeError(
@@ -179,6 +185,16 @@ class Model(nn.Module, Generic[P]):
 
         `samples` is a `gandetect.training.TrainingSamples`; what is only needed in this training
         goes into ``run.prepared``.
+        """
+
+    def batches(self, run: Any) -> Any:
+        """What gives the batches of an epoch if these are not of X: a `training.loop.Batches`."""
+        return None
+
+    def finish(self, samples: Any, run: Any) -> None:
+        """Learn what the score needs beside the trained networks.
+
+        This is called on a copy wherever training may end, and draws no random numbers.
         """
 
     def should_stop(self, run: Any) -> str | None:
@@ -294,7 +310,7 @@ class Model(nn.Module, Generic[P]):
 
     # From a sample to its score and label.
 
-    def forward(self, X: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, X: Tensor) -> tuple[Tensor, ...]:
         """Anomaly scores (n,) in float64 and labels (n,), +1 or -1.
 
         Parameters
@@ -302,15 +318,19 @@ class Model(nn.Module, Generic[P]):
         X : Tensor of shape ``(n, *input_shape_)``, float64
             In the user's units and layout.
         """
+        score = self.score(self.scaled(X))
+        return score, self.label(score)
+
+    def scaled(self, X: Tensor) -> Tensor:
+        """Samples in the user's units as a batch: scaled, on the device, with the members first."""
         if self.layout.has_channels_last:
             X = X.movedim(-1, 1)
         x = self.scaler(X.reshape(X.shape[0], *self.layout.sample_shape)).to(self.device)
-        score = self.score(x.unsqueeze(0).expand(self.n_members, *x.shape))
-        return score, self.label(score)
+        return x.unsqueeze(0).expand(self.n_members, *x.shape)
 
-    def score(self, x: Tensor) -> Tensor:
+    def score(self, x: Tensor, parts: dict[str, Part] | None = None) -> Tensor:
         """Anomaly scores (B,), float64, of a scaled batch: always finite."""
-        return self.finite(self.member_scores(self.all_parts(x)).mean(0))
+        return self.finite(self.member_scores(self.all_parts(x, parts)).mean(0))
 
     @staticmethod
     def finite(score: Tensor) -> Tensor:
@@ -332,9 +352,9 @@ class Model(nn.Module, Generic[P]):
         """How far two computations of a score near the threshold may differ."""
         return SCORE_TOLERANCE * max(self.score_unit, abs(self.threshold))
 
-    def all_parts(self, x: Tensor) -> dict[str, Part]:
+    def all_parts(self, x: Tensor, parts: dict[str, Part] | None = None) -> dict[str, Part]:
         """The method's parts, and the distances to references where the score has them."""
-        parts = self.parts(x)
+        parts = self.parts(x) if parts is None else parts
         for name in self.distances():
             neighbours = dict(self.neighbours.items()).get(name)
             if not isinstance(neighbours, Neighbours):
@@ -630,7 +650,7 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn the user's word for a device into a device that is there.
+    """Turn the user's name for a device into a device that is there.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         one.
     scaling : {"auto", "standard", "robust", "unit", "symmetric", "none"}, default="auto"
         Fitted to X. "standard": mean 0 and standard deviation 1 a column, "robust": by median and
-        quartiles, both with values beyond 5 spreads compressed to their logarithm; "unit" and
+        quartiles, both with values beyond 5 scales compressed to their logarithm; "unit" and
         "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
         for images, "unit" for those of RDNA; encoded tables are scaled already, and take "auto" or
         "none". The decoder's output activation follows it.
@@ -75,18 +75,18 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         threshold and the p-values are taken from these samples: `contamination` is then the share
         of new normal samples that it flags on average.
     trim : float in [0, 0.5], default=0.0
-        Share of each batch that an update leaves out: the samples whose reconstructions are worst.
-        For training data that hold anomalies: about the share you expect, or a little more. The
-        same share of all training samples is left out of the score's calibration and its
-        neighbours, of which another such share is, those farthest from the whole, and the default
-        score of rows takes "subsampled_neighbours" in. Costs one more forward pass an update.
+        Share of each batch that an update leaves out: the samples with the largest reconstruction
+        error. For training data with anomalies: about the share that you expect, or a little more.
+        The same share of all training samples is left out of the score's calibration and of its
+        references, and of these another such share, those farthest from the rest; the default
+        score of rows also has "subsampled_neighbours". Costs one more forward pass per update.
     warm_start : bool, default=False
-        Whether a further `fit` goes on from the networks of the last one.
+        Whether a further `fit` continues from the networks of the last one.
     device : str, default="auto"
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     random_state : int, RandomState, Generator or None, default=None
-        An integer makes `fit` repeatable to the bit on one machine, also beside other fits in
-        threads of one process. numpy's and torch's global generators are neither read nor moved.
+        An integer makes `fit` repeatable bit by bit on one machine, also beside other fits in
+        threads of one process. numpy's and torch's global generators are neither read nor changed.
     verbose : int, default=0
         1 shows a progress bar with the losses."""
 

@@ -48,10 +48,10 @@ class PatchBank(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from gandetect.model.patches import PatchBank
+    >>> from gandetect.model.patches import PatchBank, drawn_patches
     >>> generator = torch.Generator().manual_seed(0)
     >>> maps = torch.rand(20, 6, 32, 24, generator=generator)
-    >>> bank = PatchBank.of(maps, 500, generator=generator)
+    >>> bank = PatchBank.of([drawn_patches(maps, 25, generator=generator)], generator=generator)
     >>> distances, in_own_units = bank(maps + 1)
     >>> distances.shape
     torch.Size([20, 16, 12])
@@ -69,35 +69,25 @@ class PatchBank(nn.Module):
     @classmethod
     def of(
         cls,
-        maps: Sequence[Tensor],
+        patches: Sequence[Tensor],
         n_references: int = 10_000,
         *,
         stride: int = 2,
         generator: torch.Generator,
     ) -> Self:
-        """References drawn from the maps of normal images.
-
-        As many are drawn from each image, at places without repetition: what a whole image shows
-        counts the same in all of them, whatever its size.
+        """References among the patches that `drawn_patches` gave.
 
         Parameters
         ----------
-        maps : Tensor of shape (n, n_features, h, w) or sequence of Tensor (n_features, h, w)
-            Of any size each, and of any floating type.
+        patches : sequence of Tensor (n, n_features)
         n_references : int, default=10_000
-            At most so many, or all patches if they are fewer; rounded down to as many from each
-            image, but at least one.
+            At most so many; all patches if they are fewer.
         stride : int, default=2
+            With which they were drawn.
         generator : torch.Generator
             The only source of random numbers.
         """
-        n_each = max(n_references // len(maps), 1)
-        drawn = []
-        for image in maps:
-            patches = _patches(image[None].float(), stride)[0].flatten(1).T
-            order = torch.randperm(len(patches), generator=generator)
-            drawn.append(patches[order[:n_each].to(patches.device)])
-        references = torch.cat(drawn)
+        references = torch.cat(list(patches))
         if len(references) > n_references:  # fewer are wanted than there are images
             order = torch.randperm(len(references), generator=generator)[:n_references]
             references = references[order.to(references.device)]
@@ -142,6 +132,34 @@ class PatchBank(nn.Module):
         return distances, in_own_units
 
 
+def drawn_patches(
+    maps: Tensor, n_each: int, *, stride: int = 2, generator: torch.Generator
+) -> Tensor:
+    """Some patches of each image, at places without repetition.
+
+    As many of each: what a whole image shows counts the same in all of them, whatever its size.
+
+    Parameters
+    ----------
+    maps : Tensor of shape (n, n_features, h, w)
+    n_each : int
+        Patches of an image, or all if they are fewer.
+    stride : int, default=2
+        See `PatchBank`.
+    generator : torch.Generator
+        The only source of random numbers.
+
+    Returns
+    -------
+    Tensor of shape (n * n_each, n_features)
+    """
+    drawn = []
+    for patches in _patches(maps, stride).flatten(2).mT:
+        order = torch.randperm(len(patches), generator=generator)[:n_each]
+        drawn.append(patches[order.to(patches.device)])
+    return torch.cat(drawn)
+
+
 class PlaceCalibration(nn.Module):
     """Maps in what is usual at their place: less the mean, divided by the spread.
 
@@ -178,19 +196,16 @@ class PlaceCalibration(nn.Module):
         self.register_buffer("spread", torch.ones(tuple(size)))
 
     @classmethod
-    def of(cls, maps: Sequence[Tensor]) -> Self:
+    def of(cls, maps: Tensor) -> Self:
         """From maps of kept-aside normal images.
 
         Parameters
         ----------
-        maps : Tensor of shape (n, h, w) or sequence of Tensor (h, w)
-            Those of other sizes than the first are brought to its size.
+        maps : Tensor of shape (n, h, w)
         """
-        size = maps[0].shape
-        values = torch.stack([_resized(m[None, None], size)[0, 0] for m in maps])
-        calibration = cls(size)
-        spread = values.std(0, correction=0)
-        calibration.mean = _averaged(values.mean(0)[None, None], 3)[0, 0]
+        calibration = cls(maps.shape[1:])
+        spread = maps.std(0, correction=0)
+        calibration.mean = _averaged(maps.mean(0)[None, None], 3)[0, 0]
         calibration.spread = _averaged(spread[None, None], 3)[0, 0] + spread.mean() / 4
         if not calibration.spread.mean() > 0:  # a single map, or all alike
             calibration.spread = torch.ones_like(spread)

@@ -26,28 +26,28 @@ MATCHING_ACTIVATION = {
     "none": "linear",
 }
 
-# Standardised values beyond this many spreads grow only by their logarithm: one wild value must
-# not drown a row's other columns, yet a wilder one must still score higher.
+# Standardised values beyond this many scales grow only by their logarithm: one extreme value must
+# not dominate a row's other columns, yet a larger one must still score higher.
 _KNEE = 5.0
 # Scaled values end here, lest squares and products of them overflow in the networks' float32.
 _LIMIT = 1e15
-# Centers and spreads up to which sums of their squares are float64 numbers.
+# Centers and scales up to which sums of their squares are float64 numbers.
 _LARGEST = 1e151
 # Rows from which medians and quartiles are taken when there are more.
 _MAX_QUANTILE_ROWS = 20_000
-# Values of the first rows by which it is judged which values are wild.
+# Values of the first rows by which it is judged which values are extreme.
 _MAX_HEAD_VALUES = 2**22
 
 
 class Scaler(OnCPU):
-    """An invertible map from the user's units to what the networks see.
+    """An invertible map from the user's units to the networks' input.
 
     Parameters
     ----------
     kind : {"standard", "robust", "unit", "symmetric", "none"}
         "standard" subtracts the mean and divides by the standard deviation of each column,
         "robust" does so with the median and the interquartile range; both compress what lies
-        beyond 5 spreads to its logarithm. "unit" maps the range of the training data to [0, 1]
+        beyond 5 scales to its logarithm. "unit" maps the range of the training data to [0, 1]
         and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
         holds. "none" changes nothing. Scaled values end at 1e15 on either side.
     center, spread : array-like of float64
@@ -56,7 +56,7 @@ class Scaler(OnCPU):
 
     Notes
     -----
-    The arithmetic is in float64, so that a column around 1e9 with a spread of 1 keeps its digits;
+    The arithmetic is in float64, so that a column around 1e9 with a scale of 1 keeps its digits;
     only the result is float32.
     """
 
@@ -78,12 +78,12 @@ class Scaler(OnCPU):
         kind : {"standard", "robust", "unit", "symmetric", "none"}
         blocks : iterable of ndarray
         is_image : bool
-            Images share one center and spread, rows have one a column.
+            Images share one center and scale, rows have one a column.
 
         Raises
         ------
         ValueError
-            If values are too large for a center and a spread that are finite.
+            If values are too large for a center and a scale that are finite.
         """
         if kind == "none":
             size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
@@ -100,7 +100,7 @@ class Scaler(OnCPU):
             where = "The pixels" if is_image else f"Column {int(np.argmin(sound))} of X"
             raise ValueError(
                 f"{where} cannot be scaled: values are so large that one cannot compute with their "
-                "mean or spread. Divide by a power of ten, take logarithms, or leave out the "
+                "mean or scale. Divide by a power of ten, take logarithms, or leave out the "
                 "samples that hold them."
             )
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
@@ -128,7 +128,7 @@ class Scaler(OnCPU):
         center, spread = self._shaped(self.center, x), self._shaped(self.spread, x)
         if not self.has_constants:
             return (x - center) / spread
-        # A column that was constant has no spread: any change counts alike, whatever its unit.
+        # A column that was constant has no scale: any change counts alike, whatever its unit.
         is_constant = spread == 0
         change = change_of_constant(x, center, _KNEE)
         return torch.where(is_constant, change, (x - center) / torch.where(is_constant, 1, spread))
@@ -194,7 +194,7 @@ def _without_wild_values(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 class _Moments:
-    """Mean, spread and range of blocks, by Chan's pairwise update, which loses no digits."""
+    """Mean, scale and range of blocks, by Chan's pairwise update, which loses no digits."""
 
     def __init__(self, is_image: bool) -> None:
         self.axis = None if is_image else 0

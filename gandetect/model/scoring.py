@@ -1,4 +1,4 @@
-"""From the parts of a score to one number a sample, with what training samples say about them."""
+"""From the parts of a score to one number a sample, by their statistics on training samples."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ class Neighbours(nn.Module):
     """References among training samples, from which the distance of a new one is taken.
 
     Distances to a reference count in units of the square root of how far it lies from its own
-    nearest ones (half of the local scaling of the local outlier factor). A plain distance finds
-    nothing beside a dense group, and calls a whole sparse group anomalous; the quotient of
-    distances takes a dense group's every border for an anomaly. Half of the correction did better
-    than either in benchmarks/README.md.
+    nearest ones (local scaling, by half as much as in the local outlier factor). A plain distance
+    misses anomalies near a dense group, and flags a whole sparse group; the quotient of distances
+    flags the border of a dense group. The square root did better than either in
+    benchmarks/ideas.md.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Neighbours(nn.Module):
         self.points: Tensor
         self.spreads: Tensor
         # What a matrix product needs to find the nearest: |z|² - 2 z·p + |p|², all over the
-        # spread, from the centre of the references, where squared distances lose fewest digits.
+        # scale, from the centre of the references, where squared distances lose fewest digits.
         center = points.mean(dim=1, keepdim=True)
         p = points - center
         terms = torch.cat(
@@ -153,7 +153,7 @@ class Neighbours(nn.Module):
         Points that are the same for all members, (1, B, n_dimensions), may be given once.
 
         A reference at no distance but that of rounding is passed over, once: it is the sample's
-        own, and a training sample must not look nearer to the others than a new one does.
+        own, and a training sample must not be nearer to the others than a new one.
         """
         points, spreads = self.points, self.spreads
         z = z.expand(len(points), -1, -1)
@@ -178,9 +178,9 @@ class Neighbours(nn.Module):
 def draws(n: int) -> Tensor:
     """Small random draws from n references: their numbers, (n_draws, size).
 
-    Among few references the nearest are far apart, and a distance to them says how a sample lies to
-    the whole. A group of anomalies that is dense enough to be near each other in all of the
-    training samples has hardly a member in a draw.
+    Among few references the nearest are far apart, so that a distance to them compares a sample
+    with the whole distribution. A group of anomalies, near to each other among all training
+    samples, has hardly a member in a draw.
 
     References
     ----------

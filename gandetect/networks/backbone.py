@@ -18,8 +18,8 @@ NAMES = ("efficientnet-lite0",)
 _LITE0_LAYERS = (1, 2, 4)
 # What the networks of torchvision, and most of timm's, were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Pixels that go through the network at once: 8 images of 256 pixels, or half of one of 1,024.
-_PIXELS_AT_ONCE = 2**19
+# The least height and width of joined maps: of fewer cells no place is told from another.
+_LEAST_CELLS = 4
 
 
 class Backbone(nn.Module):
@@ -42,6 +42,8 @@ class Backbone(nn.Module):
     mean, std : sequence of float or None, default=None
         By which values in [0, 1] are shifted and divided, one for each channel that the network
         takes. None is what "efficientnet-lite0" was trained with, and ImageNet's for a module.
+    empty : bool, default=False
+        Whether a network that is named has shapes only, for weights that are to be loaded.
 
     Attributes
     ----------
@@ -67,7 +69,7 @@ class Backbone(nn.Module):
     ...         return [nn.functional.avg_pool2d(x, 4), nn.functional.avg_pool2d(x, 8)]
     >>> images = torch.rand(5, 1, 64, 48)
     >>> backbone = Backbone(Pyramid()).learn([images])
-    >>> backbone.extract(images).shape
+    >>> backbone(images).shape
     torch.Size([5, 6, 16, 12])
     """
 
@@ -83,14 +85,16 @@ class Backbone(nn.Module):
         *,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        empty: bool = False,
     ) -> None:
         check_backbone(network)
         super().__init__()
-        self.name = network if isinstance(network, str) else None
+        self.is_named = isinstance(network, str)
         self.layers: list[Any] | None = None if layers is None else list(layers)
         if isinstance(network, str):
             self.layers = stages = _checked_layers(layers)
-            self.network: nn.Module = efficientnet.load_weights(1 + max(stages))
+            make = efficientnet.empty_network if empty else efficientnet.load_weights
+            self.network: nn.Module = make(1 + max(stages))
             known = (efficientnet.MEAN, efficientnet.STD)
         else:
             self.network, known = copy.deepcopy(network), (_IMAGENET_MEAN, _IMAGENET_STD)
@@ -113,7 +117,7 @@ class Backbone(nn.Module):
 
     @property
     def n_features(self) -> int:
-        """Channels of the joined maps, known after `learn`."""
+        """Channels of the joined maps, known after `sized_for` or `learn`."""
         return len(self.shift)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -168,31 +172,50 @@ class Backbone(nn.Module):
             raise ValueError(f"layers must be among {list(found)}, got {self.layers}.")
         return [found[layer] for layer in layers]
 
-    @torch.no_grad()
-    def extract(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The joined maps of many images, a few at a time, without gradients.
+    def sized_for(self, shape: Sequence[int]) -> Self:
+        """Find how many channels the joined maps of such images have, before anything is learned.
 
         Parameters
         ----------
-        images : Tensor of shape (n, channels, height, width)
-            See `forward`; at least one.
-        dtype : torch.dtype, default=torch.float32
-            Of the result: float16 halves the memory of maps that are kept.
+        shape : sequence of int
+            (channels, height, width) of an image.
 
-        Returns
-        -------
-        Tensor of shape (n, C, h, w)
+        Raises
+        ------
+        TypeError
+            If the network returns something else than maps.
+        ValueError
+            If it cannot take such images, or the maps of them have less than 4 x 4 cells.
         """
-        n_at_once = max(_PIXELS_AT_ONCE // math.prod(images.shape[2:]), 1)
-        return torch.cat([self(block).to(dtype) for block in images.split(n_at_once)])
+        # What is known by its shapes alone need not be computed, nor have weights.
+        device = "meta" if self.is_named else "cpu"
+        probe = copy.deepcopy(self).to(device) if self.is_named else self
+        try:
+            with torch.no_grad():
+                maps = probe(torch.zeros(1, *shape, device=device))
+        except RuntimeError as error:
+            raise ValueError(
+                f"The backbone cannot take images of {shape[1]} x {shape[2]} pixels and "
+                f"{shape[0]} channels ({error}): give larger images, or another backbone."
+            ) from error
+        n_features, *size = maps.shape[1:]
+        if min(size) < _LEAST_CELLS:
+            raise ValueError(
+                f"Images of {shape[1]} x {shape[2]} pixels have feature maps of {size[0]} x "
+                f"{size[1]} cells, and at least {_LEAST_CELLS} x {_LEAST_CELLS} are needed: give "
+                "larger images, a larger image_size, or finer layers."
+            )
+        self.shift, self.spread = torch.zeros(n_features), torch.ones(n_features)
+        return self
 
+    @torch.no_grad()
     def learn(self, batches: Iterable[Tensor]) -> Self:
         """Take mean and spread of each channel over the pixels of training images.
 
         Parameters
         ----------
         batches : iterable of Tensor of shape (n, channels, height, width)
-            Each of its own height and width; a hundred images are plenty.
+            A few images each, of any height and width; a hundred images in all are plenty.
 
         Returns
         -------
@@ -201,7 +224,7 @@ class Backbone(nn.Module):
         self.shift, self.spread = self.mean.new_zeros(1), self.mean.new_ones(1)
         n, shift, variance = 0, torch.zeros(1).double(), torch.zeros(1).double()
         for images in batches:
-            values = self.extract(images)
+            values = self(images)
             block = torch.var_mean(values, dim=(0, 2, 3), correction=0)
             block_variance, block_mean = (v.cpu().double() for v in block)
             n_block = values.numel() // values.shape[1]
@@ -215,51 +238,6 @@ class Backbone(nn.Module):
         spread = torch.where(spread > 1e-6 * (1 + shift.abs()), spread, 1.0)
         self.shift, self.spread = (v.float().to(self.mean.device) for v in (shift, spread))
         return self
-
-    def description(self) -> dict[str, Any]:
-        """What `from_description` needs beside the state dict, as plain data."""
-        return {
-            "name": self.name,
-            "layers": self.layers,
-            "mean": self.mean.flatten().tolist(),
-            "std": self.std.flatten().tolist(),
-            "n_features": self.n_features,
-        }
-
-    @classmethod
-    def from_description(
-        cls, description: dict[str, Any], network: nn.Module | None = None
-    ) -> Self:
-        """A backbone to load a state dict into; no weights need be installed.
-
-        Parameters
-        ----------
-        description : dict
-            From `description`.
-        network : Module or None, default=None
-            The module that the backbone was made of; it is code, which no file holds. Its weights
-            come from the state dict.
-
-        Raises
-        ------
-        ValueError
-            If the backbone was made of a module and none is given, or the name is unknown.
-        """
-        name, layers = description["name"], description["layers"]
-        if name is not None:
-            check_backbone(name)
-            layers = _checked_layers(layers)
-            network = efficientnet.EfficientNetLite0(1 + max(layers))
-        if network is None:
-            raise ValueError(
-                "This backbone was made of a module of your own, which the file does not hold: "
-                "give it again as backbone=."
-            )
-        backbone = cls(network, layers, mean=description["mean"], std=description["std"])
-        backbone.name = name
-        backbone.shift = torch.zeros(int(description["n_features"]))
-        backbone.spread = torch.ones(int(description["n_features"]))
-        return backbone
 
 
 def check_backbone(network: Any) -> None:

@@ -221,6 +221,16 @@ def load_weights(n_stages: int = N_STAGES) -> EfficientNetLite0:
     ValueError
         If their file is another one, or damaged.
     """
-    network = EfficientNetLite0(n_stages)
-    network.take_weights(read_weights())
+    weights = read_weights()
+    network = empty_network(n_stages).to_empty(device="cpu")
+    network.take_weights(weights)
     return network.eval()
+
+
+def empty_network(n_stages: int = N_STAGES) -> EfficientNetLite0:
+    """EfficientNet-Lite0 with shapes and no weights, which are to be loaded.
+
+    No random numbers are drawn for it.
+    """
+    with torch.device("meta"):
+        return EfficientNetLite0(n_stages)

@@ -1,4 +1,4 @@
-"""Pictures of detectors and what they say, as scikit-learn's Display objects.
+"""Plots of detectors and their results, as scikit-learn's Display objects.
 
 They need matplotlib: ``pip install "gandetect[plot]"``.
 """

@@ -1,4 +1,4 @@
-"""A film of a training, or of any pictures whose names hold a number."""
+"""An animation of a training, or of any pictures whose names hold a number."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def animate(
     dpi: float = 100,
     panels: str | Sequence[str] | None = None,
 ) -> Path:
-    """Make a film of the pictures that a training wrote, or of any numbered ones.
+    """Make an animation of the images that a training wrote, or of any numbered ones.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def animate(
         whose names hold a number, such as loss curves saved after each epoch: a frame each, in
         the order of the last number in the names.
     out : str or path
-        The film: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
+        The animation: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
     fps : float, default=2
         Frames a second, 0.01 to 100.
     dpi : float, default=100
@@ -65,7 +65,7 @@ def animate(
         no ffmpeg for an ``.mp4``.
     ValueError
         If `out` ends otherwise, no panel is named, two pictures have one number, the pictures of
-        a panel differ in size, `fps` or `dpi` is out of range, or the film cannot be written.
+        a panel differ in size, `fps` or `dpi` is out of range, or the file cannot be written.
     DataFileError
         If an image is damaged.
     ImportError
@@ -82,8 +82,8 @@ def animate(
     >>> with TemporaryDirectory() as folder:
     ...     run = RunFolder(folder, every_n_epochs=1)
     ...     _ = GANomalyDetector(epochs=2, random_state=0).set_callbacks(run).fit(X)
-    ...     film = animate(folder, Path(folder, "film.gif"), dpi=20)
-    ...     film.read_bytes()[:6]
+    ...     made = animate(folder, Path(folder, "made.gif"), dpi=20)
+    ...     made.read_bytes()[:6]
     b'GIF89a'
     """
     for name, value, (least, most) in (("fps", fps, FPS_LIMITS), ("dpi", dpi, DPI_LIMITS)):
@@ -131,7 +131,7 @@ def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, P
         if other is not path:
             raise ValueError(
                 f"{other.name!r} and {path.name!r} in {str(folder)!r} have one number: pictures of "
-                "one film must be numbered, each by its own."
+                "one animation must be numbered, each by its own."
             )
     if not numbered:
         raise FileNotFoundError(
@@ -142,11 +142,11 @@ def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, P
 
 
 def _writer_for(out: Path, fps: float) -> Any:
-    """The writer for a kind of film, if the film can be written."""
+    """The writer for the kind of file, if it can be written."""
     animation = matplotlib_module("animation")
     writers = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
     if out.suffix.lower() not in writers:
-        raise ValueError(f"A film ends in .gif or .mp4, got {str(out)!r}.")
+        raise ValueError(f"An animation ends in .gif or .mp4, got {str(out)!r}.")
     if not out.absolute().parent.is_dir():
         raise FileNotFoundError(f"{str(out)!r} cannot be written: there is no such folder.")
     writer = writers[out.suffix.lower()]
@@ -160,7 +160,7 @@ def _writer_for(out: Path, fps: float) -> Any:
 
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
-    """Where to write the film: it takes the place of an older one when it is complete."""
+    """Where to write: the file takes the place of an older one when it is complete."""
     out = out.resolve()
     part = out.with_name(f".{out.stem}.part{out.suffix}")
     try:
@@ -183,7 +183,7 @@ def _told_by_the_file(out: Path) -> Iterator[None]:
         # What a writer meets while it closes its file is no cause.
         cause = error.__context__ or error
         raise ValueError(
-            f"The film {str(out)!r} cannot be written: {str(cause) or type(cause).__name__}."
+            f"The animation {str(out)!r} cannot be written: {str(cause) or type(cause).__name__}."
         ) from error
 
 

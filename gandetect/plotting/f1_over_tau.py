@@ -1,4 +1,4 @@
-"""The F1 score of the inliers over the threshold, and the floor that any detector reaches."""
+"""The F1 score of the inliers over the threshold, and that of a constant answer."""
 
 from __future__ import annotations
 

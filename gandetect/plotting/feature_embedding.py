@@ -87,7 +87,7 @@ class FeatureEmbeddingDisplay(Display):
         estimator : BaseDetector
             A fitted detector of gandetect.
         X : array-like, Dataset or path
-            Some hundreds of samples: more take t-SNE long, and are not told apart.
+            Some hundreds of samples: with more t-SNE is slow, and the points overlap.
         {labels}
             Without labels, ``detector.predict(X)`` shows what is flagged.
         of : {"features", "codes"}, default="features"

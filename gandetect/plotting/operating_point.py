@@ -1,4 +1,4 @@
-"""What a detector can trade against what, and where on that curve its threshold stands."""
+"""ROC and precision-recall curves, with the point of the threshold."""
 
 from __future__ import annotations
 

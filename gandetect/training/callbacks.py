@@ -106,7 +106,7 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when a loss has not fallen for some epochs, and go back to its best epoch.
+    """Stop when a loss has not fallen for some epochs, and restore the best weights.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def _restore_best(run: TrainingRun) -> None:
 
 
 class Checkpoint(Callback):
-    """Store the training every few epochs, and take it up again after an interruption.
+    """Store the training every few epochs, and continue it after an interruption.
 
     A fit that is stopped (a crash, a closed laptop, Ctrl-C) and started again with the same
     parameters, the same X and y and the same checkpoint file ends with the same bits as one that
@@ -303,13 +303,13 @@ def _check_kept(extra: dict[str, Any], run: TrainingRun) -> None:
 class ExponentialMovingAverage(Callback):
     """Score with a running average of the weights instead of their last values.
 
-    Adversarial training circles around its solution; the average lies nearer to it. It is taken
+    In adversarial training the weights oscillate; their average varies less. It is taken
     after every update, batch statistics included, and replaces the weights when training ends.
 
     Parameters
     ----------
     decay : float in [0, 1), default=0.999
-        Weight of the past. EGBAD uses 0.999 on images and 0.9999 on rows.
+        Weight of the average so far. EGBAD uses 0.999 on images and 0.9999 on rows.
     warm_up : bool, default=True
         Use ``min(decay, (1 + t) / (10 + t))`` at update t. Without it a short training averages
         mostly the random initial weights.

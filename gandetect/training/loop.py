@@ -115,11 +115,11 @@ class TrainingSamples:
         return self.source.layout.sample_shape
 
     def read(self, n_max: int) -> np.ndarray:
-        """At most `n_max` of them, (n, *sample_shape), in the user's units."""
+        """At most `n_max` of them, ``(n, *sample_shape)``, in the units of X."""
         return self.source.read(thinned(self.rows, n_max))
 
     def scaled(self, n_max: int) -> Tensor:
-        """At most `n_max` of them, (n, *sample_shape), scaled."""
+        """At most `n_max` of them, ``(n, *sample_shape)``, scaled."""
         return self.scaler(self.read(n_max))
 
 
@@ -339,7 +339,7 @@ def fit_model(
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
     model.prepare(samples, run)
-    data = TrainingData(
+    data: Batches = model.batches(run) or TrainingData(
         source,
         rows,
         model.scaler,
@@ -360,7 +360,7 @@ def fit_model(
     n_reported = min(max(_REPORT_VALUES // model.layout.n_values, 16), 256)
     reconstructions = partial(_reconstructions, model, source, thinned(rows, n_reported))
     beginning = Beginning.of(run.networks, reconstructions, earlier)
-    run.learned = partial(_learned, run, source, rows, held, beginning)
+    run.learned = partial(_learned, run, samples, held, beginning)
     step: Callable[[Tensor], dict[str, Tensor]] = partial(_step, model, run)
     if is_foreign:
         step = partial(_lent_step, step, random)
@@ -489,20 +489,22 @@ def _reconstructions(model: Model[Any], source: Source, rows: np.ndarray) -> Rec
     """How some samples come out of the networks as they are."""
 
     def in_and_out(x: Tensor) -> Tensor:
-        return torch.stack([x, model.reconstruct(x)], dim=2).transpose(0, 1)
+        return torch.stack(model.in_and_out(x), dim=2).transpose(0, 1)
 
     x, x_hat = torch.from_numpy(model.in_blocks(in_and_out, source, rows)).unbind(2)
     return Reconstructions.of(x, x_hat)
 
 
 def _learned(
-    run: TrainingRun, source: Source, rows: np.ndarray, held: np.ndarray, beginning: Beginning
+    run: TrainingRun, samples: TrainingSamples, held: np.ndarray, beginning: Beginning
 ) -> dict[str, Any]:
     """The attributes of a detector whose training ends here."""
-    rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (rows, held))
+    source = samples.source
+    rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (samples.rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
     # Those of a fit that this one goes on from came from other networks.
     model.normal_scores, model.normal_scores_definition = None, {}
+    model.finish(samples, run)
     fits = np.ones(len(rows), dtype=bool)
     if trim:
         fits = not_among_worst(model.reconstruction_errors(source, rows), trim)

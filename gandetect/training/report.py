@@ -1,4 +1,4 @@
-"""Whether a training came to something: what went wrong, told by what is wrong.
+"""Training diagnostics: faults that the weights, reconstructions and scores show.
 
 Nothing is judged by how long or with which settings was trained, and nothing by labels: weights
 that stayed where they were, reconstructions that ignore their samples, scores that are all alike
@@ -24,16 +24,16 @@ _MIN_SAMPLES = 10
 _MIN_UPDATES = 100
 # An error this many times that of untrained networks is none of a beginner.
 _DIVERGED = 3.0
-# Spread between samples of what comes out, relative to what went in, that counts as none.
+# Standard deviation between samples of reconstructions, relative to samples, that counts as none.
 _COLLAPSED = 1e-2
 # The same where the mean of all samples would be the better reconstruction of each.
 _COLLAPSED_AROUND_NO_SAMPLE = 0.3
-# Spread of a part of the score, relative to its mean, that may be rounding in 32 bits.
+# Standard deviation of a part of the score, relative to its mean, that may be float32 rounding.
 _CONSTANT = 1e-5
 # Growth of a network's weights that leaves nothing of how they began: activations that bound what
 # comes out, as for images, also bound the error by which it would show.
 _EXPLODED = 50.0
-# A discriminator's loss at which its gradients are too small to teach anybody.
+# A discriminator's loss at which its gradients are too small to train with.
 _SATURATED = 1e-6
 
 
@@ -43,7 +43,7 @@ class TrainingWarning(ConvergenceWarning):  # type: ignore[misc]  # scikit-learn
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What a training came to, in figures, and what is wrong with them.
+    """Figures of a finished training, and the faults that they show.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class TrainingReport:
     still_networks : tuple of str
         Networks whose optimizer stepped without moving a weight.
     weight_growth : dict of str to float
-        Of each network: Euclid's norm of its weights, over that before training.
+        Of each network: Euclidean norm of its weights, over that before training.
     reconstruction_error, untrained_error : tuple of float
         Of each member: mean absolute error in scaled units, after and before training.
     reconstruction_spread : tuple of float
@@ -102,14 +102,14 @@ class TrainingReport:
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """How samples come out of the networks, (K,) each.
+    """Figures of reconstructions, (K,) each.
 
     Parameters
     ----------
     error : Tensor
         Mean absolute error in scaled units.
     spread : Tensor
-        Standard deviation between samples of what came out, over that of what went in.
+        Standard deviation between samples of the reconstructions, over that of the samples.
     error_to_mean : Tensor
         Mean squared error, over that of answering every sample with the mean of them all.
     n_samples : int
@@ -227,7 +227,7 @@ class Beginning:
 
 
 def _size(weights: Iterable[Tensor]) -> float:
-    """Euclid's norm of all weights together."""
+    """Euclidean norm of all weights together."""
     norms = [torch.linalg.vector_norm(w.detach().double()) for w in weights]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 

