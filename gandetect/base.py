@@ -329,13 +329,8 @@ class BaseDetector(
         codes = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), self._read(X, model))
         return codes.reshape(len(codes), -1)
 
-<<<<<<< HEAD
     def reconstruct(self, X: Any) -> Any:
-        """What the networks make of X, in X's units: the mean over the members.
-=======
-    def reconstruct(self, X: Any) -> np.ndarray:
         """The reconstruction of X, in X's units: the mean over the members.
->>>>>>> main
 
         Parameters
         ----------

@@ -2,12 +2,8 @@
 
 Every function takes tensors with two leading axes, members and samples, and reduces the axes
 behind them: ``(K, B, ...)`` in, ``(K, B)`` out. Training averages the result, scoring uses it as
-<<<<<<< HEAD
-it is, so that a loss and the score made from it cannot drift apart. Errors of rows may be weighted,
+it is, so that a loss and the score of the same name cannot differ. Errors of rows may be weighted,
 a value at a time: see `Model.observed`.
-=======
-it is, so that a loss and the score of the same name cannot differ.
->>>>>>> main
 """
 
 from __future__ import annotations

@@ -613,13 +613,9 @@ def to_torch_export(
     """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
 
     The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
-<<<<<<< HEAD
-    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1. For tables
-    with words, dates or gaps see `to_onnx`.
-=======
     any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1; of an
-    `RDNADetector` with a backbone also the maps (n, height, width), float64.
->>>>>>> main
+    `RDNADetector` with a backbone also the maps (n, height, width), float64. For tables with words,
+    dates or gaps see `to_onnx`.
 
     Parameters
     ----------
