@@ -36,6 +36,9 @@ def test_the_step_gets_what_is_left_in_training_mode():
             seen["training_while_reconstructing"] = self.training
             return torch.zeros_like(x)
 
+        def observed(self, x):
+            return None
+
     model, seen = Model().train(), {}
 
     def step(x):
