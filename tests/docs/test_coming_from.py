@@ -128,7 +128,7 @@ def test_commands_of_a_page(page, least_auroc, made, data, capsys):
     for name in made:
         assert (data / name).exists(), name
     if page == "alibi_detect.md":
-        assert gandetect.load("guard.model").classes_.tolist() == ["0", "1", "2"]
+        assert gandetect.load("guard.model").classes_.tolist() == [0, 1, 2]
     if least_auroc is not None:
         assert aurocs
         assert min(map(float, aurocs)) > least_auroc
