@@ -178,7 +178,7 @@ class BaseDetector(
                 auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier, random)
-            kept = kept_by(settings.labels, y)
+            kept = kept_by(y) if settings.labels == "exclude" else None
             source = read(settings, X, earlier.layout if earlier else None, kept)
             if class_labels is not None and kept is not None:
                 class_labels = np.asarray(class_labels)[kept]
@@ -928,7 +928,7 @@ def _check_count(detector: SharedParameters, name: str, minimum: int = 1) -> Non
 
 
 def _check_columns(columns: Any, missing_values: Any) -> None:
-    if columns is not None:
+    if columns is not None and not (isinstance(columns, str) and columns == "auto"):
         checked_columns(columns)
     is_one = isinstance(missing_values, str | bytes | Real)
     if not (is_one or isinstance(missing_values, list | tuple | set | frozenset | np.ndarray)):

@@ -60,18 +60,16 @@ def anomalous(y: Any) -> np.ndarray:
     return np.array(is_anomalous, dtype=bool)
 
 
-def kept_by(labels: str, y: Any) -> np.ndarray | None:
-    """Which samples the parameter `labels` leaves to be trained on; None for all.
+def kept_by(y: Any) -> np.ndarray:
+    """Which samples ``labels="exclude"`` leaves to be trained on.
 
     Raises
     ------
     TypeError, ValueError
         As of `anomalous`; ValueError also if there are no labels.
     """
-    if labels == "ignore":
-        return None
     if y is None:
-        raise ValueError(f"labels={labels!r} needs y, but y is None.")
+        raise ValueError("labels='exclude' needs y, but y is None.")
     return ~anomalous(y)
 
 

@@ -431,7 +431,7 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
     encoder = layout.encoder if layout else None
     if encoder is None and (layout or detector.columns is None or detector.image_shape):
         return None
-    is_auto = isinstance(detector.columns, str) and not listed(detector.missing_values)
+    is_auto = isinstance(detector.columns, str) and np.size(detector.missing_values) == 0
     is_asked_for = encoder is not None or not is_auto
     if isinstance(X, str | os.PathLike) and is_parquet(X):
         if not is_asked_for and is_plain(X):

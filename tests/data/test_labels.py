@@ -21,7 +21,7 @@ from gandetect.data.labels import anomalous, kept_by
 )
 def test_the_second_is_anomalous(y):
     assert anomalous(y).tolist() == [False, True, False]
-    assert kept_by("exclude", y).tolist() == [True, False, True]
+    assert kept_by(y).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("y", [[0, 0], [np.nan, np.nan], [1, -1][:0], [False, False], [None, 0]])
@@ -51,5 +51,6 @@ def test_other_labels_are_refused(y, error, message):
         anomalous(y)
 
 
-def test_ignored_labels_may_be_anything():
-    assert kept_by("ignore", ["a", "b"]) is None
+def test_excluding_needs_labels():
+    with pytest.raises(ValueError, match="needs y"):
+        kept_by(None)
