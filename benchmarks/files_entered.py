@@ -58,11 +58,12 @@ def of_the_library(name: str) -> dict[str, list[str]]:
     parameters = {"epochs": 1, "n_estimators": 1, "random_state": 0}
     with tempfile.TemporaryDirectory() as folder:
         calls: dict[str, Callable[[], object]] = {
-            "fit(X)": lambda: getattr(gandetect, name)(**parameters).fit(X),
+            "fit(X)": lambda: fresh.fit(X),
             "predict(X)": lambda: detector.predict(X),
             "to_onnx": lambda: to_onnx(detector, Path(folder, "model.onnx"), X),
         }
-        detector = getattr(gandetect, name)(**parameters).fit(X)
+        fresh, detector = (getattr(gandetect, name)(**parameters) for _ in range(2))
+        detector.fit(X)
         return {name: files_entered(call) for name, call in calls.items()}
 
 

@@ -27,6 +27,16 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 FORMAT = 1
+# What may be raised by an object that is made of values that nobody has checked.
+DAMAGE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    RecursionError,
+)
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
 # What is written to find out whether there is room: a block, the least that a file takes.

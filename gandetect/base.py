@@ -23,7 +23,7 @@ from sklearn.utils import Tags, check_scalar
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from gandetect.archive import ArchiveError, packed, read_archive, unpacked, write_archive
+from gandetect.archive import DAMAGE, ArchiveError, packed, read_archive, unpacked, write_archive
 from gandetect.data.columns import checked_columns
 from gandetect.data.frames import listed
 from gandetect.data.labels import LABELS, kept_by
@@ -45,7 +45,7 @@ from gandetect.model.statistics import (
     warn_of_ties,
 )
 from gandetect.networks import Architecture
-from gandetect.saving import DAMAGE, SAVED_CLASSES, restore, tree_of
+from gandetect.saving import SAVED_CLASSES, restore, tree_of
 from gandetect.training.loop import FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 

@@ -50,16 +50,6 @@ SAVED_CLASSES: tuple[type, ...] = (
 )
 # Values of a sample of all members that a file may ask for: more than any that was trained.
 _MOST_VALUES = 2**27
-# What a detector may raise that is made of values that nobody has checked.
-DAMAGE = (
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-    RecursionError,
-)
 
 
 def is_code(value: Any) -> bool:

@@ -16,6 +16,7 @@ from sklearn.utils import check_scalar
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from gandetect.archive import (
+    DAMAGE,
     ArchiveError,
     check_writable,
     check_writable_folder,
@@ -23,7 +24,6 @@ from gandetect.archive import (
     write_archive,
 )
 from gandetect.distributed import is_first
-from gandetect.saving import DAMAGE
 from gandetect.training.loop import TrainingRun, check_weights, current_run
 from gandetect.training.protocol import CallbackContext
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gandetect import MLP, ALOCCDetector, BiGANDetector, GANomalyDetector
-from gandetect.model.parameters import SHARED_PARAMETERS, SharedParameters
+from gandetect.model.parameters import SHARED_PARAMETERS
 
 GOOD = [
     *[("latent_dim", value) for value in (1, "auto", np.int64(3))],
@@ -51,15 +51,13 @@ def test_nested_parameters():
         def get_params(self):
             return {"width": 3}
 
-    parameters = SharedParameters(architecture=Nested()).get_params()
-    assert parameters["architecture__width"] == 3
-    assert "architecture__width" not in SharedParameters(architecture=Nested()).get_params(
-        deep=False
-    )
+    detector = GANomalyDetector(architecture=Nested())
+    assert detector.get_params()["architecture__width"] == 3
+    assert "architecture__width" not in detector.get_params(deep=False)
 
 
 def test_score_is_a_parameter_and_no_method():
-    detector = SharedParameters(score="paper")
+    detector = GANomalyDetector(score="paper")
     assert (detector.get_params()["score"], detector.chosen_score) == ("paper", "paper")
     assert not hasattr(detector, "score")
 

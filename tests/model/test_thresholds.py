@@ -13,18 +13,10 @@ from gandetect.model.statistics import (
     check_percentage,
     check_scores,
     conformal_p_values,
-    overflow_as_worst,
     threshold_at_percentile,
     warn_of_fraction,
     warn_of_ties,
 )
-
-
-def test_what_overflows_is_the_worst():
-    scores = np.array([np.nan, 1e37, np.inf, -2.5, -np.inf, -WORST_SCORE])
-    expected = [WORST_SCORE, 1e37, WORST_SCORE, -2.5, WORST_SCORE, WORST_SCORE]
-    assert overflow_as_worst(scores).tolist() == expected
-    assert np.float32(WORST_SCORE) == WORST_SCORE
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, WORST_SCORE])

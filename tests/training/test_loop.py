@@ -11,9 +11,9 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from gandetect import AdversarialVAEDetector, ExponentialMovingAverage, GANomalyDetector
+from gandetect.archive import DAMAGE
 from gandetect.distributed import RandomNumbers
 from gandetect.networks.members import MemberAdam
-from gandetect.saving import DAMAGE
 from gandetect.training import current_run
 from gandetect.training.loop import TrainingRun, train, update
 
