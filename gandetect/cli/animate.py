@@ -1,4 +1,4 @@
-"""``gandetect animate``: a film of a training from its run folder."""
+"""``gandetect animate``: an animation of a training from its run folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def add_animate(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "animate",
-        help="make a film of a training",
+        help="make an animation of a training",
         description=(
-            "Make a film of the pictures that a training left in its run folder "
+            "Make an animation of the pictures that a training left in its run folder "
             "(gandetect fit --run-folder)."
         ),
     )
@@ -46,17 +46,17 @@ def add_animate(commands: Any) -> None:
         type=partial(_within, int, "DPI_LIMITS"),
         default=100,
         metavar="N",
-        help="dots an inch of the film (default: 100)",
+        help="dots an inch of the animation (default: 100)",
     )
     parser.set_defaults(run=run_animate)
 
 
 def run_animate(options: Namespace) -> None:
-    """Draw the film."""
-    from gandetect.cli.output import check_film
+    """Draw the animation."""
+    from gandetect.cli.output import check_animation
     from gandetect.plotting import animate
 
-    check_film(options)
+    check_animation(options)
     out = Path(options.out).expanduser()
     more = {} if options.panels is None else {"panels": options.panels}
     animate(Path(options.run_folder), out, fps=options.fps, dpi=options.dpi, **more)
@@ -64,7 +64,7 @@ def run_animate(options: Namespace) -> None:
 
 
 def _within(convert: Callable[[str], Any], limits: str, text: str) -> Any:
-    """Read a number between limits of the film's, which are imported if the option is given."""
+    """Read a number between limits of the animation, which are imported if the option is given."""
     from gandetect.plotting import animation
 
     return number(convert, *getattr(animation, limits))(text)

@@ -96,10 +96,12 @@ def check_training(options: Namespace) -> None:
                 raise UsageError(f"{option} {place} is in --run-folder, which replaces its images")
 
 
-def check_film(options: Namespace) -> None:
+def check_animation(options: Namespace) -> None:
     """Check ``--out`` of ``animate``; raises as `check_table`."""
     if _is_in(Path(options.out).expanduser(), Path(options.run_folder, IMAGES)):
-        raise UsageError(f"--out {options.out} is among the images of the film: name another place")
+        raise UsageError(
+            f"--out {options.out} is among the images of the animation: name another place"
+        )
     check_place(options.out)
 
 

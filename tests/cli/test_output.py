@@ -273,7 +273,7 @@ class TestTheDataStay:
         (tmp_path / "reconstruction" / "true").mkdir(parents=True)
         out = tmp_path / "reconstruction" / "true" / "x.gif"
         code, err = fails("animate", tmp_path, "--out", out)
-        assert (code, "among the images of the film" in err) == (2, True)
+        assert (code, "among the images of the animation" in err) == (2, True)
 
 
 def training(tmp_path, **options):
