@@ -79,7 +79,18 @@ def packed(tree: dict[str, Any], classes: Sequence[type] = ()) -> bytes:
     tensors: dict[str, Tensor] = {}
     header = json.dumps({"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))})
     metadata = {_HEADER: header, _CHECKSUM: checksum(header, tensors)}
-    return to_bytes(tensors, metadata=metadata)
+    return _in_order(to_bytes(tensors, metadata=metadata))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with a sorted header: equal trees make equal bytes.
+
+    safetensors writes metadata in an order that is drawn anew each time.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)  # tensors begin at multiples of 8
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 @contextmanager

@@ -652,7 +652,8 @@ class BaseDetector(
             if tree["left_out"]:
                 raise TypeError("code cannot be stored as data")
             content = np.frombuffer(packed(tree, SAVED_CLASSES), dtype=np.uint8)
-        except TypeError:  # code of the user's, which goes along as it is
+        # Code of the user's, and parameters that no fit could use, go along as they are.
+        except (TypeError, ValueError):
             return {**state, "model_": copy.deepcopy(state["model_"]).cpu()}
         return {**_without_learned(state), "_fitted": content}
 

@@ -178,7 +178,12 @@ def scores_of(estimator: Any, X: Any) -> FloatArray:
 def _check_scores(scores: ArrayLike, name: str) -> FloatArray:
     """Turn scores into a 1-D array that is finite and not empty."""
     checked = check_array(scores, ensure_2d=False, dtype=np.float64, input_name=name)
-    return np.asarray(column_or_1d(checked, input_name=name))
+    try:
+        return np.asarray(column_or_1d(checked))
+    except ValueError as err:  # scikit-learn below 1.8 cannot be told the name
+        raise ValueError(
+            f"{name} must be a 1d array, one score a sample, got the shape {checked.shape}."
+        ) from err
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,9 @@ OTHERS = {
     "image_shape": ((2, 3), (3, 3)),
     "channel_axis": 0,
     "scaling": ("robust", "none"),
+    "columns": None,
+    "missing_values": ("?",),
+    "labels": "exclude",
     "store_references": False,
     "score": "paper",
     "validation_fraction": 0.3,
@@ -69,7 +72,14 @@ OTHERS = {
     "log_variance": None,
     "n_samples": 3,
     "data_type": "telemetry",
+    "threshold": 3.0,
     # RDNA
+    "map": "probability",
+    "backbone": "efficientnet-lite0",
+    "layers": (1, 2),
+    "hardened_noise": 0,
+    "noise_size": 0.1,
+    "n_references": 100,
     "image_size": 5,
     "anomaly_source": np.zeros((2, 8, 8)),
     "anomaly_probability": 0.9,
@@ -87,6 +97,8 @@ OTHERS_OF = {
     "GANomalyDetector": {"adversarial_loss": "bce"},
     "ALOCCDetector": {"adversarial_loss": "lsgan"},
 }
+# What has to be set beside a parameter, to be valid with it.
+BESIDE = {"backbone": {"architecture": None}}
 SHAPES = {"rows": (6,), "images": (8, 8)}
 
 
@@ -171,7 +183,7 @@ def check_every_parameter(fitted, kind, X, folder):
     for name, default in fitted.get_params(deep=False).items():
         value = other_value(type(fitted), name, kind)
         assert value is not default
-        changed = copy.copy(fitted).set_params(**{name: value})
+        changed = copy.copy(fitted).set_params(**{name: value, **BESIDE.get(name, {})})
         changes_scores = name in of_the_score
         expected = changed.anomaly_score(X) if changes_scores else scores
         for how, again in copies_of(changed, folder, given_to_load(fitted, name, value)).items():

@@ -188,10 +188,12 @@ def _check_folder(option: str, folder: str, options: Namespace) -> None:
 def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool = False) -> None:
     """Raise if a place is that of an input, or in a folder of data.
 
-    A new model without an ending replaces nothing there, and is not read as data later.
+    A new model without an ending, in a folder that is there, replaces nothing and is not read as
+    data later.
     """
     place = Path(out).expanduser()
-    is_new = is_model and not place.suffix and not os.path.lexists(place)
+    is_new = is_model and not (place.suffix or os.path.lexists(place))
+    is_new = is_new and place.parent.is_dir()
     for name, found in _inputs(options):
         if _is_same(place, found):
             raise UsageError(

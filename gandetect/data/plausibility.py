@@ -112,7 +112,9 @@ itself.
 
 def _unlikeness(X: NDArray[np.generic]) -> float:
     """By what factor the spread of values differs between neighbours along the last axis."""
-    spread = X.astype(float).std(axis=(0, 1))
+    values = X.astype(float)
+    values /= float(np.abs(values).max()) or 1.0  # squares of values as they are may overflow
+    spread = values.std(axis=(0, 1))
     spread = np.log(spread[spread > 0])
     return float(np.exp(np.median(np.abs(np.diff(spread))))) if len(spread) > 1 else 1.0
 

@@ -56,15 +56,17 @@ class _OperatingPointDisplay(ScoreDisplay):
         chance = {"color": BLACK, "linestyle": ":", "linewidth": 1.0}
         if any(line.get_linestyle() == ":" for line in ax.get_lines()):
             chance["label"] = "_nolegend_"  # named once is enough
+        n_lines = len(ax.get_lines())
         self.curve_ = self._curve_display.from_predictions(
             *self._labelled_scores(),
             name=self.name,
             ax=ax,
-            curve_kwargs={"color": color, "linewidth": 2.0, "linestyle": LINE_STYLES[place]},
             plot_chance_level=plot_chance_level,
             chance_level_kw=chance,
             despine=True,
         )
+        # How the style is passed differs between versions of scikit-learn; the curve comes first.
+        ax.get_lines()[n_lines].set(color=color, linewidth=2.0, linestyle=LINE_STYLES[place])
         self.operating_point_ = None
         if self.threshold is not None:
             *self.operating_point_, achieved = self._point_at(self.threshold)

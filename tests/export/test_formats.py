@@ -131,8 +131,10 @@ def test_what_differs_much_is_not_written_and_what_differs_little_is_told(
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
     (tmp_path / "detector").write_text("what was there")
 
+    certify = certificates.certify
+
     def wrong(*args):
-        found = certificates.certify(*args)
+        found = certify(*args)
         return dataclasses.replace(found, anomaly_score=found.anomaly_score + error)
 
     monkeypatch.setattr(certificates, "certify", wrong)
@@ -169,8 +171,10 @@ def test_labels_differ(name, rows, monkeypatch, tmp_path):
     """The whole file is refused for one label of the reference batch."""
     detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(rows[:50])
 
+    certify = certificates.certify
+
     def one_other(*args):
-        found = certificates.certify(*args)
+        found = certify(*args)
         label = found.label.copy()
         label[0] *= -1
         return dataclasses.replace(found, label=label)
