@@ -198,6 +198,8 @@ class GuardingModel(Model[P]):
         """Take the classifier from data, and from what was given to `load`."""
         self.heads = {str(name): head for name, head in data["heads_"].items()}
         self.classes, classifier = data.get("classes_"), data["classifier_"]
+        if self.classes is not None and np.ndim(self.classes) != 1:
+            raise ValueError("its classes are no list of labels")
         if isinstance(classifier, Mapping):
             given = unwrapped(vars(self.settings)["classifier"])
             if not isinstance(given, nn.Module):

@@ -132,14 +132,19 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
         If the tree is not one of a whole detector that can score.
     """
-    if "version" not in tree:
+    is_older = "version" not in tree
+    if is_older:
         tree = _of_first_form(tree)
     elif tree["version"] != _VERSION:
         raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
     detector = cls(**{**given, **tree["parameters"]})
     settings: Any = cls(**{**given, **tree["fitted_parameters"]})
+    model_class = settings._model_class()
     definitions = [dict(tree[f"{what}_definition"]) for what in ("threshold", "normal_scores")]
     has_normal_scores = tree["normal_scores"] is not None
+    if is_older:  # than some parameters of the score, whose defaults are what it was computed with
+        known = {name: vars(settings)[name] for name in model_class.score_parameters}
+        definitions = [{**known, **definition} for definition in definitions]
     # What the fit used, what the parameters are now, and what thresholds and p-values belong to.
     belonging = [_changed(settings, d) for d in definitions[: 1 + has_normal_scores]]
     for parameters in (settings, detector, *belonging):
@@ -155,7 +160,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     vars(settings)["_is_frozen"] = True
     random = RandomNumbers(0, torch.device("cpu"))
     scaler = _scaler(tree["scaler"], settings.scaling, layout)
-    model = settings._model_class().made(settings, layout, scaler, random, empty=True)
+    model = model_class.made(settings, layout, scaler, random, empty=True)
     _load(model.networks, tree["networks"])
     model.eval()
     model.calibration = Calibration(**tree["calibration"])

@@ -15,7 +15,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-import gandetect
 from gandetect.model.statistics import threshold_at_percentile
 from tests.helpers import assert_equal_scores, before_each_step, untrained, weights_of
 
@@ -347,7 +346,7 @@ class TestThreads:
             return make(Detector, epochs=4).fit(rows[:60]).anomaly_score(rows[:90])
 
         def load(_):
-            return gandetect.load(tmp_path / "detector").anomaly_score(rows[:90])
+            return Detector.load(tmp_path / "detector").anomaly_score(rows[:90])
 
         with ThreadPoolExecutor(3) as pool:
             fitted, *loaded = pool.map(lambda act: act(None), [fit, load, load, load])
@@ -432,7 +431,7 @@ class TestSettingsOfTorch:
             with context():
                 before = torch_settings()
                 again = clone(fitted).fit(training)
-                loaded = gandetect.load(tmp_path / "detector")
+                loaded = type(fitted).load(tmp_path / "detector")
                 found = [detector.anomaly_score(X) for detector in (fitted, again, loaded)]
                 found_codes = fitted.transform(X)
                 assert torch_settings() == before, name

@@ -350,7 +350,9 @@ class MemberAdam(torch.optim.Adam):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every weight that has a gradient."""
         if not self.param_groups[0]["counts_members"]:
-            super().step()
+            # torch wraps the `step` of each class in the optimizer's hooks: they are to run once.
+            step: Any = torch.optim.Adam.step
+            (step.__wrapped__ if getattr(step, "hooked", False) else step)(self)
             return
         for group in self.param_groups:
             beta_1, beta_2 = group["betas"]

@@ -785,11 +785,16 @@ def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
         If the state is not one of this optimizer.
     """
     groups = optimizer.state_dict()["param_groups"]
-    for own, given in zip(groups, stored["param_groups"], strict=True):
+    for group, own, given in zip(
+        optimizer.param_groups, groups, stored["param_groups"], strict=True
+    ):
         # A method may change its rate while it trains, and nothing else.
         rate = own["lr"] = _plain(given["lr"])
         if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise ValueError(f"its learning rate is {rate!r:.40}")
+        if isinstance(optimizer, MemberAdam) and isinstance(given.get("counts_members"), bool):
+            # So it is from the first member on that started anew.
+            group["counts_members"] = own["counts_members"] = given["counts_members"]
         if repr(_plain(given)) != repr(_plain(own)):
             raise ValueError("the settings of its optimizer are others")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -60,6 +60,7 @@ class TestDetectors:
         detector = make(Detector, trim=0.2, architecture=tiny_convnet, latent_dim=4)
         assert np.isfinite(detector.fit(images[:40]).anomaly_score(images)).all()
 
+    @pytest.mark.filterwarnings("ignore:Column 0:UserWarning")
     def test_references_hold_no_outliers(self, rows):
         """Of neighbours in the score: 10 outliers among 90 rows, far away and trimmed."""
         X = np.concatenate([rows[:90], rows[90:100] + 1000])
