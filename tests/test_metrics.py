@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import BaseEstimator, OutlierMixin, clone
-from sklearn.callback import CallbackSupportMixin, ScoringMonitor, with_callbacks
 from sklearn.covariance import EllipticEnvelope
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
@@ -239,30 +238,31 @@ def test_learning_and_validation_curves_name_the_metric(X):
     assert AnomalyScorer(partial(roc_auc_score, max_fpr=0.2)).__name__ == "partial"
 
 
-class MonitoredDistance(CallbackSupportMixin, OutlierMixin, BaseEstimator):
-    """A detector that reports one task a coordinate: first blind to the others, then not."""
-
-    @with_callbacks
-    def fit(self, X, y=None):
-        fit_task = self._init_callback_context(max_subtasks=X.shape[1])
-        fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        for n_seen in range(1, X.shape[1] + 1):
-            self.n_seen_ = n_seen
-            task = fit_task.subcontext(task_name="coordinate")
-            task.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            task.call_on_fit_task_end(
-                estimator=self, X=X, y=y, reconstruction_attributes={"n_seen_": n_seen}
-            )
-        fit_task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
-        return self
-
-    def score_samples(self, X):
-        return -np.linalg.norm(X[:, : self.n_seen_], axis=1)
-
-
 def test_scoring_monitor_logs_both_scores_of_every_task(X):
+    callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
+
+    class MonitoredDistance(callback.CallbackSupportMixin, OutlierMixin, BaseEstimator):
+        """A detector that reports one task a coordinate: first blind to the others, then not."""
+
+        @callback.with_callbacks
+        def fit(self, X, y=None):
+            fit_task = self._init_callback_context(max_subtasks=X.shape[1])
+            fit_task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            for n_seen in range(1, X.shape[1] + 1):
+                self.n_seen_ = n_seen
+                task = fit_task.subcontext(task_name="coordinate")
+                task.call_on_fit_task_begin(estimator=self, X=X, y=y)
+                task.call_on_fit_task_end(
+                    estimator=self, X=X, y=y, reconstruction_attributes={"n_seen_": n_seen}
+                )
+            fit_task.call_on_fit_task_end(estimator=self, X=X, y=y, reconstruction_attributes={})
+            return self
+
+        def score_samples(self, X):
+            return -np.linalg.norm(X[:, : self.n_seen_], axis=1)
+
     scoring = {"roc_auc": roc_auc_scorer, "average_precision": average_precision_scorer}
-    monitor = ScoringMonitor(scoring=scoring)
+    monitor = callback.ScoringMonitor(scoring=scoring)
     MonitoredDistance().set_callbacks(monitor).fit(X, IS_ANOMALY)
     log = [row for row in monitor.get_logs().data if row["task_name"] == "coordinate"]
     scores = [np.linalg.norm(X[:, :n_seen], axis=1) for n_seen in (1, 2, 3)]

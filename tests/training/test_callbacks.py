@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.exceptions import ConvergenceWarning
 
 from gandetect import (
@@ -21,6 +20,9 @@ from gandetect import (
 from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
 from gandetect.training import current_run
+
+callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
+ProgressBar, ScoringMonitor = callback.ProgressBar, callback.ScoringMonitor
 
 
 def small(**parameters):
