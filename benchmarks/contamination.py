@@ -106,7 +106,8 @@ def report(path: Path) -> str:
         title = f"{detector}, trim={trim}" if is_ours(detector) else detector
         lines.append([title, *aurocs, aurocs[0] - aurocs[-1]])
     shares = sorted({float(row["share"]) for row in every})
-    return markdown(["detector", *(f"{100 * share:g}% anomalous" for share in shares), "fall"], lines)
+    of_shares = (f"{100 * share:g}% anomalous" for share in shares)
+    return markdown(["detector", *of_shares, "fall"], lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
