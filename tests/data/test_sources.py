@@ -140,7 +140,8 @@ class TestMemoryMaps:
         done = subprocess.run(run, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         before, after = map(int, done.stdout.split())
-        assert after - before < 100 * 1024
+        # 204 MiB if they were not; some are there ahead of their turn, more on a busy machine.
+        assert after - before < 160 * 1024
 
 
 # Prints the most resident memory in KiB: of a fit to the first 96 MiB, and of one to 300 MiB.
