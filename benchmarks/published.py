@@ -47,6 +47,12 @@ class Experiment:
     default_parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
+_BIGAN = {
+    "reconstruction_weight": 0.0,
+    "stochastic_encoder": False,
+    "n_estimators": 1,
+    "score": "paper",
+}
 EXPERIMENTS = {
     "BiGAN MNIST 0 normal": Experiment(
         detector="BiGAN",
@@ -54,12 +60,7 @@ EXPERIMENTS = {
         digit="0",
         measure="auroc",
         published="",
-        parameters={
-            "reconstruction_weight": 0.0,
-            "stochastic_encoder": False,
-            "n_estimators": 1,
-            "score": "paper",
-        },
+        parameters=_BIGAN,
     ),
     "BiGAN MNIST 0 normal, dropout and averaged weights": Experiment(
         detector="BiGAN",
@@ -67,13 +68,7 @@ EXPERIMENTS = {
         digit="0",
         measure="auroc",
         published="",
-        parameters={
-            "reconstruction_weight": 0.0,
-            "stochastic_encoder": False,
-            "n_estimators": 1,
-            "score": "paper",
-            "architecture": ConvNet(dropout=0.2),
-        },
+        parameters={**_BIGAN, "architecture": ConvNet(dropout=0.2)},
         decay=0.99,
     ),
     "ALOCC MNIST 1 normal": Experiment(

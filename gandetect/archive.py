@@ -39,9 +39,9 @@ DAMAGE = (
 )
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
-# What is written to find out whether there is room: a block, the least that a file takes.
+# What is written to find out whether there is space: a block, the least that a file takes.
 _BLOCK = bytes(4096)
-# An array of words gives each the room of the longest: 16 KiB in a file could become gigabytes.
+# An array of words gives each the space of the longest: 16 KiB in a file could become gigabytes.
 _WORDS_LIMIT = 2**26
 _LONGEST_REASON = 300
 
@@ -132,7 +132,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Find out, by trying, whether `written_aside` can write a file; nothing is left behind.
 
     It writes a block in the folder of the file and removes it: permission bits alone do not tell
-    of a file system that is read-only or full. How much room the file itself will need is unknown.
+    of a file system that is read-only or full. How much space the file itself will need is unknown.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from gandetect.plotting.style import BLACK, LINE_STYLES, MARKERS, OKABE_ITO, per
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Curves whose names still find room inside the axes, with their thresholds.
+# Curves whose names still fit inside the axes, with their thresholds.
 _MOST_NAMED_INSIDE = 4
 
 
