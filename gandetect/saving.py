@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from numbers import Integral
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,8 +24,6 @@ from gandetect.training.report import TrainingReport
 
 class Restorable(Protocol):
     """What restoring needs of a detector, which stands above this module."""
-
-    model_class: ClassVar[type[Model[Any]]]
 
     def __init__(self, **parameters: Any) -> None: ...
 

@@ -192,8 +192,8 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
     data later.
     """
     place = Path(out).expanduser()
-    is_new = is_model and not (place.suffix or os.path.lexists(place))
-    is_new = is_new and place.parent.is_dir()
+    replaces_nothing = place.parent.is_dir() and not (place.suffix or os.path.lexists(place))
+    is_new = is_model and replaces_nothing
     for name, found in _inputs(options):
         if _is_same(place, found):
             raise UsageError(
