@@ -216,7 +216,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
 def _gaussian_windows(side: int) -> Tensor:
     """The windows along one axis as rows of a matrix: products with it are fast on any device."""
     width = min(11, side - (side + 1) % 2)
-    offset = torch.arange(width) - width // 2
+    offset = torch.arange(width, dtype=torch.float32) - width // 2
     window = torch.exp(-(offset**2) / (2 * 1.5**2))
     matrix = torch.zeros(side - width + 1, side)
     for i in range(len(matrix)):

@@ -18,6 +18,7 @@ from gandetect.losses import (
     norm_distance,
     structural_similarity,
 )
+from gandetect.model import own_torch_settings
 
 X = torch.tensor([[[1.0, 2.0], [0.0, 0.0]], [[-1.0, 1.0], [5.0, 5.0]]])
 X_HAT = torch.tensor([[[1.0, 5.0], [3.0, -4.0]], [[-1.0, 1.0], [4.0, 7.0]]])
@@ -140,6 +141,16 @@ class TestStructuralSimilarity:
     def test_equal_images_of_any_size(self, size):
         x = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(structural_similarity(x, x), torch.ones(2, 2))
+
+    def test_a_default_dtype_of_the_users_changes_no_bit(self):
+        x, x_hat = torch.rand(2, 1, 3, 2, 12, 16, generator=torch.Generator().manual_seed(0))
+        expected = structural_similarity(x, x_hat)
+        torch.set_default_dtype(torch.float64)
+        try:
+            with own_torch_settings(torch.device("cpu")):
+                assert torch.equal(structural_similarity(x, x_hat), expected)
+        finally:
+            torch.set_default_dtype(torch.float32)
 
 
 def test_divergence():
