@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ from gandetect.networks import Architecture
 from gandetect.saving import SAVED_CLASSES, restore, tree_of
 from gandetect.training.loop import FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
+
+if TYPE_CHECKING:
+    from gandetect.summary import Summary
 
 # Images of which the range of values is compared with that of the training.
 _N_LOOKED_AT = 8
@@ -190,6 +193,7 @@ class BaseDetector(
                 model = model_class.made(settings, layout, scaler, random)
             else:
                 model = earlier.copied(settings)
+            model.fitted_on = {"n_excluded": 0 if kept is None else int((~kept).sum())}
             learned, is_interrupted = fit_model(
                 model,
                 source,
@@ -433,7 +437,9 @@ class BaseDetector(
         check_scores(scores)
         threshold = threshold_at_percentile(scores, outlier_perc)
         warn_of_ties(scores, threshold, outlier_perc)
-        model = model.with_threshold(threshold, scores)
+        model = model.with_threshold(
+            threshold, scores, rule="infer_threshold", outlier_perc=float(outlier_perc)
+        )
         if outlier_perc == 100:
             # Below what counts as equal to the least score.
             model.threshold -= 2 * model.score_tolerance
@@ -570,6 +576,41 @@ class BaseDetector(
             return model.finite(model.member_scores(model.all_parts(x)).std(0))
 
         return model.in_blocks(deviation, self._read(X, model))
+
+    def summary(self) -> Summary:
+        """What this detector is: what it was fitted to, by what, and how the training went.
+
+        Returns
+        -------
+        Summary
+            A dict that prints as text, and that `json.dumps` takes:
+
+            - ``"fitted_to"``: the numbers of samples trained on, kept for validation and left out
+              by labels, their kind and shape, how image files are read, and of a table how each
+              column is read and why;
+            - ``"parameters"``: those that the fit used, with "auto" replaced by what it came to;
+            - ``"networks"``: the members, and the weights of each network over all members;
+            - ``"training"``: epochs, updates, why it ended, and the training diagnostics;
+            - ``"score"``: what the score that has the threshold is made of;
+            - ``"threshold"``: its value, the rule that found it, and of how many samples;
+            - ``"p_values"``: the number of normal samples that they compare with, or None;
+            - ``"versions"``: with which it was fitted, and those that are here.
+
+            What a file of an earlier version does not say is None.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from gandetect import GANomalyDetector
+        >>> X = np.random.default_rng(0).normal(size=(100, 4))
+        >>> facts = GANomalyDetector(epochs=2, random_state=0).fit(X).summary()
+        >>> facts["fitted_to"]["samples"], facts["threshold"]["rule"]
+        (100, 'contamination')
+        """
+        from gandetect.summary import summary_of
+
+        check_is_fitted(self)
+        return summary_of(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted detector as data only: JSON and tensors in one safetensors file.
@@ -865,7 +906,7 @@ class BaseDetector(
     @threshold_.setter
     def threshold_(self, value: float) -> None:
         model = self._scoring_model()
-        self.model_ = model.with_threshold(float(value))
+        self.model_ = model.with_threshold(float(value), rule="set by hand")
 
     @property
     def offset_(self) -> float:

@@ -210,6 +210,11 @@ class GuardingModel(Model[P]):
         if classifier is not None and not isinstance(classifier, (*FORMS, ModuleClassifier)):
             raise TypeError("its classifier is none")
         self.classifier = classifier
+        if classifier is not None and self.classes is not None:
+            shape = (1, 2, *self.layout.sample_shape)
+            log_p, _ = self.answers(torch.zeros(shape, device=self.device, dtype=torch.float32))
+            if log_p.shape[-1] != len(self.classes):
+                raise ValueError("its classes are not those of its classifier")
 
 
 class GuardingDetector(BaseDetector):

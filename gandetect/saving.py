@@ -102,6 +102,8 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "threshold": model.threshold,
         "score_unit": model.score_unit,
         "threshold_definition": model.threshold_definition,
+        "threshold_origin": model.threshold_origin,
+        "fitted_on": model.fitted_on,
         "normal_scores": model.normal_scores,
         "normal_scores_definition": model.normal_scores_definition,
         "own": own,
@@ -169,6 +171,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
         raise ValueError("its threshold is not a finite number")
     model.threshold_definition, model.normal_scores_definition = definitions
+    model.threshold_origin = _facts(tree.get("threshold_origin", {}))
+    model.fitted_on = _facts(tree.get("fitted_on", {}))
     if has_normal_scores:
         model.normal_scores = np.sort(np.asarray(tree["normal_scores"], dtype=np.float64).ravel())
         if not len(model.normal_scores) or not np.isfinite(model.normal_scores).all():
@@ -280,6 +284,16 @@ def _check_sound(model: Model[Any]) -> None:
     if not bool(calibration.means.isfinite().all() & (calibration.spreads > 0).all()):
         raise ValueError("its calibration is no number")
     model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
+
+
+def _facts(values: Any) -> dict[str, Any]:
+    """Numbers and words by their names, for people."""
+    if not isinstance(values, dict) or not all(
+        isinstance(name, str) and (isinstance(value, int | float | str) or _facts(value))
+        for name, value in values.items()
+    ):
+        raise TypeError("it does not say what it was fitted to")
+    return values
 
 
 def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:

@@ -9,8 +9,20 @@ import sys
 from collections import defaultdict
 from importlib import metadata
 
+import numpy as np
+import sklearn
 import torch
 
+from gandetect import __version__
+
+# What a fitted detector's numbers depend on.
+VERSIONS = {
+    "gandetect": __version__,
+    "torch": str(torch.__version__),
+    "numpy": np.__version__,
+    "scikit-learn": sklearn.__version__,
+    "python": platform.python_version(),
+}
 _REQUIREMENT = re.compile(r"([\w.-]+).*?(?:;.*\bextra == ['\"]([\w-]+)['\"].*)?$")
 # What is for working on gandetect itself says nothing about a problem with it.
 _OF_DEVELOPERS = {"test", "lint", "docs", "dev"}

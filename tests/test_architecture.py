@@ -15,7 +15,7 @@ LEVELS = [
     {"classifiers"},
     {"model"},
     {"training"},
-    {"saving"},
+    {"saving", "summary"},
     {"base", "defence"},
     {"detectors"},
     {

@@ -281,6 +281,7 @@ def uses(detector, X):
         getattr(detector, method)(X)
     if hasattr(detector, "correct"):
         detector.correct(X)
+    json.dumps(detector.summary())
     pickle.loads(pickle.dumps(copy.deepcopy(detector)))
 
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": ("score", "say which samples are anomalies"),
     "evaluate": ("evaluate", "judge a fitted detector by labels"),
     "map": ("map", "write where in each sample the anomaly is"),
+    "info": ("info", "say what a fitted detector is: data, parameters, training, threshold"),
     "animate": ("animate", "make an animation of a training"),
     "benchmark": ("benchmark", "compare detectors with isolation forest and nearest neighbours"),
     "datasets": ("datasets", "list the data sets that have names"),

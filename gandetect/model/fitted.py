@@ -114,6 +114,10 @@ class Model(nn.Module, Generic[P]):
         # What a score's rounding is measured in: 1 for standardised scores.
         self.score_unit = 1.0
         self.threshold_definition: dict[str, Any] = {}
+        # How the threshold was found, and what the model was fitted to and by which versions;
+        # empty of files that are older than these.
+        self.threshold_origin: dict[str, Any] = {}
+        self.fitted_on: dict[str, Any] = {}
         # Sorted scores of normal samples that were kept from training, for p-values.
         self.normal_scores: np.ndarray | None = None
         self.normal_scores_definition: dict[str, Any] = {}
@@ -579,10 +583,17 @@ class Model(nn.Module, Generic[P]):
         other.settings.__dict__.update({name: copy.deepcopy(asked[name]) for name in names})
         return other
 
-    def with_threshold(self, threshold: float, scores: np.ndarray | None = None) -> Self:
-        """A model with another threshold, which was found from these scores, if from any."""
+    def with_threshold(
+        self, threshold: float, scores: np.ndarray | None = None, **origin: Any
+    ) -> Self:
+        """A model with another threshold, which was found from these scores, if from any.
+
+        `origin` says by which rule, for people.
+        """
         other = self.shallow()
         other.threshold = float(threshold)
+        n = {} if scores is None else {"n_samples": len(scores)}
+        other.threshold_origin = {**origin, **n}
         if self.chosen_score != "paper":
             other.score_unit = 1.0
         elif scores is not None:

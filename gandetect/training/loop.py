@@ -39,6 +39,7 @@ from gandetect.model.statistics import (
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.trimming import not_among_worst, trimmed
+from gandetect.versions import VERSIONS
 
 # How often, in updates, the weights are kept in case the next losses are not finite: often enough
 # to lose little, seldom enough to cost nothing beside the updates.
@@ -556,10 +557,12 @@ def _learned(
 ) -> dict[str, Any]:
     """The attributes of a detector whose training ends here."""
     source = samples.source
+    counts = {"n_samples": len(samples.rows), "n_validation": len(held)}
     rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (samples.rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
     # Those of a fit that this one goes on from came from other networks.
     model.normal_scores, model.normal_scores_definition = None, {}
+    model.fitted_on = {**model.fitted_on, **counts, "versions": VERSIONS}
     model.finish(samples, run)
     fits = np.ones(len(rows), dtype=bool)
     if trim:
@@ -580,7 +583,13 @@ def _learned(
         100 * model.settings.contamination,
         method="weibull" if len(held) else "linear",
     )
-    model = model.with_threshold(threshold, scores)
+    model = model.with_threshold(
+        threshold,
+        scores,
+        rule="contamination",
+        contamination=float(model.settings.contamination),
+        samples="validation" if len(held) else "training",
+    )
     return {
         "model_": model.with_normal_scores(scores) if len(held) else model,
         "history_": run.history,
