@@ -30,13 +30,15 @@ def requirements() -> dict[str, list[str]]:
 
 
 def lowest_versions(left_out: tuple[str, ...] = ()) -> list[str]:
-    """Every "package>=version" of setup.cfg as "package==version", but for the extras left out.
+    """The lower bounds of setup.cfg as "package==version", but for the extras left out.
 
     Of a package that is asked for twice, the newer of the two lowest versions.
     """
     pins: dict[str, str] = {}
     for extra, lines in requirements().items():
-        for name, _, version in (line.replace("[array]", "").partition(">=") for line in lines):
+        for line in lines:
+            name, _, bounds = line.replace("[array]", "").partition(">=")
+            version = bounds.partition(",")[0]  # without an upper bound
             if version and extra not in left_out:
                 pins[name] = max(pins.get(name, version), version, key=as_numbers)
     return sorted(f"{name}=={version}" for name, version in pins.items())

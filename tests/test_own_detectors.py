@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 import gandetect
 from gandetect import BaseDetector, EarlyStopping, ExponentialMovingAverage
 from gandetect.export import load_onnx, to_onnx, to_torch_export
+from gandetect.model import Model
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,3 +291,28 @@ class TestMistakesInAMethod:
         with pytest.raises(ValueError, match=message):
             detector.fit(rows[:60])
         assert not hasattr(detector, "model_")
+
+    @pytest.mark.parametrize("hook", ["optimizers", "parts", "encode", "reconstruct"])
+    def test_a_hook_that_every_method_has_is_missed(self, hook, rows):
+        model_class = type("Half", (Denoiser.model_class,), {hook: getattr(Model, hook)})
+        detector = make_own(type("Mistaken", (Denoiser,), {"model_class": model_class}))
+        with pytest.raises(TypeError, match=f"Half does not define {hook}, which every method"):
+            detector.fit(rows[:60])
+
+    @pytest.mark.parametrize(
+        "put",
+        [
+            lambda model: model.register_buffer("center", torch.zeros(3)),
+            lambda model: setattr(model, "center", torch.nn.Parameter(torch.zeros(3))),
+        ],
+        ids=["buffer", "parameter"],
+    )
+    def test_a_tensor_on_the_model_itself_would_not_be_saved(self, put, rows):
+        class Loose(Denoiser.model_class):
+            def build(self, make):
+                super().build(make)
+                put(self)
+
+        detector = make_own(type("Mistaken", (Denoiser,), {"model_class": Loose}))
+        with pytest.raises(TypeError, match=r"\['center'\] on the model itself: put them into"):
+            detector.fit(rows[:60])

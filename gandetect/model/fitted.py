@@ -44,6 +44,9 @@ _BLOCK_VALUES = 2**18
 # any place of any batch, by Intel's MKL (of AVX-512, AVX2 and compatible kernels) and oneDNN.
 _MULTIPLES = (16, 8)
 
+# What a method has to fill in.
+_HOOKS = ("build", "optimizers", "training_step", "parts", "paper_score", "encode", "reconstruct")
+
 P = TypeVar("P", bound=SharedParameters)
 PartsFunction = Callable[[Tensor], Mapping[str, Part]]
 
@@ -95,8 +98,15 @@ class Model(nn.Module, Generic[P]):
         self.settings, self.layout = settings, layout
         self.n_members = int(settings.n_estimators)
         self.latent_dim = int(settings.latent_dim)
+        self._check_method()
         before = set(self._modules)
         self.build(self.maker(generator))
+        if loose := [*self._parameters, *self._buffers]:
+            # Files, copies for a warm start and best weights are made of the networks alone.
+            raise TypeError(
+                f"{type(self).__name__}.build sets the tensors {loose} on the model itself: put "
+                "them into a torch.nn.Module and set that, so that they are saved and copied."
+            )
         self.network_names = tuple(name for name in self._modules if name not in before)
         self.eval()
         self.scaler = scaler
@@ -121,6 +131,15 @@ class Model(nn.Module, Generic[P]):
         # Sorted scores of normal samples that were kept from training, for p-values.
         self.normal_scores: np.ndarray | None = None
         self.normal_scores_definition: dict[str, Any] = {}
+
+    def _check_method(self) -> None:
+        """Raise TypeError if a subclass leaves out a hook that every method has."""
+        absent = [name for name in _HOOKS if getattr(type(self), name) is getattr(Model, name)]
+        if absent:
+            raise TypeError(
+                f"{type(self).__name__} does not define {', '.join(absent)}, which every method "
+                "has: CONTRIBUTING.md says what each of them gives."
+            )
 
     # What a method states.
 
