@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gandetect.cli.options import (
     UsageError,
+    add_classifier,
     add_data,
     add_device,
     add_protocol,
@@ -22,6 +23,7 @@ from gandetect.cli.options import (
     chosen,
     detector_class,
     detector_name,
+    given_classifier,
     known_detectors,
     number,
 )
@@ -64,6 +66,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add_set(group)
     add_device(group, "auto")
+    add_classifier(group)
     group.add_argument(
         "--contamination",
         type=number(float, 0, 0.5),
@@ -237,15 +240,23 @@ def _detector(options: Namespace) -> BaseDetector:
         return built
     from gandetect.loading import load
 
-    detector = load(options.go_on_from)
+    detector = load(options.go_on_from, **_left_out(parameters))
     if type(detector) is not type(built):
         raise UsageError(f"{options.go_on_from} holds a {type(detector).__name__}")
     detector.set_params(**{"warm_start": True, **parameters})
     return detector
 
 
+def _left_out(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters that the file of a model leaves out, because they are code."""
+    from torch import nn
+
+    return {name: value for name, value in parameters.items() if isinstance(value, nn.Module)}
+
+
 def _parameters(options: Namespace) -> dict[str, Any]:
     given = {
+        **given_classifier(options),
         "device": options.device,
         "random_state": options.seed,
         "contamination": options.contamination,

@@ -25,6 +25,7 @@ COMMANDS = {
     "fit": ("fit", "fit a detector and save it"),
     "score": ("score", "say how anomalous each sample is"),
     "predict": ("score", "say which samples are anomalies"),
+    "correct": ("score", "correct a classifier's labels of samples that were made to fool it"),
     "evaluate": ("evaluate", "judge a fitted detector by labels"),
     "map": ("map", "write where in each sample the anomaly is"),
     "info": ("info", "say what a fitted detector is: data, parameters, training, threshold"),

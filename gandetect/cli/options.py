@@ -290,6 +290,27 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Add the fitted detector, and where it runs."""
     parser.add_argument("model", metavar="MODEL", help="file that gandetect fit wrote")
     add_device(parser, None)
+    add_classifier(parser)
+
+
+def add_classifier(parser: Any) -> None:
+    """Add the file of the classifier that a detector guards."""
+    parser.add_argument(
+        "--classifier",
+        metavar="FILE",
+        help="the classifier that AdversarialVAE guards: .skops, which is data, or .pt2 of "
+        "torch.export, which runs its author's code when it is opened, and which a model leaves "
+        "out so that every command needs it",
+    )
+
+
+def given_classifier(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the classifier of ``--classifier`` under its parameter's name, if there is one."""
+    if options.classifier is None:
+        return {}
+    from gandetect.classifiers.files import read_classifier
+
+    return {"classifier": read_classifier(options.classifier)}
 
 
 def add_outlier_perc(parser: argparse.ArgumentParser) -> None:

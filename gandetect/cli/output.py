@@ -28,7 +28,7 @@ _FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "tabl
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Options that name samples, and those that name one file.
 _DATA = {"data": "--data", "threshold_data": "--threshold-data", "run_test_data": "--run-test-data"}
-_FILES = {"model": "MODEL", "label_file": "--label-file"}
+_FILES = {"model": "MODEL", "label_file": "--label-file", "classifier": "--classifier"}
 
 
 def check_place(path: str | None) -> None:

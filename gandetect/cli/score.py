@@ -1,4 +1,4 @@
-"""``gandetect score`` and ``gandetect predict``: a line a sample."""
+"""``gandetect score``, ``predict`` and ``correct``: a line a sample."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gandetect.cli.options import (
     add_outlier_perc,
     add_output,
     add_protocol,
+    given_classifier,
     number,
 )
 
@@ -67,6 +68,24 @@ def add_predict(commands: Any) -> None:
     parser.set_defaults(run=run_predict)
 
 
+def add_correct(commands: Any) -> None:
+    """Add the command ``correct``."""
+    parser = commands.add_parser(
+        "correct",
+        help="correct a classifier's labels of samples that were made to fool it",
+        description=(
+            "Write the label of each sample, corrected for attacks: of a sample that the detector "
+            "flags (AdversarialVAE) it is what the classifier says of the reconstruction "
+            "(defense), of any other what it says of the sample (no_defense)."
+        ),
+    )
+    add_model(parser)
+    add_data(parser)
+    add_protocol(parser)
+    add_output(parser)
+    parser.set_defaults(run=run_correct)
+
+
 def run_score(options: Namespace) -> None:
     """Score, and write."""
     from gandetect.cli.output import check_table, write_columns
@@ -95,6 +114,30 @@ def run_predict(options: Namespace) -> None:
         columns["p_value"] = detector.p_value(samples.named)
     if options.explain:
         columns |= explanations(detector, samples, options.explain)
+    write_columns(columns, options)
+
+
+def run_correct(options: Namespace) -> None:
+    """Correct, and write."""
+    from gandetect.cli.output import check_table, write_columns
+    from gandetect.defence import GuardingDetector
+
+    check_table(options)
+    detector, samples = model_and_samples(options)
+    if not isinstance(detector, GuardingDetector):
+        raise UsageError(
+            f"{options.model} holds a {type(detector).__name__}, which guards no classifier: "
+            "correct needs a model of AdversarialVAE"
+        )
+    data = detector.correct(samples.named)["data"]
+    columns = {
+        "sample": names_of(samples),
+        "corrected": data["corrected"],
+        "no_defense": data["no_defense"],
+        "defense": data["defense"],
+        "is_adversarial": data["is_adversarial"],
+        "anomaly_score": data["instance_score"],
+    }
     write_columns(columns, options)
 
 
@@ -153,7 +196,7 @@ def model_and_samples(options: Namespace) -> tuple[BaseDetector, Samples]:
     from gandetect.data.sources import columns_of_words
     from gandetect.loading import load
 
-    detector = load(options.model)
+    detector = load(options.model, **given_classifier(options))
     if options.device is not None:
         detector.set_params(device=options.device)
     layout = detector.model_.layout

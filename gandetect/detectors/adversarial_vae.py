@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -34,6 +35,13 @@ from gandetect.training.protocol import with_callbacks
 
 # What beside a function is taken.
 _OR_MODULE = dict.fromkeys(("encoder", "decoder", "vae"), " or a module")
+# What `optimizer` names.
+_OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "rmsprop": partial(torch.optim.RMSprop, alpha=0.9, foreach=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+}
 # Samples that a covariance is taken from at most.
 _MAX_LEARNED_FROM = 20_000
 
@@ -107,7 +115,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     @classmethod
     def runs_foreign_code(cls, settings: SharedParameters) -> bool:
         foreign = ("encoder", "decoder", "vae", "optimizer", "loss_fn", "metrics")
-        is_given = any(vars(settings)[name] is not None for name in foreign)
+        given = [vars(settings)[name] for name in foreign]
+        is_given = any(value is not None and not isinstance(value, str) for value in given)
         return is_given or super().runs_foreign_code(settings)
 
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
@@ -132,9 +141,10 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     def optimizers(self) -> dict[str, Optimizer]:
         s = self.settings
         weights = [p for net in (self.encoder, self.decoder) for p in net.parameters()]
-        if s.optimizer is None:
-            return {"encoder_decoder": torch.optim.Adam(weights, s.learning_rate, fused=True)}
-        return {"encoder_decoder": s.optimizer(weights, lr=s.learning_rate)}
+        if callable(s.optimizer):
+            return {"encoder_decoder": s.optimizer(weights, lr=s.learning_rate)}
+        make = _OPTIMIZERS[s.optimizer or "adam"]
+        return {"encoder_decoder": make(weights, lr=s.learning_rate)}
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
@@ -362,8 +372,10 @@ class AdversarialVAEDetector(GuardingDetector):
     vae : nn.Module, callable or None, default=None
         Instead of both: a module that has modules ``encoder`` and ``decoder``, copied as above, or
         ``vae(sample_shape, latent_dim)``, which makes an object that has them.
-    optimizer : callable or None, default=None
-        ``optimizer(weights, lr=learning_rate)``, such as ``torch.optim.RMSprop``; None is Adam.
+    optimizer : {"adam", "adamw", "rmsprop", "sgd"}, callable or None, default=None
+        By name, or ``optimizer(weights, lr=learning_rate)``, such as ``torch.optim.NAdam``; None
+        is Adam. "rmsprop" has a decay of 0.9, "sgd" a momentum of 0.9. A name is saved with the
+        detector; a function is code, and is not.
     loss_fn : callable or None, default=None
         ``loss_fn(x, x_hat, log_p, log_p_hat)`` instead of the weighted sum of divergence and
         reconstruction: tensors with two leading axes, members K and samples B, to (K, B). Without
@@ -475,7 +487,7 @@ class AdversarialVAEDetector(GuardingDetector):
     encoder: nn.Module | Callable[..., nn.Module] | None = None
     decoder: nn.Module | Callable[..., nn.Module] | None = None
     vae: nn.Module | Callable[..., Any] | None = None
-    optimizer: Callable[..., Optimizer] | None = None
+    optimizer: str | Callable[..., Optimizer] | None = None
     loss_fn: Callable[..., Tensor] | None = None
     metrics: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None
     data_type: str | None = None
@@ -505,9 +517,12 @@ class AdversarialVAEDetector(GuardingDetector):
                 min_val=0,
                 include_boundaries="neither",
             )
+        if isinstance(self.optimizer, str):
+            check_choice(self, "optimizer", tuple(_OPTIMIZERS))
         for name in ("encoder", "decoder", "vae", "optimizer", "loss_fn"):
             value = getattr(self, name)
-            if value is not None and not callable(value):
+            is_name = name == "optimizer" and isinstance(value, str)
+            if value is not None and not is_name and not callable(value):
                 raise TypeError(
                     f"{name} must be None, or a function{_OR_MODULE.get(name, '')}, got {value!r}."
                 )

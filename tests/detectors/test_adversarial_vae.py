@@ -344,6 +344,18 @@ class TestNetworksOfOnesOwn:
         fitted(optimizer=optimizer, learning_rate=0.25)
         assert optimizers[0].param_groups[0]["lr"] == 0.25
 
+    def test_an_optimizer_by_its_name_is_saved(self, tmp_path):
+        by_name, adam = fitted(optimizer="sgd", learning_rate=0.01), fitted()
+        X = np.random.default_rng(0).normal(size=(5, by_name.n_features_in_))
+        assert not np.allclose(by_name.anomaly_score(X), adam.anomaly_score(X))
+        np.testing.assert_array_equal(
+            fitted(optimizer="adam").anomaly_score(X), adam.anomaly_score(X)
+        )
+        by_name.save(tmp_path / "detector")
+        loaded = AdversarialVAEDetector.load(tmp_path / "detector")
+        assert loaded.optimizer == "sgd"
+        np.testing.assert_array_equal(loaded.anomaly_score(X), by_name.anomaly_score(X))
+
 
 @pytest.mark.parametrize(
     ("parameters", "error", "message"),
@@ -364,7 +376,7 @@ class TestNetworksOfOnesOwn:
         ({"vae": nn.Linear(2, 2)}, TypeError, "vae=Linear must have a module 'encoder'"),
         ({"threshold": "high"}, TypeError, "threshold"),
         ({"threshold": np.nan}, ValueError, "threshold must be finite"),
-        ({"optimizer": "adam"}, TypeError, "optimizer"),
+        ({"optimizer": "lion"}, ValueError, "optimizer"),
         ({"vae": Pair, "decoder": Pair}, ValueError, "either vae or encoder and decoder"),
         ({"metrics": [1]}, TypeError, "metrics must be None or a dict"),
         ({"hidden_layers": ["0"]}, TypeError, "hidden_layers must be"),

@@ -111,7 +111,7 @@ def evaluated(out):
         ("novelty_detection.md", 0.9, ["one.model", "checkpoints"]),
         ("enhanced_bigan.md", 0.6, ["zero.model", "results", "checkpoints", "animation.gif"]),
         ("ganomaly.md", 0.6, ["car.model", "output"]),
-        ("alibi_detect.md", None, ["guard.model", "flagged.csv"]),
+        ("alibi_detect.md", None, ["guard.model", "flagged.csv", "corrected.csv"]),
         ("anomalib.md", 0.6, ["bottle.model", "maps"]),
         ("rdna.md", None, ["models/bottle.model", "checkpoints", "logs", "results.csv"]),
     ],

@@ -1,0 +1,105 @@
+"""A classifier from a file: a scikit-learn one as data, or a torch network as a program."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Self
+
+from torch import nn
+
+SUFFIXES = (".skops", ".pt2")
+
+
+class ExportedNetwork(nn.Module):
+    """The network of a `torch.export` program, which was exported in evaluation mode.
+
+    Parameters
+    ----------
+    module : nn.Module
+        What ``ExportedProgram.module()`` returns. It has one mode, and refuses to be asked for
+        another.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.program = module
+
+    def forward(self, x: Any) -> Any:
+        """What the exported network answers."""
+        return self.program(x)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        with warnings.catch_warnings():
+            # torch's own copy of a program warns of what torch has renamed.
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            return type(self)(copy.deepcopy(self.program, memo))
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in the mode in which it was exported."""
+        self.training = False
+        return self
+
+
+def read_classifier(path: str | os.PathLike[str]) -> Any:
+    """Read a fitted classifier from a file, for the parameter `classifier`.
+
+    Parameters
+    ----------
+    path : str or path
+        What it holds goes by its ending:
+
+        - ``.skops``: a classifier of scikit-learn, also in a Pipeline, as ``skops.io.dump``
+          writes it. It is data: nothing of the file is run, and a type that is not
+          scikit-learn's or numpy's is refused.
+        - ``.pt2``: a torch network, as ``torch.export.save`` writes it, exported in evaluation
+          mode and with a batch of any size. **To open it runs code that its author chose**: take
+          it only from those whose code you run.
+
+    Returns
+    -------
+    classifier
+        An estimator, or an nn.Module that is differentiable.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ImportError
+        If skops is not installed and the file needs it.
+    ValueError
+        If the ending is another, or the file is damaged or of another kind.
+    """
+    place = Path(path).expanduser()
+    if place.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"A classifier is read from a file that ends in {' or '.join(SUFFIXES)}, as "
+            f"skops.io.dump and torch.export.save write them; got {str(path)!r}."
+        )
+    if not place.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    return _from_skops(place) if place.suffix.lower() == ".skops" else _from_program(place)
+
+
+def _from_skops(place: Path) -> Any:
+    try:
+        import skops.io
+    except ImportError as error:
+        raise ImportError(
+            'reading a classifier from .skops needs skops: pip install "gandetect[skops]"'
+        ) from error
+    try:
+        return skops.io.load(place)
+    except Exception as error:
+        raise ValueError(f"{str(place)!r} holds no classifier of scikit-learn: {error}") from error
+
+
+def _from_program(place: Path) -> ExportedNetwork:
+    import torch
+
+    try:
+        return ExportedNetwork(torch.export.load(place).module())
+    except Exception as error:
+        raise ValueError(f"{str(place)!r} holds no torch.export program: {error}") from error
