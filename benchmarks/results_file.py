@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import gandetect
+
+# The last column of every file: with which commit of the code a row was made. It is empty in
+# rows, and absent in files, from before it was kept.
+COMMIT = "commit"
+
+
+@cache
+def commit() -> str:
+    """The commit of the package, with "+" if its files have been changed; "" outside a checkout."""
+    git, package = shutil.which("git"), Path(gandetect.__file__).parent
+    if git is None:
+        return ""
+
+    def answer(*words: str) -> str | None:
+        done = subprocess.run([git, *words], cwd=package, capture_output=True, text=True)
+        return None if done.returncode else done.stdout.strip()
+
+    # An installed package may lie within somebody else's checkout.
+    if not answer("ls-files", "--error-unmatch", "__init__.py"):
+        return ""
+    changed = answer("status", "--porcelain", "--", ".")
+    return f"{answer('rev-parse', '--short=9', 'HEAD')}{'+' if changed else ''}"
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -16,12 +43,24 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     path : Path
     columns : sequence of str
         The last one is what a line that was cut short lacks.
+
+    Returns
+    -------
+    list of dict
+        By these columns and "commit".
+
+    Raises
+    ------
+    ValueError
+        If the file has other columns.
     """
     with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != tuple(columns):
+        reader = csv.DictReader(file, restval=None)
+        if tuple(reader.fieldnames or ()) not in (tuple(columns), (*columns, COMMIT)):
             raise ValueError(f"{path} has other columns than this benchmark; choose a new file.")
-        return [row for row in reader if row[columns[-1]] is not None]
+        return [
+            {**row, COMMIT: row.get(COMMIT) or ""} for row in reader if row[columns[-1]] is not None
+        ]
 
 
 class Results:
@@ -30,7 +69,8 @@ class Results:
     Parameters
     ----------
     path : Path
-        Created with its header if it does not exist.
+        Created with its header if it does not exist. A file without the column "commit" gets it in
+        its header; the rows it has stay as they are.
     columns : sequence of str
         The last one is "error".
     key : sequence of str
@@ -44,8 +84,9 @@ class Results:
             rows = read_rows(path, columns)
             self.done = {self.key_of(row) for row in rows if not row["error"]}
             self._end_last_line()
+            self._name_commit()
         else:
-            self._append(columns)
+            self._append([*columns, COMMIT])
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """What tells this run from every other, as text."""
@@ -53,7 +94,7 @@ class Results:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row, and have it on disk before the next run starts."""
-        self._append([_as_text(row[column]) for column in self.columns])
+        self._append([*(_as_text(row[column]) for column in self.columns), commit()])
 
     def _append(self, cells: Sequence[str]) -> None:
         with self.path.open("a", newline="") as file:
@@ -64,6 +105,13 @@ class Results:
         if not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a") as file:
                 file.write("\n")
+
+    def _name_commit(self) -> None:
+        head, _, rows = self.path.read_text().partition("\n")
+        if head.rpartition(",")[2] != COMMIT:
+            aside = self.path.with_name(f".{self.path.name}.part")
+            aside.write_text(f"{head},{COMMIT}\n{rows}")
+            aside.replace(self.path)
 
 
 def _as_text(value: Any) -> str:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import markdown_tables  # noqa: E402
 import report  # noqa: E402
+import results_file  # noqa: E402
 
 # What the numbers of a file are that is shown as it stands.
 TITLES = {
@@ -90,7 +91,8 @@ def columns_of(path):
 
 
 def plain_table(path):
-    """A CSV as it stands."""
+    """A CSV as it stands, without the commit of each row."""
     with path.open(newline="", encoding="utf-8") as file:
         heads, *rows = csv.reader(file)
-    return markdown_tables.markdown(heads, rows)
+    heads = [head for head in heads if head != results_file.COMMIT]
+    return markdown_tables.markdown(heads, [row[: len(heads)] for row in rows])

@@ -41,6 +41,13 @@ def test_other_files_stand_as_they_are(extension, tmp_path):
     )
 
 
+def test_the_commit_of_a_row_is_not_shown(extension, tmp_path):
+    text = "name,value,error,commit\na,1,\nb,2,,0123abcde\n"
+    (tmp_path / "runs.csv").write_text(text, encoding="utf-8")
+    shown = extension.benchmark_tables(tmp_path).split("\n")[4:7]
+    assert shown == ["| name | value | error |", "| --- | --- | --- |", "| a | 1 |  |"]
+
+
 def test_it_runs_before_the_pages_are_read(extension):
     connected = {}
     extension.setup(SimpleNamespace(connect=connected.__setitem__))
