@@ -180,7 +180,7 @@ class BaseDetector(
             if earlier is not None:
                 auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
-                self._check_same_networks(settings, earlier, random)
+                self._check_same_networks(settings, earlier)
             kept = kept_by(y) if settings.labels == "exclude" else None
             source = read(settings, X, earlier.layout if earlier else None, kept)
             if class_labels is not None and kept is not None:
@@ -746,9 +746,7 @@ class BaseDetector(
                 warnings.warn(told, UserWarning, stacklevel=3)
         return source
 
-    def _check_same_networks(
-        self, settings: Self, earlier: Model[Any], random: RandomNumbers
-    ) -> None:
+    def _check_same_networks(self, settings: Self, earlier: Model[Any]) -> None:
         """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
         model_class = settings._model_class()
         before, now = vars(earlier.settings), vars(settings)
@@ -762,7 +760,7 @@ class BaseDetector(
 
         differing = changed((*_SHAPING, *model_class.network_parameters))
         if not differing:
-            made = model_class.made(settings, earlier.layout, earlier.scaler, random, empty=True)
+            made = model_class.empty(settings, earlier.layout, earlier.scaler)
             shapes, shapes_before = (
                 {name: value.shape for name, value in model.networks.state_dict().items()}
                 for model in (made, earlier)

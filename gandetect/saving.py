@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
-from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, Model
 from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
@@ -158,9 +157,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
             raise ValueError("its names of columns do not fit its samples")
         vars(settings)["feature_names_in_"] = names
     vars(settings)["_is_frozen"] = True
-    random = RandomNumbers(0, torch.device("cpu"))
     scaler = _scaler(tree["scaler"], settings.scaling, layout)
-    model = model_class.made(settings, layout, scaler, random, empty=True)
+    model = model_class.empty(settings, layout, scaler)
     _load(model.networks, tree["networks"])
     model.eval()
     model.calibration = Calibration(**tree["calibration"])

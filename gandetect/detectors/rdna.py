@@ -850,7 +850,7 @@ class RDNADetector(BaseDetector):
         model_class: Any = settings._model_class()
         vars(settings).update(model_class.resolved(settings, layout))
         scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
-        model = model_class.made(settings, layout, scaler, random, empty=True)
+        model = model_class.empty(settings, layout, scaler)
         simulated, masks = [], []
         with own_torch_settings(torch.device("cpu")):
             anomalies = model.anomalies(random)

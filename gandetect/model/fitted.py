@@ -264,21 +264,18 @@ class Model(nn.Module, Generic[P]):
         return not cls.__module__.startswith("gandetect.")
 
     @classmethod
-    def made(
-        cls,
-        settings: Any,
-        layout: Layout,
-        scaler: Scaler,
-        random: RandomNumbers,
-        *,
-        empty: bool = False,
-    ) -> Self:
-        """A new model; with `empty`, its networks have shapes and no weights."""
-        with (
-            random.lent() if cls.runs_foreign_code(settings) else nullcontext(),
-            without_weights() if empty else nullcontext(),
-        ):
+    def made(cls, settings: Any, layout: Layout, scaler: Scaler, random: RandomNumbers) -> Self:
+        """A new model, whose networks have weights from these random numbers."""
+        with random.lent() if cls.runs_foreign_code(settings) else nullcontext():
             return cls(settings, layout, scaler, random.generator)
+
+    @classmethod
+    def empty(cls, settings: Any, layout: Layout, scaler: Scaler) -> Self:
+        """A new model, whose networks have shapes and no weights."""
+        with without_weights():
+            if cls.runs_foreign_code(settings):
+                return cls.made(settings, layout, scaler, RandomNumbers(0, torch.device("cpu")))
+            return cls(settings, layout, scaler, torch.Generator("cpu"))
 
     def copied(self, settings: P) -> Self:
         """A copy whose networks can be trained further, by these settings."""

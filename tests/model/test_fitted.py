@@ -9,7 +9,6 @@ import torch
 
 from gandetect import ConvNet, GANomalyDetector
 from gandetect.data.sources import Layout, read
-from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import (
     WORST_SCORE,
     Model,
@@ -28,8 +27,7 @@ def unfitted(Detector, shape, **parameters):
     layout = read(settings, np.random.default_rng(0).normal(size=(4, *shape))).layout
     vars(settings).update(Detector.model_class.resolved(settings, layout))
     scaler = Scaler("none", np.zeros(1), np.ones(1))
-    random = RandomNumbers(0, CPU)
-    return Detector.model_class.made(settings, layout, scaler, random, empty=True)
+    return Detector.model_class.empty(settings, layout, scaler)
 
 
 @pytest.mark.parametrize("shape", [(7,), (8, 9)])
