@@ -1,6 +1,7 @@
 """Scorers that labels cannot invert, F1 over the threshold, pixel metrics against exact ones."""
 
 import pickle
+import time
 import tracemalloc
 from dataclasses import FrozenInstanceError
 from functools import partial
@@ -37,6 +38,7 @@ from gandetect.metrics import (
     average_precision_scorer,
     detection_rate_at_fpr,
     f1_over_tau,
+    milliseconds_per_sample,
     per_region_overlap,
     pixel_average_precision,
     pixel_roc_auc,
@@ -580,3 +582,24 @@ def test_tensors_are_maps():
 def test_a_limit_outside_the_curve_is_refused(max_fpr):
     with pytest.raises(ValueError, match=r"max_fpr must be in \(0, 1\]"):
         per_region_overlap(BAD, BAD, max_fpr)
+
+
+class Sleeper:
+    """Takes 2 ms a call, and 20 ms in the first one and in every fourth."""
+
+    def __init__(self):
+        self.n_calls = 0
+
+    def score_samples(self, X):
+        time.sleep(0.02 if self.n_calls % 4 == 0 else 0.002)
+        self.n_calls += 1
+        return np.zeros(len(X))
+
+
+def test_milliseconds_are_a_median_without_the_first_call():
+    sleeper = Sleeper()
+    assert 1.9 <= milliseconds_per_sample(sleeper, np.zeros((1, 2))) < 15
+    assert sleeper.n_calls == 10
+    assert milliseconds_per_sample(Sleeper(), np.zeros((4, 2))) < 4
+    with pytest.raises(ValueError, match="n_repeats"):
+        milliseconds_per_sample(sleeper, np.zeros((1, 2)), n_repeats=0)

@@ -640,14 +640,30 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
 
 
 def samples_to_score(samples: Samples, options: Namespace) -> Samples:
-    """Return what to score: all of a file, and the test part of a data set that has a name."""
+    """Return what to score: all of a file, and the test part of a data set that has a name.
+
+    Where options name the normal classes as well as the anomalous ones, all others are left out,
+    after the split, so that it is that of a fit to the normal classes.
+    """
     part = _part(options, "test")
     if samples.is_split or part == "all":
-        return samples
+        return _of_named_classes(samples, options)
     if samples.has_classes and not _has_class_options(options) and options.part is None:
         return samples
     train, test = _split(samples, options)
-    return samples.take(train if part == "train" else test)
+    return _of_named_classes(samples.take(train if part == "train" else test), options)
+
+
+def _of_named_classes(samples: Samples, options: Namespace) -> Samples:
+    """The samples of the classes that two options name, or all of them."""
+    if not (options.anomalous_class and options.normal_class) or samples.labels is None:
+        return samples
+    both = sorted(set(options.anomalous_class) & set(options.normal_class))
+    if both:
+        raise UsageError(f"--anomalous-class and --normal-class both name {both[0]}")
+    named = [*options.anomalous_class, *options.normal_class]
+    is_named = np.isin(samples.labels, _labels_of(named, samples))
+    return samples if is_named.all() else samples.take(np.flatnonzero(is_named))
 
 
 def is_split_here(samples: Samples, options: Namespace) -> bool:
@@ -687,8 +703,9 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
             "samples, or leave them out"
         )
     if _has_class_options(options):
-        is_chosen = np.isin(samples.labels, _chosen_labels(samples, options))
-        return ~is_chosen if options.anomalous_class is None else is_chosen
+        if options.normal_class:
+            return ~np.isin(samples.labels, _labels_of(options.normal_class, samples))
+        return np.isin(samples.labels, _labels_of(options.anomalous_class, samples))
     is_anomaly = _anomalies_by_name(samples, counts)
     if is_anomaly is None:
         must = ""
@@ -758,6 +775,11 @@ def _split(samples: Samples, options: Namespace) -> tuple[NDArray[Any], NDArray[
 
     is_anomaly = anomalies(samples, options).astype(np.int64)
     rows = np.arange(len(samples))
+    if options.outlier_fraction and options.anomalous_class and options.normal_class:
+        raise UsageError(
+            "--outlier-fraction is a share of all anomalies, of which --normal-class beside "
+            "--anomalous-class leaves some out: give it with one of these"
+        )
     if _has_class_options(options):
         train, test, _ = one_class_split(
             rows,
@@ -790,18 +812,15 @@ def _part(options: Namespace, default: str) -> str:
 
 
 def _has_class_options(options: Namespace) -> bool:
-    if options.anomalous_class and options.normal_class:
-        raise UsageError("give one of --anomalous-class and --normal-class")
     return bool(options.anomalous_class or options.normal_class)
 
 
-def _chosen_labels(samples: Samples, options: Namespace) -> list[Any]:
+def _labels_of(chosen: Sequence[str], samples: Samples) -> list[Any]:
     """Find the labels of the classes that an option names, by label or by the class's name."""
     labels = sorted(set(samples.labels.tolist()), key=str)  # type: ignore[union-attr]
     by_text = {str(label): label for label in labels}
     by_text |= {_plain(label): label for label in labels}
     by_text |= {name: i for i, name in enumerate(samples.class_names) if i in labels}
-    chosen = options.anomalous_class or options.normal_class
     unknown = [name for name in chosen if name not in by_text]
     # Of one class alone, the others that an option names may be in another file.
     if unknown and len(labels) > 1:

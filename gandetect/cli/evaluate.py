@@ -16,8 +16,15 @@ from gandetect.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+
+    from gandetect.cli.data import Samples
+
+# Milliseconds a sample, and in which size of batch.
+TIMES = {"ms_alone": 1, "ms_in_batch_of_64": 64}
 
 
 def add_evaluate(commands: Any) -> None:
@@ -37,6 +44,12 @@ def add_evaluate(commands: Any) -> None:
     add_data(parser)
     add_protocol(parser)
     add_outlier_perc(parser)
+    parser.add_argument(
+        "--timing",
+        action="store_true",
+        help="also measure the milliseconds that a sample takes to score, alone and in a batch of "
+        "64: the median of repeated calls",
+    )
     add_output(parser)
     parser.set_defaults(run=run_evaluate)
 
@@ -75,6 +88,8 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
         )
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     record = judged(is_anomaly, scores, is_flagged)
+    if options.timing:
+        record |= milliseconds(detector, len(samples), lambda rows: _array(samples.take(rows)))
     if samples.masks is not None:
         from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
 
@@ -83,6 +98,35 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
         record["pixel_average_precision"] = pixel_average_precision(samples.masks, maps)
         record["per_region_overlap"] = per_region_overlap(samples.masks, maps)
     return record
+
+
+def _array(samples: Samples) -> Any:
+    """Samples in memory: what their files take to be read is not measured."""
+    return samples.X.stack() if hasattr(samples.X, "stack") else samples.named
+
+
+def milliseconds(
+    detector: Any, n_samples: int, take: Callable[[NDArray[np.intp]], Any]
+) -> dict[str, float]:
+    """How long a sample takes to score, by the names in `TIMES`.
+
+    Parameters
+    ----------
+    detector : object
+        Has `score_samples` or `anomaly_score`.
+    n_samples : int
+        Of fewer than a batch holds, some are in it several times.
+    take : callable
+        From positions to samples in memory.
+    """
+    import numpy as np
+
+    from gandetect.metrics import milliseconds_per_sample
+
+    return {
+        name: milliseconds_per_sample(detector, take(np.arange(size) % n_samples))
+        for name, size in TIMES.items()
+    }
 
 
 def judged(

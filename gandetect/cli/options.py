@@ -237,7 +237,8 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
         "--anomalous",
         type=names,
         metavar="A,B",
-        help="these classes are anomalies, all others are normal",
+        help="these classes are anomalies, all others are normal; beside --normal-class, those of "
+        "neither are left out",
     )
     group.add_argument(
         "--normal-class",

@@ -17,6 +17,7 @@ from gandetect.datasets.mnist import load_fashion_mnist, load_mnist
 from gandetect.datasets.mvtec import load_mvtec
 from gandetect.datasets.splits import one_class_rows_split, one_class_split
 from gandetect.datasets.textures import iter_textures
+from gandetect.datasets.windows import sliding_windows
 
 __all__ = [
     "DataFileError",
@@ -35,4 +36,5 @@ __all__ = [
     "one_class_split",
     "read_idx",
     "resolve_data_dir",
+    "sliding_windows",
 ]

@@ -582,7 +582,6 @@ class TestAnomalies:
             (np.append(BINARY[1:], np.nan), {}, "1 of 100 labels of rows.csv are missing"),
             (np.array(["yes", "no"]), {}, r"are yes \(1\), no \(1\); say which"),
             (CLASSES, {"normal_class": ["e"]}, "class 'e' is not in the labels, which are a, b"),
-            (CLASSES, {"normal_class": ["a"], "anomalous_class": ["b"]}, "one of"),
         ],
     )
     def test_labels_that_do_not_tell(self, labels, options, message):

@@ -70,6 +70,65 @@ def test_masks_judge_the_maps(run, image_model, tmp_path):
     assert {"pixel_average_precision", "per_region_overlap"} <= set(record)
 
 
+@pytest.fixture
+def threats(run, tmp_path):
+    """A model of two normal classes, and rows of these and of two kinds of anomaly."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3))
+    y = np.repeat(["bag", "shoe", "gun", "knife"], [30, 30, 15, 15])
+    X[60:75] += 20  # guns lie far off, knives do not
+    np.savez(tmp_path / "x.npz", X=X, y=y)
+    data = ("--data", tmp_path / "x.npz")
+    fit = ("fit", "ganomaly", *data, "--normal-class", "bag,shoe", "--out", tmp_path / "m")
+    assert run(*fit, "--set", "epochs=3")[0] == 0
+    return (tmp_path / "m", *data)
+
+
+def test_one_threat_beside_the_same_normal_samples(run, fails, threats):
+    records = {}
+    for threat in ("gun", "knife", "gun,knife"):
+        classes = ("--normal-class", "bag,shoe", "--anomalous-class", threat)
+        code, out, err = run("evaluate", *threats, *classes, "--format", "json")
+        assert (code, err) == (0, "")
+        records[threat] = json.loads(out)
+    assert [records[name]["samples"] for name in records] == [75, 75, 90]
+    assert records["gun"]["roc_auc"] == 1.0
+    assert records["knife"]["roc_auc"] < 0.9
+    both = (records["gun"]["roc_auc"] + records["knife"]["roc_auc"]) / 2
+    assert records["gun,knife"]["roc_auc"] == pytest.approx(both)
+    assert records["gun"]["false_alarm_rate"] == records["knife"]["false_alarm_rate"]
+    code, err = fails("evaluate", *threats, "--normal-class", "bag", "--anomalous-class", "bag")
+    assert (code, "both name bag" in err) == (2, True)
+    classes = ("--normal-class", "bag", "--anomalous-class", "gun", "--part", "test")
+    code, err = fails("evaluate", *threats, *classes, "--outlier-fraction", "0.2")
+    assert (code, "--outlier-fraction" in err) == (2, True)
+
+
+def test_the_split_is_that_of_the_fit_to_the_normal_classes(run, tmp_path, data_dir):
+    data = ("--data", "mnist", "--data-dir", data_dir, "--normal-class", "0,1", "--format", "json")
+    small = ("--set", "epochs=1", "--set", "architecture=ConvNet(n_filters=2)")
+    fit = json.loads(run("fit", "ganomaly", *data, *small, "--out", tmp_path / "m")[1])
+    records = [
+        json.loads(run("evaluate", tmp_path / "m", *data, *more)[1])
+        for more in ((), ("--anomalous-class", "2"))
+    ]
+    assert fit["samples"] == 32
+    assert [record["samples"] for record in records] == [8 + 40, 8 + 20]
+    assert records[0]["false_alarm_rate"] == records[1]["false_alarm_rate"]
+
+
+def test_the_time_of_a_sample(run, model, image_model, table, image_folder):
+    for data in (
+        (model, "--data", table, "--label-column", "kind", "--anomalous-class", "bad"),
+        (image_model, "--data", image_folder, "--anomalous-class", "spot"),
+    ):
+        code, out, err = run("evaluate", *data, "--timing", "--format", "json")
+        assert (code, err) == (0, "")
+        record = json.loads(out)
+        assert record["ms_alone"] > record["ms_in_batch_of_64"] > 0
+        assert "ms_alone" not in json.loads(run("evaluate", *data, "--format", "json")[1])
+
+
 def test_mistakes(fails, model, table, cli_rows, tmp_path):
     code, err = fails("evaluate", model, "--data", table, "--drop-columns", "kind")
     assert (code, "no labels" in err) == (2, True)
