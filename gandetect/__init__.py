@@ -81,6 +81,7 @@ _SUBMODULES = (
     "metrics",
     "networks",
     "plotting",
+    "reporting",
     "selection",
     "simulation",
     "training",

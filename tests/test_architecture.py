@@ -26,6 +26,7 @@ LEVELS = [
         "loading",
         "metrics",
         "plotting",
+        "reporting",
         "selection",
     },
     {"__main__", "cli", "demo"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
 from argparse import Namespace
 from collections import Counter
@@ -42,6 +43,10 @@ _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
 _STANDARD_INPUT = "-"
 
+# The columns of a file that labels some samples by their names, as a report exports it.
+_MARKS = ["sample", "label"]
+# A spreadsheet takes a cell that begins so for a formula, and runs it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Labels that say by themselves which of two is the anomaly: what is normal, and what is not.
 _NORMAL_WORDS = {"normal", "inlier", "benign", "legitimate", "legit", "genuine"}
 _ANOMALOUS_WORDS = {
@@ -222,7 +227,7 @@ def _read_path(
     _refuse_options_of_others(path, samples, options)
     samples = _resized(samples, settings)
     if options.label_file:
-        samples = replace(samples, labels=_read_labels(Path(options.label_file), len(samples)))
+        samples = replace(samples, labels=_read_labels(Path(options.label_file), samples))
     return samples
 
 
@@ -457,20 +462,61 @@ def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
     return Samples(X=images, names=names, labels=labels)
 
 
-def _read_labels(path: Path, n_samples: int) -> NDArray[Any]:
-    """Read the labels of a file of their own, one a line or an array."""
+def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
+    """Read the labels of a file of their own: one a line, an array, or marks from a report."""
+    n_samples = len(samples)
     if path.suffix.lower() == ".npy":
         labels = np.array(_load_npy(path))
+    elif (marks := _marks_in(path)) is not None:
+        labels = _marked(marks, path, samples)
     else:
         table = read_table(path, header=False, missing_values=())
         if len(table) == n_samples + 1:
             table = read_table(path, header=True, missing_values=())
         if len(table.names) > 1:
-            raise ValueError(f"{path} has {len(table.names)} columns: a file of labels has one")
+            raise ValueError(
+                f"{path} has {len(table.names)} columns: a file of labels has one, or the columns "
+                f"{' and '.join(_MARKS)}"
+            )
         labels = _whole_if_possible(table.columns[0])
     if labels.shape != (n_samples,):
         raise ValueError(f"{path} holds labels of shape {labels.shape} for {n_samples} samples")
     return labels
+
+
+def _marks_in(path: Path) -> list[list[str]] | None:
+    """The names and labels in a file that a report exported; None of any other."""
+    with path.expanduser().open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        if file.readline(100).strip() != ",".join(_MARKS):
+            return None
+        lines = [line for line in csv.reader(file) if line]
+    if any(len(line) != len(_MARKS) for line in lines):
+        raise ValueError(f"{path} has lines without a sample and a label")
+    return lines
+
+
+def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDArray[Any]:
+    """The labels of the samples that marks name; the others have none."""
+    places: dict[str, list[int]] = {}
+    names = samples.names if samples.names is not None else map(str, range(len(samples)))
+    for place, name in enumerate(names):
+        places.setdefault(harmless(name), []).append(place)
+    labels = np.full(len(samples), None, dtype=object)
+    for name, label in marks:
+        found = places.get(harmless(name), [])
+        if len(found) != 1:
+            raise ValueError(
+                f"{path} marks {name!r}, and {len(found) or 'no'} samples are called so: it must "
+                "come from a report on the same data, read by the same options"
+            )
+        labels[found[0]] = label
+    return labels
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet runs."""
+    is_formula = isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
+    return f"'{cell}" if is_formula else cell
 
 
 def _whole_if_possible(numbers: NDArray[Any]) -> NDArray[Any]:
@@ -614,6 +660,10 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     if not has_options and (options.part or samples.labels is None):
         return samples
     counts = _counts(samples)
+    if not has_options and options.label_file and "" in counts and set(counts) <= {"", "0", "1"}:
+        # Marks of some samples: the others are as normal as they were.
+        is_anomaly = np.array([_plain(label) == "1" for label in samples.labels.tolist()])  # type: ignore[union-attr]
+        return samples.take(np.flatnonzero(~is_anomaly))
     is_of_folders = _is_labelled_by_folders(samples)
     if not has_options and is_of_folders and len(counts) == 1:
         return samples

@@ -127,7 +127,9 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         help="column of a table, by name or number from 0, or array of an .npz, that holds labels",
     )
     group.add_argument(
-        "--label-file", metavar="FILE", help="labels in a file of their own, .npy or one a line"
+        "--label-file",
+        metavar="FILE",
+        help="labels in a file of their own: .npy, one a line, or the marks that a report exports",
     )
     group.add_argument(
         "--id-column",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gandetect.archive import check_writable, check_writable_folder, written_aside
-from gandetect.cli.data import is_named, names_all
+from gandetect.cli.data import harmless, is_named, names_all
 from gandetect.cli.options import UsageError
 from gandetect.datasets.catalogue import CATALOGUE
 from gandetect.datasets.files import resolve_data_dir
@@ -24,8 +24,6 @@ from gandetect.training.run_folder import IMAGES
 _FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table", "": "table"}
 
 
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Options that name samples, and those that name one file.
 _DATA = {"data": "--data", "threshold_data": "--threshold-data", "run_test_data": "--run-test-data"}
 _FILES = {"model": "MODEL", "label_file": "--label-file", "classifier": "--classifier"}
@@ -319,14 +317,8 @@ def _plain(column: Sequence[Any]) -> list[Any]:
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:
     with io.StringIO(newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(map(_harmless, row) for row in rows)
+        csv.writer(file, lineterminator="\n").writerows(map(harmless, row) for row in rows)
         return file.getvalue()
-
-
-def _harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet runs."""
-    is_formula = isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
-    return f"'{cell}" if is_formula else cell
 
 
 def _parquet(lists: Mapping[str, list[Any]]) -> bytes:

@@ -149,40 +149,16 @@ def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> di
     UsageError
         If the samples are images.
     """
-    import numpy as np
-
-    from gandetect.data.tables import Table
+    from gandetect.reporting.explanations import unusual_columns
 
     if len(detector.sample_shape_) > 1:
         raise UsageError("--explain is for rows: gandetect map writes where images are unusual")
-    maps, expected = detector.anomaly_map(samples.named), detector.reconstruct(samples.named)
-    n = maps.shape[1]
-    names = [str(name) for name in getattr(detector, "feature_names_in_", range(n))]
-    if isinstance(samples.X, Table):
-        given = dict(zip(samples.X.names, samples.X.columns, strict=True))
-    else:
-        given = dict(zip(samples.feature_names or names, samples.X.T, strict=True))
-    if not isinstance(expected, dict):
-        expected = dict(zip(names, np.asarray(expected).T, strict=True))
-    is_left_out = [name not in expected for name in names]
-    order = np.argsort(np.where(is_left_out, np.inf, -maps), axis=1, kind="stable")
     found: dict[str, list[str]] = {}
-    for place in range(min(n_columns, n - sum(is_left_out))):
-        where = [names[i] for i in order[:, place]]
-        found[f"column_{place + 1}"] = where
-        for what, values in (("value", given), ("expected", expected)):
-            cells = [_text(values[name][row]) for row, name in enumerate(where)]
-            found[f"{what}_{place + 1}"] = cells
+    for row in unusual_columns(detector, samples.named, n_columns):
+        for place, cells in enumerate(row, 1):
+            for what, cell in zip(("column", "value", "expected"), cells, strict=True):
+                found.setdefault(f"{what}_{place}", []).append(cell)
     return found
-
-
-def _text(value: Any) -> str:
-    """A cell as text; nothing for a gap."""
-    if value is None or value != value:
-        return ""
-    if hasattr(value, "astype") and value.dtype.kind == "M":
-        value = value.astype("M8[s]")
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def names_of(samples: Samples) -> Sequence[Any]:

@@ -1,0 +1,106 @@
+"""Which columns made a row unusual, with their values and those that were expected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, Subset
+
+from gandetect.base import BaseDetector
+from gandetect.data.sources import NamedRows
+from gandetect.data.tables import Table
+from gandetect.datasets.splits import take
+
+
+def some(X: Any, rows: np.ndarray) -> Any:
+    """Return some samples of what a detector takes, as the detector takes it."""
+    if isinstance(X, Table):
+        return X.rows(rows)
+    if isinstance(X, NamedRows):
+        return NamedRows(X.X[rows], X.names)
+    if isinstance(X, Dataset) and not hasattr(X, "paths"):
+        return Subset(X, rows.tolist())
+    if hasattr(X, "column_names"):  # pyarrow
+        return X.take(rows)
+    return take(X, rows)
+
+
+def unusual_columns(
+    detector: BaseDetector, X: Any, n_columns: int = 3
+) -> list[list[tuple[str, str, str]]]:
+    """The columns that made each row unusual, the most unusual first.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted to rows or to tables.
+    X : array-like or table of shape (n_samples, n_features)
+        As in `fit`, but in memory.
+    n_columns : int, default=3
+        How many columns of each row; fewer if there are not as many.
+
+    Returns
+    -------
+    list of list of (str, str, str)
+        For each row its columns, by name, value and expected value, which is what the networks
+        reconstruct. A gap is an empty text. Columns that the detector leaves out are none of them.
+
+    Raises
+    ------
+    ValueError
+        If the detector was fitted to images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect import GANomalyDetector
+    >>> from gandetect.reporting import unusual_columns
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> detector = GANomalyDetector(epochs=20, random_state=0).fit(X)
+    >>> ((column, value, _),) = unusual_columns(detector, [[0.0, 9.5, 0.0]], n_columns=1)[0:1][0]
+    >>> column, value
+    ('1', '9.5')
+    """
+    if len(detector.sample_shape_) > 1:
+        raise ValueError("Columns are those of rows: see anomaly_map for images.")
+    maps = detector.anomaly_map(X)
+    n = maps.shape[1]
+    names = [str(name) for name in getattr(detector, "feature_names_in_", range(n))]
+    given = _columns(X, names)
+    expected = _columns(detector.reconstruct(X), names)
+    is_left_out = [name not in expected for name in names]
+    order = np.argsort(np.where(is_left_out, np.inf, -maps), axis=1, kind="stable")
+    n_shown = min(n_columns, n - sum(is_left_out))
+    return [
+        [
+            (names[i], _text(given[names[i]][row]), _text(expected[names[i]][row]))
+            for i in order[row, :n_shown]
+        ]
+        for row in range(len(maps))
+    ]
+
+
+def _columns(X: Any, names: Sequence[str]) -> Mapping[str, Any]:
+    """The columns of a table or of rows by their names."""
+    if isinstance(X, Table):
+        return dict(zip(X.names, X.columns, strict=True))
+    if isinstance(X, NamedRows):
+        return dict(zip(X.names, X.X.T, strict=True))
+    if isinstance(X, Mapping):
+        return X
+    if hasattr(X, "column_names"):  # pyarrow
+        return {str(name): X[name].to_pylist() for name in X.column_names}
+    if hasattr(X, "columns"):
+        return {str(name): np.asarray(X[name]) for name in X.columns}
+    return dict(zip(names, np.asarray(X).T, strict=True))
+
+
+def _text(value: Any) -> str:
+    """A cell as text; nothing for a gap."""
+    if value is None or value != value:
+        return ""
+    if hasattr(value, "astype") and value.dtype.kind == "M":
+        value = value.astype("M8[s]")
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
