@@ -12,8 +12,10 @@ to locate them. The images here are cuttings of a photograph that scikit-learn s
 # %%
 # Normal images
 # -------------
-# Squares of 24 pixels. Every second column of them is for training, the others are new.
+# Squares of 24 pixels. Every second column of them is for training; of the others one half is kept
+# for the threshold, and the other half is new.
 
+import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_sample_images
 from sklearn.metrics import roc_auc_score
@@ -33,8 +35,8 @@ def cuttings(lefts):
     )
 
 
-X_train, X_new = cuttings(lefts[::2]), cuttings(lefts[1::2])
-print(f"{len(X_train)} images for training, {len(X_new)} new ones")
+X_train, X_kept, X_new = cuttings(lefts[::2]), cuttings(lefts[1::4]), cuttings(lefts[3::4])
+print(f"{len(X_train)} images for training, {len(X_kept)} for the threshold, {len(X_new)} new")
 
 # %%
 # What it trains on
@@ -51,7 +53,7 @@ print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
 # ---------------------------------------
 # Half of the new images get a square of inverted colours, a defect that was not in the training.
 
-detector.fit(X_train)
+detector.fit(X_train).infer_threshold(X_kept, outlier_perc=5)
 
 rng = np.random.default_rng(0)
 has_defect = np.arange(len(X_new)) % 2 == 1
@@ -63,14 +65,33 @@ X_new = np.where(where[..., None], 255 - X_new, X_new)
 
 maps = detector.anomaly_map(X_new)
 scores = detector.anomaly_score(X_new)
+is_flagged = detector.predict(X_new) == -1
+print(f"{is_flagged[has_defect].mean():.0%} of the images with a defect are flagged,")
+print(f"{is_flagged[~has_defect].mean():.0%} of those without")
 print(f"AUROC of the images {roc_auc_score(has_defect, scores):.2f}")
 print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
 
 # %%
-# Input, reconstruction and map
-# -----------------------------
-# Three images without and three with a defect, their reconstructions, and the maps, which are
-# bright where the defects are.
+# Photograph, map and verdict
+# ---------------------------
+# Three images without and three with a defect. The map is bright where the defects are.
 
-shown = [*np.flatnonzero(~has_defect)[10:40:10], *np.flatnonzero(has_defect)[10:40:10]]
+shown = [*np.flatnonzero(~has_defect)[5:20:6], *np.flatnonzero(has_defect)[5:20:6]]
+figure, axes = plt.subplots(2, 6, figsize=(7.4, 2.9), layout="constrained")
+for i, (above, below) in zip(shown, axes.T, strict=True):
+    color, verdict = ("#b04000", "✗ anomaly") if is_flagged[i] else ("#006c4c", "✓ normal")
+    above.imshow(X_new[i])
+    below.imshow(maps[i], vmin=0, vmax=np.quantile(maps, 0.99), cmap="cividis")
+    above.set_title(verdict, color=color, fontsize=11)
+    for ax in (above, below):
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set(color=color, linewidth=2)
+axes[0, 0].set_ylabel("photograph")
+_ = axes[1, 0].set_ylabel("anomaly map")
+
+# %%
+# What the network restores
+# -------------------------
+# The same images and their reconstructions, from which the defects are gone.
+
 _ = ReconstructionDisplay.from_estimator(detector, X_new[shown])

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 
 from gandetect.data.sources import read
@@ -11,6 +12,10 @@ from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE
 from gandetect.model.statistics import Scaler
 from gandetect.training import TrainingRun, TrainingSamples
+from gandetect.training.protocol import HAS_CALLBACKS
+
+# What a fit with callbacks is tested by.
+needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="needs scikit-learn 1.9")
 
 
 class Untrained(NamedTuple):

@@ -9,6 +9,7 @@ from protocols import Split
 
 from gandetect import ConvNet, ExponentialMovingAverage
 from gandetect.detectors.alocc import ALOCCDetector
+from tests.helpers import needs_callbacks
 
 PARAMETERS = {"epochs": 4, "n_estimators": 2, "architecture": ConvNet(n_filters=4)}
 
@@ -43,6 +44,7 @@ def test_a_row_for_each_score_and_share(split, monkeypatch):
         assert run.f1_best >= max(run.f1_train, run.f1_held, run.f1_constant)
 
 
+@needs_callbacks
 def test_scoring_along_the_training_changes_nothing(split):
     plain, watched = (ALOCCDetector(random_state=0, **PARAMETERS) for _ in "12")
     along = alocc_f1.AlongTraining(split, every_n_epochs=2)
@@ -59,6 +61,7 @@ def test_scoring_along_the_training_changes_nothing(split):
     ]
 
 
+@needs_callbacks
 def test_the_last_scoring_by_the_average_is_what_the_detector_scores(split):
     along = alocc_f1.AlongTraining(split, every_n_epochs=4)
     detector = ALOCCDetector(random_state=0, score="paper", **PARAMETERS)

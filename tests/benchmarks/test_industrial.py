@@ -13,6 +13,7 @@ from sklearn.utils import Bunch
 
 from gandetect import RDNADetector
 from gandetect.archive import read_archive
+from tests.helpers import needs_callbacks
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def test_error_maps_find_a_square(category, method, monkeypatch):
     assert found.n_train == found.n_test == 30
 
 
+@needs_callbacks
 def test_a_run_of_rdna_can_be_taken_up_again(category, tmp_path):
     first, again = (row("RDNA", epochs=2, batch_size=16) for _ in "12")
     industrial.measure(first, *category, tmp_path)

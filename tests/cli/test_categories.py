@@ -7,6 +7,7 @@ from PIL import Image
 
 import gandetect
 from gandetect.cli.categories import NUMBERED, side_by_side, with_means
+from tests.helpers import needs_callbacks
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1", "--set", "latent_dim=2")
 SMALL = (*TINY, "--set", "architecture=ConvNet(n_filters=4)")
@@ -34,6 +35,7 @@ def _save(path, pixels):
     Image.fromarray(pixels).save(path)
 
 
+@needs_callbacks
 def test_every_category_and_the_mean(run, fails, root, tmp_path):
     data = ("--data", "mvtec:all", "--data-dir", root)
     keep = ("--checkpoint-dir", tmp_path / "kept", "--run-folder", tmp_path / "runs")

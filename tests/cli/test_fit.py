@@ -11,6 +11,7 @@ from gandetect import Checkpoint, GANomalyDetector
 from gandetect.cli.data import Samples
 from gandetect.cli.fit import _spread
 from gandetect.data.images import ImageFolder
+from tests.helpers import needs_callbacks
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
 
@@ -126,6 +127,7 @@ def test_a_share_for_a_percentage_is_told(run, normal, table, tmp_path):
     assert (code, err.count("\n"), "is a percentage, not a fraction" in err) == (0, 1, True)
 
 
+@needs_callbacks
 def test_checkpoints(run, fails, normal, tmp_path, named_rows):
     keep = ("--checkpoint-dir", tmp_path / "new" / "kept", "--checkpoint-every", "2")
     fit = ("fit", "ganomaly", *normal, *TINY, *keep)
@@ -157,6 +159,7 @@ def test_going_on_from_a_model(run, fails, normal, tmp_path, table):
     assert "holds a GANomalyDetector" in err
 
 
+@needs_callbacks
 def test_logs_for_tensorboard(run, normal, tmp_path):
     pytest.importorskip("tensorboard")
     log = ("--log-dir", tmp_path / "logs")
@@ -164,6 +167,7 @@ def test_logs_for_tensorboard(run, normal, tmp_path):
     assert len(list((tmp_path / "logs").glob("events*"))) == 1
 
 
+@needs_callbacks
 def test_the_run_folder(run, normal, tmp_path, monkeypatch, data_dir):
     given = []
 
@@ -223,6 +227,7 @@ def test_a_folder_that_is_missing_is_told_before_the_training(fails, normal, tmp
     assert "no such folder" in err
 
 
+@needs_callbacks
 def test_test_images_of_the_run_folder(run, fails, image_folder, tmp_path):
     flat = ("--data", image_folder / "flat", *TINY, "--set", "architecture=ConvNet(n_filters=4)")
     out = ("--out", tmp_path / "m")
@@ -246,6 +251,7 @@ def test_the_test_images_are_of_every_kind(image_folder):
     assert len(_spread(samples)) == 12
 
 
+@needs_callbacks
 @pytest.mark.filterwarnings("default:the run folder shows no test images")
 def test_a_category_without_a_test_part(run, image_folder, tmp_path):
     nut = tmp_path / "mvtec" / "nut" / "train" / "good"

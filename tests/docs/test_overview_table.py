@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,8 +21,9 @@ def extension(monkeypatch):
 
 
 @pytest.fixture
-def record(extension, tmp_path):
+def record(extension, tmp_path, monkeypatch):
     """Write runs of one digit normal, with the AUROC of each detector."""
+    monkeypatch.setattr(extension, "EARLIER", set())
 
     def write(seeds=(0, 1, 2), **auroc):
         protocol = "mnist-one-normal"
@@ -48,7 +50,7 @@ def lines_of(text):
 
 
 def test_the_recorded_runs_fill_every_cell(extension, tmp_path):
-    extension.write_table(SimpleNamespace(srcdir=tmp_path))
+    extension.write_tables(SimpleNamespace(srcdir=tmp_path))
     heads, _, *lines = lines_of((tmp_path / "generated" / "overview.md").read_text("utf-8").strip())
     assert heads == [
         "task",
@@ -82,3 +84,82 @@ def test_without_all_runs_there_is_no_line(extension, record, missing):
 def test_a_seed_that_was_not_run_leaves_the_detector_out(extension, record):
     folder = record(seeds=(0, 1), ALOCC=0.8, knn=0.6, iforest=0.5)
     assert len(lines_of(extension.overview(folder))) == 2
+
+
+def test_what_an_earlier_version_recorded_is_left_out(extension, record, monkeypatch):
+    folder = record(ALOCC=0.8, GANomaly=0.7, knn=0.6, iforest=0.5)
+    monkeypatch.setattr(extension, "EARLIER", {("mnist-one-normal", "ALOCC")})
+    lines = lines_of(extension.overview(folder))[2:]
+    assert [line[1] for line in lines] == ["`GANomalyDetector`"]
+
+
+def test_connections_are_read_from_a_file_of_their_own(extension, tmp_path):
+    recorded = (ROOT / "benchmarks" / "results" / "kdd.csv").read_text(encoding="utf-8")
+    (tmp_path / "kdd.csv").write_text(recorded, encoding="utf-8")
+    (line,) = lines_of(extension.overview(tmp_path))[2:]
+    assert line[:2] == [extension.TASKS["kdd"], "`BiGANDetector`"]
+
+
+class TestReadme:
+    """README.md is text: its figures are those of the recorded runs."""
+
+    @pytest.fixture
+    def readme(self):
+        return (ROOT / "README.md").read_text(encoding="utf-8")
+
+    @pytest.fixture
+    def adbench(self, extension):
+        results = ROOT / "benchmarks" / "results"
+        return extension.report.read_results(results.glob("adbench*.csv"))["adbench"]
+
+    def test_its_table_with_one_line_a_detector(self, extension, readme):
+        table = extension.front_table(ROOT / "benchmarks" / "results")
+        assert {line[0].strip("`") for line in lines_of(table)[2:]} == set(
+            extension.detectors.__all__
+        )
+        assert f"\n{table}\n" in readme
+
+    def test_its_table_of_the_public_sets(self, extension, readme, adbench):
+        names = {
+            "`AdversarialVAEDetector`, without a classifier": "AdversarialVAE",
+            "5 nearest neighbours, mean distance": "knn-mean",
+            "5 nearest neighbours, largest distance": "knn",
+            "local outlier factor": "lof",
+            "PyOD's AutoEncoder": "pyod.AutoEncoder",
+            "IsolationForest": "iforest",
+            "one-class SVM": "ocsvm",
+            "PyOD's ALAD": "pyod.ALAD",
+            **{f"`{ours}`": name for name, ours in extension.OURS.items()},
+        }
+        tuning, reported = extension.halves("adbench")
+        columns = (("auroc", tuning + reported), ("auroc", reported))
+        columns = (*columns, ("average_precision", tuning + reported))
+        table = readme.partition("| AUROC, other half |")[2].partition("\n\n")[0]
+        lines = lines_of(table)[2:]
+        assert len(lines) == 12
+        for title, *figures in lines:
+            runs = adbench[names[title]]
+            expected = [
+                str(extension.report.Column(runs, column, sets, extension.SEEDS))
+                for column, sets in columns
+            ]
+            assert figures == expected, title
+
+    def test_its_figures_without_the_adversary_and_of_the_papers(self, extension, readme, adbench):
+        text = readme.partition("Without the adversarial loss ")[2].partition("\n\n")[0]
+        without, papers = (part.replace("\n", " ") for part in text.split("The\npublished"))
+
+        def mean(title, column):
+            sets = [name for half in extension.halves("adbench") for name in half]
+            return extension.report.Column(adbench[title], column, sets, extension.SEEDS).mean
+
+        order = ("GANomaly", "ALOCC", "RDNA", "BiGAN")
+        titles = {
+            name: next(title for title in adbench if title.startswith(f"{name} without the adv"))
+            for name in order
+        }
+        expected = [f"{mean(titles[name], 'auroc'):.3f}" for name in order]
+        assert re.findall(r"0\.\d{3}", without) == expected
+        found = re.findall(r"(0\.\d{3}) \((\w+)\)", papers)
+        assert len(found) == 5
+        assert found == [(f"{mean(name, 'auroc_paper'):.3f}", name) for _, name in found]
