@@ -43,8 +43,13 @@ wrong = new.copy()
 is_wrong = np.zeros(wrong.shape, dtype=bool)
 numbers = ["age", "bmi", "s1", "s2", "s3", "s6"]
 for row in range(len(wrong)):
-    first, second = (patients.columns.get_loc(name) for name in rng.choice(numbers, 2, False))
-    wrong.iloc[row, [first, second]] = wrong.iloc[row, [second, first]].to_list()
+    first, second = (
+        patients.columns.get_loc(name)
+        for name in rng.choice(numbers, 2, False)
+    )
+    wrong.iloc[row, [first, second]] = wrong.iloc[
+        row, [second, first]
+    ].to_list()
     is_wrong[row, [first, second]] = True
 
 # %%
@@ -67,11 +72,15 @@ is_found = detector.predict(wrong) == -1
 
 
 def encoded(records):
-    return records.assign(sex=records["sex"] == "two").fillna({"bp": known["bp"].median()})
+    return records.assign(sex=records["sex"] == "two").fillna(
+        {"bp": known["bp"].median()}
+    )
 
 
 scaler = StandardScaler().fit(encoded(known))
-X_known, X_new, X_wrong = (scaler.transform(encoded(t)) for t in (known, new, wrong))
+X_known, X_new, X_wrong = (
+    scaler.transform(encoded(t)) for t in (known, new, wrong)
+)
 forest = IsolationForest(random_state=0).fit(X_known)
 nearest = NearestNeighbors(n_neighbors=5).fit(X_known)
 found = {"RDNA": is_found.mean()}

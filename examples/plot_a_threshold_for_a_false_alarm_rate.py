@@ -19,15 +19,24 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 
 from gandetect import GANomalyDetector
-from gandetect.plotting import PrecisionRecallDisplay, RocDisplay, ScoreHistogramDisplay
+from gandetect.plotting import (
+    PrecisionRecallDisplay,
+    RocDisplay,
+    ScoreHistogramDisplay,
+)
 
 X, y = load_breast_cancer(return_X_y=True)
 X_benign, X_malignant = X[y == 1], X[y == 0]
-X_train, X_rest = train_test_split(X_benign, train_size=157, random_state=0)
+X_train, X_rest = train_test_split(
+    X_benign, train_size=157, random_state=0
+)
 X_kept, X_new = train_test_split(X_rest, test_size=0.5, random_state=0)
 
 detector = GANomalyDetector(epochs=100, random_state=0).fit(X_train)
-print(f"{len(X_train)} rows for training, {len(X_kept)} for the threshold, {len(X_new)} to test")
+print(
+    f"{len(X_train)} rows for training, {len(X_kept)} for the threshold, "
+    f"{len(X_new)} to test"
+)
 
 # %%
 # Training rows score lower than new ones
@@ -54,8 +63,10 @@ print(f"new benign rows flagged: {false_alarm_rate(X_new):.1%}")
 for percentage in (20, 10, 5, 2):
     detector.infer_threshold(X_kept, outlier_perc=percentage)
     print(
-        f"{percentage:2d} % asked for: {false_alarm_rate(X_new):5.1%} of the new benign rows are "
-        f"flagged, {(detector.predict(X_malignant) == -1).mean():.1%} of the malignant ones"
+        f"{percentage:2d} % asked for: {false_alarm_rate(X_new):5.1%} of "
+        "the new benign rows are "
+        f"flagged, {(detector.predict(X_malignant) == -1).mean():.1%} of "
+        "the malignant ones"
     )
 
 # %%

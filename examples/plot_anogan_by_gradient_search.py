@@ -32,7 +32,12 @@ from torch.optim import Adam, Optimizer
 
 from gandetect import BaseDetector
 from gandetect.base import check_real
-from gandetect.losses import loss_as_fake, loss_as_real, mean_squared_error, norm_distance
+from gandetect.losses import (
+    loss_as_fake,
+    loss_as_real,
+    mean_squared_error,
+    norm_distance,
+)
 from gandetect.metrics import roc_auc_scorer
 from gandetect.model import Model, Part, value_of
 from gandetect.networks import NetworkMaker
@@ -54,7 +59,8 @@ class AnoGANModel(Model["AnoGANDetector"]):
     }
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     cannot_be_exported: ClassVar[str | None] = (
-        "its score searches codes by gradient, which the operators of exported files cannot do"
+        "its score searches codes by gradient, which the operators of "
+        "exported files cannot do"
     )
 
     def build(self, make: NetworkMaker) -> None:
@@ -68,15 +74,22 @@ class AnoGANModel(Model["AnoGANDetector"]):
             for name, network in self.networks.items()
         }
 
-    def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
-        z = run.random.normal_like(x.new_empty(*x.shape[:2], self.latent_dim))
+    def training_step(
+        self, x: Tensor, run: TrainingRun
+    ) -> dict[str, Tensor]:
+        z = run.random.normal_like(
+            x.new_empty(*x.shape[:2], self.latent_dim)
+        )
         x_fake = self.generator(z)
-        # A pass for each, so that batch normalisation does not mix real and generated samples.
+        # A pass for each, so that batch normalisation does not mix real
+        # and generated samples.
         real_logits, _ = self.discriminator(x)
         fake_logits, _ = self.discriminator(x_fake)
         generator = loss_as_real(fake_logits)
         update(run.optimizers["generator"], generator, retain_graph=True)
-        discriminator = loss_as_real(real_logits) + loss_as_fake(fake_logits)
+        discriminator = loss_as_real(real_logits) + loss_as_fake(
+            fake_logits
+        )
         update(run.optimizers["discriminator"], discriminator)
         return {"generator": generator, "discriminator": discriminator}
 
@@ -92,8 +105,11 @@ class AnoGANModel(Model["AnoGANDetector"]):
         move = torch.zeros_like(z)
         for _ in range(self.settings.n_steps):
             z.requires_grad_()
-            (slope,) = torch.autograd.grad(self._distance(x, features, z).sum(), z)
-            # Of length 1 at most: far from every sample that it can draw, the slope is steep.
+            (slope,) = torch.autograd.grad(
+                self._distance(x, features, z).sum(), z
+            )
+            # Of length 1 at most: far from every sample that it can draw,
+            # the slope is steep.
             slope = slope / slope.norm(dim=-1, keepdim=True).clamp(min=1.0)
             move = MOMENTUM * move - RATE * (1 - MOMENTUM) * slope
             z = z.detach() + move
@@ -102,12 +118,18 @@ class AnoGANModel(Model["AnoGANDetector"]):
     def _distance(self, x: Tensor, features: Tensor, z: Tensor) -> Tensor:
         """How far G(z) is from x and from its features: squares, whose slopes do not jump."""
         x_hat, weight = self.generator(z), self.settings.feature_weight
-        feature = mean_squared_error(features, self.discriminator(x_hat)[1])
-        return (1 - weight) * mean_squared_error(x, x_hat) + weight * feature
+        feature = mean_squared_error(
+            features, self.discriminator(x_hat)[1]
+        )
+        return (1 - weight) * mean_squared_error(
+            x, x_hat
+        ) + weight * feature
 
     def parts(self, x: Tensor) -> dict[str, Part]:
         x_hat = self.reconstruct(x)
-        features, features_hat = (self.discriminator(of)[1] for of in (x, x_hat))
+        features, features_hat = (
+            self.discriminator(of)[1] for of in (x, x_hat)
+        )
         return {
             "residual": norm_distance(x, x_hat, degree=1),
             "feature": norm_distance(features, features_hat, degree=1),
@@ -115,7 +137,9 @@ class AnoGANModel(Model["AnoGANDetector"]):
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
         weight = self.settings.feature_weight
-        return (1 - weight) * value_of(parts["residual"]) + weight * value_of(parts["feature"])
+        return (1 - weight) * value_of(
+            parts["residual"]
+        ) + weight * value_of(parts["feature"])
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.generator(self.encode(x))
@@ -154,7 +178,10 @@ class AnoGANDetector(BaseDetector):
 # It learns to draw sixes, and is asked about fours.
 
 digits = load_digits()
-sixes, fours = digits.images[digits.target == 6], digits.images[digits.target == 4]
+sixes, fours = (
+    digits.images[digits.target == 6],
+    digits.images[digits.target == 4],
+)
 detector = AnoGANDetector(latent_dim=8, random_state=0).fit(sixes[:120])
 X = np.concatenate([sixes[120:], fours])
 is_anomaly = np.repeat([0, 1], [len(sixes) - 120, len(fours)])
@@ -167,7 +194,9 @@ _ = ScoreHistogramDisplay.from_estimator(detector, X, is_anomaly)
 # %%
 # What the generator comes closest with: a six for a six, and the six that is most like each four.
 
-_ = ReconstructionDisplay.from_estimator(detector, np.concatenate([sixes[120:123], fours[:3]]))
+_ = ReconstructionDisplay.from_estimator(
+    detector, np.concatenate([sixes[120:123], fours[:3]])
+)
 
 # %%
 # A method that cannot be exported says so, in the words of ``cannot_be_exported``; it can be saved,

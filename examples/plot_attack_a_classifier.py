@@ -26,9 +26,13 @@ from gandetect.attacks import projected_gradient
 from gandetect.plotting import ScoreHistogramDisplay
 
 X, y = load_digits(return_X_y=True)
-X_train, X_rest, y_train, y_rest = train_test_split(X, y, test_size=600, random_state=0)
+X_train, X_rest, y_train, y_rest = train_test_split(
+    X, y, test_size=600, random_state=0
+)
 X_clean, X_test, y_test = X_rest[:300], X_rest[300:], y_rest[300:]
-classifier = MLPClassifier((64,), early_stopping=True, random_state=0).fit(X_train, y_train)
+classifier = MLPClassifier((64,), early_stopping=True, random_state=0).fit(
+    X_train, y_train
+)
 print(f"accuracy on clean digits: {classifier.score(X_test, y_test):.1%}")
 
 # %%
@@ -37,15 +41,24 @@ print(f"accuracy on clean digits: {classifier.score(X_test, y_test):.1%}")
 # Projected gradient descent changes every pixel by at most 2 of 16 grey levels, in the direction
 # that makes the classifier most wrong.
 
-attacked = projected_gradient(classifier, X_test, y_test, eps=2.0, clip=(0, 16))
-print(f"accuracy on attacked digits: {classifier.score(attacked, y_test):.1%}")
+attacked = projected_gradient(
+    classifier, X_test, y_test, eps=2.0, clip=(0, 16)
+)
+print(
+    "accuracy on attacked digits: "
+    f"{classifier.score(attacked, y_test):.1%}"
+)
 
 figure, axes = plt.subplots(2, 8, figsize=(9, 2.8), layout="constrained")
 for column in range(8):
     for row, images in enumerate([X_test, attacked]):
-        axes[row, column].imshow(images[column].reshape(8, 8), cmap="gray_r", vmin=0, vmax=16)
+        axes[row, column].imshow(
+            images[column].reshape(8, 8), cmap="gray_r", vmin=0, vmax=16
+        )
         axes[row, column].set_axis_off()
-        axes[row, column].set_title(classifier.predict(images[column : column + 1])[0])
+        axes[row, column].set_title(
+            classifier.predict(images[column : column + 1])[0]
+        )
 
 # %%
 # A defence
@@ -60,16 +73,27 @@ detector.infer_threshold(X_clean, outlier_perc=5)
 
 answer = detector.correct(attacked)["data"]
 fooled = answer["no_defense"] != y_test
-print(f"detected: {answer['is_adversarial'][fooled].mean():.1%} of the attacks that fooled")
-print(f"false alarms: {detector.detect(X_test)['data']['is_adversarial'].mean():.1%}")
-print(f"accuracy after correction: {np.mean(answer['corrected'] == y_test):.1%}")
+print(
+    f"detected: {answer['is_adversarial'][fooled].mean():.1%} of the "
+    "attacks that fooled"
+)
+print(
+    "false alarms: "
+    f"{detector.detect(X_test)['data']['is_adversarial'].mean():.1%}"
+)
+print(
+    "accuracy after correction: "
+    f"{np.mean(answer['corrected'] == y_test):.1%}"
+)
 
 # %%
 # Clean and attacked digits by their scores; all to the right of the line is flagged.
 
 _ = ScoreHistogramDisplay.from_predictions(
     np.repeat([0, 1], [len(X_test), len(attacked)]),
-    np.concatenate([detector.anomaly_score(X_test), detector.anomaly_score(attacked)]),
+    np.concatenate(
+        [detector.anomaly_score(X_test), detector.anomaly_score(attacked)]
+    ),
     threshold=detector.threshold_,
     bins=30,
 )

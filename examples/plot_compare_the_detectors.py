@@ -29,10 +29,17 @@ from gandetect.plotting.style import OKABE_ITO
 X, digit = load_digits(return_X_y=True)
 is_anomaly = digit > 4
 order = np.random.default_rng(0).permutation(np.flatnonzero(~is_anomaly))
-X_train, X_kept, normal_test = X[order[:400]], X[order[400:600]], order[600:]
+X_train, X_kept, normal_test = (
+    X[order[:400]],
+    X[order[400:600]],
+    order[600:],
+)
 test = np.concatenate([normal_test, np.flatnonzero(is_anomaly)[:300]])
 X_test, y_test = X[test], is_anomaly[test].astype(int)
-print(f"{len(X_train)} rows for training, {len(X_test)} to test, {y_test.mean():.0%} anomalies")
+print(
+    f"{len(X_train)} rows for training, {len(X_test)} to test, "
+    f"{y_test.mean():.0%} anomalies"
+)
 
 # %%
 # All detectors at their defaults, and two baselines
@@ -41,27 +48,37 @@ print(f"{len(X_train)} rows for training, {len(X_test)} to test, {y_test.mean():
 # baselines that take less than a second.
 
 candidates = {
-    name.removesuffix("Detector"): lambda seed, name=name: getattr(detectors, name)(
-        epochs=40, n_estimators=4, random_state=seed
-    )
+    name.removesuffix("Detector"): lambda seed, name=name: getattr(
+        detectors, name
+    )(epochs=40, n_estimators=4, random_state=seed)
     for name in detectors.__all__
 }
-candidates["Isolation forest"] = lambda seed: IsolationForest(random_state=seed)
-candidates["Local outlier factor"] = lambda seed: LocalOutlierFactor(novelty=True)
+candidates["Isolation forest"] = lambda seed: IsolationForest(
+    random_state=seed
+)
+candidates["Local outlier factor"] = lambda seed: LocalOutlierFactor(
+    novelty=True
+)
 
 fitted, aurocs = {}, {}
 for name, make in candidates.items():
     start = time.perf_counter()
     runs = [make(seed).fit(X_train) for seed in (0, 1)]
-    aurocs[name] = [roc_auc_score(y_test, -run.score_samples(X_test)) for run in runs]
+    aurocs[name] = [
+        roc_auc_score(y_test, -run.score_samples(X_test)) for run in runs
+    ]
     fitted[name] = runs[0]
     seconds = (time.perf_counter() - start) / len(runs)
-    print(f"{name:20s} AUROC {np.mean(aurocs[name]):.3f}   {seconds:5.2f} s")
+    print(
+        f"{name:20s} AUROC {np.mean(aurocs[name]):.3f}   {seconds:5.2f} s"
+    )
 
 # %%
 # A difference matters if it is larger than the one between two seeds.
 
-figure, ax = plt.subplots(figsize=(6.4, 0.9 + 0.4 * len(aurocs)), layout="constrained")
+figure, ax = plt.subplots(
+    figsize=(6.4, 0.9 + 0.4 * len(aurocs)), layout="constrained"
+)
 ranked = sorted(aurocs, key=lambda name: np.mean(aurocs[name]))
 for place, name in enumerate(ranked):
     ax.plot(aurocs[name], [place] * 2, color=OKABE_ITO[0], marker="o")
@@ -77,7 +94,9 @@ ax.grid(axis="x", alpha=0.4)
 # of normal rows that were kept from training. The points show where this is on each curve.
 
 figure, ax = plt.subplots(figsize=(6, 6), layout="constrained")
-for (name, detector), color in zip(fitted.items(), OKABE_ITO, strict=False):
+for (name, detector), color in zip(
+    fitted.items(), OKABE_ITO, strict=False
+):
     kept_scores = -detector.score_samples(X_kept)
     RocDisplay.from_predictions(
         y_test,
@@ -88,7 +107,9 @@ for (name, detector), color in zip(fitted.items(), OKABE_ITO, strict=False):
         plot_chance_level=False,
         ax=ax,
     )
-_ = ax.set_title("Each at 5 % false alarms on rows that were kept", loc="left")
+_ = ax.set_title(
+    "Each at 5 % false alarms on rows that were kept", loc="left"
+)
 
 # %%
 # Where a baseline is better, use the baseline. With a few hundred rows and little noise, the

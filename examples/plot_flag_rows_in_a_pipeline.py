@@ -29,7 +29,10 @@ data = load_breast_cancer(as_frame=True)
 is_malignant = 1 - data.target
 missing = np.random.default_rng(0).random(data.data.shape) < 0.1
 X_train, X_new, y_new = one_class_rows_split(
-    data.data.mask(missing), is_malignant, outlier_fraction=0.15, random_state=0
+    data.data.mask(missing),
+    is_malignant,
+    outlier_fraction=0.15,
+    random_state=0,
 )
 print(f"{len(X_train)} normal rows for training, {len(X_new)} new rows")
 
@@ -38,7 +41,9 @@ print(f"{len(X_train)} normal rows for training, {len(X_new)} new rows")
 # ------------
 # The imputer fills the gaps. The detector scales its input itself, so no scaler is needed.
 
-pipeline = make_pipeline(KNNImputer(), GANomalyDetector(epochs=150, random_state=0))
+pipeline = make_pipeline(
+    KNNImputer(), GANomalyDetector(epochs=150, random_state=0)
+)
 pipeline.fit(X_train)
 
 # %%
@@ -59,9 +64,17 @@ detector.infer_threshold(imputer.transform(X_batch), outlier_perc=15)
 # ``predict`` gives -1 for outliers and +1 for inliers.
 
 flagged = pipeline.predict(X_later) == -1
-print(f"flagged {flagged.mean():.1%} of {len(X_later)} rows, expected 15.0%")
-print(f"{flagged[y_later == 1].mean():.0%} of the malignant rows are among them")
-print(f"{flagged[y_later == 0].mean():.0%} of the benign rows are false alarms")
+print(
+    f"flagged {flagged.mean():.1%} of {len(X_later)} rows, expected 15.0%"
+)
+print(
+    f"{flagged[y_later == 1].mean():.0%} of the malignant rows are among "
+    "them"
+)
+print(
+    f"{flagged[y_later == 0].mean():.0%} of the benign rows are false "
+    "alarms"
+)
 
 # %%
 # A score without a threshold is judged by the area under the ROC curve. The scorers of
@@ -73,7 +86,9 @@ print(f"AUROC {roc_auc_scorer(pipeline, X_later, y_later):.3f}")
 # %%
 # The picture shows what the threshold does: everything to its right is flagged.
 
-_ = ScoreHistogramDisplay.from_estimator(pipeline, X_later, y_later, bins=20)
+_ = ScoreHistogramDisplay.from_estimator(
+    pipeline, X_later, y_later, bins=20
+)
 
 # %%
 # Why was a row flagged?
@@ -83,5 +98,7 @@ _ = ScoreHistogramDisplay.from_estimator(pipeline, X_later, y_later, bins=20)
 
 worst = np.argsort(pipeline.score_samples(X_later))[:3]
 _ = ReconstructionDisplay.from_estimator(
-    detector, imputer.transform(X_later.iloc[worst]), feature_names=X_later.columns
+    detector,
+    imputer.transform(X_later.iloc[worst]),
+    feature_names=X_later.columns,
 )

@@ -24,13 +24,21 @@ from gandetect.plotting import ParameterSweepDisplay
 
 digits = load_digits()
 chosen = np.flatnonzero(np.isin(digits.target, [3, 5, 8, 9]))
-X, is_anomaly = digits.data[chosen], (digits.target[chosen] != 3).astype(int)
+X, is_anomaly = (
+    digits.data[chosen],
+    (digits.target[chosen] != 3).astype(int),
+)
 
 splits = [
     (train[is_anomaly[train] == 0], test)
-    for train, test in StratifiedKFold(3, shuffle=True, random_state=0).split(X, is_anomaly)
+    for train, test in StratifiedKFold(
+        3, shuffle=True, random_state=0
+    ).split(X, is_anomaly)
 ]
-print(f"{len(splits[0][0])} threes for training, {len(splits[0][1])} digits for the test")
+print(
+    f"{len(splits[0][0])} threes for training, {len(splits[0][1])} "
+    "digits for the test"
+)
 
 # %%
 # Size of the code
@@ -42,7 +50,11 @@ print(f"{len(splits[0][0])} threes for training, {len(splits[0][1])} digits for 
 
 quick = GANomalyDetector(n_estimators=1, epochs=30, random_state=0)
 search = GridSearchCV(
-    quick, {"latent_dim": [1, 2, 4, 8, 16]}, scoring=roc_auc_scorer, cv=splits, refit=False
+    quick,
+    {"latent_dim": [1, 2, 4, 8, 16]},
+    scoring=roc_auc_scorer,
+    cv=splits,
+    refit=False,
 )
 search.fit(X, is_anomaly)
 _ = ParameterSweepDisplay.from_estimator(search)
@@ -58,7 +70,9 @@ _ = ParameterSweepDisplay.from_estimator(search)
 
 grid = {"reconstruction_weight": [0.5, 5, 50], "latent_weight": [1, 10]}
 quick.set_params(latent_dim=search.best_params_["latent_dim"])
-search = GridSearchCV(quick, grid, scoring=roc_auc_scorer, cv=splits, refit=False)
+search = GridSearchCV(
+    quick, grid, scoring=roc_auc_scorer, cv=splits, refit=False
+)
 search.fit(X, is_anomaly)
 _ = ParameterSweepDisplay.from_estimator(search, "reconstruction_weight")
 

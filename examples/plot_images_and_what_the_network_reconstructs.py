@@ -19,13 +19,23 @@ from sklearn.datasets import load_digits
 
 from gandetect import GANomalyDetector
 from gandetect.datasets import one_class_split
-from gandetect.plotting import ReconstructionDisplay, ScoreHistogramDisplay, TrainingCurveDisplay
+from gandetect.plotting import (
+    ReconstructionDisplay,
+    ScoreHistogramDisplay,
+    TrainingCurveDisplay,
+)
 
 digits = load_digits()
 X_train, X_test, y_test = one_class_split(
-    digits.images, digits.target, normal_class=8, n_train=100, random_state=0
+    digits.images,
+    digits.target,
+    normal_class=8,
+    n_train=100,
+    random_state=0,
 )
-detector = GANomalyDetector(epochs=200, validation_fraction=0.1, random_state=0).fit(X_train)
+detector = GANomalyDetector(
+    epochs=200, validation_fraction=0.1, random_state=0
+).fit(X_train)
 print(f"fitted to {len(X_train)} images of {X_train.shape[1:]} pixels")
 
 # %%
@@ -42,7 +52,9 @@ _ = TrainingCurveDisplay.from_estimator(
 # Five eights that were not in the training, and five other digits. The reconstructions of these
 # resemble eights, and the anomaly map is bright where the two differ.
 
-shown = np.concatenate([np.flatnonzero(y_test == label)[:5] for label in (0, 1)])
+shown = np.concatenate(
+    [np.flatnonzero(y_test == label)[:5] for label in (0, 1)]
+)
 _ = ReconstructionDisplay.from_estimator(detector, X_test[shown])
 
 # %%
@@ -58,8 +70,12 @@ detector.infer_threshold(eights[:half], outlier_perc=5)
 X_judged = np.concatenate([eights[half:], X_test[y_test == 1]])
 y_judged = np.repeat([0, 1], [len(eights) - half, np.sum(y_test == 1)])
 flagged = detector.predict(X_judged) == -1
-print(f"{flagged[y_judged == 1].mean():.0%} of the other digits are flagged")
-print(f"{flagged[y_judged == 0].mean():.0%} of the eights are false alarms")
+print(
+    f"{flagged[y_judged == 1].mean():.0%} of the other digits are flagged"
+)
+print(
+    f"{flagged[y_judged == 0].mean():.0%} of the eights are false alarms"
+)
 
 _ = ScoreHistogramDisplay.from_estimator(detector, X_judged, y_judged)
 

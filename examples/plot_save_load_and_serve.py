@@ -30,7 +30,9 @@ from gandetect.plotting import FeatureAttributionDisplay
 
 wine = load_wine(as_frame=True)
 is_known = wine.target < 2
-X_train, X_kept = train_test_split(wine.data[is_known], test_size=0.3, random_state=0)
+X_train, X_kept = train_test_split(
+    wine.data[is_known], test_size=0.3, random_state=0
+)
 X_foreign = wine.data[~is_known]
 
 detector = GANomalyDetector(epochs=60, random_state=0).fit(X_train)
@@ -47,8 +49,13 @@ print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB")
 # The loaded detector has its threshold, scaling and columns, and scores as the saved one did.
 
 served = gandetect.load(path)
-assert np.array_equal(served.anomaly_score(X_foreign), detector.anomaly_score(X_foreign))
-print(f"{type(served).__name__} for {', '.join(served.feature_names_in_[:3])}, ...")
+assert np.array_equal(
+    served.anomaly_score(X_foreign), detector.anomaly_score(X_foreign)
+)
+print(
+    f"{type(served).__name__} for "
+    f"{', '.join(served.feature_names_in_[:3])}, ..."
+)
 
 # %%
 # Serve
@@ -62,10 +69,15 @@ def answer(request, n_reasons=2):
     rows = pd.DataFrame(json.loads(request)["rows"])
     missing = set(served.feature_names_in_) - set(rows.columns)
     if missing:
-        return json.dumps({"error": f"columns are missing: {', '.join(sorted(missing))}"})
+        return json.dumps(
+            {"error": f"columns are missing: {', '.join(sorted(missing))}"}
+        )
     rows = rows[list(served.feature_names_in_)]
     scores = served.anomaly_score(rows)
-    expected, deviations = served.reconstruct(rows), served.anomaly_map(rows)
+    expected, deviations = (
+        served.reconstruct(rows),
+        served.anomaly_map(rows),
+    )
     results = []
     for i, score in enumerate(scores):
         worst = np.argsort(-deviations[i])[:n_reasons]
@@ -74,7 +86,8 @@ def answer(request, n_reasons=2):
                 "score": round(float(score), 2),
                 "flagged": bool(score > served.threshold_),
                 "reasons": [
-                    f"{rows.columns[j]} is {rows.iloc[i, j]:.3g}, expected {expected[i, j]:.3g}"
+                    f"{rows.columns[j]} is {rows.iloc[i, j]:.3g}, "
+                    f"expected {expected[i, j]:.3g}"
                     for j in worst
                 ],
             }
@@ -85,7 +98,14 @@ def answer(request, n_reasons=2):
 # %%
 # A wine of a known kind, and one of the new kind:
 
-request = json.dumps({"rows": [*X_kept[:1].to_dict("records"), *X_foreign[5:6].to_dict("records")]})
+request = json.dumps(
+    {
+        "rows": [
+            *X_kept[:1].to_dict("records"),
+            *X_foreign[5:6].to_dict("records"),
+        ]
+    }
+)
 print(answer(request))
 
 # %%
@@ -99,7 +119,10 @@ print(answer(json.dumps({"rows": [{"alcohol": 13.0}]})))
 together = served.anomaly_score(X_foreign)
 alone = [served.anomaly_score(X_foreign.iloc[[i]])[0] for i in range(5)]
 assert np.array_equal(together[:5], alone)
-print(f"{(served.predict(X_foreign) == -1).mean():.0%} of the foreign wines are flagged")
+print(
+    f"{(served.predict(X_foreign) == -1).mean():.0%} of the foreign "
+    "wines are flagged"
+)
 print(f"{(served.predict(X_kept) == -1).mean():.0%} of the known ones")
 
 # %%

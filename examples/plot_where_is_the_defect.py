@@ -31,21 +31,37 @@ lefts = np.arange(0, photograph.shape[1] - 23, 24)
 def cuttings(lefts):
     tops = range(0, photograph.shape[0] - 23, 5)
     return np.stack(
-        [photograph[top : top + 24, left : left + 24] for left in lefts for top in tops]
+        [
+            photograph[top : top + 24, left : left + 24]
+            for left in lefts
+            for top in tops
+        ]
     )
 
 
-X_train, X_kept, X_new = cuttings(lefts[::2]), cuttings(lefts[1::4]), cuttings(lefts[3::4])
-print(f"{len(X_train)} images for training, {len(X_kept)} for the threshold, {len(X_new)} new")
+X_train, X_kept, X_new = (
+    cuttings(lefts[::2]),
+    cuttings(lefts[1::4]),
+    cuttings(lefts[3::4]),
+)
+print(
+    f"{len(X_train)} images for training, {len(X_kept)} for the "
+    f"threshold, {len(X_new)} new"
+)
 
 # %%
 # What it trains on
 # -----------------
 # ``simulate`` shows the defects that a fit would make, before it is run.
 
-detector = RDNADetector(epochs=20, architecture=ConvNet(n_filters=8), random_state=0)
+detector = RDNADetector(
+    epochs=20, architecture=ConvNet(n_filters=8), random_state=0
+)
 simulated, masks = detector.simulate(X_train, random_state=0)
-print(f"{masks.any(axis=(1, 2)).mean():.0%} of the images got a defect, which covers")
+print(
+    f"{masks.any(axis=(1, 2)).mean():.0%} of the images got a defect, "
+    "which covers"
+)
 print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
 
 # %%
@@ -66,7 +82,10 @@ X_new = np.where(where[..., None], 255 - X_new, X_new)
 maps = detector.anomaly_map(X_new)
 scores = detector.anomaly_score(X_new)
 is_flagged = detector.predict(X_new) == -1
-print(f"{is_flagged[has_defect].mean():.0%} of the images with a defect are flagged,")
+print(
+    f"{is_flagged[has_defect].mean():.0%} of the images with a defect "
+    "are flagged,"
+)
 print(f"{is_flagged[~has_defect].mean():.0%} of those without")
 print(f"AUROC of the images {roc_auc_score(has_defect, scores):.2f}")
 print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
@@ -76,12 +95,21 @@ print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
 # ---------------------------
 # Three images without and three with a defect. The map is bright where the defects are.
 
-shown = [*np.flatnonzero(~has_defect)[5:20:6], *np.flatnonzero(has_defect)[5:20:6]]
+shown = [
+    *np.flatnonzero(~has_defect)[5:20:6],
+    *np.flatnonzero(has_defect)[5:20:6],
+]
 figure, axes = plt.subplots(2, 6, figsize=(7.4, 2.9), layout="constrained")
 for i, (above, below) in zip(shown, axes.T, strict=True):
-    color, verdict = ("#b04000", "✗ anomaly") if is_flagged[i] else ("#006c4c", "✓ normal")
+    color, verdict = (
+        ("#b04000", "✗ anomaly")
+        if is_flagged[i]
+        else ("#006c4c", "✓ normal")
+    )
     above.imshow(X_new[i])
-    below.imshow(maps[i], vmin=0, vmax=np.quantile(maps, 0.99), cmap="cividis")
+    below.imshow(
+        maps[i], vmin=0, vmax=np.quantile(maps, 0.99), cmap="cividis"
+    )
     above.set_title(verdict, color=color, fontsize=11)
     for ax in (above, below):
         ax.set(xticks=[], yticks=[])

@@ -71,7 +71,9 @@ async def body_of(request: Request) -> bytes:
                 else:
                     body.clear()
     except TimeoutError:
-        raise Refused(408, f"the body did not arrive within {MOST_SECONDS} s") from None
+        raise Refused(
+            408, f"the body did not arrive within {MOST_SECONDS} s"
+        ) from None
     except ClientDisconnect:
         raise Refused(400, "the client went away") from None
     if n_bytes > MOST_BYTES:
@@ -82,9 +84,13 @@ async def body_of(request: Request) -> bytes:
 def samples_in(body: bytes) -> list[Any]:
     """What a client sent to be scored."""
     document = json.loads(body)
-    samples = document.get("samples") if isinstance(document, dict) else None
+    samples = (
+        document.get("samples") if isinstance(document, dict) else None
+    )
     if not isinstance(samples, list):
-        raise ValueError('the body must be a JSON object with the list "samples"')
+        raise ValueError(
+            'the body must be a JSON object with the list "samples"'
+        )
     if len(samples) > MOST_SAMPLES:
         raise Refused(413, f"more than {MOST_SAMPLES} samples")
     return samples
@@ -92,8 +98,9 @@ def samples_in(body: bytes) -> list[Any]:
 
 def make_app(scorer: ExportedScorer) -> Starlette:
     """The application that serves one scorer."""
-    # The garbage collector passes over what is there by now: while a large body is parsed it would
-    # walk through all of torch's objects several times, and hold up the event loop.
+    # The garbage collector passes over what is there by now: while a large
+    # body is parsed it would walk through all of torch's objects several
+    # times, and hold up the event loop.
     gc.collect()
     gc.freeze()
     workers = asyncio.Semaphore(WORKERS)
@@ -115,27 +122,42 @@ def make_app(scorer: ExportedScorer) -> Starlette:
         nonlocal n_requests
         try:
             if n_requests >= MOST_REQUESTS:
-                raise Refused(503, "too many requests at a time: try again")
+                raise Refused(
+                    503, "too many requests at a time: try again"
+                )
             n_requests += 1
             try:
                 body = await body_of(request)
                 async with workers:
                     samples = await run_in_threadpool(samples_in, body)
-                    scores, labels = await run_in_threadpool(scorer.scores_and_labels, samples)
+                    scores, labels = await run_in_threadpool(
+                        scorer.scores_and_labels, samples
+                    )
             finally:
                 n_requests -= 1
         except Refused as refused:
-            headers = {"Retry-After": "1"} if refused.status == 503 else None
-            return JSONResponse({"error": str(refused)}, refused.status, headers)
+            headers = (
+                {"Retry-After": "1"} if refused.status == 503 else None
+            )
+            return JSONResponse(
+                {"error": str(refused)}, refused.status, headers
+            )
         except (ValueError, TypeError, RecursionError) as error:
             return JSONResponse({"error": str(error)[:500]}, 422)
-        # The model's own label: a score that is rounded elsewhere may lie across the threshold.
+        # The model's own label: a score that is rounded elsewhere may lie
+        # across the threshold.
         return JSONResponse(
-            {"anomaly_score": scores.tolist(), "is_anomaly": (labels == -1).tolist()}
+            {
+                "anomaly_score": scores.tolist(),
+                "is_anomaly": (labels == -1).tolist(),
+            }
         )
 
     return Starlette(
-        routes=[Route("/health", health), Route("/score", score, methods=["POST"])],
+        routes=[
+            Route("/health", health),
+            Route("/score", score, methods=["POST"]),
+        ],
     )
 
 
@@ -147,12 +169,18 @@ def make_app(scorer: ExportedScorer) -> Starlette:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve an exported detector over HTTP.")
+    parser = argparse.ArgumentParser(
+        description="Serve an exported detector over HTTP."
+    )
     parser.add_argument("path", help="what gandetect.export.to_onnx wrote")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()
-    uvicorn.run(make_app(load_onnx(arguments.path)), host=arguments.host, port=arguments.port)
+    uvicorn.run(
+        make_app(load_onnx(arguments.path)),
+        host=arguments.host,
+        port=arguments.port,
+    )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from tests.helpers import needs_callbacks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+# Columns of code that the site shows beside its two sidebars.
+CODE_WIDTH = 75
 GENERATED = ("_build", "auto_examples", "generated")
 PAGES = [
     *sorted(ROOT.glob("*.md")),
@@ -78,7 +80,7 @@ def with_code():
             yield pytest.param(page, marks=marks, id=name_of(page))
 
 
-@pytest.mark.parametrize("page", with_code())
+@pytest.mark.parametrize("page", list(with_code()))
 def test_code_blocks_run_and_print_what_stands_below_them(page):
     namespace = {"__name__": "__main__"}
     for line, code, expected in blocks_of(page):
@@ -88,6 +90,18 @@ def test_code_blocks_run_and_print_what_stands_below_them(page):
             exec(program, namespace)
         if expected is not None:
             assert output.getvalue() == expected, f"{name_of(page)}, line {line + 1}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_is_narrow_enough_to_be_read_without_scrolling(page):
+    wide, fence = [], None
+    for line in page.read_text(encoding="utf-8").split("\n"):
+        if line.startswith("```"):
+            # No image, table or diagram, but code, or what stands as it is.
+            fence = line.removeprefix("```") or "text" if fence is None else None
+        elif fence and re.match(r"\w|\{code-block", fence) and len(line) > CODE_WIDTH:
+            wide.append(line)
+    assert wide == []
 
 
 def test_pages_that_a_newcomer_reads_have_code():

@@ -20,8 +20,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "coming_from"
 # What makes a training last: other numbers of the same setting.
 SHORTER = {
     r"epochs=\d+": "epochs=40",
-    r"n_filters=\d+, discriminator_filters=\d+": "n_filters=8, discriminator_filters=8",
-    r"n_filters=64": "n_filters=8",
+    r"n_filters=\d+": "n_filters=8",
     r"--image-size 256": "--image-size 32",
     r"image_size=256": "image_size=32",
     r"learning_rate=[\de.-]+": "learning_rate=1e-3",
