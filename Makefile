@@ -34,6 +34,7 @@ coverage: $(VENV)/.installed-test
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/ruff format --check --line-length 75 --config "format.exclude = ['*.py', '*.pyi']"
 	$(BIN)/mypy
 	.ci/audit $(BIN)/python
 
