@@ -18,10 +18,11 @@ def add_animate(commands: Any) -> None:
         help="make an animation of a training",
         description=(
             "Make an animation of the pictures that a training left in its run folder "
-            "(gandetect fit --run-folder)."
+            "(gandetect fit --run-folder), or of any folder of pictures whose names hold a number, "
+            "such as its stats/."
         ),
     )
-    parser.add_argument("run_folder", metavar="DIR", help="run folder of the training")
+    parser.add_argument("run_folder", metavar="DIR", help="run folder of the training, or pictures")
     parser.add_argument(
         "--out",
         default="animation.gif",

@@ -8,6 +8,7 @@ import warnings
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -304,8 +305,13 @@ def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any
             X_test = _spread(read_samples(test_options, "test", image_settings=known)).X
         except FileNotFoundError as error:  # a fit needs none
             warnings.warn(f"the run folder shows no test images: {error}", stacklevel=2)
+    pictures: dict[str, Any] = {}
+    if find_spec("matplotlib") is not None:
+        from gandetect.plotting import draw_losses
+
+        pictures = {"draw_losses": draw_losses}
     folder = Path(options.run_folder).expanduser()
-    return RunFolder(folder, X_test=X_test, every_n_epochs=options.run_every)
+    return RunFolder(folder, X_test=X_test, every_n_epochs=options.run_every, **pictures)
 
 
 def _spread(samples: Samples) -> Samples:

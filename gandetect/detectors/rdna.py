@@ -94,6 +94,7 @@ class RDNAModel(Model["RDNADetector"]):
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
+    shown_as: ClassVar[str | None] = "masks"
 
     def build(self, make: NetworkMaker) -> None:
         self.reconstructor = make.restorer(self.latent_dim)
@@ -197,8 +198,16 @@ class RDNAModel(Model["RDNADetector"]):
 
     def examples(self, x: Tensor, run: TrainingRun) -> tuple[Tensor, Tensor, Tensor]:
         """What is to be reconstructed, what is seen instead, and where that is anomalous."""
-        x = self.resized(x)
+        x = self.varied(run.prepared, self.resized(x))
         return (x, *self.corrupted(run.prepared, x, run.random))
+
+    def varied(self, anomalies: ImageAnomalies | None, x: Tensor) -> Tensor:
+        """Normal samples as they are trained on."""
+        if anomalies is None:
+            return x
+        varied: Tensor = anomalies.varied(x.flatten(0, 1), self._range(x)[0])
+        members: Tensor = varied.unflatten(0, x.shape[:2])
+        return members
 
     def _as_images(self, masks: Tensor, x: Tensor) -> Tensor:
         """Masks in the shape of the samples that they stand beside."""
@@ -304,6 +313,19 @@ class RDNAModel(Model["RDNADetector"]):
             return x_hat
         enlarged = F.interpolate(x_hat.flatten(0, 1), x.shape[3:], mode="bilinear")
         return enlarged.reshape(x.shape)
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Images with simulated anomalies, their masks, reconstructions, and what is judged."""
+        random = RandomNumbers(0, torch.device("cpu"))
+        anomalies = self.anomalies(random)
+        x = self.varied(anomalies, self.resized(x))
+        x_corrupted, mask = self.corrupted(anomalies, x, random)
+        x_hat, logits = self.restored_and_judged(x_corrupted)
+        low, high = self._range(x)
+        images = [(x_corrupted - low) / (high - low), (x_hat - low) / (high - low)]
+        masks = [self._as_images(each, x) for each in (mask, torch.sigmoid(logits))]
+        # Each member has anomalies of its own: those of the first are shown.
+        return torch.stack([images[0], masks[0], images[1], masks[1]], dim=2)[0]
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         located, *_ = self._seen(self.resized(x))
@@ -610,8 +632,12 @@ class RDNADetector(BaseDetector):
     mask_scales : tuple of int, default=(0, 5)
         Between which powers of two the number of a mask's noise cells along each axis is drawn:
         raise the first for small defects, lower the second for large ones.
-    augment : bool, default=True
-        Whether tones, contrast and levels of the content are varied.
+    augment : bool or "published", default=True
+        Whether tones, contrast and levels of the content are varied. "published" is what DRAEM's
+        code does, at some cost of time: each texture is changed in three of ten ways (gamma,
+        brightness, sharpness, hue and saturation, solarising, levels, inversion, contrast,
+        equalised histogram, rotation by up to 45 degrees), and three in ten normal images are
+        turned by up to 90 degrees. With a backbone normal images are not turned.
     adversarial_weight : float, default=0.001
         Of the two adversarial losses, after a warm-up. With 0 no discriminator is built.
     similarity_weight : float, default=1.0
@@ -712,7 +738,8 @@ class RDNADetector(BaseDetector):
       pixel, where a softmax of two has their difference.
     - Reconstructions end in an activation that covers the range of the scaled images.
     - Perlin noise is rolled, mirrored and turned by quarters, not rotated freely, and no mask is
-      empty; normal images are not rotated.
+      empty; normal images are turned, and content is changed as there, with
+      ``augment="published"`` alone, which ``preset("paper")`` has.
     - Batches hold 8 or, if they are small, 16 images; Adam's rate is 1e-3 and falls along a cosine.
     - Rows have no counterpart in either.
 
@@ -766,7 +793,7 @@ class RDNADetector(BaseDetector):
     anomaly_probability: float = 0.5
     opacity: tuple[float, float] = (0.1, 1.0)
     mask_scales: tuple[int, int] = (0, 5)
-    augment: bool = True
+    augment: bool | str = True
     adversarial_weight: float = 0.001
     similarity_weight: float = 1.0
     focal_weight: float = 1.0
@@ -818,6 +845,7 @@ class RDNADetector(BaseDetector):
                 "epochs": 800,
                 "learning_rate": 1e-4,
                 "schedule": "steps",
+                "augment": "published",
             },
         }
         if name not in presets:
@@ -855,7 +883,7 @@ class RDNADetector(BaseDetector):
         with own_torch_settings(torch.device("cpu")):
             anomalies = model.anomalies(random)
             for part in slices(len(source), 64):
-                x = model.resized(scaler(source.read(part))[None])
+                x = model.varied(anomalies, model.resized(scaler(source.read(part))[None]))
                 x, mask = model.corrupted(anomalies, x, random)
                 simulated.append(scaler.inverse(x[0].double()))
                 masks.append(mask[0])
@@ -890,8 +918,8 @@ class RDNADetector(BaseDetector):
             check_real(self, name, 0)
         check_choice(self, "schedule", ("cosine", "steps", None))
         check_choice(self, "map", ("product", "probability"))
-        for name in ("augment", "mixed_precision"):
-            check_choice(self, name, (True, False))
+        check_choice(self, "augment", (True, False, "published"))
+        check_choice(self, "mixed_precision", (True, False))
         if self.max_time is not None:
             check_real(self, "max_time", 1e-3)
 

@@ -86,6 +86,8 @@ class Model(nn.Module, Generic[P]):
     auto_updates: ClassVar[tuple[int, int]] = (800, 500)
     # Whether `forward` gives maps (n, H, W) behind scores and labels.
     gives_maps: ClassVar[bool] = False
+    # The folder of the pictures that `shown` gives, in a run folder; None for none.
+    shown_as: ClassVar[str | None] = None
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
     # Why the model cannot be exported, to follow "because"; None where it can.
@@ -182,6 +184,13 @@ class Model(nn.Module, Generic[P]):
         """How anomalous each feature (K, B, d) or pixel (K, B, H, W) is."""
         difference = (x - self.reconstruct(x)).abs()
         return difference.mean(dim=2) if difference.ndim == 5 else difference
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Pictures of what is trained on, for `shown_as`: (B, n, C, H, W) in [0, 1].
+
+        The n of a sample stand above each other. Random numbers are the same in each call.
+        """
+        raise NotImplementedError
 
     def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What the networks reconstruct, (K, B, ...), and what comes out."""

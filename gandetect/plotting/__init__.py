@@ -11,7 +11,7 @@ from gandetect.plotting.operating_point import PrecisionRecallDisplay, RocDispla
 from gandetect.plotting.parameter_sweep import ParameterSweepDisplay
 from gandetect.plotting.reconstruction import ReconstructionDisplay
 from gandetect.plotting.score_histogram import ScoreHistogramDisplay
-from gandetect.plotting.training_curve import TrainingCurveDisplay
+from gandetect.plotting.training_curve import TrainingCurveDisplay, draw_losses
 
 __all__ = [
     "F1OverTauDisplay",
@@ -24,4 +24,5 @@ __all__ = [
     "ScoreHistogramDisplay",
     "TrainingCurveDisplay",
     "animate",
+    "draw_losses",
 ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gandetect.archive import written_aside
 from gandetect.plotting.display import Display
 from gandetect.plotting.style import (
     BLACK,
@@ -226,6 +227,37 @@ class TrainingCurveDisplay(Display):
             name: np.array([record.get(name, np.nan) for record in self.history])
             for name in losses or known
         }
+
+
+def draw_losses(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
+    """Write a picture of the losses, as `gandetect.RunFolder` calls it after its epochs.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        As in ``history_``.
+    path : str or path
+        A .png.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from gandetect import GANomalyDetector, RunFolder
+    >>> from gandetect.plotting import draw_losses
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> with TemporaryDirectory() as folder:
+    ...     run = RunFolder(folder, every_n_epochs=2, draw_losses=draw_losses)
+    ...     _ = GANomalyDetector(epochs=4, random_state=0).set_callbacks(run).fit(X[y == 1])
+    ...     sorted(path.name for path in Path(folder, "stats").iterdir())
+    ['epoch_0002.png', 'epoch_0004.png', 'history.csv']
+    """
+    # A figure of its own: none of pyplot's, which a training in a thread must not touch.
+    figure = matplotlib_module("figure").Figure(figsize=(6.4, 4.8), layout="constrained")
+    TrainingCurveDisplay.from_predictions(history, ax=figure.subplots())
+    with written_aside(path) as file:
+        figure.savefig(file, format="png", dpi=100)
 
 
 def _style(place: int, n_losses: int, n_epochs: int) -> dict[str, Any]:

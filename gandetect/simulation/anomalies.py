@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gandetect.simulation.augmenters import changed_as_published, turned_as_published
 from gandetect.simulation.perlin import drawing_from, perlin_masks
 from gandetect.simulation.textures import Textures, texture_pool
 
@@ -35,8 +36,9 @@ class ImageAnomalies:
         Of an image to get an anomaly.
     opacity : tuple of float
         Between which two the texture's share of a masked pixel is drawn.
-    augment : bool
-        Whether brightness, contrast, tones and levels of textures are varied.
+    augment : bool or "published"
+        Whether brightness, contrast, tones and levels of textures are varied; "published" changes
+        textures, and turns normal images, as DRAEM's code does.
     generator : torch.Generator or None, default=None
         On the CPU; also of the numbers drawn at each use.
 
@@ -55,7 +57,7 @@ class ImageAnomalies:
         scales: tuple[int, int] = (0, 5),
         probability: float = 0.5,
         opacity: tuple[float, float] = (0.1, 1.0),
-        augment: bool = True,
+        augment: bool | str = True,
         generator: torch.Generator | None = None,
     ) -> None:
         self.generator = drawing_from(generator)
@@ -85,12 +87,20 @@ class ImageAnomalies:
         opacity = torch.empty(n, 1, 1).uniform_(*self.opacity, generator=g).to(x)
         return torch.lerp(x, texture, (mask * opacity)[:, None]), mask
 
+    def varied(self, x: Tensor, low: float = 0.0) -> Tensor:
+        """Normal images (n, channels, height, width) as they are trained on; `low` is black."""
+        if self.augment != "published":
+            return x
+        return turned_as_published(x, low, self.generator)
+
     def _textures(self, x: Tensor, low: float, high: float) -> Tensor:
         if self.textures is None:
             texture = (_taken(x, len(x), self.generator) - low) / (high - low)
         else:
             texture = _taken(self.textures, len(x), self.generator).to(x)
-        if self.augment:
+        if self.augment == "published":
+            texture = changed_as_published(texture, self.generator)
+        elif self.augment:
             texture = _changed(texture, self.generator)
         return low + (high - low) * texture
 

@@ -11,7 +11,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,9 @@ class RunFolder(Callback):
           reconstruction/fake/epoch_0010.png        drawn by the generator, or reconstructed
           reconstruction/comparison/epoch_0010.png  lines of images above their reconstructions
           reconstruction/test/epoch_0010.png        the same of `X_test`
+          reconstruction/masks/epoch_0010.png       of RDNA: what it trains on, see below
           stats/history.csv                         the losses of all epochs so far
+          stats/epoch_0010.png                      their curves, with `draw_losses`
           models/epoch_0010.safetensors             read with `gandetect.load`
           models/final.safetensors                  as `fit` returns it
 
@@ -66,11 +68,17 @@ class RunFolder(Callback):
         How often images and models are written. The losses are written after each epoch.
     n_images : int, default=16
         How many images are followed, the first of X and of `X_test`.
+    draw_losses : callable or None, default=None
+        ``draw_losses(history, path)`` writes a picture of the losses so far, as
+        `gandetect.plotting.draw_losses` does with matplotlib; None writes none.
 
     Notes
     -----
     "fake" holds samples of the generator, the same codes in each epoch, where the detector has a
     method ``sample``; the methods that reconstruct have none, and show their reconstructions.
+
+    "masks" holds the followed images with simulated anomalies, the same in each epoch, above the
+    masks of these, the reconstructions, and the discriminant's probability.
 
     Images keep their values: those of the followed images' smallest to largest are black to
     white. Images of two, or of more than three channels, are shown as the mean of these.
@@ -96,6 +104,7 @@ class RunFolder(Callback):
         X_test: Any = None,
         every_n_epochs: int = 10,
         n_images: int = 16,
+        draw_losses: Callable[[Sequence[Mapping[str, float]], Path], None] | None = None,
     ) -> None:
         check_scalar(every_n_epochs, "every_n_epochs", Integral, min_val=1)
         check_scalar(n_images, "n_images", Integral, min_val=1)
@@ -103,6 +112,7 @@ class RunFolder(Callback):
         self.X_test = X_test
         self.every_n_epochs = every_n_epochs
         self.n_images = n_images
+        self.draw_losses = draw_losses
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Refuse a folder that cannot be written before training, not after it.
@@ -152,6 +162,8 @@ class RunFolder(Callback):
             detector = estimator.fitted_so_far()
             name = f"epoch_{len(history):04d}"
             detector.save(Path(self.path, MODELS, f"{name}.safetensors"))
+            if self.draw_losses is not None:
+                self.draw_losses(history, Path(self.path, STATS, f"{name}.png"))
             for folder, grid in self._grids(detector):
                 path = Path(self.path, IMAGES, folder, f"{name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +178,8 @@ class RunFolder(Callback):
 
     def _grids(self, detector: Any) -> Iterator[tuple[str, np.ndarray]]:
         """The pictures by their folders; all are on the scale of grey of the training images."""
-        layout = detector.model_.layout
+        model = detector.model_
+        layout = model.layout
         for folder, x in self._followed.items():
             x_hat = layout.channels_first(detector.reconstruct(layout.restored(x)))
             if folder == "comparison":
@@ -176,11 +189,19 @@ class RunFolder(Callback):
                 if hasattr(detector, "sample"):
                     fake = layout.channels_first(detector.sample(len(x), random_state=0))
                 yield "fake", _grid([_to_8_bit(fake, low, high)])
+                if model.shown_as is not None:
+                    source = read(model.settings, layout.restored(x), layout)
+                    shown = model.in_blocks(model.shown, source)
+                    lines = np.moveaxis(shown, 1, 0)
+                    yield model.shown_as, _grid([_to_8_bit(line, 0, 1) for line in lines])
             yield folder, _grid([_to_8_bit(images, low, high) for images in (x, x_hat)])
 
     def _remove_after(self, n_epochs: int) -> None:
-        folders = Path(self.path, IMAGES).glob("*")
-        for file in [f for folder in (*folders, Path(self.path, MODELS)) for f in folder.glob("*")]:
+        folders = [
+            *Path(self.path, IMAGES).glob("*"),
+            *(Path(self.path, f) for f in (STATS, MODELS)),
+        ]
+        for file in [file for folder in folders for file in folder.glob("*")]:
             match = _EPOCH_FILE.fullmatch(file.name)
             if match and int(match[1]) > n_epochs:
                 file.unlink()

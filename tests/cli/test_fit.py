@@ -1,6 +1,4 @@
 import json
-import sys
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -11,6 +9,7 @@ from gandetect import Checkpoint, GANomalyDetector
 from gandetect.cli.data import Samples
 from gandetect.cli.fit import _spread
 from gandetect.data.images import ImageFolder
+from gandetect.plotting import draw_losses
 from tests.helpers import needs_callbacks
 
 TINY = ("--set", "epochs=1", "--set", "n_estimators=1")
@@ -175,15 +174,14 @@ def test_the_run_folder(run, normal, tmp_path, monkeypatch, data_dir):
         given.append((folder, options))
         return Checkpoint(tmp_path / "c", resume=False)
 
-    module = ModuleType("gandetect.training.run_folder")
-    module.RunFolder = record
-    monkeypatch.setitem(sys.modules, "gandetect.training.run_folder", module)
+    monkeypatch.setattr("gandetect.training.run_folder.RunFolder", record)
     more = (*TINY, "--run-folder", tmp_path / "run", "--out", tmp_path / "m")
     assert run("fit", "ganomaly", *normal, *more, "--run-every", "3")[0] == 0
     toy = ("--data", "adbench:toy", "--data-dir", data_dir)
     assert run("fit", "ganomaly", *toy, *more)[0] == 0
     (of_file, of_toy) = given
-    assert of_file == (tmp_path / "run", {"X_test": None, "every_n_epochs": 3})
+    pictures = {"draw_losses": draw_losses}
+    assert of_file == (tmp_path / "run", {"X_test": None, "every_n_epochs": 3, **pictures})
     assert of_toy[1]["every_n_epochs"] == 10
     assert of_toy[1]["X_test"].shape == (38, 4)
 

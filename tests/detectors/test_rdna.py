@@ -270,6 +270,22 @@ def test_presets(name):
     assert detector.epochs == 7
 
 
+def test_published_augmentation_turns_normal_images_too(in_training):
+    images = np.full((200, 12, 12, 3), 200, np.uint8)
+    detector = make(images, augment="published", adversarial_weight=0)
+    model, run, x = in_training(detector, images)
+    normal, _, _ = model.examples(x, run)
+    has_corners = (normal[0] == 0).flatten(1).any(1)
+    assert 0.15 < has_corners.float().mean() < 0.45
+    assert (normal == x).flatten(2).all(2).float().mean() > 0.55
+    model.training_step(x, run)
+    simulated, masks = detector.simulate(images, random_state=0)
+    assert (simulated[:, 0, 0] == 0).any() and masks.any()
+    model, run, x = in_training(make(images), images)
+    assert torch.equal(model.examples(x, run)[0], x)
+    assert RDNADetector.preset("paper").augment == "published"
+
+
 def test_an_unknown_preset():
     with pytest.raises(ValueError, match="laptop"):
         RDNADetector.preset("watch")

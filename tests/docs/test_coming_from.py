@@ -108,7 +108,7 @@ def evaluated(out):
     ("page", "least_auroc", "made"),
     [
         ("novelty_detection.md", 0.9, ["one.model", "checkpoints"]),
-        ("enhanced_bigan.md", 0.6, ["zero.model", "results", "checkpoints", "animation.gif"]),
+        ("enhanced_bigan.md", 0.6, ["zero.model", "results/stats/epoch_0010.png", "losses.gif"]),
         ("ganomaly.md", 0.6, ["car.model", "output"]),
         ("alibi_detect.md", None, ["guard.model", "flagged.csv", "corrected.csv"]),
         ("anomalib.md", 0.6, ["bottle.model", "maps"]),

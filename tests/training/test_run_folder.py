@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 import gandetect
-from gandetect import BiGANDetector, Checkpoint, GANomalyDetector, RunFolder
+from gandetect import BiGANDetector, Checkpoint, GANomalyDetector, RDNADetector, RunFolder
 from gandetect.data.images import ImageFolder
 from gandetect.networks import ConvNet
+from gandetect.plotting import animate, draw_losses
 from gandetect.training import current_run
 from gandetect.training.callbacks import Callback, ExponentialMovingAverage
 from gandetect.training.run_folder import epoch_images
@@ -255,3 +256,41 @@ def test_a_full_disk_is_told_before_training(X, tmp_path, monkeypatch):
 def test_wrong_parameters(parameters):
     with pytest.raises(ValueError, match=next(iter(parameters))):
         RunFolder("run", **parameters)
+
+
+def test_what_rdna_trains_on(tmp_path):
+    X = np.full((12, 16, 16, 3), 120, np.uint8)
+    for part in ("a", "b"):
+        run = RunFolder(tmp_path / part, every_n_epochs=1, n_images=8)
+        settings = {"image_size": 8, "anomaly_probability": 1.0}
+        settings |= {"epochs": 8, "learning_rate": 0.05}
+        small(RDNADetector, **settings).set_callbacks(run).fit(X)
+    first, second = (
+        pixels(tmp_path / "a" / "reconstruction" / "masks" / f"epoch_000{epoch}.png")
+        for epoch in (1, 8)
+    )
+    # Eight images beside each other; below them masks, reconstructions, and what is judged.
+    lines = [first[2 + i * 66 : 66 + i * 66] for i in range(4)]
+    assert first.shape == second.shape == (4 * 66 + 2, 8 * 66 + 2, 3)
+    is_masked = lines[1][..., 0] == 255
+    assert set(np.unique(lines[1])) <= {0, 255} and 0.01 < is_masked[:, 2:66].mean() < 0.9
+    is_changed = np.abs(lines[0].astype(int) - 120).max(axis=2) > 1
+    inside = np.s_[:, 2:66]
+    assert not (is_changed & ~is_masked)[inside].any()
+    # The same anomalies in each epoch and training, judged by networks that learn.
+    np.testing.assert_array_equal(first[:132], second[:132])
+    assert (first != second).any()
+    other = pixels(tmp_path / "b" / "reconstruction" / "masks" / "epoch_0001.png")
+    np.testing.assert_array_equal(first, other)
+
+
+def test_curves_of_the_losses(X, tmp_path):
+    run = RunFolder(tmp_path / "long", every_n_epochs=1, draw_losses=draw_losses)
+    small(epochs=3).set_callbacks(run).fit(X)
+    made = names(tmp_path / "long" / "stats")
+    assert made == ["epoch_0001.png", "epoch_0002.png", "epoch_0003.png", "history.csv"]
+    curves = [pixels(tmp_path / "long" / "stats" / name) for name in made[:3]]
+    assert curves[0].shape == curves[1].shape and (curves[1] != curves[2]).any()
+    animate(tmp_path / "long" / "stats", tmp_path / "losses.gif", dpi=20)
+    small(epochs=1).set_callbacks(run).fit(X)
+    assert names(tmp_path / "long" / "stats") == ["epoch_0001.png", "history.csv"]
