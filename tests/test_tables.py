@@ -151,6 +151,32 @@ def test_files_are_read_as_tables_are(suffix, make, table, tmp_path):
     assert set(detector.reconstruct(path)) == {*NAMES} - {"id"}
 
 
+def test_a_file_of_numbers_is_read_as_they_are(Detector, make, tmp_path):
+    numbers = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"])
+    numbers.to_csv(tmp_path / "rows.csv", index=False)
+    detector = make(Detector).fit(tmp_path / "rows.csv")
+    expected = make(Detector).fit(numbers)
+    np.testing.assert_array_equal(
+        detector.score_samples(tmp_path / "rows.csv"), expected.score_samples(numbers)
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.* of the training samples")
+@pytest.mark.parametrize("values", [[0, 1], ["ok", "fraud"], [True, False], [0, 0]])
+def test_a_column_that_looks_like_labels_is_told(values, make, table):
+    labelled = table.assign(is_fraud=[values[i % 9 == 0] for i in range(len(table))])
+    with pytest.warns(UserWarning, match="'is_fraud', with .* looks like labels"):
+        fit(make(GANomalyDetector, columns={"id": "drop"}), labelled)
+    numbers = labelled[["amount", "is_fraud"]].dropna()
+    with pytest.warns(UserWarning, match="looks like labels"):
+        make(GANomalyDetector).fit(numbers)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*looks like labels")
+        for columns in ({"is_fraud": "drop"}, {"is_fraud": "category"}, ["is_fraud"]):
+            make(GANomalyDetector, columns=columns).fit(numbers)
+        make(GANomalyDetector).fit(numbers.rename(columns={"is_fraud": "card_present"}))
+
+
 def test_codes_stay_words_in_a_file_without_other_words(make, tmp_path):
     codes = ["007", "12b", "100"] * 30
     pd.DataFrame({"code": codes, "x": np.arange(90) % 7}).to_csv(tmp_path / "a.csv", index=False)

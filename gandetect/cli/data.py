@@ -240,6 +240,7 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
         "drop_columns": is_rows,
         "id_column": is_rows,
         "missing": is_rows,
+        "date_columns": is_rows,
         **dict.fromkeys(("delimiter", "decimal", "thousands", "encoding", "header"), is_text),
     }
     is_files = not isinstance(samples.X, np.ndarray | Table)
@@ -247,7 +248,7 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
     effects |= dict.fromkeys(("image_size", "channels", "keep_aspect"), is_images)
     effects |= dict.fromkeys(("bit_depth", "on_error"), is_files)
     for name, has_effect in effects.items():
-        if getattr(options, name) and not has_effect:
+        if vars(options).get(name) and not has_effect:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning for {path}")
 
 

@@ -6,7 +6,7 @@ import argparse
 import time
 import warnings
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from inspect import signature
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gandetect.cli.options import (
+    Setting,
     UsageError,
     add_classifier,
     add_data,
@@ -26,6 +27,7 @@ from gandetect.cli.options import (
     detector_name,
     given_classifier,
     known_detectors,
+    names,
     number,
 )
 
@@ -66,6 +68,13 @@ def add_fit(commands: Any) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
     add_set(group)
+    group.add_argument(
+        "--date-columns",
+        type=names,
+        default=[],
+        metavar="A,B",
+        help="columns of a table that hold dates (default: found out, where the values tell)",
+    )
     add_device(group, "auto")
     add_classifier(group)
     group.add_argument(
@@ -204,7 +213,8 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
     detector = _detector(options)
     callbacks = _callbacks(options)
     known = (options.go_on_from and detector.model_.layout.image_settings) or {}
-    everything = read_samples(options, "train", image_settings=known)
+    words = _words_of(detector, options)
+    everything = read_samples(options, "train", None, known, words)
     samples = training_samples(everything, options)
     for_threshold = None
     if options.threshold_data is not None:
@@ -255,6 +265,15 @@ def _left_out(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if isinstance(value, nn.Module)}
 
 
+def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
+    """Columns of a table of which the text is kept."""
+    from gandetect.data.sources import columns_called_words, columns_of_words
+
+    if options.go_on_from:
+        return columns_of_words(detector.model_.layout.encoder)
+    return columns_called_words(detector.columns)
+
+
 def _parameters(options: Namespace) -> dict[str, Any]:
     given = {
         **given_classifier(options),
@@ -265,11 +284,26 @@ def _parameters(options: Namespace) -> dict[str, Any]:
     }
     if options.missing:  # which the model then knows for later tables
         given["missing_values"] = tuple(options.missing)
+    settings = [_with_dates(setting, options.date_columns) for setting in options.set]
+    if options.date_columns and all(name != "columns" for name, _ in settings):
+        given["columns"] = dict.fromkeys(options.date_columns, "date")
     # What has a default here may be said by --set as well.
     for name in ("device", "random_state"):
-        if any(name == setting for setting, _ in options.set):
+        if any(name == setting for setting, _ in settings):
             del given[name]
-    return chosen(options.set, given)
+    return chosen(settings, given)
+
+
+def _with_dates(setting: Setting, date_columns: Sequence[str]) -> Setting:
+    """The columns that ``--set`` speaks of, and those of dates."""
+    name, columns = setting
+    if name != "columns" or not date_columns:
+        return setting
+    if not isinstance(columns, dict):
+        raise UsageError(
+            "beside --date-columns, --set columns= must be a mapping, as in columns={}"
+        )
+    return name, {**dict.fromkeys(date_columns, "date"), **columns}
 
 
 def _callbacks(options: Namespace) -> list[Any]:

@@ -141,6 +141,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--missing",
+        "--missing-values",
         type=names,
         default=[],
         metavar="A,B",

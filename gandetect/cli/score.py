@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
 
     from gandetect.base import BaseDetector
     from gandetect.cli.data import Samples
+
+
+# Names of columns that a result has.
+_RESULT = re.compile(
+    r"sample|prediction|anomaly_score|p_value|(column|value|expected)_\d+|"
+    r"corrected|no_defense|defense|is_adversarial"
+)
 
 
 def add_score(commands: Any) -> None:
@@ -93,7 +101,7 @@ def run_score(options: Namespace) -> None:
     check_table(options)
     detector, samples = model_and_samples(options)
     scores = detector.anomaly_score(samples.named)
-    write_columns({"sample": names_of(samples), "anomaly_score": scores}, options)
+    write_columns({sample_column(options): names_of(samples), "anomaly_score": scores}, options)
 
 
 def run_predict(options: Namespace) -> None:
@@ -106,7 +114,7 @@ def run_predict(options: Namespace) -> None:
     detector, samples = model_and_samples(options)
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     columns = {
-        "sample": names_of(samples),
+        sample_column(options): names_of(samples),
         "prediction": np.where(is_flagged, -1, 1),
         "anomaly_score": scores,
     }
@@ -131,7 +139,7 @@ def run_correct(options: Namespace) -> None:
         )
     data = detector.correct(samples.named)["data"]
     columns = {
-        "sample": names_of(samples),
+        sample_column(options): names_of(samples),
         "corrected": data["corrected"],
         "no_defense": data["no_defense"],
         "defense": data["defense"],
@@ -159,6 +167,13 @@ def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> di
             for what, cell in zip(("column", "value", "expected"), cells, strict=True):
                 found.setdefault(f"{what}_{place}", []).append(cell)
     return found
+
+
+def sample_column(options: Namespace) -> str:
+    """What the column of a result is called that names the samples: as ``--id-column`` is."""
+    name = options.id_column
+    is_free = name and not name.lstrip("-").isdecimal() and not _RESULT.fullmatch(name)
+    return str(name) if is_free else "sample"
 
 
 def names_of(samples: Samples) -> Sequence[Any]:

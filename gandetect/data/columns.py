@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gandetect.data.dates import ORDERS, order_of
 from gandetect.data.frames import (
     Column,
     Dates,
@@ -27,11 +28,12 @@ from gandetect.data.frames import (
     key_of,
     listed,
     local_microseconds,
+    number_of,
     read_frame,
     table_like,
 )
 
-KINDS = ("number", "category", "date", "drop")
+KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
 # How far a row is moved, in standard deviations of a number, by a swap of two categories, and by a
 # gap. Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
@@ -131,6 +133,8 @@ class TableColumn:
         Whole days, hours, minutes or seconds in microseconds, of which all its times are.
     cycles : tuple of {"hour", "weekday", "month"}
         Those that vary in the training rows.
+    order : {"", "day", "month"}
+        What comes first in dates that are words such as 3/4/2026.
     """
 
     name: str
@@ -150,6 +154,7 @@ class TableColumn:
     zone: str = ""
     unit: int = 1
     cycles: tuple[str, ...] = ()
+    order: str = ""
 
     def check(self) -> None:
         """Raise TypeError or ValueError unless this is what a fit may have found."""
@@ -164,6 +169,7 @@ class TableColumn:
         if self.log_scale and not self.log_scale[0] > 0:
             raise ValueError(f"its column {self.name!r} has no logarithm")
         is_known = self.kind in ("number", "category", "boolean", "date", "constant", "id", "drop")
+        is_known = is_known and self.order in ORDERS
         if not is_known or not set(self.cycles) <= set(_CYCLES) or self.high < self.low:
             raise ValueError(f"its column {self.name!r} is of no known kind")
         if not isinstance(self.levels, tuple) or not all(
@@ -269,14 +275,16 @@ class ColumnEncoder:
             "auto" goes by the type of a column as scikit-learn's
             ``categorical_features="from_dtype"`` does: numbers and lengths of time are numbers;
             words, booleans and what the table calls a category are categories; dates are dates.
-            Words that are all numbers, without a leading zero, or all dates in ISO 8601 are read
-            as such. A column of one value is a constant. Left out, with a warning, are words
+            Words that are all numbers, without a leading zero and with a sign of money or per cent
+            if all have it, or all dates (`gandetect.data.dates.moment_of`) are read as such. A
+            column of one value is a constant. Left out, with a warning, are words
             where more than half of the rows hold a word that no other row holds, and whole
             numbers without a repetition or a gap if the name of the column says "id", "uuid",
             "key" or "index", or if they number at least 50 rows without a hole.
 
             A mapping from names or positions of columns to "number", "category", "date" or "drop"
-            decides for these, and "auto" for the others. A sequence names the categories.
+            decides for these, and "auto" for the others. "day-first date" and "month-first date"
+            say what 3/4/2026 means, if no date of the column does. A sequence names the categories.
         missing_values : str, number or iterable of them, default=()
             Words or numbers that stand for a gap, such as "?" or -999, beside None, NaN, NaT,
             pandas' NA and empty words.
@@ -545,7 +553,13 @@ class ColumnEncoder:
         if problems:
             raise ValueError(
                 f"X {' and '.join(problems)}: it must have the columns that the encoder was fitted "
-                "with."
+                "with"
+                + (
+                    ", and no others (on the command line --id-column, --label-column and "
+                    "--drop-columns leave some out)."
+                    if unknown
+                    else "."
+                )
             )
         return [found.get(column.name) for column in self.columns]
 
@@ -621,6 +635,9 @@ def _described(name: str, column: Column, told: str | None) -> TableColumn:
         level = _data(words.levels[0])
         return replace(found, kind="constant", why=f"{level!r} in every row", levels=(level,))
     kind, why = (told, "as columns says") if told else _kind_of(name, column, words, counts)
+    if kind.endswith("date"):
+        order, _, kind = kind.rpartition("-first ")
+        found = replace(found, order=order or _order(name, words))
     found = replace(found, kind=kind, why=why)
     if kind == "number":
         return _with_scale(found, _numbers(found, column))
@@ -642,17 +659,28 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     if all(isinstance(level, bool) for level in words.levels):
         return "boolean", "true or false"
     others = [level for level in words.levels if not is_number(level)]
-    if not others:
-        numbers = as_numbers(words)
-        assert isinstance(numbers, Numbers)
+    numbers = as_numbers(words)
+    if isinstance(numbers, Numbers):
         return _id_or_number(name, numbers, "words that are all numbers")
-    if all(is_date(level) for level in words.levels):
+    if all(is_date(level, "day") or is_date(level, "month") for level in words.levels):
         return "date", "words that are all dates"
     _refuse_mixture(name, words)
     n_present = int(counts.sum())
     if n_present >= _MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
         return "id", "words of which most occur once"
     return "category", "words" if len(others) == len(words.levels) else "words and numbers"
+
+
+def _order(name: str, words: Words) -> str:
+    """What comes first in dates such as 3/4/2026, day or month; they may not leave it open."""
+    texts = [level for level in words.levels if isinstance(level, str)]
+    order = order_of(texts)
+    if order is None:
+        raise ValueError(
+            f"Column {name!r} holds dates such as {texts[0]!r}, in which the day or the month may "
+            f"come first: say columns={{{name!r}: 'day-first date'}} or 'month-first date'."
+        )
+    return order
 
 
 def _refuse_mixture(name: str, words: Words) -> None:
@@ -704,14 +732,14 @@ def _numbers(column: TableColumn, cells: Column) -> Numbers:
 
 def _dates(column: TableColumn, cells: Column) -> Dates:
     """Read cells as dates."""
-    dates = as_dates(cells)
+    dates = as_dates(cells, column.order)
     if isinstance(dates, tuple):
         row, value = dates
         raise ValueError(
-            f"Column {column.name!r} is one of dates, but row {row} holds {value!r}, which is no "
-            "date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00): correct it, parse the column "
-            "first, name it in missing_values, or fit with "
-            f"columns={{{column.name!r}: 'category'}}."
+            f"Column {column.name!r} is one of dates, but row {row} holds {value!r}, which is none "
+            "in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) or another certain form (31.03.2026, "
+            "31 March 2026): correct it, parse the column first, name it in missing_values, or fit "
+            f"with columns={{{column.name!r}: 'category'}}."
         )
     return dates
 
@@ -895,7 +923,7 @@ def _one_hot(column: TableColumn, words: Words) -> np.ndarray:
 def _is_same(x: Any, y: Any) -> bool:
     """Whether two values are one: as words, or as numbers up to the digits of float32."""
     if is_number(x) and is_number(y):
-        return math.isclose(float(x), float(y), rel_tol=1e-6)
+        return math.isclose(number_of(x) or 0, number_of(y) or 0, rel_tol=1e-6)
     return key_of(x) == key_of(y)
 
 

@@ -18,14 +18,12 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from gandetect.data.dates import moment_of
 from gandetect.data.parquet import index_columns
+from gandetect.data.tables import bare_number
 
 # A whole or broken number with a point. Not "007", which is a code, nor "nan", "inf" or "1_000".
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
-# ISO 8601 with the year first: only there is the order of day and month certain.
-_DATE = re.compile(
-    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?)?"  # time and zone
-)
 _OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)")
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)
@@ -241,7 +239,10 @@ def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
         return column
     if isinstance(column, Dates):
         column = as_words(column)
-    numbers = [_as_number(level) for level in column.levels]
+    numbers = [number_of(level) for level in column.levels]
+    signs = [bare_number(level)[1] for level in column.levels if isinstance(level, str)]
+    if len(set(signs)) > 1:  # euros and dollars, or percentages and shares
+        numbers = [None] * len(numbers)
     if None in numbers:
         return _first_cell(column, numbers)
     values = np.array(numbers or [0])
@@ -250,15 +251,16 @@ def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
     return Numbers(np.where(column.missing, 0, values[column.codes]), column.missing)
 
 
-def as_dates(column: Column) -> Dates | tuple[int, Any]:
+def as_dates(column: Column, order: str = "") -> Dates | tuple[int, Any]:
     """Read a column as dates, or return row and value of the first cell that is none.
 
-    Dates with and without a time zone, or of several, become ones in UTC.
+    Dates with and without a time zone, or of several, become ones in UTC. `order` says what comes
+    first in words such as 3/4/2026, as in `gandetect.data.dates.moment_of`; 20260403 is a date too.
     """
     if isinstance(column, Dates):
         return column
     column = as_words(column)
-    moments = [_as_moment(level) for level in column.levels]
+    moments = [_as_moment(level, order, compact=True) for level in column.levels]
     if None in moments:
         return _first_cell(column, moments)
     found = [moment for moment in moments if moment is not None]
@@ -268,14 +270,27 @@ def as_dates(column: Column) -> Dates | tuple[int, Any]:
     return Dates(np.where(column.missing, 0, values[column.codes]), column.missing, zone)
 
 
+def number_of(level: Any) -> int | float | None:
+    """The number that a value is, or that a word is, also with a sign of money or %; else None."""
+    if isinstance(level, str):
+        text = bare_number(level.strip())[0]
+        if not _NUMBER.fullmatch(text):
+            return None
+        level = int(text) if text.lstrip("+-").isdecimal() else float(text)
+    if isinstance(level, Integral):
+        level = int(level)
+        return level if abs(level) < 2**1023 else math.inf
+    return float(level) if isinstance(level, _NUMERIC) else None
+
+
 def is_number(level: Any) -> bool:
     """Whether a value is a number, or a word that is one; True and False are none."""
-    return not isinstance(level, bool) and _as_number(level) is not None
+    return not isinstance(level, bool) and number_of(level) is not None
 
 
-def is_date(level: Any) -> bool:
-    """Whether a value is a date, or a word that is one in ISO 8601."""
-    return _as_moment(level) is not None
+def is_date(level: Any, order: str = "") -> bool:
+    """Whether a value is a date, or a word that is one."""
+    return _as_moment(level, order) is not None
 
 
 def local_microseconds(values: np.ndarray, zone: str) -> np.ndarray:
@@ -548,24 +563,11 @@ def _package_of(X: Any) -> str | None:
     return next((name for name in packages if name in ("pandas", "polars", "pyarrow")), None)
 
 
-def _as_number(level: Any) -> int | float | None:
+def _as_moment(level: Any, order: str = "", *, compact: bool = False) -> datetime | None:
+    if compact and isinstance(level, int | float) and 0 < level < 1e8:
+        level = f"{level:.0f}"
     if isinstance(level, str):
-        text = level.strip()
-        if not _NUMBER.fullmatch(text):
-            return None
-        level = int(text) if text.lstrip("+-").isdecimal() else float(text)
-    if isinstance(level, Integral):
-        level = int(level)
-        return level if abs(level) < 2**1023 else math.inf
-    return float(level) if isinstance(level, _NUMERIC) else None
-
-
-def _as_moment(level: Any) -> datetime | None:
-    if isinstance(level, str) and _DATE.fullmatch(level.strip()):
-        try:
-            level = datetime.fromisoformat(level.strip())
-        except ValueError:  # the 30th of February
-            return None
+        return moment_of(level, order, compact=compact)
     if isinstance(level, datetime):
         return level
     return datetime(level.year, level.month, level.day) if isinstance(level, date) else None

@@ -23,8 +23,8 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from gandetect.data.columns import ColumnEncoder
-from gandetect.data.frames import Frame, listed, needs_encoding, read_frame
+from gandetect.data.columns import ColumnEncoder, checked_columns
+from gandetect.data.frames import Frame, as_words, listed, needs_encoding, read_frame
 from gandetect.data.images import ImageFiles, ImageFolder
 from gandetect.data.parquet import ParquetRows, is_parquet, is_plain, read_parquet
 from gandetect.data.plausibility import (
@@ -34,7 +34,12 @@ from gandetect.data.plausibility import (
     windows_warning,
 )
 from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
-from gandetect.data.values import checked_sample, checked_values
+from gandetect.data.values import (
+    checked_sample,
+    checked_values,
+    labels_warning,
+    looks_like_labels,
+)
 
 # Numbers read at once when a source is walked through: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
@@ -43,6 +48,9 @@ _VALUES_A_BLOCK = 4_194_304
 _ROWS_BETWEEN_RELEASES = 256
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
+
+# Rows of a column that looks like labels, to see how many values it has.
+_ROWS_LOOKED_AT = 1000
 
 A = TypeVar("A", np.ndarray, Tensor)
 
@@ -343,10 +351,10 @@ def read(
         For X that is empty, not finite, of a shape that cannot be read, or of another shape than
         the detector was fitted with.
     """
-    is_path = isinstance(X, str | os.PathLike)
     source: Source
-    if is_path and is_table(X) and not is_parquet(X):
+    if isinstance(X, str | os.PathLike) and is_table(X) and not is_parquet(X):
         X = _table_of(detector, X, layout)
+    is_path = isinstance(X, str | os.PathLike)
     frame = _frame_of(detector, X, layout)
     if frame is not None:
         source = _read_frame(detector, frame, layout, kept)
@@ -389,8 +397,26 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
         found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
     if isinstance(source, DatasetSource) and isinstance(source.dataset, ImageFolder):
         found.append(folder_warning(source.dataset.paths, source.dataset.root))
+    found += _labels_among(source, detector)
     for sentence in filter(None, found):
         warnings.warn(sentence, UserWarning, stacklevel=6)
+
+
+def _labels_among(source: Source, detector: Any) -> list[str | None]:
+    """What to say of columns that look like labels, and of which `columns` says nothing."""
+    names = vars(detector).get("feature_names_in_", ())
+    told = detector.columns
+    told = set(map(str, told)) if isinstance(told, Mapping | Sequence) and told != "auto" else ()
+    found = []
+    for i, name in enumerate(names):
+        if name in told or not looks_like_labels(name):
+            continue
+        if isinstance(source, FrameSource):
+            values = as_words(source.frame.columns[i]).levels
+        else:
+            values = np.unique(source.read(slice(0, _ROWS_LOOKED_AT))[:, i]).tolist()
+        found.append(labels_warning(name, values))
+    return found
 
 
 def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:
@@ -399,7 +425,8 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
     gaps = encoder.missing_values if encoder else listed(detector.missing_values)
     missing_values = (*MISSING_VALUES, *map(str, gaps))
     table = read_table(path, missing_values=missing_values)
-    words = [name for name in columns_of_words(encoder) if name in table.names]
+    texts = columns_of_words(encoder) if layout else columns_called_words(detector.columns)
+    words = [name for name in texts if name in table.names]
     return read_table(path, missing_values=missing_values, words=words) if words else table
 
 
@@ -422,7 +449,19 @@ def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
     return [
         column.name
         for column in (encoder.columns if encoder else ())
-        if column.kind == "category" and any(isinstance(level, str) for level in column.levels)
+        if column.kind == "date"
+        or (column.kind == "category" and any(isinstance(level, str) for level in column.levels))
+    ]
+
+
+def columns_called_words(columns: Any) -> list[str]:
+    """Columns that the user calls categories or dates, of which a file's text is kept: "007"."""
+    if columns is None or isinstance(columns, str):
+        return []
+    return [
+        str(name)
+        for name, kind in checked_columns(columns).items()
+        if kind == "category" or kind.endswith("date")
     ]
 
 

@@ -13,16 +13,18 @@ import sys
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gandetect.data.dates import moment_of, order_of
 
 # What other programs write where there is no value. An empty cell always is a gap.
 MISSING_VALUES = (
@@ -43,7 +45,13 @@ _LARGE = 2**53
 _NUMBER_LIKE = re.compile(r"[+-]?[\d.,'’ \xa0]*\d[\d.,]*([eE][+-]?\d+)?")
 _WITH_COMMA = re.compile(r"[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?")
 _IN_COMMA_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
-_IN_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,'’ \xa0])\d{3}(\1\d{3})*([.,]\d+)?")
+_IN_THOUSANDS = re.compile(
+    r"[+-]?[1-9]\d{0,2}(?P<thousands>[.,'’ \xa0])\d{3}(?P<more>(?P=thousands)\d{3})*"
+    r"((?P<decimal>[.,])\d+)?"
+)
+_SIGNS = "€$£¥₹"
+_IN_FRONT = re.compile(rf"([+-]?)([{_SIGNS}])[ \xa0]?([+-]?.*\d.*)")
+_BEHIND = re.compile(rf"(.*\d.*?)[ \xa0]?([{_SIGNS}%])")
 
 Row = tuple[int, list[str]]
 
@@ -177,10 +185,12 @@ def read_table(
         The character between the cells; " " stands for any run of blanks. None finds out which of
         comma, semicolon, tab, bar and blanks it is.
     decimal : {".", ","} or None, default=None
-        The decimal mark. None takes the comma where cells such as "1,5" show that it is.
+        The decimal mark. None takes the comma where cells such as "1,5" or "1.234,5" show that it
+        is.
     thousands : str or None, default=None
-        What stands between groups of three digits. None refuses numbers in such groups, since
-        "1,234" may be both 1234 and 1.234.
+        What stands between groups of three digits. None takes what cells such as "1.234,5" and
+        "1,234,567" show, or the other mark than `decimal`; where there are only such as "1,234",
+        which may be both 1234 and 1.234, they are refused.
     encoding : str or None, default=None
         The encoding of the text. None takes UTF-8, or what a byte order mark at the beginning says.
     header : bool or "auto", default="auto"
@@ -192,7 +202,8 @@ def read_table(
         Columns, by name or number, of which the text is kept even if it looks like a number, as
         the leading zeros of an identifier.
     dates : iterable of str, default=()
-        Columns of dates and times in ISO 8601; times with an offset are brought to UTC.
+        Columns of dates and times, as `gandetect.data.dates.moment_of` reads them; times with an
+        offset are brought to UTC.
 
     Returns
     -------
@@ -224,6 +235,34 @@ def read_table(
     _check_marks(delimiter, decimal, thousands, header)
     file = _TextFile(source, encoding, delimiter, decimal)
     return _Reader(file, decimal, thousands, missing_values).read(header, words, dates)
+
+
+def bare_number(text: str) -> tuple[str, str]:
+    """Take the sign of money, or that of per cent, from a number.
+
+    Parameters
+    ----------
+    text : str
+        Without blanks around it.
+
+    Returns
+    -------
+    number, sign : str
+        The text itself and "" if there is none.
+
+    Examples
+    --------
+    >>> from gandetect.data.tables import bare_number
+    >>> bare_number("-$12.50"), bare_number("12,50 €"), bare_number("3 %"), bare_number("x")
+    (('-12.50', '$'), ('12,50', '€'), ('3', '%'), ('x', ''))
+    """
+    if not text or not (text[-1] in _SIGNS + "%" or text[0] in _SIGNS or text[1:2] in _SIGNS):
+        return text, ""
+    if found := _IN_FRONT.fullmatch(text):
+        return found[1] + found[3], found[2]
+    if found := _BEHIND.fullmatch(text):
+        return found[1], found[2]
+    return text, ""
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
@@ -403,7 +442,8 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | Non
         agree = {width: 2, width - 1: 1}.get(len(rows[0]), 0)
     cells = [cell.strip() for row in body for cell in row]
     n_numbers = sum(
-        not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(cell) is not None) for cell in cells
+        not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(bare_number(cell)[0]) is not None)
+        for cell in cells
     )
     return agree, n_numbers / len(cells), n_agreeing / len(body)
 
@@ -422,6 +462,7 @@ class _Reader:
         self._decimal = decimal
         self._thousands = thousands
         self._missing = {"", *(value.strip() for value in missing_values)}
+        self._signs: dict[int, set[str]] = {}  # of money or per cent, by the column
 
     def read(self, header: bool | str, words: Iterable[str], dates: Iterable[str]) -> Table:
         """Read all rows: once for the numbers, and again for the text of the other columns."""
@@ -437,16 +478,19 @@ class _Reader:
         as_words = {_position(name, names, self._file.name) for name in words}
         as_words |= {0} if has_row_names else set()
         as_dates = {_position(name, names, self._file.name) for name in dates}
-        self._decimal = self._decimal or self._guessed_decimal(
-            head[has_names:], [i for i in range(width) if i not in as_words | as_dates]
-        )
+        if self._thousands is None:
+            self._guess_marks(
+                head[has_names:], [i for i in range(width) if i not in as_words | as_dates]
+            )
+        elif self._decimal is None:
+            self._decimal = "," if self._thousands == "." else "."
         blocks: list[list[NDArray[Any] | None]] = []
         lines: list[int] = []
         for block in _in_blocks(itertools.chain(head[has_names:], rows), n_rows):
             self._check_widths(block, shape, head[0][0], has_names)
             lines += [line for line, _ in block]
             columns = enumerate(zip(*(row[:width] for _, row in block), strict=True))
-            blocks.append([None if i in as_words else self._numbers(x) for i, x in columns])
+            blocks.append([None if i in as_words else self._numbers(x, i) for i, x in columns])
         if len(head[0][1]) == 1 and self._file.n_blank_lines:
             n_blank = _count(self._file.n_blank_lines, "blank line")
             _warn(f"{self._file.name} has {n_blank} between the rows, passed over as no sample")
@@ -585,31 +629,40 @@ class _Reader:
     def _is_word(self, cell: str) -> bool:
         # Marks such as "?" and "-" stand for gaps, whether or not they are told to.
         is_mark = not any(map(str.isalnum, cell))
-        is_number = _is_float(cell) or _NUMBER_LIKE.fullmatch(cell)
+        is_number = _is_number_like(cell)
         return not is_mark and not is_number and cell not in self._missing
 
     def _are_numbers(self, cells: Sequence[str]) -> bool:
         there = [
             cell for cell in cells if cell not in self._missing and any(map(str.isalnum, cell))
         ]
-        return bool(there) and all(
-            _is_float(cell) or _NUMBER_LIKE.fullmatch(cell) for cell in there
-        )
+        return bool(there) and all(map(_is_number_like, there))
 
-    def _guessed_decimal(self, head: Sequence[Row], positions: Sequence[int]) -> str:
-        """The decimal mark that cells like "1,5" show; numbers in thousands are refused."""
-        if self._thousands is not None:
-            return "," if self._thousands == "." else "."
+    def _guess_marks(self, head: Sequence[Row], positions: Sequence[int]) -> None:
+        """Find the decimal mark and that of thousands; numbers that leave them open are refused."""
+        columns = []
         shown: dict[str, str] = {}
         for i in positions:
             cells = [(line, row[i]) for line, row in head if i < len(row)]
+            cells = [(line, cell) for line, cell in cells if cell not in self._missing]
             kinds = {
-                _kind_of_number(cell): f"{cell!r} in line {line}"
-                for line, cell in reversed(cells)
-                if cell not in self._missing
+                _kind_of_number(cell): f"{cell!r} in line {line}" for line, cell in cells[::-1]
             }
             if None not in kinds:  # None is that of words
+                columns.append(cells)
                 shown = {**cast(dict[str, str], kinds), **shown}
+        certain = {kind: cell for kind, cell in shown.items() if len(kind) == 2}
+        if self._decimal is not None:
+            # The other mark can only be that of thousands.
+            other = "." if self._decimal == "," else ","
+            has_other = other in shown or any(kind.startswith(other) for kind in certain)
+            if has_other or (other == "," and "comma or thousands" in shown):
+                self._take_marks(other, self._decimal, columns, shown)
+            return
+        if len(certain) == 1:
+            [marks] = certain
+            self._take_marks(marks[0], marks[1], columns, shown)
+            return
         unclear = shown.get("thousands") or ("," not in shown and shown.get("comma or thousands"))
         if unclear:
             raise ValueError(
@@ -617,12 +670,34 @@ class _Reader:
                 "the marks mean (thousands= or decimal=, on the command line --thousands or "
                 "--decimal)"
             )
-        if "," in shown and "." in shown:
-            raise ValueError(
-                f"{self._file.name} holds the numbers {shown['.']} and {shown[',']}: say which "
-                'mark is the decimal one (decimal=",", on the command line --decimal ,)'
-            )
-        return "," if "," in shown else "."
+        if ("," in shown and "." in shown) or certain:
+            raise self._contradiction(shown)
+        self._decimal = "," if "," in shown else "."
+
+    def _take_marks(
+        self,
+        thousands: str,
+        decimal: str,
+        columns: Sequence[Sequence[tuple[int, str]]],
+        shown: dict[str, str],
+    ) -> None:
+        """Read numbers with these marks, unless one of them cannot be."""
+        self._thousands, self._decimal = thousands, decimal
+        for cells in columns:
+            for _, cell in cells:
+                try:
+                    float(self._plain(bare_number(cell)[0]))
+                except ValueError as error:
+                    raise self._contradiction({**shown, "": repr(cell)}) from error
+
+    def _contradiction(self, shown: Mapping[str, str]) -> ValueError:
+        cells = list(dict.fromkeys(cell for kind, cell in shown.items() if kind))[:2]
+        cells = cells if len(cells) == 2 else list(shown.values())[:2]
+        return ValueError(
+            f"{self._file.name} holds the numbers {' and '.join(cells)}: say which mark is the "
+            'decimal one (decimal=",", on the command line --decimal ,), and which stands between '
+            "thousands (thousands=)"
+        )
 
     def _check_widths(
         self, block: Sequence[Row], shape: tuple[int, int], first_line: int, has_names: bool
@@ -636,7 +711,7 @@ class _Reader:
                     f"{first_line} has {_count(width, what)}"
                 )
 
-    def _numbers(self, cells: Sequence[str]) -> NDArray[Any] | None:
+    def _numbers(self, cells: Sequence[str], position: int) -> NDArray[Any] | None:
         """The values of cells that are all numbers or gaps, or all true and false; else None."""
         is_plain = self._decimal == "." and self._thousands is None
         try:
@@ -648,7 +723,12 @@ class _Reader:
             there = [cell for cell, is_gap in zip(cells, gaps, strict=True) if not is_gap]
             if there and {cell.lower() for cell in there[:_N_SHOWN]} <= {"true", "false"}:
                 return self._booleans(cells)
+            bare = [bare_number(cell) for cell in there]
+            if len({sign for _, sign in bare} | self._signs.get(position, set())) > 1:
+                return None  # euros and dollars, or percentages and shares
+            self._signs[position] = {sign for _, sign in bare}
             try:
+                there = [cell for cell, _ in bare]
                 plain = there if is_plain else [self._plain(cell) for cell in there]
                 found = np.array(plain, dtype=np.float64)
             except ValueError:
@@ -700,16 +780,17 @@ class _Reader:
 
     def _as_dates(self, cells: Sequence[str | None], table: Table, i: int) -> NDArray[Any]:
         values = np.full(len(cells), np.datetime64("NaT"), dtype="datetime64[us]")
+        order = order_of(cell for cell in cells if cell is not None)
         for row, cell in enumerate(cells):
             if cell is None:
                 continue
-            try:
-                value = datetime.fromisoformat(cell)
-            except ValueError as error:
+            value = moment_of(cell, order or "", compact=True)
+            if value is None:
                 raise ValueError(
                     f"{cell!r} in line {table.lines[row]} of {table.source}, column "
                     f"{table.names[i]!r}, is no date like 2024-12-31 or 2024-12-31T23:59:59"
-                ) from error
+                    + (": the day or the month may come first" if order is None else "")
+                )
             values[row] = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
         return values
 
@@ -769,12 +850,20 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
 
 
 def _kind_of_number(cell: str) -> str | None:
-    """Which mark a number shows, if any; None for what is no number."""
+    """Which mark a number shows, if any: that of thousands and of decimals if it shows both."""
+    cell = bare_number(cell)[0]
     if _is_float(cell):
         return "." if "." in cell else ""
     if _WITH_COMMA.fullmatch(cell):
         return "comma or thousands" if _IN_COMMA_THOUSANDS.fullmatch(cell) else ","
-    return "thousands" if _IN_THOUSANDS.fullmatch(cell) else None
+    found = _IN_THOUSANDS.fullmatch(cell)
+    if not found or found["decimal"] == found["thousands"]:
+        return None
+    if found["decimal"]:
+        return found["thousands"] + found["decimal"]
+    if found["more"]:
+        return found["thousands"] + ("," if found["thousands"] == "." else ".")
+    return "thousands"
 
 
 def _position(name: str, names: Sequence[str], source: str) -> int:
@@ -791,6 +880,11 @@ def _checked(encoding: str) -> str:
     except LookupError as error:
         raise ValueError(f"there is no encoding {encoding!r}") from error
     return "utf-8-sig" if name == "utf-8" else name
+
+
+def _is_number_like(cell: str) -> bool:
+    cell = bare_number(cell)[0]
+    return _is_float(cell) or _NUMBER_LIKE.fullmatch(cell) is not None
 
 
 def _is_float(text: str) -> bool:

@@ -8,6 +8,7 @@ would spoil a fit are named.
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -40,6 +41,12 @@ _TIMES = (
     np.datetime64,
     np.timedelta64,
 )
+# Last words of the names of columns that hold labels.
+_LABEL_WORDS = {
+    *("label", "labels", "class", "target", "truth", "groundtruth"),
+    *("anomaly", "anomalous", "outlier", "fraud", "fraudulent", "attack", "defect", "defective"),
+    *("isanomaly", "isoutlier", "isfraud", "isattack", "isdefect"),
+}
 
 
 def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
@@ -350,6 +357,56 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
         "alike in groups that stand apart from all others: if they may be anomalies, fit with "
         f"trim={min(0.5, np.ceil(150 * share) / 100):g}, which leaves out that share of the "
         "samples."
+    )
+
+
+def looks_like_labels(name: str) -> bool:
+    """Whether a column is called as labels are: is_fraud, class, target, y.
+
+    Examples
+    --------
+    >>> from gandetect.data.values import looks_like_labels
+    >>> [looks_like_labels(name) for name in ("is_fraud", "Label", "y", "yield", "classroom")]
+    [True, True, True, False, False]
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", str(name))]
+    return bool(words) and (words == ["y"] or bool(_LABEL_WORDS & {words[-1], "".join(words)}))
+
+
+def labels_warning(name: str, values: Sequence[Any]) -> str | None:
+    """Tell a column of labels that is learned from as any other.
+
+    Parameters
+    ----------
+    name : str
+        That `looks_like_labels`.
+    values : sequence
+        Its different values.
+
+    Returns
+    -------
+    str or None
+        None for more than two values, none, or broken numbers.
+
+    Examples
+    --------
+    >>> from gandetect.data.values import labels_warning
+    >>> print(labels_warning("is_fraud", [0, 1]))
+    Column 'is_fraud', with the values 0 and 1, looks like labels, and is learned from as any \
+other column: take it out of X (on the command line --label-column is_fraud), or say \
+columns={'is_fraud': 'drop'}. columns={'is_fraud': 'category'} keeps it without this warning.
+    >>> labels_warning("class", ["first", "second", "third"])
+    """
+    is_broken = any(isinstance(value, float) and not value.is_integer() for value in values)
+    if is_broken or not 1 <= len(values) <= 2:
+        return None
+    shown = " and ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in values)
+    what = f"the values {shown}" if len(values) == 2 else f"nothing but {shown}"
+    return (
+        f"Column {name!r}, with {what}, looks like labels, and is learned from as any other "
+        f"column: take it out of X (on the command line --label-column {name}), or say "
+        f"columns={{{name!r}: 'drop'}}. columns={{{name!r}: 'category'}} keeps it without this "
+        "warning."
     )
 
 

@@ -73,13 +73,13 @@ def unusual_columns(
     is_left_out = [name not in expected for name in names]
     order = np.argsort(np.where(is_left_out, np.inf, -maps), axis=1, kind="stable")
     n_shown = min(n_columns, n - sum(is_left_out))
-    return [
-        [
-            (names[i], _text(given[names[i]][row]), _text(expected[names[i]][row]))
-            for i in order[row, :n_shown]
-        ]
-        for row in range(len(maps))
-    ]
+    rows = []
+    for row in range(len(maps)):
+        cells = [(names[i], given[names[i]][row]) for i in order[row, :n_shown]]
+        rows.append(
+            [(name, _text(cell), _text(expected[name][row], like=cell)) for name, cell in cells]
+        )
+    return rows
 
 
 def _columns(X: Any, names: Sequence[str]) -> Mapping[str, Any]:
@@ -97,10 +97,13 @@ def _columns(X: Any, names: Sequence[str]) -> Mapping[str, Any]:
     return dict(zip(names, np.asarray(X).T, strict=True))
 
 
-def _text(value: Any) -> str:
-    """A cell as text; nothing for a gap."""
+def _text(value: Any, like: Any = None) -> str:
+    """A cell as text, a date written as another one; nothing for a gap."""
     if value is None or value != value:
         return ""
     if hasattr(value, "astype") and value.dtype.kind == "M":
-        value = value.astype("M8[s]")
+        text = str(value.astype("M8[s]"))
+        is_day = ":" not in like if isinstance(like, str) else text.endswith("T00:00:00")
+        text = text.partition("T")[0] if is_day else text
+        return text.replace("T", " ") if isinstance(like, str) and " " in like else text
     return f"{value:.6g}" if isinstance(value, float) else str(value)

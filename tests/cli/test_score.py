@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 
@@ -197,7 +198,7 @@ def test_a_table_is_explained_in_its_words(run, fails, payments, tmp_path):
     )
     assert (code, err) == (0, "")
     lines = json.loads(out)
-    assert [line["sample"] for line in lines] == new["id"].tolist()
+    assert [line["id"] for line in lines] == new["id"].tolist()
     for line in lines:
         assert 0 < line["p_value"] <= 1
         assert (line["column_1"], line["value_1"]) == ("amount", "100000")
@@ -210,6 +211,126 @@ def test_a_table_is_explained_in_its_words(run, fails, payments, tmp_path):
         if command == "score":
             data = (*data, "--drop-columns", "is_fraud,id")
         assert run(command, tmp_path / "m", *data)[0] == 0
+
+
+def frauds(n=1500):
+    """Payments as people keep them: identifiers, days and hours, words, gaps, a few frauds."""
+    rng = np.random.default_rng(0)
+    shop = rng.choice(["books", "food", "travel", "electronics"], n, p=[0.3, 0.4, 0.2, 0.1])
+    usual = pd.Series(shop).map({"books": 20, "food": 35, "travel": 400, "electronics": 150})
+    is_fraud = np.arange(n) % 60 == 59
+    when = pd.Timestamp("2026-01-01") + pd.to_timedelta(rng.integers(0, 180 * 1440, n), unit="min")
+    card = rng.choice(["yes", "no"], n)
+    return pd.DataFrame(
+        {
+            "id": [f"T{i:05d}" for i in range(n)],
+            "when": when.strftime("%Y-%m-%d %H:%M"),
+            "country": rng.choice(["DE", "FR", "IT", "PT"], n, p=[0.5, 0.3, 0.195, 0.005]),
+            "shop": np.where(rng.random(n) < 0.03, "?", shop),
+            "amount": (usual * rng.lognormal(0, 0.3, n) * np.where(is_fraud, 20, 1)).round(2),
+            "age": np.where(rng.random(n) < 0.2, "?", rng.integers(18, 80, n).astype(str)),
+            "card_present": np.where(is_fraud, "no", card),
+            "is_fraud": is_fraud.astype(int),
+        }
+    )
+
+
+def german(table):
+    """As a spreadsheet in German writes a table."""
+    comma = {
+        "amount": table["amount"].map(lambda x: f"{x:,.2f} €".translate(str.maketrans(",.", ".,"))),
+        "when": pd.to_datetime(table["when"]).dt.strftime("%d.%m.%Y %H:%M"),
+    }
+    return table.assign(**comma).to_csv(sep=";", index=False).encode("utf-8-sig")
+
+
+def test_a_table_of_frauds_from_the_file_to_the_reason(run, tmp_path, monkeypatch):
+    table = frauds()
+    path, model = tmp_path / "fraud.csv", tmp_path / "model"
+    table.to_csv(path, index=False)
+    columns = ("--label-column", "is_fraud", "--id-column", "id")
+    fit = ("fit", "rdna", "--data", path, *columns, "--date-columns", "when", "--missing", "?")
+    own = ("--set", "epochs=5", "--set", "n_estimators=2", "--set", "validation_fraction=0.2")
+    code, out, err = run(*fit, *own, "--out", model, "--format", "json")
+    assert (code, err) == (0, "")
+    assert (json.loads(out)["samples"], json.loads(out)["left_out"]) == (1475, 25)
+
+    out = tmp_path / "flagged.csv"
+    told = ("--p-values", "--explain", "3", "--out", out)
+    assert run("predict", model, "--data", path, *columns, *told) == (0, "", "")
+    found = pd.read_csv(out, dtype=str)
+    of_columns = [f"{what}_{i}" for i in (1, 2, 3) for what in ("column", "value", "expected")]
+    assert [*found] == ["id", "prediction", "anomaly_score", "p_value", *of_columns]
+    assert found["id"].tolist() == table["id"].tolist()
+    is_flagged = found["prediction"] == "-1"
+    frauds_ = table["is_fraud"] == 1
+    assert is_flagged[frauds_].mean() > 0.8
+    assert (found["p_value"].astype(float)[frauds_] < 0.1).mean() > 0.8
+    assert (found["column_1"][frauds_] == "amount").mean() > 0.8
+    # Each value is the cell of the table; what was expected is in its words and units.
+    for i in (1, 2, 3):
+        for row in range(0, 1500, 50):
+            name = found.at[row, f"column_{i}"]
+            value, cell = found[f"value_{i}"].fillna("")[row], str(table.at[row, name])
+            assert value == ("" if cell == "?" else cell) or float(value) == float(cell)
+            expected = found[f"expected_{i}"].fillna("")[row]
+            if name in ("country", "shop", "card_present"):
+                assert expected in {*table[name], "", "(other)"}
+            if name == "when":
+                assert expected == "" or pd.to_datetime(expected, format="%Y-%m-%d %H:%M:%S")
+
+    # The same rows as others write them.
+    scores = found["anomaly_score"].astype(float)
+    (tmp_path / "german.csv").write_bytes(german(table))
+    (tmp_path / "packed.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+    other_order = table[[*reversed(table.columns)]]
+    other_order.to_csv(tmp_path / "tabs.tsv", sep="\t", index=False, lineterminator="\r\n")
+    stdin = io.TextIOWrapper(io.BytesIO(path.read_bytes()))
+    monkeypatch.setattr("sys.stdin", stdin)
+    for data in ("german.csv", "packed.csv.gz", "tabs.tsv", "-"):
+        place = data if data == "-" else tmp_path / data
+        code, out, err = run("score", model, "--data", place, *columns, "--format", "csv")
+        assert (code, err) == (0, ""), data
+        again = pd.read_csv(io.StringIO(out))
+        assert again["id"].tolist() == table["id"].tolist()
+        np.testing.assert_allclose(again["anomaly_score"], scores, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("default:Column 'is_fraud'")
+def test_labels_that_nobody_names_are_told(run, fails, tmp_path):
+    table = frauds(120).drop(columns="id")
+    table["is_fraud"] = table["is_fraud"].map({0: "ok", 1: "fraud"})
+    path, model = tmp_path / "fraud.csv", tmp_path / "model"
+    table.to_csv(path, index=False)
+    fit = ("fit", "ganomaly", "--data", path, "--missing", "?", *TINY, "--out", model)
+    code, _, err = run(*fit)
+    assert (code, err.count("\n"), "--label-column is_fraud" in err) == (0, 1, True)
+    named = ("--label-column", "is_fraud", "--anomalous-class", "fraud")
+    assert run(*fit, *named)[::2] == (0, "")
+    code, err = fails("score", model, "--data", path)
+    assert (code, "has also 'is_fraud'" in err, "--label-column" in err) == (1, True, True)
+
+
+def test_columns_of_dates(run, fails, tmp_path):
+    n = 60
+    days = [f"{1 + i % 12}/{1 + i * 7 % 12}/2026" for i in range(n)]
+    table = pd.DataFrame({"day": days, "stamp": [f"202601{1 + i % 28:02d}" for i in range(n)]})
+    path = tmp_path / "days.csv"
+    table.assign(x=np.arange(n) % 7).to_csv(path, index=False)
+    fit = ("fit", "ganomaly", "--data", path, *TINY, "--out", tmp_path / "m")
+    code, err = fails(*fit, "--date-columns", "day,stamp")
+    assert (code, "'day-first date'" in err) == (1, True)
+    order = ("--set", "columns={'day': 'month-first date'}")
+    assert run(*fit, "--date-columns", "stamp", *order)[::2] == (0, "")
+    columns = {c.name: c for c in gandetect.load(tmp_path / "m").model_.layout.encoder.columns}
+    assert [columns[name].kind for name in ("day", "stamp", "x")] == ["date", "date", "number"]
+    first = np.datetime64("2026-01-01T00:00", "us").astype(int)
+    assert columns["day"].first == columns["stamp"].first == first
+    assert run("score", tmp_path / "m", "--data", path)[0] == 0
+    code, err = fails(*fit, "--date-columns", "stamp", "--set", "columns=auto")
+    assert (code, "mapping" in err) == (2, True)
+    code, err = fails(*fit, "--date-columns", "when")
+    assert (code, "no column 'when'" in err) == (2, True)
 
 
 def test_rows_of_numbers_are_explained_too(run, model, data):
