@@ -3,8 +3,10 @@
     python benchmarks/industrial.py --data DATA --textures DATA/dtd --out results/industrial.csv
 
 A run is one method on one category with one seed: RDNA, and the error maps of a PCA and of an
-auto-encoder. Runs that the file already holds are skipped; with --checkpoints a run of RDNA that
-was broken off goes on where it stopped. At the end the table of all that the file holds is printed.
+auto-encoder; or, on the features of a backbone, the nearest patches alone, RDNA without its
+reconstruction module, and detectors of rows on pooled features, which have no maps. Runs that the
+file already holds are skipped; with --checkpoints a run of RDNA that was broken off goes on where
+it stopped. At the end the table of all that the file holds is printed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 import sklearn
 import torch
+from detectors import KNearestNeighbors
 from markdown_tables import markdown
 from numpy.typing import NDArray
 from options import add_parameters
@@ -36,11 +39,35 @@ from sklearn.utils import Bunch
 from threadpoolctl import threadpool_limits
 
 import gandetect
-from gandetect import Checkpoint, RDNADetector
+from gandetect import (
+    AdversarialVAEDetector,
+    ALOCCDetector,
+    BiGANDetector,
+    Checkpoint,
+    GANomalyDetector,
+    RDNADetector,
+)
 from gandetect.datasets import load_mvtec
+from gandetect.detectors.rdna import RDNAFeatureModel
 from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
+from gandetect.model.patches import PatchBank, drawn_patches, gaussian_smoothed
+from gandetect.networks.backbone import Backbone
 
-METHODS = ("RDNA", "PCA", "autoencoder")
+# RDNA of features whose discriminant has nothing of a reconstruction to look at.
+WITHOUT_RECONSTRUCTION = "RDNA-without-reconstruction"
+RDNAS = ("RDNA", WITHOUT_RECONSTRUCTION)
+# Detectors of rows, on the means of features over an image.
+POOLED: dict[str, Any] = {
+    "AdversarialVAE-pooled": AdversarialVAEDetector,
+    "ALOCC-pooled": ALOCCDetector,
+    "BiGAN-pooled": BiGANDetector,
+    "GANomaly-pooled": GANomalyDetector,
+    "knn-mean-pooled": None,
+}
+DEFAULT_METHODS = ("RDNA", "PCA", "autoencoder")
+METHODS = (*DEFAULT_METHODS, WITHOUT_RECONSTRUCTION, "patches", *POOLED)
+# Images that go through a backbone, or are scored, at once.
+N_AT_ONCE = 8
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
 # The baselines see images of this side: a row of theirs has 3 x 64 x 64 pixels.
 BASELINE_SIZE = 64
@@ -127,21 +154,133 @@ class ErrorMaps:
         return _resized(x, self.size).flatten(1).numpy()
 
 
+class OnlyDiscriminant(RDNAFeatureModel):
+    """A model whose discriminant sees each vector in the place of its reconstruction."""
+
+    def restored_and_judged(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.reconstructor(x), self.discriminant(x, x, torch.zeros_like(x))
+
+    @classmethod
+    def runs_foreign_code(cls, settings: Any) -> bool:
+        return False  # its hooks give no maps before the last epoch, as those of RDNA
+
+
+class WithoutReconstruction(RDNADetector):
+    """RDNA on features without what its reconstruction module says."""
+
+    def _model_class(self) -> type[RDNAFeatureModel]:
+        return OnlyDiscriminant
+
+
+class OnFeatures:
+    """What learns from the maps of a backbone, which is standardised on all training images.
+
+    Parameters
+    ----------
+    backbone : str
+    seed : int
+    """
+
+    def __init__(self, backbone: str, seed: int) -> None:
+        self.backbone = Backbone(backbone)
+        self.seed = seed
+
+    def maps(self, images: NDArray) -> Iterator[torch.Tensor]:
+        """The maps of images (n, H, W) or (n, H, W, C) of 8 bit, some at a time."""
+        with torch.no_grad():
+            yield from map(self.backbone, self._batches(images))
+
+    @staticmethod
+    def _batches(images: NDArray) -> Iterator[torch.Tensor]:
+        for start in range(0, len(images), N_AT_ONCE):
+            x = torch.from_numpy(images[start : start + N_AT_ONCE].astype(np.float32) / 255)
+            yield x.movedim(-1, 1) if x.ndim == 4 else x[:, None]
+
+
+class NearestPatches(OnFeatures):
+    """PatchCore's score with patches drawn at random: the largest smoothed distance."""
+
+    def fit(self, images: NDArray) -> Self:
+        """Fit to normal images."""
+        self.backbone.learn(self._batches(images))
+        generator = torch.Generator().manual_seed(self.seed)
+        n_each = max(10_000 // len(images), 1)
+        patches = [drawn_patches(m, n_each, generator=generator) for m in self.maps(images)]
+        self.bank = PatchBank.of(patches, generator=generator)
+        return self
+
+    def judge(self, images: NDArray) -> tuple[NDArray, NDArray]:
+        """Scores (n,) and maps in the size of the images, (n, H, W)."""
+        found = []
+        for maps in self.maps(images):
+            distances = _resized(self.bank(maps)[0][:, None], maps.shape[2:])[:, 0]
+            found.append(gaussian_smoothed(distances, 1.0))
+        fine = torch.cat(found)
+        scores = fine.amax(dim=(1, 2)).numpy()
+        return scores, _resized(fine[:, None], images.shape[1:3])[:, 0].numpy()
+
+
+class OnPooledFeatures(OnFeatures):
+    """A detector of rows on the means of features over an image, which says nothing of places."""
+
+    def __init__(self, method: str, backbone: str, seed: int) -> None:
+        super().__init__(backbone, seed)
+        of_rows = POOLED[method]
+        nearest = KNearestNeighbors(method="mean")
+        self.detector: Any = nearest if of_rows is None else of_rows(random_state=seed)
+
+    def fit(self, images: NDArray) -> Self:
+        """Fit to normal images."""
+        self.backbone.learn(self._batches(images))
+        self.detector.fit(self._rows(images))
+        return self
+
+    def judge(self, images: NDArray) -> tuple[NDArray, None]:
+        """Scores (n,), and no maps."""
+        return -self.detector.score_samples(self._rows(images)), None
+
+    def _rows(self, images: NDArray) -> NDArray:
+        return torch.cat([m.mean(dim=(2, 3)) for m in self.maps(images)]).numpy()
+
+
 def _resized(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
     return torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
 
 
 def make_method(row: Row, checkpoints: Path | None) -> Any:
     """Build the method of a run."""
-    if row.method != "RDNA":
+    params = json.loads(row.params)
+    if row.method in POOLED:
+        return OnPooledFeatures(row.method, params["backbone"], row.seed)
+    if row.method == "patches":
+        return NearestPatches(params["backbone"], row.seed)
+    if row.method not in RDNAS:
         return ErrorMaps(row.method, row.seed)
-    params = {"random_state": row.seed, **json.loads(row.params)}
+    params = {"random_state": row.seed, **params}
     preset = params.pop("preset", None)
-    detector = RDNADetector(**params) if preset is None else RDNADetector.preset(preset, **params)
+    kind = RDNADetector if row.method == "RDNA" else WithoutReconstruction
+    detector = kind(**params) if preset is None else kind.preset(preset, **params)
     if checkpoints is not None:
-        name = f"{row.category}-{row.seed}-{zlib.crc32(row.params.encode()):08x}.safetensors"
+        of_params = f"{zlib.crc32(row.params.encode()):08x}"
+        name = f"{row.method}-{row.category}-{row.seed}-{of_params}.safetensors"
         detector.set_callbacks(Checkpoint(checkpoints / name, every_n_epochs=5))
     return detector
+
+
+def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
+    """Scores and maps of images, from one pass where a method gives both."""
+    if hasattr(method, "judge"):
+        return method.judge(images)
+    model = getattr(method, "model_", None)
+    if not getattr(model, "gives_maps", False):
+        return method.anomaly_score(images), method.anomaly_map(images)
+    with torch.no_grad():
+        found = [
+            model(torch.from_numpy(images[start : start + N_AT_ONCE]).double())
+            for start in range(0, len(images), N_AT_ONCE)
+        ]
+    scores, _, maps = (torch.cat(values).numpy() for values in zip(*found, strict=True))
+    return scores, maps
 
 
 def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None) -> None:
@@ -151,7 +290,7 @@ def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None
     start = time.perf_counter()
     method.fit(train.images)
     fitted = time.perf_counter()
-    scores, maps = method.anomaly_score(test.images), method.anomaly_map(test.images)
+    scores, maps = judge(method, test.images)
     row.fit_seconds = round(fitted - start, 1)
     row.score_seconds = round(time.perf_counter() - fitted, 1)
     row.epochs, row.stop_reason = (
@@ -159,6 +298,8 @@ def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None
         getattr(method, "stop_reason_", ""),
     )
     row.image_auroc = round(float(roc_auc_score(test.labels, scores)), 4)
+    if maps is None:
+        return
     row.pixel_auroc = round(pixel_roc_auc(test.masks, maps), 4)
     row.pixel_ap = round(pixel_average_precision(test.masks, maps), 4)
     row.pro = round(per_region_overlap(test.masks, maps), 4)
@@ -197,11 +338,19 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
                 yield Row(
                     category=category,
                     method=method,
-                    params=json.dumps(params, sort_keys=True) if method == "RDNA" else "{}",
+                    params=json.dumps(_params_of(method, params), sort_keys=True),
                     resolution=args.resolution,
                     seed=int(seed),
                     threads=args.threads,
                 )
+
+
+def _params_of(method: str, params: dict[str, Any]) -> dict[str, Any]:
+    if method in RDNAS:
+        return params
+    if method in POOLED or method == "patches":
+        return {"backbone": params["backbone"]}
+    return {}
 
 
 def report(path: Path) -> str:
@@ -210,7 +359,7 @@ def report(path: Path) -> str:
     for row in read_rows(path, COLUMNS):
         if not row["error"]:
             name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
-            values = [float(row[figure]) for figure in (*FIGURES, "fit_seconds")]
+            values = [float(row[figure] or "nan") for figure in (*FIGURES, "fit_seconds")]
             figures[name][row["category"]].append(values)
     lines = []
     for name, of_name in figures.items():
@@ -219,7 +368,8 @@ def report(path: Path) -> str:
         if len(means) > 1:
             means["mean"], n_seeds["mean"] = np.mean(list(means.values()), axis=0), ""
         for category, mean in means.items():
-            of_figures = map(float, mean[:-1])
+            # Some methods have no maps.
+            of_figures = ["" if np.isnan(figure) else float(figure) for figure in mean[:-1]]
             lines.append([name, category, *of_figures, f"{mean[-1]:.0f}", n_seeds[category]])
     heads = ["method", "category", "image AUROC", "pixel AUROC", "pixel AP", "PRO", "fit s"]
     return markdown([*heads, "seeds"], lines)
@@ -233,7 +383,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of the categories, or with mvtec/ in it")
     add("--categories", default="bottle,magnetic_tile", help="names, comma-separated")
-    add("--methods", default=",".join(METHODS), help="of these, comma-separated")
+    add("--methods", default=",".join(DEFAULT_METHODS), help=f"of {', '.join(METHODS)}")
     add("--seeds", default="0", help="comma-separated")
     add("--textures", type=Path, help="folder of anomaly sources; made-up ones without")
     add("--preset", default="laptop", help="of RDNADetector: laptop, gpu or paper")
@@ -250,6 +400,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     unknown = set(args.methods.split(",")) - set(METHODS)
     if unknown:
         parser.error(f"there is no method {', '.join(sorted(unknown))}; choose of {METHODS}")
+    if args.backbone is None and set(args.methods.split(",")) - set(DEFAULT_METHODS):
+        parser.error(f"methods other than {DEFAULT_METHODS} need a --backbone")
     return args
 
 

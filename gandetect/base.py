@@ -28,7 +28,7 @@ from gandetect.data.columns import checked_columns
 from gandetect.data.frames import listed
 from gandetect.data.labels import LABELS, kept_by
 from gandetect.data.plausibility import range_warning
-from gandetect.data.sources import Source, blocks, read
+from gandetect.data.sources import Source, blocks, parts_of, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
 from gandetect.model.fitted import Model, own_torch_settings, resolve_device
 from gandetect.model.parameters import SharedParameters
@@ -187,6 +187,12 @@ class BaseDetector(
                 class_labels = np.asarray(class_labels)[kept]
             layout = earlier.layout if earlier else source.layout
             model_class = settings._model_class()
+            if layout.varies and not model_class.takes_any_size:
+                raise ValueError(
+                    f"The images differ in height or width, and {type(self).__name__} needs one "
+                    "shape: pass ImageFolder(path, image_size=(height, width)), or take "
+                    "RDNADetector with a backbone."
+                )
             vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:
                 scaler = Scaler.fitted(settings.scaling, blocks(source), layout.is_image)
@@ -366,12 +372,14 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
-            The mean over the members, in scaled units. Of a table with columns of any kind a value
+            The mean over the members, in scaled units; of images that differ in shape a list of
+            maps. Of a table with columns of any kind a value
             for each of its columns, in about standard deviations from what is usual in training
             rows; 0 for columns that are left out.
         """
         model = self._scoring_model()
-        return model.anomaly_maps(self._read(X, model))
+        maps: np.ndarray = model.anomaly_maps(self._read(X, model))
+        return maps
 
     def discriminator_features(self, X: Any) -> np.ndarray:
         """The discriminator's features of X, those of the members side by side.
@@ -741,7 +749,8 @@ class BaseDetector(
     def _read(self, X: Any, model: Model[Any]) -> Source:
         source = read(model.settings, X, model.layout)
         if model.layout.is_image and (fitted_range := model.scaler.fitted_range()):
-            told = range_warning(fitted_range, source.read(slice(0, _N_LOOKED_AT)))
+            first = source.read(next(iter(parts_of(source, None, _N_LOOKED_AT))))
+            told = range_warning(fitted_range, first)
             if told:
                 warnings.warn(told, UserWarning, stacklevel=3)
         return source

@@ -236,7 +236,8 @@ def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:
             raise ValueError("its encoder does not fit its samples")
     elif math.prod(shapes[0]) != math.prod(shapes[1]) or len(shapes[1]) not in (1, 3):
         raise ValueError("its samples have two shapes that do not fit")
-    if layout.channel_axis not in (-3, -1, 0, 2, None) or not isinstance(layout.is_flat, bool):
+    has_flags = isinstance(layout.is_flat, bool) and isinstance(layout.varies, bool)
+    if layout.channel_axis not in (-3, -1, 0, 2, None) or not has_flags:
         raise ValueError("its samples have no axes")
     if not isinstance(layout.image_settings, dict | None):
         raise TypeError("it does not say how images are read")
@@ -271,7 +272,7 @@ def _check_sound(model: Model[Any]) -> None:
             raise ValueError(f"its {name!r} have no spreads")
         if any(t.dtype != torch.float32 or not bool(t.isfinite().all()) for t in found.buffers()):
             raise ValueError(f"its {name!r} are no finite numbers")
-    x = torch.zeros(model.n_members, 2, *model.layout.sample_shape, dtype=torch.float32)
+    x = model.probe()
     calibration = model.calibration
     assert calibration is not None
     if not set(model.all_parts(x)) <= set(calibration.names) <= set(model.part_weights):
@@ -281,7 +282,10 @@ def _check_sound(model: Model[Any]) -> None:
             raise ValueError("its calibration is not one of its members")
     if not bool(calibration.means.isfinite().all() & (calibration.spreads > 0).all()):
         raise ValueError("its calibration is no number")
-    model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
+    if x.shape[2:] == model.layout.sample_shape:
+        model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
+    else:  # a large image takes long, and says no more
+        model.score(x)
 
 
 def _facts(values: Any) -> dict[str, Any]:

@@ -537,6 +537,21 @@ class ImageFiles(Dataset[np.ndarray]):
         """The shape of the first image, which all must have but with ``keep_aspect=True``."""
         return self._first[0]
 
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of each image, for which most files need not be decoded.
+
+        Raises
+        ------
+        DataFileError
+            If a file can not be read.
+        """
+        rest = self.image_shape[2:]
+        size = check_image_size(self.image_size)
+        shapes = map(read_shape, self.paths)
+        if size is None:
+            return [(*shape, *rest) for shape in shapes]
+        return [(*target_size(shape, size, self.keep_aspect), *rest) for shape in shapes]
+
     def stack(self) -> np.ndarray:
         """Read all images into one array.
 

@@ -74,6 +74,8 @@ class Layout:
     encoder : ColumnEncoder or None
         Of a table of columns of any kind. A sample is then a row of it, (n_columns,), for the user,
         and its encoded values, (width,), for the networks.
+    varies : bool
+        Whether height and width differ from image to image; the shapes then have the largest.
     """
 
     input_shape: tuple[int, ...]
@@ -82,6 +84,7 @@ class Layout:
     is_flat: bool = False
     image_settings: dict[str, Any] | None = field(default=None, compare=False)
     encoder: ColumnEncoder | None = field(default=None, compare=False, repr=False)
+    varies: bool = field(default=False, compare=False, repr=False)
 
     @property
     def is_image(self) -> bool:
@@ -112,10 +115,19 @@ class Layout:
 
     def channels_first(self, x: A) -> A:
         """Samples (n, ...) in the user's layout, an array or a tensor, to (n, *sample_shape)."""
-        x = x.reshape(len(x), *self.input_shape)
+        if not self.varies:
+            x = x.reshape(len(x), *self.input_shape)
         if self.has_channels_last:
             x = x.swapaxes(2, 3).swapaxes(1, 2)
+        if self.varies:
+            return x if x.ndim == 4 else x[:, None]
         return x.reshape(len(x), *self.sample_shape)
+
+    def takes(self, other: Layout) -> bool:
+        """Whether samples of another layout have the shape of those of this one."""
+        if not self.varies:
+            return not other.varies and other.sample_shape == self.sample_shape
+        return other.is_image and other.sample_shape[0] == self.sample_shape[0]
 
     def restored(self, x: np.ndarray, *, flat: bool = True, like: Any = None) -> Any:
         """Samples (n, *sample_shape) back in the user's layout.
@@ -262,6 +274,75 @@ class FrameSource:
         return self.encoder.encode(self.frame.rows(index))
 
 
+class MixedSource:
+    """Images whose heights and widths differ, which are read some of one shape at a time.
+
+    Parameters
+    ----------
+    images : sequence of ndarray
+    shapes : sequence of tuple of int
+        Of the images.
+    channel_axis : int or None
+    rows : ndarray of int or None, default=None
+        The images that are meant; None for all.
+
+    Raises
+    ------
+    ValueError
+        If they differ in more than height and width.
+    """
+
+    is_lazy = True
+
+    def __init__(
+        self,
+        images: Sequence[np.ndarray] | ImageFiles,
+        shapes: Sequence[tuple[int, ...]],
+        channel_axis: int | None,
+        rows: np.ndarray | None = None,
+    ) -> None:
+        self.images, self.shapes, self.channel_axis = images, shapes, channel_axis
+        self.rows = np.arange(len(images)) if rows is None else rows
+        if len({len(shape) for shape in shapes}) > 1:
+            raise ValueError(
+                "Some images are grey, (height, width), and some have channels: bring them together"
+                " (of files, ImageFolder(path, channels=1) or channels=3 does)."
+            )
+        largest = tuple(max(sides) for sides in zip(*shapes, strict=True))
+        self.layout = Layout(
+            largest,
+            sample_shape_of(largest, channel_axis),
+            channel_axis,
+            image_settings=images.settings if isinstance(images, ImageFiles) else None,
+            varies=True,
+        )
+        n_channels = {sample_shape_of(shape, channel_axis)[0] for shape in shapes}
+        if len(n_channels) > 1:
+            raise ValueError(f"The images have {sorted(n_channels)} channels: all must have one.")
+        self.is_slow = _is_of_files(images)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def chosen(self, rows: np.ndarray) -> MixedSource:
+        """Some of the images."""
+        return MixedSource(self.images, self.shapes, self.channel_axis, self.rows[rows])
+
+    def groups(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Some of the images, in groups of one shape and, within a group, in their order."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for row in rows:
+            groups.setdefault(self.shapes[self.rows[row]], []).append(int(row))
+        return [np.array(group) for group in groups.values()]
+
+    def read(self, index: slice | np.ndarray) -> np.ndarray:
+        """Read and stack images that have one shape."""
+        places = self.rows[index]
+        x = np.stack([checked_sample(self.images[i], i) for i in places])
+        check_finite(x)
+        return self.layout.channels_first(x)
+
+
 class ChosenSource:
     """Some samples of another source.
 
@@ -364,26 +445,51 @@ def read(
         source = _read_named(detector, X, layout)
     elif is_path:
         settings = layout.image_settings if layout else None
-        source = DatasetSource(ImageFolder(X, **(settings or {})), detector.channel_axis)
+        source = _read_files(detector, ImageFolder(X, **(settings or {})))
+    elif isinstance(X, ImageFiles):
+        source = _read_files(detector, X)
+    elif (shapes := _differing_shapes(X)) is not None:
+        source = MixedSource(X, shapes, detector.channel_axis)
     elif isinstance(X, Dataset) and not isinstance(X, IterableDataset):
         source = DatasetSource(X, detector.channel_axis)
     else:
         source = _read_array(detector, X, layout)
     if kept is not None and frame is None:
-        source = ChosenSource(source, _positions_of(kept, len(source)))
+        rows = _positions_of(kept, len(source))
+        if isinstance(source, MixedSource):
+            source = source.chosen(rows)
+        else:
+            source = ChosenSource(source, rows)
     found = source.layout
     if layout is None:
         if len(source) < 2:
             raise ValueError(f"Found {len(source)} sample: at least 2 are required to fit.")
         detector.n_features_in_ = found.n_features
         _warn_of_what_it_looks_like(source, detector)
-    elif found.sample_shape != layout.sample_shape:
+    elif not layout.takes(found):
         hint = mismatch_hint(found.input_shape, layout.input_shape, len(source)) or ""
         raise ValueError(
             f"X holds samples of shape {found.input_shape}, but {type(detector).__name__} was "
             f"fitted with samples of shape {layout.input_shape}. {hint}".rstrip()
         )
     return source
+
+
+def _read_files(detector: Any, files: ImageFiles) -> Source:
+    """Image files, which may keep their aspect and so differ in shape."""
+    shapes = files.shapes() if files.keep_aspect else []
+    if len(set(shapes)) > 1:
+        return MixedSource(files, shapes, detector.channel_axis)
+    return DatasetSource(files, detector.channel_axis)
+
+
+def _differing_shapes(X: Any) -> list[tuple[int, ...]] | None:
+    """The shapes of a list of images that differ in shape; None for anything else."""
+    is_list = isinstance(X, list | tuple) or (type(X) is np.ndarray and X.dtype == object)
+    if not is_list or not all(isinstance(x, np.ndarray) and x.ndim in (2, 3) for x in X):
+        return None
+    shapes = [x.shape for x in X]
+    return shapes if len(set(shapes)) > 1 else None
 
 
 def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
@@ -648,8 +754,21 @@ def check_finite(x: np.ndarray) -> None:
 
 
 def blocks(source: Source) -> Iterator[np.ndarray]:
-    """Walk through a source once, some megabytes at a time."""
-    return read_in_turn(source, slices(len(source), _rows_a_block(source)))
+    """Walk through a source once, some megabytes of samples of one shape at a time."""
+    return read_in_turn(source, parts_of(source, None, _rows_a_block(source)))
+
+
+def parts_of(source: Source, rows: np.ndarray | None, size: int) -> Iterator[Any]:
+    """Cut samples into parts of at most `size` that have one shape.
+
+    They are in the order of the rows (None for all), unless shapes differ: then in that of
+    `MixedSource.groups`.
+    """
+    if isinstance(source, MixedSource):
+        groups = source.groups(np.arange(len(source)) if rows is None else rows)
+        return (group[part] for group in groups for part in slices(len(group), size))
+    parts = slices(len(source) if rows is None else len(rows), size)
+    return parts if rows is None else (rows[part] for part in parts)
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -762,6 +881,24 @@ class TrainingData:
             yield scaled.expand(self.n_members, *scaled.shape)
 
 
+def in_order(results: list[Tensor], source: Source, rows: np.ndarray | None) -> Any:
+    """Join what was found for one part of `parts_of` after the other, in the order of the rows.
+
+    Returns
+    -------
+    ndarray, or list of ndarray
+        A list if what was found has the shapes of images, and these differ.
+    """
+    if not isinstance(source, MixedSource):
+        return torch.cat(results).numpy()
+    wanted = np.arange(len(source)) if rows is None else rows
+    place = {row: i for i, row in enumerate(np.concatenate(source.groups(wanted)))}
+    if len({found.shape[1:] for found in results}) == 1:
+        return torch.cat(results).numpy()[[place[row] for row in wanted]]
+    each = [values.numpy() for found in results for values in found]
+    return [each[place[row]] for row in wanted]
+
+
 def scoring_blocks(
     source: Source,
     rows: np.ndarray | None,
@@ -776,8 +913,7 @@ def scoring_blocks(
     what the processor takes at once. So each block is filled up to a `multiple` by repeating its
     first sample.
     """
-    parts = slices(len(source) if rows is None else len(rows), size)
-    for values in read_in_turn(source, parts if rows is None else (rows[part] for part in parts)):
+    for values in read_in_turn(source, parts_of(source, rows, size)):
         x = scaler(values)
         n_real, n_missing = len(x), -len(x) % multiple
         if n_missing:

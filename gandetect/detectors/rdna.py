@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Adam, AdamW, Optimizer
 
 from gandetect.base import BaseDetector, check_choice, check_real
-from gandetect.data.sources import Layout, blocks, read, slices
+from gandetect.data.sources import Layout, blocks, parts_of, read, slices
 from gandetect.distributed import RandomNumbers, RandomState, draw_seed
 from gandetect.losses import (
     focal_loss,
@@ -42,7 +43,7 @@ from gandetect.model.fitted import thinned
 from gandetect.model.patches import PatchBank, drawn_patches
 from gandetect.model.statistics import Scaler
 from gandetect.networks import ConvNet, NetworkMaker
-from gandetect.networks.backbone import Backbone, check_backbone
+from gandetect.networks.backbone import Backbone, Box, check_backbone, cut, pieces
 from gandetect.networks.members import like
 from gandetect.simulation import ImageAnomalies, corrupt_cells
 from gandetect.simulation.textures import check_source
@@ -65,14 +66,105 @@ _UNTIL_STOPPED = 100_000
 # With a backbone: width of the modules' layers, twice that of the discriminant's first one, and
 # the decay of their weights.
 _WIDTH, _WEIGHT_DECAY = 128, 1e-4
-# Training images that are looked at, evenly spread, and every which of them is kept aside.
-_MOST_IMAGES, _KEPT = 2000, 5
+# Training images that are looked at, evenly spread, and every which of them is kept aside. They
+# are fewer if they have more than so many pixels in all, but not fewer than so many.
+_MOST_IMAGES, _MOST_PIXELS, _LEAST_IMAGES, _KEPT = 2000, 2**29, 32, 5
 # Images by which features are standardised, and images that get an anomaly.
 _N_STANDARDISED, _N_SIMULATED = 100, 400
 # Pixels that go through the backbone at once: 8 images of 256 pixels, or half of one of 1,024.
 _PIXELS_AT_ONCE = 2**19
+# Pixels around a piece of a large image within which patches are averaged.
+_PATCH_MARGIN = 64
 # Cells along each axis that the report on the training looks at.
 _CELLS_REPORTED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """The part of each image that counts: what lies outside never reaches the networks.
+
+    Images are cut to the box; what is outside of the mask in it is filled with the mean of what
+    is inside, for each image and channel.
+
+    Parameters
+    ----------
+    box : Box
+    mask : Tensor of shape (height, width) of the box, bool, or None
+        None where all of the box counts.
+    """
+
+    box: Box
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, roi: Any, layout: Layout) -> Region:
+        """What the parameter `roi` says of images of this layout.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit them.
+        """
+        if not layout.is_image or layout.varies:
+            kind = "images of several shapes" if layout.is_image else "rows"
+            raise ValueError(f"roi is a region of images of one shape, but X holds {kind}.")
+        height, width = layout.sample_shape[1:]
+        if not isinstance(roi, np.ndarray):
+            top, left, bottom, right = map(int, roi)
+            if bottom > height or right > width:
+                raise ValueError(
+                    f"roi={roi} reaches beyond the images, which have {height} x {width} pixels."
+                )
+            return cls((top, left, bottom, right))
+        if roi.shape != (height, width):
+            raise ValueError(
+                f"roi has shape {roi.shape}, and the images have {height} x {width} pixels."
+            )
+        inside = torch.from_numpy(roi != 0)
+        rows, columns = (inside.any(axis).nonzero()[:, 0] for axis in (1, 0))
+        top, left, bottom, right = (int(v) for v in (rows[0], columns[0], rows[-1], columns[-1]))
+        mask = inside[top : bottom + 1, left : right + 1]
+        return cls((top, left, bottom + 1, right + 1), None if mask.all() else mask)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the box."""
+        top, left, bottom, right = self.box
+        return bottom - top, right - left
+
+    def of_whole(self, x: Tensor) -> Tensor:
+        """The part of what has the size of whole images, (..., H, W), that lies in the box."""
+        top, left, bottom, right = self.box
+        return x[..., top:bottom, left:right]
+
+    def cropped(self, x: Tensor) -> Tensor:
+        """Images (..., H, W) cut to the box, with nothing left of what is outside of the mask."""
+        x = self.of_whole(x)
+        if self.mask is None:
+            return x
+        mask = self.mask.to(x.device)
+        mean = (x * mask).sum(dim=(-2, -1), keepdim=True) / mask.sum()
+        return torch.where(mask, x, mean)
+
+    def inside(self, size: Sequence[int]) -> Tensor | None:
+        """The share of each of so many cells over the box that is inside; None if all are."""
+        if self.mask is None:
+            return None
+        return F.adaptive_avg_pool2d(self.mask[None, None].float(), (size[0], size[1]))[0, 0]
+
+    def embedded(self, maps: Tensor, whole: Tensor) -> Tensor:
+        """Maps (..., height, width) of the box in the place of that part of `whole` (..., H, W)."""
+        top, left, bottom, right = self.box
+        found = whole.clone()
+        if self.mask is not None:
+            maps = torch.where(self.mask.to(maps.device), maps, self.of_whole(whole))
+        found[..., top:bottom, left:right] = maps
+        return found
+
+
+def _mostly(share: Tensor) -> Tensor:
+    """Cells of which more than half counts; if there is none, those of which most does."""
+    return share > min(0.5, 0.99 * float(share.max()))
 
 
 class RDNAModel(Model["RDNADetector"]):
@@ -87,7 +179,7 @@ class RDNAModel(Model["RDNADetector"]):
         "subsampled_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("map",)
-    network_parameters: ClassVar[tuple[str, ...]] = ("image_size", "backbone", "layers")
+    network_parameters: ClassVar[tuple[str, ...]] = ("image_size", "backbone", "layers", "roi")
     code_parameters: ClassVar[tuple[str, ...]] = ("backbone",)
     # The side of images inside, which are made smaller if they are larger.
     auto_size: ClassVar[int] = 64
@@ -103,14 +195,25 @@ class RDNAModel(Model["RDNADetector"]):
             self.sample_discriminator = make.patch_discriminator()
             self.mask_discriminator = make.patch_discriminator(n_inputs=2)
 
+    @cached_property
+    def region(self) -> Region | None:
+        """The part of each image that counts; None for all."""
+        return None if self.settings.roi is None else Region.of(self.settings.roi, self.layout)
+
     def network_shape(self) -> tuple[int, ...]:
-        image_size = self.settings.image_size
-        if not self.layout.is_image or image_size is None:
-            return self.layout.sample_shape
         n_channels, *size = self.layout.sample_shape
+        return (n_channels, *self.size_inside(size))
+
+    def size_inside(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Height and width in the networks, of images of such a height and width."""
+        if self.region is not None:
+            size = self.region.size
+        image_size = self.settings.image_size
+        if image_size is None or not self.layout.is_image:
+            return tuple(size)
         longest = self.auto_size if image_size == "auto" else int(image_size)
         factor = min(longest / max(size), 1)
-        return (n_channels, *(max(round(factor * side), 1) for side in size))
+        return tuple(max(round(factor * side), 1) for side in size)
 
     def n_epochs(self, n_batches: int) -> int:
         if self.settings.max_time is not None and self.settings.epochs == "auto":
@@ -245,15 +348,32 @@ class RDNAModel(Model["RDNADetector"]):
         if anomalies is None:
             return corrupt_cells(x, s.anomaly_probability, s.opacity, random.generator)
         x_corrupted, mask = anomalies(x.flatten(0, 1), *self._range(x))
-        return x_corrupted.unflatten(0, x.shape[:2]), mask.unflatten(0, x.shape[:2])
+        x_corrupted, mask = (v.unflatten(0, x.shape[:2]) for v in (x_corrupted, mask))
+        if (inside := self._inside(x)) is not None:
+            x_corrupted, mask = torch.where(inside, x_corrupted, x), mask * inside
+        return x_corrupted, mask
+
+    def _inside(self, x: Tensor) -> Tensor | None:
+        """True for the pixels of images in the networks' size that count; None for all."""
+        share = None if self.region is None else self.region.inside(x.shape[-2:])
+        return None if share is None else _mostly(share).to(x.device)
 
     def resized(self, x: Tensor) -> Tensor:
-        """Images (K, B, C, H, W) in the networks' size; rows as they are."""
-        size = self.network_shape()[1:]
+        """What counts of images (K, B, C, H, W) in the networks' size; rows as they are."""
+        if x.ndim < 5:
+            return x
+        size = self.size_inside(x.shape[3:])
+        if self.region is not None:
+            x = self.region.cropped(x)
         if x.shape[3:] == size:
             return x
         small: Tensor = F.interpolate(x.flatten(0, 1), size, mode="area")
         return small.reshape(*x.shape[:3], *size)
+
+    def points(self, part: str, x: Tensor) -> Tensor:
+        if self.region is not None:
+            x = self.region.embedded(self.region.of_whole(x), torch.zeros_like(x))
+        return super().points(part, x)
 
     def _range(self, x: Tensor) -> tuple[float, float]:
         """The least and the largest value of scaled images, or of the batch."""
@@ -299,7 +419,13 @@ class RDNAModel(Model["RDNADetector"]):
         located = probability
         if self.settings.map == "product":
             located = probability.square() * difference.sqrt() + excess
-        return located, probability, difference + excess
+        difference = difference + excess
+        inside = self._inside(x) if is_image else None
+        if inside is not None:
+            located, probability, difference = (
+                maps * inside for maps in (located, probability, difference)
+            )
+        return located, probability, difference
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
         return value_of(parts["discriminant"])
@@ -309,10 +435,10 @@ class RDNAModel(Model["RDNADetector"]):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         x_hat = self.reconstructor(self.resized(x))
-        if x_hat.shape == x.shape:
+        if x.ndim < 5:
             return x_hat
-        enlarged = F.interpolate(x_hat.flatten(0, 1), x.shape[3:], mode="bilinear")
-        return enlarged.reshape(x.shape)
+        enlarged = self._in_box(x_hat.flatten(0, 1), x).unflatten(0, x.shape[:2])
+        return enlarged if self.region is None else self.region.embedded(enlarged, x)
 
     def shown(self, x: Tensor) -> Tensor:
         """Images with simulated anomalies, their masks, reconstructions, and what is judged."""
@@ -329,9 +455,19 @@ class RDNAModel(Model["RDNADetector"]):
 
     def anomaly_map(self, x: Tensor) -> Tensor:
         located, *_ = self._seen(self.resized(x))
-        if located.shape[2:] in (x.shape[2:], x.shape[3:]):
-            return located
-        return F.interpolate(located, x.shape[3:], mode="bilinear")
+        return located if x.ndim < 5 else self.enlarged(located, x)
+
+    def _in_box(self, maps: Tensor, x: Tensor) -> Tensor:
+        """Maps (n, C, h, w) in the size of what counts of images x."""
+        size = x.shape[3:] if self.region is None else self.region.size
+        return maps if maps.shape[2:] == size else F.interpolate(maps, size, mode="bilinear")
+
+    def enlarged(self, maps: Tensor, x: Tensor) -> Tensor:
+        """Maps (K, B, h, w) in the size of images x, 0 where nothing counts."""
+        maps = self._in_box(maps, x)
+        if self.region is None:
+            return maps
+        return self.region.embedded(maps, maps.new_zeros(*maps.shape[:2], *x.shape[3:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,6 +495,7 @@ class RDNAFeatureModel(RDNAModel):
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
     gives_maps: ClassVar[bool] = True
+    takes_any_size: ClassVar[bool] = True
 
     @classmethod
     def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
@@ -397,6 +534,13 @@ class RDNAFeatureModel(RDNAModel):
             self.mask_discriminator = network(VectorDiscriminator, d + 1, _WIDTH, 1)
         self.joined: FeatureScore | None = None
 
+    def probe(self) -> Tensor:
+        shape = self.layout.sample_shape
+        # Networks that are sound on a small image are so on a large one.
+        is_small = self.region is not None or max(shape[1:]) <= self.auto_size
+        size = shape[1:] if is_small else tuple(min(side, self.auto_size) for side in shape[1:])
+        return super().probe()[..., : size[0], : size[1]]
+
     def batch_size(self) -> int:
         return 1024 if self.settings.batch_size == "auto" else int(self.settings.batch_size)
 
@@ -409,16 +553,27 @@ class RDNAFeatureModel(RDNAModel):
             "modules": AdamW(modules, rate, weight_decay=_WEIGHT_DECAY, fused=True),
         }
 
+    def thinned(self, rows: np.ndarray) -> np.ndarray:
+        """At most as many images as are looked at."""
+        n = _MOST_PIXELS // math.prod(self.network_shape()[1:])
+        return thinned(rows, min(max(n, _LEAST_IMAGES), _MOST_IMAGES))
+
+    def calibrated_on(self, rows: np.ndarray, run: TrainingRun) -> np.ndarray:
+        # What else was trained on is nearer to the bank than new images are.
+        kept: np.ndarray = run.prepared.kept
+        return kept if np.isin(kept, rows).all() else self.thinned(rows)
+
     @torch.no_grad()
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
         s, generator = self.settings, run.random.generator
-        rows = thinned(samples.rows, _MOST_IMAGES)
+        rows = self.thinned(samples.rows)
         # By these the score is calibrated: nothing else is learned of them.
         is_kept = np.arange(len(rows)) % _KEPT == _KEPT - 1
         is_kept[-1] |= not is_kept.any()
         train = rows[~is_kept]
         if self.joined is None:  # networks that are trained further know their features
-            self.backbone.learn(self._images(samples, thinned(train, _N_STANDARDISED)))
+            shown = self._images(samples, thinned(train, _N_STANDARDISED))
+            self.backbone.learn(_part(x, of) for x in shown for of, _ in _places(x))
         anomalies = self.anomalies(run.random)
         assert anomalies is not None
         anomalies.probability = 1.0
@@ -429,17 +584,31 @@ class RDNAFeatureModel(RDNAModel):
         n_each = max(s.n_references // len(train), 1)
         patches, simulated, start = [], [], 0
         for x in self._images(samples, train):
-            maps = self.backbone(x)
-            patches.append(drawn_patches(maps, n_each, generator=generator))
-            times = torch.from_numpy(n_times[start : start + len(x)]).to(self.device)
+            places = _places(x)
+            times = torch.from_numpy(n_times[start : start + len(x)])
+            times = _divided(times, len(places), generator)
             start += len(x)
-            for i in range(int(times.max())):
-                chosen = times > i
-                simulated.append(
-                    simulate_features(
-                        self.backbone, x[chosen], maps[chosen], anomalies, generator=generator
+            for part, times_here in zip(places, times.T, strict=True):
+                seen = _part(x, part[0])
+                maps = cut(self.backbone(seen), *part)
+                inside = self._cells_inside(x.shape[2:], part[1], maps.shape[2:])
+                if inside is not None and not inside.any():
+                    continue
+                n_here = max(n_each // len(places), 1)
+                patches.append(drawn_patches(maps, n_here, inside=inside, generator=generator))
+                for i in range(int(times_here.max())):
+                    chosen = (times_here > i).to(self.device)
+                    simulated.append(
+                        simulate_features(
+                            self.backbone,
+                            seen[chosen],
+                            maps[chosen],
+                            anomalies,
+                            part=part,
+                            inside=inside,
+                            generator=generator,
+                        )
                     )
-                )
         pool = SimulatedFeatures.joined(simulated)
         run.prepared = _Prepared(
             FeatureBatches(pool, self.n_members, self.batch_size(), generator),
@@ -449,13 +618,27 @@ class RDNAFeatureModel(RDNAModel):
         )
 
     def _images(self, samples: TrainingSamples, rows: np.ndarray) -> Iterator[Tensor]:
-        """Some images (n, C, H, W) in the networks' size, a few at a time."""
-        for part in slices(len(rows), self._n_at_once()):
-            x = self.scaler(samples.source.read(rows[part])).to(self.device)
+        """Some images (n, C, H, W) in the networks' size, a few of one shape at a time."""
+        for part in parts_of(samples.source, rows, self._n_at_once(self.network_shape()[1:])):
+            x = self.scaler(samples.source.read(part)).to(self.device)
             yield self._seen_by_backbone(x[None])
 
-    def _n_at_once(self) -> int:
-        return max(_PIXELS_AT_ONCE // math.prod(self.network_shape()[1:]), 1)
+    @staticmethod
+    def _n_at_once(size: Sequence[int]) -> int:
+        return max(_PIXELS_AT_ONCE // math.prod(size), 1)
+
+    def block_multiple(self) -> int:
+        return min(super().block_multiple(), self._n_at_once(self.network_shape()[1:]))
+
+    def _cells_inside(
+        self, size: Sequence[int], part: Box, n_cells: Sequence[int]
+    ) -> Tensor | None:
+        """True for the cells over a part of images of this size that count; None for all."""
+        share = None if self.region is None else self.region.inside(size)
+        if share is None:
+            return None
+        share = F.adaptive_avg_pool2d(_part(share, part)[None], (n_cells[0], n_cells[1]))[0]
+        return _mostly(share).to(self.device)
 
     def _seen_by_backbone(self, x: Tensor) -> Tensor:
         """What the backbone sees of a batch (K, B, C, H, W), which is the same for all members."""
@@ -488,9 +671,33 @@ class RDNAFeatureModel(RDNAModel):
 
     @torch.no_grad()
     def finish(self, samples: TrainingSamples, run: TrainingRun) -> None:
-        maps = map(self.backbone, self._images(samples, run.prepared.kept))
-        found = ((self._judged(features)[0], features) for features in maps)
-        self.joined = FeatureScore.of(run.prepared.bank, found)
+        bank, kept, inside = run.prepared.bank, [], None
+        for x in self._images(samples, run.prepared.kept):
+            probability, _, *distances = self._cells(x, bank)
+            inside = self._all_inside(x, probability)
+            kept.append((probability, *distances))
+        self.joined = FeatureScore.of(bank, kept, inside)
+
+    def _cells(self, images: Tensor, bank: PatchBank | None) -> list[Tensor]:
+        """What is found for each cell of images (n, C, H, W), large ones piece by piece.
+
+        Probability and difference, (K, n, h, w) each, and with a bank both distances to it.
+        """
+        rows = []
+        for of_row in pieces(images.shape[2:]):
+            found = []
+            for of, kept in of_row:
+                maps = self.backbone(_part(images, of))
+                near = _widened(kept, of)  # what the means in a patch reach
+                maps = cut(maps, of, near)
+                cells = [*self._judged(maps), *(bank(maps) if bank is not None else ())]
+                found.append([cut(values, near, kept) for values in cells])
+            rows.append([torch.cat(values, dim=-1) for values in zip(*found, strict=True)])
+        return [torch.cat(values, dim=-2) for values in zip(*rows, strict=True)]
+
+    def _all_inside(self, images: Tensor, cells: Tensor) -> Tensor | None:
+        whole = (0, 0, images.shape[2], images.shape[3])
+        return self._cells_inside(images.shape[2:], whole, cells.shape[-2:])
 
     def _judged(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Of each cell of maps (n, d, h, w), probability and difference: (K, n, h, w) each."""
@@ -505,17 +712,19 @@ class RDNAFeatureModel(RDNAModel):
         images = self._seen_by_backbone(x)
         # What is exported takes any number of images, and so takes them all at once.
         is_traced = torch.compiler.is_compiling()
-        parts = (images,) if is_traced else images.split(self._n_at_once())
-        found = [self._seen_of(self.backbone(part)) for part in parts]
+        parts = (images,) if is_traced else images.split(self._n_at_once(images.shape[2:]))
+        found = map(self._seen_of, parts)
         return [torch.cat(values, dim=1) for values in zip(*found, strict=True)]
 
-    def _seen_of(self, maps: Tensor) -> tuple[Tensor, ...]:
+    def _seen_of(self, images: Tensor) -> tuple[Tensor, ...]:
         """Parts (K, n) of the score, and the anomaly map (K, n, h, w), once the bank is there."""
-        probability, difference = self._judged(maps)
-        found = largest_smoothed(probability), largest_smoothed(difference)
+        bank = None if self.joined is None else self.joined.bank
+        probability, difference, *distances = self._cells(images, bank)
+        inside = self._all_inside(images, probability)
+        found = largest_smoothed(probability, inside), largest_smoothed(difference, inside)
         if self.joined is None:
             return found
-        located, score, of_patches = self.joined(probability, maps)
+        located, score, of_patches = self.joined(probability, *distances, inside)
         return (*found, score, of_patches, located)
 
     def parts(self, x: Tensor) -> dict[str, Part]:
@@ -537,23 +746,30 @@ class RDNAFeatureModel(RDNAModel):
         x = self.scaled(X)
         seen = self._all_seen(x)
         score = self.score(x, self._named(seen))
-        return score, self.label(score), self._enlarged(seen[-1], x).mean(0).double()
+        return score, self.label(score), self.enlarged(seen[-1], x).mean(0).double()
 
     def anomaly_map(self, x: Tensor) -> Tensor:
-        return self._enlarged(self._all_seen(x)[-1], x)
-
-    @staticmethod
-    def _enlarged(maps: Tensor, x: Tensor) -> Tensor:
-        return F.interpolate(maps, x.shape[3:], mode="bilinear")
+        return self.enlarged(self._all_seen(x)[-1], x)
 
     def encode(self, x: Tensor) -> Tensor:
-        pooled: Tensor = self.backbone(self._seen_by_backbone(x)).mean(dim=(2, 3))
+        images = self._seen_by_backbone(x)
+        sums, n_cells = [], 0
+        for of, kept in _places(images):
+            maps = cut(self.backbone(_part(images, of)), of, kept)
+            inside = self._cells_inside(images.shape[2:], kept, maps.shape[2:])
+            n_cells += math.prod(maps.shape[2:]) if inside is None else int(inside.sum())
+            sums.append((maps if inside is None else maps * inside).sum(dim=(2, 3)))
+        pooled = torch.stack(sums).sum(0) / n_cells
         return pooled.expand(self.n_members, *pooled.shape)
 
     def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        maps = self.backbone(self._seen_by_backbone(x))
-        steps = [max(side // _CELLS_REPORTED, 1) for side in maps.shape[2:]]
-        vectors = maps[:, :, :: steps[0], :: steps[1]].flatten(2).mT
+        images = self._seen_by_backbone(x)
+        maps = self.backbone(_part(images, _places(images)[0][0]))
+        # As many of any image.
+        rows, columns = (
+            torch.linspace(0, side - 1, _CELLS_REPORTED).long() for side in maps.shape[2:]
+        )
+        vectors = maps[:, :, rows[:, None], columns].flatten(2).mT
         seen = vectors.flatten(0, 1).expand(self.n_members, -1, -1)
         shape = (self.n_members, *vectors.shape)
         return seen.reshape(shape), self.reconstructor(seen).reshape(shape)
@@ -569,6 +785,37 @@ class RDNAFeatureModel(RDNAModel):
 
     def restore_own_data(self, data: dict[str, Any]) -> None:
         self.joined = FeatureScore.loaded(data["joined"])
+
+
+def _places(images: Tensor) -> list[tuple[Box, Box]]:
+    """The pieces that images go through the backbone in, and what is kept of each."""
+    return [place for row in pieces(images.shape[2:]) for place in row]
+
+
+def _part(x: Tensor, box: Box) -> Tensor:
+    top, left, bottom, right = box
+    return x[..., top:bottom, left:right]
+
+
+def _widened(box: Box, most: Box) -> Box:
+    """A box with a margin, within another one."""
+    top, left, bottom, right = box
+    return (
+        max(top - _PATCH_MARGIN, most[0]),
+        max(left - _PATCH_MARGIN, most[1]),
+        min(bottom + _PATCH_MARGIN, most[2]),
+        min(right + _PATCH_MARGIN, most[3]),
+    )
+
+
+def _divided(times: Tensor, n_places: int, generator: torch.Generator) -> Tensor:
+    """Of so many times (n,) an image, how many fall to each of its places: (n, n_places)."""
+    if n_places == 1:
+        return times[:, None]
+    place = torch.randint(n_places, (int(times.sum()),), generator=generator)
+    image = torch.arange(len(times)).repeat_interleave(times)
+    found = torch.zeros(len(times), n_places, dtype=torch.int64)
+    return found.index_put_((image, place), torch.ones_like(place), accumulate=True)
 
 
 def _largest_mean(maps: Tensor, smoothed: int = _SMOOTHED) -> Tensor:
@@ -615,6 +862,10 @@ class RDNADetector(BaseDetector):
     n_references : int, default=10_000
         With a backbone: patches of training images that distances are taken to [4]_. More take
         longer to score with, in proportion.
+    roi : (top, left, bottom, right), ndarray of shape (height, width) or None, default=None
+        The part of each image that counts, in pixels of X: a box, the last two just outside; or a
+        mask that is not 0 there. Nothing outside reaches the networks: it is not trained on, does
+        not change the score, and has 0 in the map. All images must have one shape.
     image_size : int, "auto" or None, default="auto"
         Images whose longer side is larger are made smaller inside, by averaging, and keep their
         aspect; `anomaly_map` and `reconstruct` answer in the size of X. Time grows with its square.
@@ -788,6 +1039,7 @@ class RDNADetector(BaseDetector):
     hardened_noise: int = 2
     noise_size: float = 0.3
     n_references: int = 10_000
+    roi: Any = None
     image_size: int | str | None = "auto"
     anomaly_source: Any = "procedural"
     anomaly_probability: float = 0.5
@@ -874,6 +1126,8 @@ class RDNADetector(BaseDetector):
         settings: Any = clone(self)
         settings.check_parameters()
         source = read(settings, X)
+        if source.layout.varies:
+            raise ValueError("simulate takes images of one shape: pass some that have it.")
         layout, random = source.layout, RandomNumbers(draw_seed(random_state), torch.device("cpu"))
         model_class: Any = settings._model_class()
         vars(settings).update(model_class.resolved(settings, layout))
@@ -903,6 +1157,8 @@ class RDNADetector(BaseDetector):
         check_scalar(self.hardened_noise, "hardened_noise", Integral, min_val=0)
         check_real(self, "noise_size", 0)
         check_scalar(self.n_references, "n_references", Integral, min_val=1)
+        if self.roi is not None:
+            _check_roi(self.roi)
         if self.image_size not in ("auto", None):
             check_scalar(self.image_size, "image_size", Integral, min_val=1)
         check_source(self.anomaly_source)
@@ -943,3 +1199,25 @@ class RDNADetector(BaseDetector):
                 "trim leaves out samples by how they are reconstructed, and with a backbone "
                 f"features are, cell by cell: set trim=0, got {self.trim!r}."
             )
+
+
+def _check_roi(roi: Any) -> None:
+    """Raise TypeError or ValueError for what is neither a box nor a mask."""
+    if isinstance(roi, np.ndarray):
+        if roi.ndim != 2 or roi.dtype.kind not in "buif" or not (roi != 0).any():
+            raise ValueError(
+                "roi must be a mask (height, width) that is not 0 where images count, got one of "
+                f"shape {roi.shape} and {roi.dtype} with {np.count_nonzero(roi)} such pixels."
+            )
+        return
+    is_box = isinstance(roi, tuple | list) and len(roi) == 4
+    if not is_box or not all(isinstance(side, Integral) for side in roi):
+        raise TypeError(
+            "roi must be a box (top, left, bottom, right) in pixels or a mask (height, width), got "
+            f"{roi!r}."
+        )
+    top, left, bottom, right = roi
+    if not (0 <= top < bottom and 0 <= left < right):
+        raise ValueError(
+            f"roi must be (top, left, bottom, right) with top < bottom and left < right, got {roi}."
+        )

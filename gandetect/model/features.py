@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from gandetect.losses import loss_as_real
 from gandetect.model.patches import PatchBank, PlaceCalibration, gaussian_smoothed
-from gandetect.networks.backbone import Backbone
+from gandetect.networks.backbone import Backbone, Box, cut
 from gandetect.networks.members import MemberBatchNorm, MemberLinear
 from gandetect.simulation import ImageAnomalies
 
@@ -107,6 +107,8 @@ def simulate_features(
     anomalies: ImageAnomalies,
     *,
     n_vectors: int = 460,
+    part: tuple[Box, Box] | None = None,
+    inside: Tensor | None = None,
     generator: torch.Generator,
 ) -> SimulatedFeatures:
     """Put an anomaly onto each of a few normal images, and keep some vectors of each.
@@ -117,11 +119,15 @@ def simulate_features(
     images : Tensor of shape (n, channels, H, W)
         With values in [0, 1].
     maps : Tensor of shape (n, n_features, h, w)
-        What the backbone makes of them.
+        What the backbone makes of them, or of a part of them.
     anomalies : ImageAnomalies
         Give it a `probability` of 1: cells without an anomaly are in every image.
     n_vectors : int, default=460
         Vectors kept of each image, half of them anomalous if there are so many.
+    part : tuple of (Box, Box) or None, default=None
+        Where the images are, and of which part the maps are: see `backbone.pieces`.
+    inside : Tensor of shape (h, w) or None, default=None
+        True for the cells of the maps that count; None for all.
     generator : torch.Generator
         Of the cells that are kept; anomalies have their own.
 
@@ -132,7 +138,13 @@ def simulate_features(
     """
     corrupted, mask = anomalies(images)
     after = backbone(corrupted)
+    if part is not None:
+        after = cut(after, *part)
+        (top, left, *_), (*kept_from, bottom, right) = part
+        mask = mask[:, kept_from[0] - top : bottom - top, kept_from[1] - left : right - left]
     share = F.adaptive_avg_pool2d(mask[:, None], after.shape[2:])
+    if inside is not None:  # neither anomalous nor normal outside
+        share = torch.where(inside, share, 0.25)
     kept = []
     for with_it, without, cells in zip(
         after.flatten(2).mT, maps.flatten(2).mT, share.flatten(1), strict=True
@@ -272,21 +284,25 @@ class FeatureScore(nn.Module):
             self.register_buffer(name, torch.ones(2))
 
     @classmethod
-    def of(cls, bank: PatchBank, kept: Iterable[tuple[Tensor, Tensor]]) -> Self:
+    def of(
+        cls, bank: PatchBank, kept: Sequence[Sequence[Tensor]], inside: Tensor | None = None
+    ) -> Self:
         """Learn all scales from normal images that were kept aside.
 
         Parameters
         ----------
         bank : PatchBank
-        kept : iterable of (Tensor of shape (K, n, h, w), Tensor of shape (n, n_features, h, w))
-            Of images that neither the modules nor the bank have seen: the probability of each
-            member, and the maps of the backbone. A few at a time, as only small maps are kept.
+        kept : sequence of (probability, distances, in_own_units)
+            As `forward` takes them, of images that neither the modules nor the bank have seen.
+        inside : Tensor of shape (h, w) or None, default=None
+            True for the cells that count; None for all.
         """
-        found = [(probability, *bank(maps)) for probability, maps in kept]
-        probability, own = (torch.cat([f[i].flatten(0, -3) for f in found]) for i in (0, 2))
-        score = cls(bank, PlaceCalibration.of(probability), PlaceCalibration.of(own))
-        parts = [score._parts(*maps) for maps in found]
-        cells = torch.cat([smoothed.flatten(1) for smoothed, _ in parts], dim=1)
+        probabilities = [probability.flatten(0, 1) for probability, *_ in kept]
+        in_own_units = [own for *_, own in kept]
+        score = cls(bank, PlaceCalibration.of(probabilities), PlaceCalibration.of(in_own_units))
+        parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
+        counted = slice(None) if inside is None else inside.flatten()
+        cells = torch.cat([m.flatten(3)[..., counted].flatten(1) for m, _ in parts], dim=1)
         score.mean, score.spread = _mean_and_spread(cells)
         peaks = torch.cat([peaks.flatten(1) for _, peaks in parts], dim=1)
         score.peak_mean, score.peak_spread = _mean_and_spread(peaks)
@@ -308,7 +324,11 @@ class FeatureScore(nn.Module):
         return score
 
     def _parts(
-        self, probability: Tensor, distances: Tensor, in_own_units: Tensor
+        self,
+        probability: Tensor,
+        distances: Tensor,
+        in_own_units: Tensor,
+        inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """The two maps (2, K, n, h, w), and the largest values (2, K, n) of those by place."""
         n_members = len(probability)
@@ -323,17 +343,25 @@ class FeatureScore(nn.Module):
         # Patches are the same for all members.
         of_bank = of_bank[:, None].expand_as(of_modules)
         plain, placed = torch.stack([of_modules, of_bank], dim=1)
-        return plain, placed.amax(dim=(3, 4))
+        return plain, _largest(placed, inside)
 
-    def forward(self, probability: Tensor, maps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        probability: Tensor,
+        distances: Tensor,
+        in_own_units: Tensor,
+        inside: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Anomaly maps and scores.
 
         Parameters
         ----------
         probability : Tensor of shape (K, n, h, w)
             Of each cell to be anomalous, by each member.
-        maps : Tensor of shape (n, n_features, h, w)
-            What the backbone gives.
+        distances, in_own_units : Tensor of shape (n, h', w')
+            What the bank gives.
+        inside : Tensor of shape (h, w) or None, default=None
+            True for the cells that count; None for all.
 
         Returns
         -------
@@ -342,17 +370,24 @@ class FeatureScore(nn.Module):
         of_patches : Tensor of shape (K, n)
             The share of the bank in the score.
         """
-        smoothed, peaks = self._parts(probability, *self.bank(maps))
+        smoothed, peaks = self._parts(probability, distances, in_own_units, inside)
         mean, spread = (v[:, None, None, None, None] for v in (self.mean, self.spread))
         standardised = (smoothed - mean) / spread
         scores = (peaks - self.peak_mean[:, None, None]) / self.peak_spread[:, None, None]
         return standardised.sum(0), scores.sum(0), scores[1]
 
 
-def largest_smoothed(maps: Tensor) -> Tensor:
+def largest_smoothed(maps: Tensor, inside: Tensor | None = None) -> Tensor:
     """The largest value of each smoothed map (K, n, h, w): (K, n)."""
     smoothed = gaussian_smoothed(maps.flatten(0, 1), _SMOOTHING)
-    return smoothed.amax(dim=(1, 2)).reshape(len(maps), -1)
+    return _largest(smoothed.unflatten(0, maps.shape[:2]), inside)
+
+
+def _largest(maps: Tensor, inside: Tensor | None) -> Tensor:
+    """The largest value of maps (..., h, w) in the cells that count."""
+    if inside is not None:
+        maps = torch.where(inside, maps, -torch.inf)
+    return maps.amax(dim=(-2, -1))
 
 
 def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

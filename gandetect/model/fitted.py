@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from gandetect.data.columns import GAP_LEVEL
-from gandetect.data.sources import Layout, Source, scoring_blocks
+from gandetect.data.sources import Layout, Source, in_order, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
 from gandetect.losses import mean_absolute_error
 from gandetect.model.parameters import SharedParameters
@@ -39,6 +39,8 @@ SCORE_TOLERANCE = 1e-5
 _LONGEST_CODE = 256
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
+# Samples by which parts are standardised and the first threshold is set, at most.
+_MOST_CALIBRATED = 50_000
 # Of rows and of images: what the number of samples in a block is a multiple of. With these, and
 # with the outputs of `MemberLinear` filled up, a sample was seen to come out in the same bits in
 # any place of any batch, by Intel's MKL (of AVX-512, AVX2 and compatible kernels) and oneDNN.
@@ -88,6 +90,8 @@ class Model(nn.Module, Generic[P]):
     gives_maps: ClassVar[bool] = False
     # The folder of the pictures that `shown` gives, in a run folder; None for none.
     shown_as: ClassVar[str | None] = None
+    # Whether images may differ in height and width.
+    takes_any_size: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
     # Why the model cannot be exported, to follow "because"; None where it can.
@@ -252,6 +256,13 @@ class Model(nn.Module, Generic[P]):
         """The epochs of a training in which each has so many updates."""
         epochs = self.settings.epochs
         return math.ceil(self.n_updates() / n_batches) if epochs == "auto" else int(epochs)
+
+    def calibrated_on(self, rows: np.ndarray, run: Any) -> np.ndarray:
+        """The training samples by which parts are standardised and the first threshold is set.
+
+        So many are enough for any quantile, and the memory stays flat.
+        """
+        return thinned(rows, _MOST_CALIBRATED)
 
     def batch_size(self) -> int:
         """The samples in an update."""
@@ -486,8 +497,11 @@ class Model(nn.Module, Generic[P]):
         source: Source,
         rows: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Join what ``function(x)``, samples first, gives for each block of samples."""
-        size, multiple = self.block_size(), _MULTIPLES[self.layout.is_image]
+        """Join what ``function(x)``, samples first, gives for each block of samples.
+
+        Of images whose shapes differ it is a list of arrays, if what is given differs too.
+        """
+        size, multiple = self.block_size(), self.block_multiple()
         device = self.device
 
         def compute(rows: np.ndarray | None) -> np.ndarray:
@@ -496,13 +510,18 @@ class Model(nn.Module, Generic[P]):
                 for x, n in scoring_blocks(source, rows, self.scaler, size, multiple, device):
                     x = x.expand(self.n_members, *x.shape)
                     results.append(function(x)[:n].detach().cpu())
-            return torch.cat(results).numpy()
+            found: np.ndarray = in_order(results, source, rows)
+            return found
 
         return compute(None) if rows is None else divided(compute, rows, size)
 
+    def block_multiple(self) -> int:
+        """What the number of samples in a block is a multiple of."""
+        return _MULTIPLES[self.layout.is_image]
+
     def block_size(self) -> int:
         """The samples that are computed at once."""
-        multiple = _MULTIPLES[self.layout.is_image]
+        multiple = self.block_multiple()
         most = 64 if self.layout.is_image else 512
         size = min(max(_BLOCK_VALUES // self.layout.n_values, multiple), most)
         return size // multiple * multiple
@@ -528,8 +547,11 @@ class Model(nn.Module, Generic[P]):
             rows,
         )
 
-    def anomaly_maps(self, source: Source, rows: np.ndarray | None = None) -> np.ndarray:
-        """The anomaly maps of some samples, mean over the members; of tables a value a column."""
+    def anomaly_maps(self, source: Source, rows: np.ndarray | None = None) -> Any:
+        """The anomaly maps of some samples, mean over the members; of tables a value a column.
+
+        A list for images whose shapes differ.
+        """
         encoder = self.layout.encoder
         if encoder is None:
             return self.in_blocks(lambda x: self.anomaly_map(x).mean(0).double(), source, rows)
@@ -558,11 +580,15 @@ class Model(nn.Module, Generic[P]):
             other.map_scale = np.stack([maps.mean(axis=0), spread])
         return other
 
+    def probe(self) -> Tensor:
+        """Two samples of zeros, scaled, that tell whether a model can score: (K, 2, ...)."""
+        shape = (self.n_members, 2, *self.layout.sample_shape)
+        return torch.zeros(shape, device=self.device, dtype=torch.float32)
+
     @torch.no_grad()
     def is_sound(self) -> bool:
         """Whether the parts of the score are finite, for the middle of the scaled range."""
-        shape = (self.n_members, 2, *self.layout.sample_shape)
-        x = torch.full(shape, 0.1, device=self.device, dtype=torch.float32)
+        x = self.probe() + 0.1
         return all(bool(value_of(part).isfinite().all()) for part in self.parts(x).values())
 
     @torch.no_grad()

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 # References to which each one's own distance is taken.
 _N_OWN = 3
-# References whose distances are computed at once, which bounds the memory.
-_BLOCK = 2048
+# References, and patches of an image, whose distances are computed at once: bounds the memory.
+_BLOCK, _MOST_PATCHES = 2048, 2**14
 # Of a distance: at 0 the root has no gradient.
 _LEAST_SQUARE = 1e-12
 # The least distance of a reference to its own nearest ones, of their mean.
@@ -121,19 +121,31 @@ class PatchBank(nn.Module):
         """
         patches = _patches(maps, self.stride)
         points = patches.flatten(2).mT.flatten(0, 1)
+        # What is exported takes any number of images, and so takes them all at once.
+        is_traced = torch.compiler.is_compiling()
+        parts = (points,) if is_traced else points.split(_MOST_PATCHES)
+        nearest = (torch.cat(d) for d in zip(*map(self._nearest, parts), strict=True))
+        distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
+        return distances, in_own_units
+
+    def _nearest(self, points: Tensor) -> list[Tensor]:
+        """The distance of points (n, n_features) to the nearest reference, in both units."""
         plain, own = [], []
         for start in range(0, len(self.references), _BLOCK):
             block = slice(start, start + _BLOCK)
             squares = _squared_distances(points, self.references[block])
             plain.append(squares.amin(1))
             own.append((squares / self.units[block]).amin(1))
-        nearest = (torch.stack(d).amin(0).clamp(min=_LEAST_SQUARE).sqrt() for d in (plain, own))
-        distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
-        return distances, in_own_units
+        return [torch.stack(d).amin(0).clamp(min=_LEAST_SQUARE).sqrt() for d in (plain, own)]
 
 
 def drawn_patches(
-    maps: Tensor, n_each: int, *, stride: int = 2, generator: torch.Generator
+    maps: Tensor,
+    n_each: int,
+    *,
+    stride: int = 2,
+    inside: Tensor | None = None,
+    generator: torch.Generator,
 ) -> Tensor:
     """Some patches of each image, at places without repetition.
 
@@ -146,6 +158,8 @@ def drawn_patches(
         Patches of an image, or all if they are fewer.
     stride : int, default=2
         See `PatchBank`.
+    inside : Tensor of shape (h, w) or None, default=None
+        True for the cells that count; None for all.
     generator : torch.Generator
         The only source of random numbers.
 
@@ -154,7 +168,11 @@ def drawn_patches(
     Tensor of shape (n * n_each, n_features)
     """
     drawn = []
-    for patches in _patches(maps, stride).flatten(2).mT:
+    found = _patches(maps, stride).flatten(2).mT
+    if inside is not None:
+        share = F.avg_pool2d(inside[None, None].to(maps), stride, ceil_mode=True)
+        found = found[:, share.flatten() >= min(0.5, float(share.max()))]
+    for patches in found:
         order = torch.randperm(len(patches), generator=generator)[:n_each]
         drawn.append(patches[order.to(patches.device)])
     return torch.cat(drawn)
@@ -196,13 +214,17 @@ class PlaceCalibration(nn.Module):
         self.register_buffer("spread", torch.ones(tuple(size)))
 
     @classmethod
-    def of(cls, maps: Tensor) -> Self:
+    def of(cls, maps: Tensor | Sequence[Tensor]) -> Self:
         """From maps of kept-aside normal images.
 
         Parameters
         ----------
-        maps : Tensor of shape (n, h, w)
+        maps : Tensor of shape (n, h, w), or sequence of such tensors
+            Those of other sizes are interpolated to the largest height and width.
         """
+        if not isinstance(maps, Tensor):
+            size = [max(m.shape[axis] for m in maps) for axis in (1, 2)]
+            maps = torch.cat([_resized(m[:, None], size)[:, 0] for m in maps])
         calibration = cls(maps.shape[1:])
         spread = maps.std(0, correction=0)
         calibration.mean = _averaged(maps.mean(0)[None, None], 3)[0, 0]

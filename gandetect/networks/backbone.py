@@ -20,6 +20,13 @@ _LITE0_LAYERS = (1, 2, 4)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # The least height and width of joined maps: of fewer cells no place is told from another.
 _LEAST_CELLS = 4
+# Larger images go through the network in pieces of so many pixels a side, with so many more around
+# them: a cell of the three default maps of "efficientnet-lite0" sees 169 pixels to either side, is
+# interpolated between two that are 16 apart, and averaged with others.
+_PIECE, _MARGIN = 1024, 192
+
+# Of pixels: top, left, bottom, right, the last two just outside.
+Box = tuple[int, int, int, int]
 
 
 class Backbone(nn.Module):
@@ -150,10 +157,7 @@ class Backbone(nn.Module):
         x = (images.float() - self.mean) / self.std  # which repeats a single channel
         maps = self._chosen(self.network(x.contiguous(memory_format=torch.channels_last)))
         size = max((m.shape[2:] for m in maps), key=math.prod)
-        on_grid = [
-            m if m.shape[2:] == size else F.interpolate(m, size, mode="bilinear") for m in maps
-        ]
-        joined = torch.cat(on_grid, dim=1).float()
+        joined = torch.cat([_on_grid(m, size) for m in maps], dim=1).float()
         return (joined - self.shift[:, None, None]) / self.spread[:, None, None]
 
     def _chosen(self, maps: Any) -> list[Tensor]:
@@ -238,6 +242,88 @@ class Backbone(nn.Module):
         spread = torch.where(spread > 1e-6 * (1 + shift.abs()), spread, 1.0)
         self.shift, self.spread = (v.float().to(self.mean.device) for v in (shift, spread))
         return self
+
+
+def _on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (n, C, h, w) interpolated to a finer grid, each cell over the pixels that it saw."""
+    if maps.shape[2:] == tuple(size):
+        return maps
+    sides = list(zip(size, maps.shape[2:], strict=True))
+    factors = [round(fine / coarse) for fine, coarse in sides]
+    is_whole = all(
+        coarse in (fine // factor, -(-fine // factor))
+        for (fine, coarse), factor in zip(sides, factors, strict=True)
+    )
+    if not is_whole:
+        return F.interpolate(maps, tuple(size), mode="bilinear")
+    enlarged = [factor * coarse for (_, coarse), factor in zip(sides, factors, strict=True)]
+    maps = F.interpolate(maps, enlarged, mode="bilinear")
+    # At the end of an image whose side is no multiple of its stride, a cell is cut off or missing.
+    missing = [max(side - found, 0) for side, found in zip(size, enlarged, strict=True)]
+    if any(missing):
+        maps = F.pad(maps, (0, missing[1], 0, missing[0]), mode="replicate")
+    return maps[..., : size[0], : size[1]]
+
+
+def pieces(size: Sequence[int]) -> list[list[tuple[Box, Box]]]:
+    """Cut images of this height and width into pieces that go through a network one by one.
+
+    Returns
+    -------
+    list of list of (Box, Box)
+        Rows of pieces, each by what goes through the network and by what is kept of that. Images
+        of up to 1,408 pixels are one piece.
+    """
+    rows, columns = map(_cut_axis, size)
+
+    def box(i: int, row: Any, column: Any) -> Box:
+        return (row[0][i], column[0][i], row[1][i], column[1][i])
+
+    return [[(box(0, row, column), box(1, row, column)) for column in columns] for row in rows]
+
+
+def _cut_axis(length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Of each piece of an axis, where it begins and ends: with its margin, and without."""
+    if length <= _PIECE + 2 * _MARGIN:
+        return [((0, 0), (length, length))]
+    starts = range(0, length - _MARGIN, _PIECE)  # no piece is a mere margin
+    ends = [*starts[1:], length]
+    return [
+        ((max(start - _MARGIN, 0), start), (min(end + _MARGIN, length), end))
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def cut(maps: Tensor, of: Box, to: Box) -> Tensor:
+    """What lies over a part of the pixels that maps (..., h, w) were made of.
+
+    Raises
+    ------
+    ValueError
+        If the part does not begin and end where a cell does.
+    """
+    rows, columns = (
+        _cells((of[i], of[i + 2]), (to[i], to[i + 2]), maps.shape[i - 2]) for i in (0, 1)
+    )
+    return maps[..., rows, columns]
+
+
+def _cells(of: tuple[int, int], to: tuple[int, int], n_cells: int) -> slice:
+    """The cells over a part of an axis."""
+    length, start = of[1] - of[0], to[0] - of[0]
+    stop = 0 if to[1] == of[1] else to[1] - of[0]
+    # Cells begin at multiples of the stride; at the end of the image one may be cut off or left.
+    common = math.gcd(start, stop)
+    if not common:
+        return slice(None)
+    for stride in range(1, common + 1):
+        if common % stride == 0 and n_cells in (length // stride, -(-length // stride)):
+            return slice(start // stride, stop // stride or None)
+    raise ValueError(
+        f"Images of more than {_PIECE + 2 * _MARGIN} pixels are cut into pieces, and the cells of "
+        f"this backbone, {n_cells} in {length} pixels, do not fit into these: set image_size to "
+        f"{_PIECE} or less."
+    )
 
 
 def check_backbone(network: Any) -> None:

@@ -6,12 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from gandetect.simulation.augmenters import changed_as_published, turned_as_published
 from gandetect.simulation.perlin import drawing_from, perlin_masks
 from gandetect.simulation.textures import Textures, texture_pool
 
 _N_MASKS = 512
+# The longer side of masks and textures, which are enlarged where images are larger.
+_LARGEST_SIDE = 512
 # How often each change of a texture is made.
 _CHANGE_PROBABILITY = 0.3
 
@@ -29,7 +32,8 @@ class ImageAnomalies:
         See `texture_pool`.
     n_channels : int
     size : tuple of int
-        Height and width.
+        Height and width of most images. On others, and beyond 512 pixels, masks and textures are
+        stretched.
     scales : tuple of int
         See `perlin_masks`.
     probability : float
@@ -61,6 +65,8 @@ class ImageAnomalies:
         generator: torch.Generator | None = None,
     ) -> None:
         self.generator = drawing_from(generator)
+        factor = min(_LARGEST_SIDE / max(size), 1)
+        size = (max(round(factor * size[0]), 1), max(round(factor * size[1]), 1))
         self.masks = perlin_masks(_N_MASKS, size, scales, generator=self.generator)
         self.textures = texture_pool(source, n_channels, size, self.generator)
         self.probability, self.opacity, self.augment = probability, opacity, augment
@@ -81,7 +87,10 @@ class ImageAnomalies:
             1 where x was changed, else 0.
         """
         n, g = len(x), self.generator
-        mask = _taken(self.masks[:, None], n, g)[:, 0].to(x)
+        mask = _taken(self.masks[:, None], n, g).to(x)
+        if mask.shape[2:] != x.shape[2:]:
+            mask = F.interpolate(mask, x.shape[2:])
+        mask = mask[:, 0]
         mask = mask * (torch.rand(n, 1, 1, generator=g) < self.probability).to(x)
         texture = self._textures(x, low, high)
         opacity = torch.empty(n, 1, 1).uniform_(*self.opacity, generator=g).to(x)
@@ -98,6 +107,8 @@ class ImageAnomalies:
             texture = (_taken(x, len(x), self.generator) - low) / (high - low)
         else:
             texture = _taken(self.textures, len(x), self.generator).to(x)
+            if texture.shape[2:] != x.shape[2:]:
+                texture = F.interpolate(texture, x.shape[2:], mode="bilinear")
         if self.augment == "published":
             texture = changed_as_published(texture, self.generator)
         elif self.augment:

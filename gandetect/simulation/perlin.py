@@ -12,8 +12,8 @@ from torch import Tensor
 _THRESHOLD = 0.5
 # A cell of the noise is no smaller than this many pixels: finer noise is not noise, but pixels.
 _MIN_CELL = 4
-# Images made at once, which bounds the memory.
-_CHUNK = 64
+# Images made at once, and their pixels, which bounds the memory.
+_CHUNK, _CHUNK_PIXELS = 64, 2**22
 
 
 def drawing_from(generator: torch.Generator | None) -> torch.Generator:
@@ -119,8 +119,9 @@ def perlin_masks(
     """
     generator = drawing_from(generator)
     masks = []
-    for start in range(0, n, _CHUNK):
-        cells = random_cells(min(_CHUNK, n - start), size, scales, generator)
+    chunk = min(max(_CHUNK_PIXELS // math.prod(size), 1), _CHUNK)
+    for start in range(0, n, chunk):
+        cells = random_cells(min(chunk, n - start), size, scales, generator)
         noise = perlin_noise(cells, size, generator)
         peak = noise.amax(dim=(1, 2), keepdim=True)
         masks.append(noise >= (peak - 0.2 * peak.abs()).clamp(max=threshold))

@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from gandetect import distributed
-from gandetect.data.sources import Source, TrainingData, blocks
+from gandetect.data.sources import Source, TrainingData, blocks, parts_of
 from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
@@ -44,9 +44,6 @@ from gandetect.versions import VERSIONS
 # How often, in updates, the weights are kept in case the next losses are not finite: often enough
 # to lose little, seldom enough to cost nothing beside the updates.
 _UPDATES_BETWEEN_SNAPSHOTS = 100
-# Rows on which parts are standardised and the first threshold is set, when there are more: enough
-# for any quantile, and the memory stays flat.
-_MAX_CALIBRATION_ROWS = 50_000
 # Training samples kept to measure distances to, and how many values these may have: more add
 # memory and time, and little else.
 _MAX_REFERENCES, _MAX_REFERENCE_VALUES = 2_000, 2**24
@@ -558,7 +555,7 @@ def _learned(
     """The attributes of a detector whose training ends here."""
     source = samples.source
     counts = {"n_samples": len(samples.rows), "n_validation": len(held)}
-    rows, held = (thinned(kept, _MAX_CALIBRATION_ROWS) for kept in (samples.rows, held))
+    rows, held = (run.model.calibrated_on(kept, run) for kept in (samples.rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
     # Those of a fit that this one goes on from came from other networks.
     model.normal_scores, model.normal_scores_definition = None, {}
@@ -655,7 +652,7 @@ class _Checksum:
     def __call__(self) -> str:
         if self.found is None:
             found = hashlib.sha256(f"{len(self.source)} {self.source.layout}".encode())
-            first = slice(0, 4)
+            first = next(iter(parts_of(self.source, None, 4)))
             looks = []
             for _ in range(2):
                 with self._reading():

@@ -10,9 +10,12 @@ import torch
 from results_file import Results
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
+from torch import nn
+from torch.nn import functional as F
 
 from gandetect import RDNADetector
 from gandetect.archive import read_archive
+from gandetect.networks.backbone import Backbone
 from tests.helpers import needs_callbacks
 
 
@@ -101,15 +104,59 @@ def test_a_backbone_takes_the_place_of_a_preset():
     assert detector.random_state == 0
 
 
+class Averages(nn.Module):
+    def forward(self, x):
+        return [F.avg_pool2d(x, 2), F.avg_pool2d(x, 4)]
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("RDNA", {"epochs": 1}),
+        ("RDNA-without-reconstruction", {"epochs": 1, "hardened_noise": 0}),
+        ("patches", {}),
+        ("knn-mean-pooled", {}),
+        ("GANomaly-pooled", {}),
+    ],
+)
+def test_what_stands_on_a_backbone(category, method, parameters, monkeypatch):
+    monkeypatch.setattr("gandetect.model.parameters.SharedParameters.epochs", 1)
+    planned = replace(row(method), params=json.dumps({"backbone": "named", **parameters}))
+    with monkeypatch.context() as patch:
+        patch.setattr(industrial, "Backbone", lambda name: Backbone(Averages()))
+        made = industrial.make_method(planned, None)
+    if method in industrial.RDNAS:
+        made.set_params(backbone=Averages())
+    monkeypatch.setattr(industrial, "make_method", lambda *_: made)
+    industrial.measure(planned, *category)
+    has_maps = method not in industrial.POOLED
+    assert planned.image_auroc > (0.5 if method == "GANomaly-pooled" else 0.8)
+    assert (planned.pixel_auroc is not None) == has_maps
+    if has_maps:
+        assert planned.pixel_auroc > 0.8
+
+
+def test_methods_of_features_need_a_backbone():
+    arguments = ["--data=d", "--out=o", "--categories=a", "--methods=patches,knn-mean-pooled"]
+    with pytest.raises(SystemExit):
+        industrial.parse_arguments(arguments)
+    args = industrial.parse_arguments([*arguments, "--backbone=efficientnet-lite0", "--textures=t"])
+    planned = list(industrial.planned_rows(args))
+    assert {row.params for row in planned} == {'{"backbone": "efficientnet-lite0"}'}
+
+
 def test_the_table_has_the_mean_of_the_categories(tmp_path):
     results = Results(tmp_path / "out.csv", industrial.COLUMNS, industrial.KEY)
     for seed, (category, value) in enumerate([("a", 0.5), ("a", 0.7), ("b", 1.0)]):
         figures = dict.fromkeys([*industrial.FIGURES, "fit_seconds"], value)
         results.add(asdict(replace(row("PCA"), category=category, seed=seed, **figures)))
+    figures = {**figures, "pixel_auroc": None, "pixel_ap": None, "pro": None}
+    results.add(asdict(replace(row("knn-mean-pooled"), **figures)))
     lines = industrial.report(tmp_path / "out.csv").splitlines()
     assert lines[2].startswith("| PCA | a | 0.600 |")
     assert lines[3].endswith("| 1 | 1 |")
     assert lines[4].startswith("| PCA | mean | 0.800 |")
+    assert lines[5].startswith("| knn-mean-pooled | stripes | 1.000 |  |  |  |")
 
 
 def test_an_unknown_method_is_refused():

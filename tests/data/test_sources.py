@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import gandetect.data.sources
-from gandetect import ConvNet, GANomalyDetector
+from gandetect import ConvNet, GANomalyDetector, RDNADetector
 from gandetect.data.images import DataFileError, ImageFiles, ImageFolder
 from gandetect.data.sources import (
     ArraySource,
@@ -19,6 +19,8 @@ from gandetect.data.sources import (
     Layout,
     TrainingData,
     blocks,
+    in_order,
+    parts_of,
     read,
     read_in_turn,
     sample_shape_of,
@@ -696,3 +698,52 @@ class TestRead:
         source = read(GANomalyDetector(), images)
         assert source.layout.sample_shape == (3, 9, 13)
         np.testing.assert_array_equal(source.read(slice(0, 2)), np.moveaxis(images[:2], -1, 1))
+
+
+OF_SEVERAL_SHAPES = [np.full((4 + i % 2, 6, 3), i, dtype=np.uint8) for i in range(7)]
+
+
+class TestImagesOfSeveralShapes:
+    def source(self, X=None, layout=None, kept=None):
+        return read(RDNADetector(), OF_SEVERAL_SHAPES if X is None else X, layout, kept)
+
+    def test_they_are_read_in_parts_of_one_shape(self):
+        source = self.source()
+        assert source.layout.input_shape == (5, 6, 3)
+        assert source.layout.sample_shape == (3, 5, 6)
+        parts = list(parts_of(source, None, 3))
+        assert [part.tolist() for part in parts] == [[0, 2, 4], [6], [1, 3, 5]]
+        x = source.read(parts[2])
+        assert x.shape == (3, 3, 5, 6)
+        assert x[:, 0, 0, 0].tolist() == [1, 3, 5]
+
+    def test_results_come_back_in_order(self):
+        source, rows = self.source(), np.array([5, 0, 1, 6])
+        parts = list(parts_of(source, rows, 2))
+        scores = [torch.from_numpy(source.read(part)[:, 0, 0, 0]) for part in parts]
+        assert in_order(scores, source, rows).tolist() == rows.tolist()
+        maps = [torch.from_numpy(source.read(part)[:, 0]) for part in parts]
+        assert [m[0, 0] for m in in_order(maps, source, rows)] == rows.tolist()
+        assert [len(m) for m in in_order(maps, source, rows)] == [5, 4, 5, 4]
+
+    def test_some_are_left_out(self):
+        source = self.source(kept=np.arange(7) > 2)
+        assert len(source) == 4
+        assert source.read(np.array([1, 3]))[:, 0, 0, 0].tolist() == [4, 6]
+
+    def test_what_is_scored_may_have_any_shape(self):
+        layout = self.source().layout
+        assert len(self.source(OF_SEVERAL_SHAPES[:2] * 2, layout)) == 4
+        assert len(self.source(np.zeros((3, 9, 9, 3)), layout)) == 3
+        with pytest.raises(ValueError, match="was fitted with"):
+            self.source(np.zeros((3, 9, 9)), layout)
+        with pytest.raises(ValueError, match="was fitted with"):
+            self.source(layout=self.source(np.zeros((3, 5, 6, 3))).layout)
+
+    def test_an_array_of_objects_and_gaps_in_it(self):
+        X = np.empty(7, dtype=object)
+        X[:] = OF_SEVERAL_SHAPES
+        assert len(self.source(X)) == 7
+        X[3] = np.full((5, 6, 3), np.nan)
+        with pytest.raises(ValueError, match="NaN"):
+            self.source(X).read(np.array([3]))

@@ -412,3 +412,224 @@ def test_efficientnet_finds_a_small_defect():
     spoilt = new.copy()
     spoilt[:, 30:34, 30:34] = [200, 30, 30]
     assert detector.anomaly_score(spoilt).min() > detector.anomaly_score(new).max()
+
+
+def shown_differently(images):
+    """Some upright, some across, some larger."""
+    return [
+        *images[:10],
+        *(image.transpose(1, 0, 2) for image in images[10:20]),
+        *(np.repeat(image, 2, axis=1) for image in images[20:]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Shared by several tests, none of which may change it."""
+    return make(epochs=3).fit(shown_differently(photographs(45)))
+
+
+class TestImagesOfSeveralShapes:
+    def test_each_is_scored_and_has_a_map_of_its_own_shape(self, mixed):
+        new, spoilt = ([image, image.swapaxes(0, 1)] for image in (NEW[0], SPOILT[0]))
+        scores = mixed.anomaly_score([*new, *spoilt])
+        assert scores[2:].min() > scores[:2].max()
+        assert [m.shape for m in mixed.anomaly_map(spoilt)] == [(32, 24), (24, 32)]
+        hot = mixed.anomaly_map(spoilt)[1]
+        assert hot[8:16, 8:16].mean() > 3 * hot[:, 24:].mean()
+
+    def test_their_order_does_not_matter(self, mixed):
+        images = shown_differently(photographs(25, seed=3))
+        order = np.random.default_rng(0).permutation(len(images))
+        found = mixed.anomaly_score([images[i] for i in order])
+        np.testing.assert_allclose(found, mixed.anomaly_score(images)[order], atol=1e-5)
+        maps, shuffled = mixed.anomaly_map(images), mixed.anomaly_map([images[i] for i in order])
+        for i, found in zip(order, shuffled, strict=True):
+            np.testing.assert_allclose(found, maps[i], atol=1e-4)
+
+    def test_alone_or_as_an_array_they_score_alike(self, mixed):
+        images = [NEW[0], NEW[1].transpose(1, 0, 2)]
+        expected = [mixed.anomaly_score(image[None])[0] for image in images]
+        np.testing.assert_allclose(mixed.anomaly_score(images), expected, atol=1e-5)
+
+    def test_files_keep_their_aspect(self, few, tmp_path):
+        from PIL import Image
+
+        from gandetect.datasets import ImageFolder
+
+        for i, image in enumerate(shown_differently(IMAGES)):
+            Image.fromarray(image).save(tmp_path / f"{i:02}.png")
+        folder = ImageFolder(tmp_path, image_size=32, keep_aspect=True)
+        assert len(set(folder.shapes())) == 3
+        assert folder.shapes() == [image.shape for image in folder]
+        detector = make(validation_fraction=0.2).fit(folder)
+        maps = detector.anomaly_map(tmp_path)
+        assert [m.shape for m in maps] == [shape[:2] for shape in folder.shapes()]
+        assert len(detector.normal_scores_) == 6
+
+    def test_saved(self, mixed, tmp_path):
+        mixed.save(tmp_path / "detector")
+        again = gandetect.load(tmp_path / "detector", backbone=Edges(7))
+        images = [SPOILT[0], SPOILT[1].transpose(1, 0, 2)]
+        np.testing.assert_array_equal(again.anomaly_score(images), mixed.anomaly_score(images))
+
+    def test_left_out_samples_are_not_trained_on(self, few):
+        images = shown_differently(IMAGES)
+        y = np.r_[np.zeros(29), 1]
+        without = make(labels="exclude").fit(images, y)
+        np.testing.assert_array_equal(
+            without.anomaly_score(images), make().fit(images[:-1]).anomaly_score(images)
+        )
+
+    @pytest.mark.parametrize(
+        ("images", "match"),
+        [
+            ([NEW[0], NEW[1, ..., 0]], "Some images are grey"),
+            ([NEW[0], NEW[1, :9, :, :2]], r"have \[2, 3\] channels"),
+        ],
+    )
+    def test_what_cannot_go_together(self, images, match):
+        with pytest.raises(ValueError, match=match):
+            make().fit(images)
+
+    def test_others_need_one_shape(self, mixed):
+        images = shown_differently(IMAGES)
+        with pytest.raises(ValueError, match="differ in height or width"):
+            make(backbone=None).fit(images)
+        with pytest.raises(ValueError, match="one shape"):
+            make(roi=(0, 0, 8, 8)).fit(images)
+        with pytest.raises(ValueError, match="was fitted with samples of shape"):
+            mixed.anomaly_score(IMAGES[..., 0])
+        with pytest.raises(ValueError, match="one shape"):
+            mixed.simulate(images)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Shared by several tests, none of which may change it."""
+    return make(epochs=3).fit(photographs(20, shape=(72, 100)))
+
+
+class TestLargeImages:
+    @pytest.fixture
+    def in_pieces(self, monkeypatch):
+        """In pieces of 16 pixels, with 24 around them: more than a patch of `Edges` sees."""
+        for name, value in {"_PIECE": 16, "_MARGIN": 24}.items():
+            monkeypatch.setattr(backbone_module, name, value)
+        monkeypatch.setattr(rdna, "_PATCH_MARGIN", 8)
+
+    def test_maps_and_scores_have_no_seams(self, large, in_pieces, monkeypatch):
+        X = photographs(3, seed=1, shape=(72, 100))
+        X[1, 20:40, 30:60] = [200, 30, 30]
+        found = large.anomaly_score(X), large.anomaly_map(X), large.transform(X)
+        monkeypatch.undo()
+        expected = large.anomaly_score(X), large.anomaly_map(X), large.transform(X)
+        for values, others in zip(found, expected, strict=True):
+            np.testing.assert_allclose(values, others, rtol=1e-4, atol=1e-4)
+
+    def test_they_are_trained_on_in_pieces(self, large, in_pieces):
+        X = photographs(20, shape=(72, 100))
+        detector = make(epochs=3).fit(X)
+        new, spoilt = photographs(6, seed=1, shape=(72, 100)), photographs(6, 1, (72, 100))
+        spoilt[:, 50:60, 70:84] = [200, 30, 30]
+        assert detector.anomaly_score(spoilt).min() > detector.anomaly_score(new).max()
+        assert_close = np.testing.assert_allclose
+        shifts = [d.networks_["backbone"].shift for d in (detector, large)]
+        assert_close(*shifts, rtol=0.05, atol=0.01)
+
+    def test_cells_that_do_not_fit_into_the_pieces(self, few, in_pieces):
+        class Coarse(nn.Module):
+            def forward(self, x):
+                return [F.avg_pool2d(x, 5)]
+
+        with pytest.raises(ValueError, match=r"cells of this backbone, \d in \d+ pixels"):
+            make(backbone=Coarse()).fit(photographs(10, shape=(72, 100)))
+
+
+class TestRegion:
+    BOX = (4, 2, 28, 22)
+
+    @pytest.fixture(params=["box", "mask"])
+    def roi(self, request):
+        if request.param == "box":
+            return self.BOX
+        mask = np.zeros((32, 24))
+        mask[4:28, 2:22] = 255
+        mask[4:10, 2:8] = 0
+        return mask
+
+    @staticmethod
+    def outside(roi):
+        if isinstance(roi, np.ndarray):
+            return roi == 0
+        outside = np.ones((32, 24), dtype=bool)
+        outside[4:28, 2:22] = False
+        return outside
+
+    @pytest.mark.parametrize("backbone", [None, Edges()])
+    def test_what_is_outside_changes_nothing(self, few, roi, backbone, tmp_path):
+        size = {"image_size": 24} if backbone is None else {}
+        detector = make(backbone=backbone, roi=roi, epochs=2, **size).fit(IMAGES)
+        outside = self.outside(roi)
+        other, images = SPOILT.copy(), IMAGES.copy()
+        other[:, outside] = np.random.default_rng(0).integers(0, 255, other[:, outside].shape)
+        images[:, outside] = 7
+        assert_same = np.testing.assert_array_equal
+        assert_same(detector.anomaly_score(other), detector.anomaly_score(SPOILT))
+        maps = detector.anomaly_map(other)
+        assert_same(maps, detector.anomaly_map(SPOILT))
+        assert maps.shape == other.shape[:3]
+        assert (maps[:, outside] == 0).all()
+        assert (maps[:, ~outside] != 0).any()
+        detector.save(tmp_path / "detector")
+        given = {} if backbone is None else {"backbone": Edges(7)}
+        again = gandetect.load(tmp_path / "detector", **given)
+        assert_same(again.anomaly_score(SPOILT), detector.anomaly_score(SPOILT))
+
+    def test_nor_in_the_training(self, few, roi):
+        images, outside = IMAGES.copy(), self.outside(roi)
+        # The range of the values is what they are scaled by.
+        images[:, outside] = np.random.default_rng(0).choice([0, 255], images[:, outside].shape)
+        fitted = [make(roi=roi, scaling="unit").fit(X) for X in (IMAGES, images)]
+        scores = [detector.anomaly_score(NEW) for detector in fitted]
+        np.testing.assert_allclose(*scores, rtol=0.05, atol=0.05)
+
+    def test_a_defect_inside_is_found_and_one_outside_is_not(self, roi):
+        detector = make(roi=roi, epochs=3).fit(IMAGES)
+        elsewhere = NEW.copy()
+        elsewhere[:, :4, :2] = [200, 30, 30]
+        normal = detector.anomaly_score(NEW)
+        assert detector.anomaly_score(SPOILT).min() > normal.max()
+        np.testing.assert_array_equal(detector.anomaly_score(elsewhere), normal)
+
+    def test_what_is_simulated_lies_inside(self, roi):
+        images, masks = make(roi=roi, image_size=None).simulate(IMAGES, random_state=0)
+        assert images.shape[:3] == masks.shape == (30, 24, 20)
+        assert not masks[:, self.outside(roi)[4:28, 2:22]].any()
+
+    def test_reconstructions_leave_what_is_outside(self, few, roi):
+        detector = make(backbone=None, roi=roi, image_size=24).fit(IMAGES)
+        outside, found = self.outside(roi), detector.reconstruct(NEW)
+        np.testing.assert_allclose(found[:, outside], NEW[:, outside], atol=1e-3)
+        assert (np.abs(found[:, ~outside] - NEW[:, ~outside]) > 1).any()
+
+    @pytest.mark.parametrize(
+        ("roi", "error", "match"),
+        [
+            ((0, 0, 8), TypeError, "top, left, bottom, right"),
+            ((0, 0, 8.5, 8), TypeError, "top, left, bottom, right"),
+            ((8, 0, 8, 8), ValueError, "top < bottom"),
+            ((0, 0, 40, 8), ValueError, "reaches beyond the images, which have 32 x 24"),
+            (np.zeros((32, 24)), ValueError, "with 0 such pixels"),
+            (np.ones((24, 32)), ValueError, r"shape \(24, 32\).*32 x 24"),
+            (np.ones((2, 32, 24)), ValueError, "shape"),
+        ],
+    )
+    def test_what_is_refused(self, roi, error, match):
+        with pytest.raises(error, match=match):
+            make(roi=roi).fit(IMAGES)
+
+    def test_rows_have_none(self):
+        X = np.random.default_rng(0).normal(size=(20, 5))
+        with pytest.raises(ValueError, match="X holds rows"):
+            make(backbone=None, roi=(0, 0, 1, 1)).fit(X)

@@ -173,13 +173,17 @@ def probability_of(maps, n_members=1):
     return torch.sigmoid(sureness * (maps.mean(1) - 2))
 
 
+def cells(bank, maps, n_members=1):
+    """What a score is made of."""
+    return (probability_of(maps, n_members), *bank(maps))
+
+
 @pytest.fixture
 def joined():
     normal = torch.randn(12, D, 8, 6, generator=seeded())
     patches = [drawn_patches(normal[:8], 25, generator=seeded())]
     bank = PatchBank.of(patches, generator=seeded())
-    kept = [(probability_of(normal[i : i + 2]), normal[i : i + 2]) for i in (8, 10)]
-    return FeatureScore.of(bank, kept), normal
+    return FeatureScore.of(bank, [cells(bank, normal[i : i + 2]) for i in (8, 10)]), normal
 
 
 class TestFeatureScore:
@@ -187,7 +191,7 @@ class TestFeatureScore:
         score, normal = joined
         anomalous = normal.clone()
         anomalous[:, :, 2:5, 1:4] += 3
-        before, after = (score(probability_of(x), x) for x in (normal, anomalous))
+        before, after = (score(*cells(score.bank, x)) for x in (normal, anomalous))
         assert after[0].shape == (1, 12, 8, 6)
         assert after[1].shape == after[2].shape == (1, 12)
         assert (after[1] > before[1]).all()
@@ -197,20 +201,20 @@ class TestFeatureScore:
 
     def test_all_parts_have_one_scale_on_images_kept_aside(self, joined):
         score, normal = joined
-        for found in score(probability_of(normal[8:]), normal[8:]):
+        for found in score(*cells(score.bank, normal[8:])):
             assert found.mean().abs() < 1e-3
             # The sum of two of deviation 1, which may go together or against each other.
             assert 0.1 < found.std(correction=0) <= 2.01
 
     def test_one_image_kept_aside_is_enough_to_go_on(self, joined):
         score, normal = joined
-        score = FeatureScore.of(score.bank, [(probability_of(normal[:1]), normal[:1])])
-        assert all(found.isfinite().all() for found in score(probability_of(normal), normal))
+        score = FeatureScore.of(score.bank, [cells(score.bank, normal[:1])])
+        assert all(found.isfinite().all() for found in score(*cells(score.bank, normal)))
 
     def test_each_member_has_its_score(self, joined):
         score, normal = joined
-        score = FeatureScore.of(score.bank, [(probability_of(normal, 2), normal)])
-        located, scores, of_patches = score(probability_of(normal, 2), normal)
+        score = FeatureScore.of(score.bank, [cells(score.bank, normal, 2)])
+        located, scores, of_patches = score(*cells(score.bank, normal, 2))
         assert located.shape == (2, 12, 8, 6)
         assert not torch.equal(scores[0], scores[1])
         assert torch.equal(of_patches[0], of_patches[1])
@@ -218,7 +222,7 @@ class TestFeatureScore:
     def test_it_is_saved_and_loaded(self, joined):
         score, normal = joined
         again = FeatureScore.loaded(score.state_dict())
-        x = (probability_of(normal), normal)
+        x = cells(score.bank, normal)
         for found, expected in zip(again(*x), score(*x), strict=True):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
 

@@ -93,7 +93,10 @@ def test_thinned_rows_are_evenly_spread(n_max):
     ],
 )
 def test_blocks_of_large_samples_are_small(sample_shape, size):
-    of_this_shape = SimpleNamespace(layout=Layout(sample_shape, sample_shape, None))
+    multiple = (16, 8)[len(sample_shape) > 1]
+    of_this_shape = SimpleNamespace(
+        layout=Layout(sample_shape, sample_shape, None), block_multiple=lambda: multiple
+    )
     assert Model.block_size(of_this_shape) == size
 
 
@@ -188,7 +191,7 @@ def test_what_was_changed_in_a_copy_leaves_the_model_alone(fitted_to_rows, rows)
 
 
 def test_more_rows_than_are_calibrated_on(Detector, make, rows, monkeypatch):
-    monkeypatch.setattr("gandetect.training.loop._MAX_CALIBRATION_ROWS", 100)
+    monkeypatch.setattr("gandetect.model.fitted._MOST_CALIBRATED", 100)
     monkeypatch.setattr("gandetect.training.loop._MAX_REFERENCES", 30)
     detector = make(Detector, epochs=1).fit(rows)
     assert abs((detector.predict(rows) == -1).mean() - 0.1) < 0.06
