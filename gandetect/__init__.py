@@ -74,6 +74,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 # The modules that users import from, which need no import statement of their own.
 _SUBMODULES = (
     "attacks",
+    "conformal",
     "datasets",
     "detectors",
     "export",

@@ -40,6 +40,7 @@ from gandetect.model.statistics import (
     check_percentage,
     check_scores,
     conformal_p_values,
+    false_discovery_bound,
     threshold_at_percentile,
     warn_of_fraction,
     warn_of_ties,
@@ -549,6 +550,42 @@ class BaseDetector(
             As in `p_value`; ValueError also for a rate outside (0, 1).
         """
         return benjamini_hochberg(self.p_value(X), false_discovery_rate)
+
+    def false_discovery_bound(
+        self, X: Any, is_flagged: Any = None, confidence: float = 0.95
+    ) -> int:
+        """How many of the flagged samples may be normal, at most, however they were chosen.
+
+        `flag_by_fdr` bounds a mean, and chooses the samples itself. This bounds the number in the
+        batch at hand with a probability, for any choice: the samples above a threshold, the ten
+        with the largest scores, or those that a person kept after a look at all of them.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            All samples that the flagged ones were chosen from, as in `fit`.
+        is_flagged : array-like of bool, shape (n_samples,), or None, default=None
+            The chosen ones. None takes those that `predict` flags.
+        confidence : float in (0, 1), default=0.95
+            The probability that the bound holds, for all choices at once, over the draw of the
+            samples that calibrated and of X.
+
+        Returns
+        -------
+        int
+            From 0 to the number of flagged samples. One flagged sample among n can be certified
+            only with several times ``n`` samples to calibrate with.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As in `p_value`; also for a confidence outside (0, 1), or flags that are not one
+            boolean a sample.
+        """
+        p_values = self.p_value(X)
+        flags = self.predict(X) == -1 if is_flagged is None else is_flagged
+        n_normal = len(self.normal_scores_)
+        return false_discovery_bound(p_values, flags, n_normal, confidence)
 
     def score_std(self, X: Any) -> np.ndarray:
         """The disagreement of the members about each sample.

@@ -20,6 +20,7 @@ LEVELS = [
     {"detectors"},
     {
         "attacks",
+        "conformal",
         "dask",
         "datasets",
         "export",

@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 
 from gandetect import BiGANDetector, GANomalyDetector, load
-from gandetect.model.statistics import benjamini_hochberg, conformal_p_values
+from gandetect.model.statistics import benjamini_hochberg, conformal_p_values, false_discovery_bound
 
 
 @pytest.fixture
@@ -91,6 +91,22 @@ class TestFlagByFdr:
         flagged = detector.flag_by_fdr(X, 0.1)
         assert flagged[400:].all()
         assert flagged[:400].mean() < 0.05
+
+
+class TestFalseDiscoveryBound:
+    def test_of_what_predict_flags_and_of_any_choice(self, detector, rows):
+        detector.calibrate_p_values(rows[200:700])
+        X = np.concatenate([rows[700:], rows[700:720] + 100])
+        detector.infer_threshold(X, outlier_perc=100 * 20 / 420)
+        is_flagged = detector.predict(X) == -1
+        by_hand = false_discovery_bound(detector.p_value(X), is_flagged, 500, 0.9)
+        assert detector.false_discovery_bound(X, confidence=0.9) == by_hand
+        assert detector.false_discovery_bound(X, is_flagged, 0.9) == by_hand < 20
+        assert detector.false_discovery_bound(X, ~is_flagged) == 400
+
+    def test_without_normal_samples(self, detector, rows):
+        with pytest.raises(NotFittedError, match="calibrate_p_values"):
+            detector.false_discovery_bound(rows)
 
 
 class TestScoreStd:

@@ -108,8 +108,6 @@ class Samples:
         """Return some of the samples, with all that belongs to them."""
         if isinstance(self.X, np.ndarray):
             X: Any = self.X[rows]
-        elif isinstance(self.X, Table):
-            X = self.X.rows(rows)
         else:
             from gandetect.datasets.splits import take
 

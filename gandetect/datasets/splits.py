@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_consistent_length
+from torch.utils.data import Dataset, Subset
 
 from gandetect.data.images import ImageFiles
+from gandetect.data.sources import NamedRows
+from gandetect.data.tables import Table
 
 _MIN_TEST_ANOMALIES = 20
 
@@ -259,9 +262,17 @@ def _split(
 
 
 def take(X: Any, rows: np.ndarray) -> Any:
-    """Return some samples, in a container of the same kind."""
+    """Return some samples of what a detector takes, in a container of the same kind."""
     if isinstance(X, ImageFiles):
         return ImageFiles([X.paths[row] for row in rows], **X.settings)
+    if isinstance(X, Table):
+        return X.rows(rows)
+    if isinstance(X, NamedRows):
+        return NamedRows(X.X[rows], X.names)
+    if isinstance(X, Dataset):
+        return Subset(X, rows.tolist())
     if hasattr(X, "iloc"):
         return X.iloc[rows]
+    if hasattr(X, "column_names"):  # pyarrow
+        return X.take(rows)
     return X[rows] if hasattr(X, "shape") else np.asarray(X)[rows]

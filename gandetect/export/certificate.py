@@ -31,6 +31,7 @@ from gandetect.data.columns import ColumnEncoder
 from gandetect.data.sources import ArraySource, read
 from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE, thinned
+from gandetect.model.statistics import WORST_SCORE
 
 FORMAT = 2
 # The largest difference of a score that passes without a warning, in the certificate's unit.
@@ -448,7 +449,8 @@ def to_onnx(
     The model takes ``X`` ``(n, *input_shape_)`` of doubles, in the units and the layout of `fit`
     and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1; of an
     `RDNADetector` with a backbone also ``anomaly_map`` (n, height, width), doubles. A sample with a
-    value that is not a number is labelled -1.
+    value that is not a number is labelled -1. A second input, ``threshold``, a double without axes,
+    may be left out: it is `threshold_` then.
 
     Of a detector of tables with words, dates or missing values the model takes encoded rows
     ``(n, width)``, since a graph cannot look up words. The file holds the encoder as data: what
@@ -515,13 +517,21 @@ def to_onnx(
     model = exportable(detector)
     certificate = certify(detector, X)
     outputs = ["anomaly_score", "label", "anomaly_map"][: 3 if detector.model_.gives_maps else 2]
-    names: dict[str, Any] = {"input_names": ["X"], "output_names": outputs}
+    names: dict[str, Any] = {"input_names": ["X", "threshold"], "output_names": outputs}
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees in a way that torch itself deprecates.
         warnings.simplefilter("ignore", FutureWarning)
-        program = torch.onnx.export(_traced(model), dynamo=True, verbose=False, **names)
+        program = torch.onnx.export(
+            _traced(_WithThreshold(model), torch.tensor(model.threshold, dtype=torch.float64)),
+            dynamo=True,
+            verbose=False,
+            **names,
+        )
     assert program is not None
     graph = program.model_proto
+    # An initializer of the name of an input is its default.
+    default = np.array(model.threshold)
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(default, "threshold"))
     if graph.functions:  # older exporters write a function for each of torch's operators
         graph = onnx.inliner.inline_local_functions(graph)
     content = graph.SerializeToString()
@@ -546,6 +556,7 @@ def load_onnx(
     providers: Sequence[str] = _CPU,
     *,
     tolerance: float = TOLERANCE,
+    threshold: float | None = None,
 ) -> ExportedScorer:
     """Load what `to_onnx` wrote, and check it against its certificate.
 
@@ -562,6 +573,8 @@ def load_onnx(
     tolerance : float in [0, inf), default=1e-5
         The largest difference of a score that passes without a warning, at the least twice the
         certificate's `max_difference`.
+    threshold : float or None, default=None
+        Above which anomaly score to flag. None is the one that was exported.
 
     Returns
     -------
@@ -577,7 +590,7 @@ def load_onnx(
         If, here, its scores differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is no number or negative.
+        If `tolerance` is no number or negative, or `threshold` is no number or NaN.
     ImportError
         Without onnx and onnxruntime: ``pip install "gandetect[export]"``. To run a model that you
         know, onnxruntime alone is enough.
@@ -588,6 +601,7 @@ def load_onnx(
         If, here, its scores differ by more than the tolerance.
     """
     _check_tolerance(tolerance)
+    _check_threshold(threshold)
     _require("onnxruntime")
     content = _content(path)
     try:
@@ -600,7 +614,7 @@ def load_onnx(
     certificate = Certificate.from_json(texts[0] if texts else None, str(path))
     del model.metadata_props[:]
     run = _onnx_run(model.SerializeToString(), providers, str(path))
-    return ExportedScorer(run, certificate, tolerance)
+    return ExportedScorer(run, certificate, tolerance, threshold)
 
 
 def to_torch_export(
@@ -660,7 +674,10 @@ def to_torch_export(
 
 
 def load_torch_export(
-    path: str | os.PathLike[str], *, tolerance: float = TOLERANCE
+    path: str | os.PathLike[str],
+    *,
+    tolerance: float = TOLERANCE,
+    threshold: float | None = None,
 ) -> ExportedScorer:
     """Load what `to_torch_export` wrote, and check it against its certificate.
 
@@ -673,6 +690,8 @@ def load_torch_export(
     path : str or path
     tolerance : float in [0, inf), default=1e-5
         The largest difference of a score that passes without a warning, as in `load_onnx`.
+    threshold : float or None, default=None
+        Above which anomaly score to flag, as in `load_onnx`.
 
     Returns
     -------
@@ -688,7 +707,7 @@ def load_torch_export(
         If, here, its scores differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is no number or negative.
+        If `tolerance` is no number or negative, or `threshold` is no number or NaN.
 
     Warns
     -----
@@ -696,6 +715,7 @@ def load_torch_export(
         If, here, its scores differ by more than the tolerance.
     """
     _check_tolerance(tolerance)
+    _check_threshold(threshold)
     content = _content(path)
     extra_files = {_KEY: ""}
     try:
@@ -703,7 +723,7 @@ def load_torch_export(
     except Exception as error:  # torch says neither which errors this raises, nor always the same
         raise ArchiveError(f"{str(path)!r} is damaged or no torch.export program.") from error
     certificate = Certificate.from_json(extra_files[_KEY], str(path))
-    return ExportedScorer(_torch_run(program), certificate, tolerance)
+    return ExportedScorer(_torch_run(program), certificate, tolerance, threshold)
 
 
 class ExportedScorer:
@@ -719,6 +739,8 @@ class ExportedScorer:
     certificate : Certificate
     tolerance : float in [0, inf), default=1e-5
         As in `load_onnx`.
+    threshold : float or None, default=None
+        As in `load_onnx`.
 
     Attributes
     ----------
@@ -726,8 +748,8 @@ class ExportedScorer:
     difference : float
         From the native scores of the reference batch, as measured while loading.
     threshold_, offset_ : float
-        A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``. The threshold
-        is a part of the exported graph; `predict` takes another one for a call.
+        A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``: the one that
+        was exported, or the one that was given. `predict` takes another one for a call.
 
     Raises
     ------
@@ -737,11 +759,17 @@ class ExportedScorer:
         If the graph cannot be run on the samples of the certificate.
     """
 
-    def __init__(self, run: Run, certificate: Certificate, tolerance: float = TOLERANCE) -> None:
+    def __init__(
+        self,
+        run: Run,
+        certificate: Certificate,
+        tolerance: float = TOLERANCE,
+        threshold: float | None = None,
+    ) -> None:
         self._run = run
         self.certificate = certificate
-        self.threshold_ = certificate.threshold
-        self.offset_ = -certificate.threshold
+        self.threshold_ = certificate.threshold if threshold is None else float(threshold)
+        self.offset_ = -self.threshold_
         try:
             scores, labels = _in_blocks(run, certificate.X, certificate.block_size)
         except Exception as error:  # the errors of onnxruntime and torch have no class in common
@@ -793,7 +821,7 @@ class ExportedScorer:
         ----------
         X : array-like of shape ``(n_samples, *input_shape)``
         threshold : float or None, default=None
-            Above which anomaly score to flag. None is `threshold_`, the one that was exported.
+            Above which anomaly score to flag. None is `threshold_`.
 
         Returns
         -------
@@ -828,16 +856,13 @@ class ExportedScorer:
         TypeError, ValueError
             As `predict` does.
         """
-        if threshold is not None and (
-            isinstance(threshold, bool) or not isinstance(threshold, Real)
-        ):
-            raise TypeError(f"threshold must be a number or None, got {threshold!r}.")
-        if threshold is not None and isnan(threshold):
-            raise ValueError("threshold must be a number or None, got NaN.")
+        _check_threshold(threshold)
         scores, labels = _in_blocks(self._run, self._checked(X), self.certificate.block_size)
-        if threshold is None:
+        threshold = self.threshold_ if threshold is None else threshold
+        if threshold == self.certificate.threshold:
             return scores, labels
-        margin = SCORE_TOLERANCE * max(self.certificate.score_unit, abs(threshold))
+        size = min(max(self.certificate.score_unit, abs(threshold)), WORST_SCORE)
+        margin = SCORE_TOLERANCE * size
         return scores, np.where(scores > threshold + margin, -1, 1)
 
     def anomaly_map(self, X: Any) -> np.ndarray:
@@ -913,11 +938,24 @@ def _numbers(X: Any) -> np.ndarray:
         raise TypeError(f"X must be numeric: {error}") from error
 
 
-def _traced(model: Model[Any]) -> ExportedProgram:
+class _WithThreshold(torch.nn.Module):
+    """A model whose threshold is given beside X."""
+
+    def __init__(self, model: Model[Any]) -> None:
+        super().__init__()
+        self.model, self.layout = model, model.layout
+
+    def forward(self, X: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        score, _, *maps = self.model(X)
+        return score, self.model.label(score, threshold), *maps
+
+
+def _traced(model: Model[Any] | _WithThreshold, *thresholds: torch.Tensor) -> ExportedProgram:
     example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
+    shapes = ({0: Dim("n_samples")}, *[None for _ in thresholds])
     with torch.no_grad():
         return torch.export.export(
-            model, (example,), dynamic_shapes=({0: Dim("n_samples")},), strict=False
+            model, (example, *thresholds), dynamic_shapes=shapes, strict=False
         )
 
 
@@ -958,6 +996,15 @@ def _check_tolerance(tolerance: float) -> None:
         raise TypeError(f"tolerance must be a number, got {tolerance!r}.")
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance must be a finite number of at least 0, got {tolerance!r}.")
+
+
+def _check_threshold(threshold: float | None) -> None:
+    if threshold is None:
+        return
+    if isinstance(threshold, bool) or not isinstance(threshold, Real):
+        raise TypeError(f"threshold must be a number or None, got {threshold!r}.")
+    if isnan(threshold):
+        raise ValueError("threshold must be a number or None, got NaN.")
 
 
 def _measured(run: Run, certificate: Certificate, tolerance: float) -> Certificate:
@@ -1047,8 +1094,10 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
     """How to run a model."""
     onnxruntime = _require("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of inputs that have a default
     try:
-        session = onnxruntime.InferenceSession(model, providers=list(providers))
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors have no class in common
         raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
 

@@ -384,15 +384,24 @@ class Model(nn.Module, Generic[P]):
         """The scores, with `WORST_SCORE` for those that are no finite numbers."""
         return torch.where(score.abs() < WORST_SCORE, score, WORST_SCORE)
 
-    def decision(self, score: Tensor) -> Tensor:
-        """The threshold less the score; 0 where they differ by no more than rounding."""
-        difference = self.threshold - score
-        is_equal = (difference < 0) & (difference >= -self.score_tolerance)
+    def decision(self, score: Tensor, threshold: Tensor | None = None) -> Tensor:
+        """The threshold less the score; 0 where they differ by no more than rounding.
+
+        A threshold may be given as a tensor, in place of the model's.
+        """
+        if threshold is None:
+            difference = self.threshold - score
+            is_equal = (difference < 0) & (difference >= -self.score_tolerance)
+        else:
+            difference = threshold - score
+            size = threshold.abs().clamp(self.score_unit, WORST_SCORE)
+            tolerance = SCORE_TOLERANCE * size
+            is_equal = (difference < 0) & (difference >= -tolerance)
         return torch.where(is_equal, 0.0, difference)
 
-    def label(self, score: Tensor) -> Tensor:
+    def label(self, score: Tensor, threshold: Tensor | None = None) -> Tensor:
         """+1 for inliers, -1 for outliers."""
-        return torch.where(self.decision(score) >= 0, 1, -1)
+        return torch.where(self.decision(score, threshold) >= 0, 1, -1)
 
     @property
     def score_tolerance(self) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from numbers import Real
 from typing import Any, Literal, Self
@@ -714,3 +715,159 @@ def benjamini_hochberg(
     adjusted = false_discovery_control(p_values)
     # Conformal p-values lie on a grid, and so on the bound itself: rounding must not lift them.
     return adjusted <= false_discovery_rate * (1 + 1e-12)
+
+
+def cross_conformal_p_values(
+    anomaly_scores: Sequence[np.ndarray], normal_scores: Sequence[np.ndarray]
+) -> np.ndarray:
+    """How often a normal sample scores at least as high, where each fold has a detector.
+
+    Each normal sample is compared by the detector that did not learn from it, so that all of them
+    serve to train and to calibrate. Of new normal samples at most a share of about ``2 a`` has a
+    p-value of at most ``a`` whatever the detector is, and near ``a`` where leaving out a fold
+    changes the scores little; those of `conformal_p_values` keep to ``a`` itself.
+
+    Parameters
+    ----------
+    anomaly_scores : sequence of ndarray of shape (n_samples,)
+        Of the new samples by the detector of each fold; larger is more anomalous.
+    normal_scores : sequence of ndarray of shape (n_in_fold,)
+        Of the samples of each fold, by the detector that did not learn from them.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,), float64
+        ``(1 + how many normal scores are at least as large) / (n_normal + 1)``.
+
+    References
+    ----------
+    Vovk, "Cross-conformal predictors", Annals of Mathematics and Artificial Intelligence 74, 2015.
+    The bound: Barber, Candès, Ramdas and Tibshirani, "Predictive inference with the jackknife+",
+    Annals of Statistics 49(1), 2021, theorem 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import cross_conformal_p_values
+    >>> normal = np.array([1.0, 2.0]), np.array([10.0])
+    >>> cross_conformal_p_values([np.array([0.0, 1.5]), np.array([0.0, 20.0])], normal).tolist()
+    [1.0, 0.5]
+    """
+    n, n_at_least_as_large = 0, np.zeros(len(anomaly_scores[0]))
+    for new, normal in zip(anomaly_scores, normal_scores, strict=True):
+        n += len(normal)
+        n_smaller = np.searchsorted(np.sort(normal), new, side="left")
+        n_at_least_as_large += len(normal) - n_smaller
+    return np.asarray((1.0 + n_at_least_as_large) / (n + 1))
+
+
+# Draws by which the bound on false discoveries is made, and again as many by which it is tested;
+# and how many of the p-values it looks at, evenly spaced in their logarithm.
+_N_BOUND_DRAWS, _N_BOUND_LEVELS = 2000, 40
+
+
+def false_discovery_bound(
+    p_values: ArrayLike, is_flagged: ArrayLike, n_normal: int, confidence: float = 0.95
+) -> int:
+    """How many of the flagged samples may be normal, at most, however they were chosen.
+
+    The bound holds for all sets of samples at once, with this probability: a set may be chosen
+    after the scores, the p-values and the bound of other sets were looked at.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (n_samples,)
+        Conformal p-values of all samples of the batch, as of `conformal_p_values`.
+    is_flagged : array-like of bool, shape (n_samples,)
+        The set. It may depend on everything.
+    n_normal : int
+        How many normal samples the p-values compare with.
+    confidence : float in (0, 1), default=0.95
+        The probability, over the draw of the normal samples and of the batch.
+
+    Returns
+    -------
+    int
+        From 0 to the number of flagged samples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `confidence` is no number or not between 0 and 1, a p-value lies outside [0, 1], or the
+        shapes differ.
+
+    Notes
+    -----
+    Of m normal samples, the numbers with a p-value of at most ``j / (n_normal + 1)``, together for
+    all j, have a distribution that depends on m and `n_normal` only (of scores without ties; ties
+    make p-values larger). An envelope of simulated numbers that is exceeded at any of some j with
+    a probability of at most ``1 - confidence`` gives, for each j, the most normal samples that
+    there are among the smaller p-values; all flagged samples with larger ones are added. Half of
+    the draws make the envelope, the other half choose how wide it is. All samples of the batch are
+    counted as if they might be normal.
+
+    References
+    ----------
+    Gazin, Blanchard and Roquain, "Transductive conformal inference with adaptive scores", AISTATS
+    2024, for the distribution; Blanchard, Neuvial and Roquain, "Post hoc confidence bounds on false
+    positives using reference families", Annals of Statistics 48(3), 2020, for the bound. The
+    envelope, which is their template, is made here by the ranks of simulated numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import false_discovery_bound
+    >>> p_values = np.r_[np.full(20, 1 / 1001), np.linspace(0.01, 1, 80)]
+    >>> false_discovery_bound(p_values, p_values < 0.002, n_normal=1000)
+    2
+    """
+    if not isinstance(confidence, Real) or isinstance(confidence, bool):
+        raise TypeError(f"confidence must be a number, such as 0.95, got {confidence!r}.")
+    if not 0 < float(confidence) < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+    p_values, is_flagged = np.asarray(p_values, dtype=np.float64), np.asarray(is_flagged)
+    if not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError("p_values must all lie in [0, 1].")
+    if is_flagged.shape != p_values.shape or is_flagged.dtype != bool:
+        raise ValueError(
+            f"is_flagged must be one boolean a sample, {p_values.shape}, got {is_flagged.dtype} "
+            f"of shape {is_flagged.shape}."
+        )
+    levels, most = _most_normal(n_normal, len(p_values), float(confidence))
+    # Of p-values on a grid, rounding must not put one above its place.
+    ranks = np.round(p_values[is_flagged] * (n_normal + 1))
+    n_above = np.array([int((ranks > level).sum()) for level in levels])
+    return int(min((most + n_above).min(initial=len(ranks)), len(ranks)))
+
+
+@lru_cache(maxsize=32)  # the sets that are chosen from one batch share it
+def _most_normal(
+    n_normal: int, n_samples: int, confidence: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Some ranks of p-values, and how many of so many normal samples rank so low, at most."""
+    levels = np.unique(np.geomspace(1, n_normal, _N_BOUND_LEVELS).round().astype(np.int64))
+    rng = np.random.default_rng(0)
+
+    def drawn() -> npt.NDArray[np.int64]:
+        # The mass of a normal score above the j-th largest of n others, together for all levels.
+        steps = np.diff(levels, prepend=0, append=n_normal + 1)
+        masses = rng.standard_gamma(steps, size=(_N_BOUND_DRAWS, len(steps)))
+        masses /= masses.sum(axis=1, keepdims=True)
+        counts = rng.multinomial(n_samples, masses)
+        return np.asarray(counts.cumsum(axis=1)[:, :-1])
+
+    ordered = np.sort(drawn(), axis=0)[::-1]
+    # For each draw the smallest place in the order at which it is above the envelope somewhere.
+    others = drawn()
+    n_as_large = np.array(
+        [
+            np.searchsorted(-column, -other, side="right")
+            for column, other in zip(ordered.T, others.T, strict=True)
+        ]
+    )
+    # The envelope at place k is exceeded by a draw that has, somewhere, at most k others as large.
+    first = np.sort(n_as_large.min(axis=0))
+    n_allowed = int((1 - confidence) * (_N_BOUND_DRAWS + 1)) - 1
+    place = int(first[n_allowed]) - 1 if n_allowed >= 0 else -1
+    envelope = ordered[place] if place >= 0 else np.full(len(levels), n_samples)
+    return levels, np.asarray(envelope, dtype=np.int64)

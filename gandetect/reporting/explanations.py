@@ -6,25 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset, Subset
 
 from gandetect.base import BaseDetector
 from gandetect.data.sources import NamedRows
 from gandetect.data.tables import Table
-from gandetect.datasets.splits import take
-
-
-def some(X: Any, rows: np.ndarray) -> Any:
-    """Return some samples of what a detector takes, as the detector takes it."""
-    if isinstance(X, Table):
-        return X.rows(rows)
-    if isinstance(X, NamedRows):
-        return NamedRows(X.X[rows], X.names)
-    if isinstance(X, Dataset) and not hasattr(X, "paths"):
-        return Subset(X, rows.tolist())
-    if hasattr(X, "column_names"):  # pyarrow
-        return X.take(rows)
-    return take(X, rows)
 
 
 def unusual_columns(

@@ -19,8 +19,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from gandetect.archive import written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.labels import anomalous
+from gandetect.datasets.splits import take
 from gandetect.plotting.style import matplotlib_module
-from gandetect.reporting.explanations import some, unusual_columns
+from gandetect.reporting.explanations import unusual_columns
 from gandetect.reporting.pictures import (
     Photographs,
     curves_svg,
@@ -213,7 +214,7 @@ class Page:
         return f'<div class="figures">{"".join(figures)}</div>{how}'
 
     def _largest(self) -> str:
-        chosen = some(self.X, self.order)
+        chosen = take(self.X, self.order)
         p_values = None
         if self.detector.model_.normal_scores is not None:
             p_values = self.detector.p_value(chosen)
@@ -305,14 +306,14 @@ class Page:
 
     def _map(self, row: int) -> NDArray[Any]:
         """The anomaly map of one image: images may differ in size."""
-        return np.asarray(self.detector.anomaly_map(some(self.X, np.array([row])))[0])
+        return np.asarray(self.detector.anomaly_map(take(self.X, np.array([row])))[0])
 
     def _image(self, row: int) -> Any:
         """The file of an image, or its values with the channels last."""
         if hasattr(self.X, "paths"):
             return self.X.paths[row]
         layout = self.detector.model_.layout
-        image = np.asarray(some(self.X, np.array([row]))[0])
+        image = np.asarray(take(self.X, np.array([row]))[0])
         image = image.reshape(layout.input_shape)
         is_first = image.ndim == 3 and not layout.has_channels_last
         return np.moveaxis(image, 0, -1) if is_first else image

@@ -1,10 +1,17 @@
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 from scipy import sparse
+from torch.utils.data import TensorDataset
 
+from gandetect.data.sources import NamedRows
+from gandetect.data.tables import read_table
 from gandetect.datasets import ImageFiles, ImageFolder, one_class_rows_split, one_class_split
+from gandetect.datasets.splits import take
 
 # Class 0: 50 samples, class 1: 30, class 2: 20. X holds the number of the sample.
 Y = np.repeat([0, 1, 2], [50, 30, 20])
@@ -267,3 +274,22 @@ def test_rows_with_bad_labels(y, message):
 def test_rows_with_bad_parameters(parameters, message):
     with pytest.raises(ValueError, match=message):
         one_class_rows_split(*_rows(10, 5), **parameters)
+
+
+def test_some_samples_of_every_container(tmp_path):
+    X = np.arange(12.0).reshape(6, 2)
+    rows = np.array([4, 1])
+    assert take(X, rows).tolist() == X[rows].tolist()
+    assert take(X.tolist(), rows).tolist() == X[rows].tolist()
+    named = take(NamedRows(X, ["a", "b"]), rows)
+    assert (named.X.tolist(), named.names) == (X[rows].tolist(), ["a", "b"])
+    of_dataset = take(TensorDataset(torch.from_numpy(X)), rows)
+    assert of_dataset[0][0].tolist() == X[4].tolist()
+    frame = pd.DataFrame({"b": np.arange(6.0), "c": list("abcdef")})
+    assert take(frame, rows)["b"].tolist() == frame["b"].iloc[rows].tolist()
+    assert take(pl.from_pandas(frame), rows)["b"].to_list() == frame["b"].iloc[rows].tolist()
+    assert take(pa.Table.from_pandas(frame), rows)["b"].to_pylist() == (
+        frame["b"].iloc[rows].tolist()
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert take(read_table(tmp_path / "x.csv"), rows).columns[1].tolist() == ["e", "b"]

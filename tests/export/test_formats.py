@@ -465,6 +465,7 @@ def test_another_threshold():
     np.testing.assert_array_equal(scorer.predict(SAMPLES, threshold=5.5), [1, 1, 1, 1, -1])
     np.testing.assert_array_equal(scorer.predict(SAMPLES, 0), [-1, -1, 1, -1, -1])
     np.testing.assert_array_equal(scorer.predict(SAMPLES, float("inf")), [1, 1, 1, 1, 1])
+    np.testing.assert_array_equal(scorer.predict(SAMPLES, -float("inf")), [-1, -1, -1, -1, -1])
     np.testing.assert_array_equal(scorer.predict(SAMPLES), [1, -1, 1, 1, -1])
     scores, labels = scorer.scores_and_labels(SAMPLES, threshold=5.5)
     np.testing.assert_array_equal(labels, scorer.predict(SAMPLES, 5.5))
@@ -571,3 +572,43 @@ def test_a_score_near_a_threshold_is_judged_alike(rows, tmp_path):
         unit = 1e-5 * max(detector.model_.score_unit, score)
         detector.threshold_ = score - share * unit
         assert detector.predict(rows[:1]) == scorer.predict(rows[:1], score - share * unit) == label
+
+
+class TestThresholdAtRunTime:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def exported(cls, fitted_to_rows, rows, tmp_path_factory):
+        path = tmp_path_factory.mktemp("threshold") / "detector.onnx"
+        to_onnx(fitted_to_rows, path, rows)
+        return path
+
+    def test_the_graph_takes_one_or_has_its_own(self, exported, fitted_to_rows, rows):
+        session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+        X = np.asarray(rows, dtype=np.float64)
+        scores, labels = session.run(["anomaly_score", "label"], {"X": X})
+        np.testing.assert_array_equal(labels, fitted_to_rows.predict(rows))
+        for threshold in (np.median(scores), scores.max(), -np.inf):
+            inputs = {"X": X, "threshold": np.array(threshold)}
+            (labels,) = session.run(["label"], inputs)
+            tolerance = 1e-5 * max(1, abs(threshold)) if np.isfinite(threshold) else 0
+            np.testing.assert_array_equal(labels, np.where(scores > threshold + tolerance, -1, 1))
+        assert (labels == -1).all()
+
+    def test_it_is_given_while_loading(self, exported, rows):
+        plain = load_onnx(exported)
+        threshold = float(np.median(plain.anomaly_score(rows)))
+        scorer = load_onnx(exported, threshold=threshold)
+        assert (scorer.threshold_, scorer.offset_) == (threshold, -threshold)
+        np.testing.assert_array_equal(scorer.predict(rows), plain.predict(rows, threshold))
+        assert (scorer.predict(rows, plain.threshold_) == plain.predict(rows)).all()
+        assert (scorer.predict(rows) != plain.predict(rows)).any()
+
+    def test_of_a_torch_export_program(self, fitted_to_rows, rows, tmp_path):
+        to_torch_export(fitted_to_rows, tmp_path / "detector.pt2", rows)
+        scorer = load_torch_export(tmp_path / "detector.pt2", threshold=-1e9)
+        assert (scorer.predict(rows) == -1).all()
+
+    @pytest.mark.parametrize(("threshold", "error"), [("2", TypeError), (np.nan, ValueError)])
+    def test_what_is_no_threshold(self, exported, threshold, error):
+        with pytest.raises(error, match="threshold must be"):
+            load_onnx(exported, threshold=threshold)

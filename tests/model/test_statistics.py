@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from gandetect.model.statistics import Calibration, Neighbours, draws, mix, without_farthest
+from gandetect.model.statistics import (
+    Calibration,
+    Neighbours,
+    conformal_p_values,
+    cross_conformal_p_values,
+    draws,
+    false_discovery_bound,
+    mix,
+    without_farthest,
+)
 
 
 class TestCalibration:
@@ -200,3 +209,84 @@ class TestWithoutFarthest:
         assert kept.shape == (2, 399, 2)
         assert kept.amax() < 4.5
         assert torch.equal(kept[0], kept[1].flip(0))
+
+
+class TestCrossConformalPValues:
+    def test_one_fold_is_a_split(self):
+        rng = np.random.default_rng(0)
+        new, normal = rng.normal(size=30), rng.normal(size=20)
+        np.testing.assert_array_equal(
+            cross_conformal_p_values([new], [normal]), conformal_p_values(new, normal)
+        )
+
+    def test_each_fold_compares_by_its_own_scores(self):
+        normal = [np.array([1.0, 3.0]), np.array([100.0, 300.0, 500.0])]
+        found = cross_conformal_p_values([np.array([2.0]), np.array([300.0])], normal)
+        assert found.tolist() == [(1 + 1 + 2) / 6]
+
+
+class TestFalseDiscoveryBound:
+    def test_it_holds_with_its_probability_for_every_set(self):
+        """Of all-normal batches the number flagged is the number of false ones, at every p."""
+        n_failures, repeats = {0.8: 0, 0.95: 0}, 120
+        for seed in range(repeats):
+            rng = np.random.default_rng(seed)
+            p_values = conformal_p_values(rng.normal(size=40), rng.normal(size=80))
+            order = np.argsort(p_values)
+            for confidence in n_failures:
+                sets = [np.isin(np.arange(40), order[:k]) for k in (1, 2, 3, 5, 8, 13, 40)]
+                n_failures[confidence] += any(
+                    false_discovery_bound(p_values, flags, 80, confidence) < flags.sum()
+                    for flags in sets
+                )
+        for confidence, n in n_failures.items():
+            error = np.sqrt(confidence * (1 - confidence) / repeats)
+            assert n / repeats <= 1 - confidence + 3 * error
+
+    def test_it_holds_with_anomalies_in_the_batch(self):
+        n_failures = 0
+        for seed in range(60):
+            rng = np.random.default_rng(seed)
+            scores = np.concatenate([rng.normal(size=60), 5 + rng.normal(size=15)])
+            p_values = conformal_p_values(scores, rng.normal(size=500))
+            flags = p_values <= np.sort(p_values)[14]
+            bound = false_discovery_bound(p_values, flags, 500, 0.9)
+            n_failures += flags[:60].sum() > bound
+            assert bound < flags.sum() / 2  # it says something
+        assert n_failures <= 60 * 0.1 + 3 * np.sqrt(60 * 0.09)
+
+    def test_more_to_compare_with_certifies_more(self):
+        def bound(n):
+            p_values = np.r_[np.full(10, 1 / (n + 1)), np.linspace(0.2, 1, 90)]
+            return false_discovery_bound(p_values, p_values < 0.1, n)
+
+        assert bound(20) == 10
+        assert bound(200) > bound(2000) >= 1
+
+    def test_what_is_added_without_evidence_counts_as_false(self):
+        p_values = np.r_[np.full(20, 1 / 1001), np.full(80, 0.9)]
+        flags = p_values < 0.1
+        bound = false_discovery_bound(p_values, flags, 1000)
+        assert false_discovery_bound(p_values, np.ones(100, bool), 1000) == bound + 80
+        assert false_discovery_bound(p_values, np.zeros(100, bool), 1000) == 0
+
+    def test_the_same_call_gives_the_same(self):
+        p_values = np.linspace(0.001, 1, 50)
+        assert false_discovery_bound(p_values, p_values < 0.1, 999) == false_discovery_bound(
+            p_values, p_values < 0.1, 999
+        )
+
+    @pytest.mark.parametrize(
+        ("changed", "error", "what"),
+        [
+            ({"confidence": "high"}, TypeError, "confidence must be a number"),
+            ({"confidence": 95}, ValueError, "between 0 and 1"),
+            ({"p_values": [0.5, 1.5]}, ValueError, "p_values"),
+            ({"is_flagged": [0, 1]}, ValueError, "one boolean a sample"),
+            ({"is_flagged": [True]}, ValueError, "one boolean a sample"),
+        ],
+    )
+    def test_bad_input(self, changed, error, what):
+        given = {"p_values": [0.5, 0.1], "is_flagged": [False, True], "n_normal": 9, **changed}
+        with pytest.raises(error, match=what):
+            false_discovery_bound(**given)

@@ -2,13 +2,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-import torch
-from torch.utils.data import TensorDataset
 
 from gandetect import GANomalyDetector
 from gandetect.data.sources import NamedRows
 from gandetect.data.tables import read_table
-from gandetect.reporting.explanations import some, unusual_columns
+from gandetect.reporting.explanations import unusual_columns
 
 
 def test_the_column_that_is_off_comes_first(of_table, table):
@@ -52,20 +50,3 @@ def test_rows_of_numbers_are_named_by_their_places():
 def test_images_have_no_columns(of_images, images):
     with pytest.raises(ValueError, match="anomaly_map"):
         unusual_columns(of_images, images)
-
-
-def test_some_samples_of_every_container(table):
-    X = np.arange(12.0).reshape(6, 2)
-    rows = np.array([4, 1])
-    assert some(X, rows).tolist() == X[rows].tolist()
-    assert some(X.tolist(), rows).tolist() == X[rows].tolist()
-    named = some(NamedRows(X, ["a", "b"]), rows)
-    assert (named.X.tolist(), named.names) == (X[rows].tolist(), ["a", "b"])
-    of_dataset = some(TensorDataset(torch.from_numpy(X)), rows)
-    assert of_dataset[0][0].tolist() == X[4].tolist()
-    frame = table[0]
-    assert some(frame, rows)["b"].tolist() == frame["b"].iloc[rows].tolist()
-    assert some(pl.from_pandas(frame), rows)["b"].to_list() == frame["b"].iloc[rows].tolist()
-    assert some(pa.Table.from_pandas(frame), rows)["b"].to_pylist() == (
-        frame["b"].iloc[rows].tolist()
-    )
