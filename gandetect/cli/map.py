@@ -34,8 +34,8 @@ def add_map(commands: Any) -> None:
         required=True,
         metavar="PLACE",
         help="a file .npy of all maps; a file .csv, of rows; or else a folder, not that of the "
-        "data, for a grey .png an image, in which white is the largest value of all maps and "
-        "black the smallest",
+        "data, for a .png an image: the map over the photograph, from dark purple to yellow in one "
+        "scale for all, with the outline of what no image reaches that is not flagged",
     )
     parser.set_defaults(run=run_map)
 
@@ -65,12 +65,15 @@ def run_map(options: Namespace) -> None:
     pictures = [] if suffix else _picture_paths(samples, out)
     maps = detector.anomaly_map(samples.named)
     if suffix == ".npy":
+        if isinstance(maps, list):
+            raise UsageError("maps of images that differ in shape are no array: name a folder")
         with written_aside(out) as file:
             np.save(file, maps)
     elif suffix == ".csv":
         _write_rows(maps, samples, getattr(detector, "feature_names_in_", None), out)
     else:
-        _write_pictures(maps, pictures)
+        is_flagged = detector.predict(samples.named) < 0
+        _write_pictures(maps, is_flagged, samples, pictures)
 
 
 def _ending(out: str) -> str:
@@ -113,17 +116,26 @@ def _write_rows(
     write_columns({"sample": names_of(samples), **table}, Namespace(format="csv", out=str(out)))
 
 
-def _write_pictures(maps: NDArray[np.float64], pictures: list[Path]) -> None:
+def _write_pictures(
+    maps: Any, is_flagged: NDArray[np.bool_], samples: Samples, pictures: list[Path]
+) -> None:
+    """Write each map over its photograph, in one scale for all, so that they can be compared."""
+    from gandetect.archive import written_aside
+    from gandetect.data.images import ImageFiles, pillow_image
+    from gandetect.reporting.pictures import Photographs, outline_level
+
+    usual = [of_one for of_one, flagged in zip(maps, is_flagged, strict=True) if not flagged]
+    images = samples.X.paths if isinstance(samples.X, ImageFiles) else samples.X
+    photographs = Photographs(_channels_last(images), maps, outline_level(usual or maps), None)
+    for i, path in enumerate(pictures):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as file:
+            pillow_image().fromarray(photographs.overlay(i)).save(file, format="PNG")
+
+
+def _channels_last(images: Any) -> Any:
+    """Images of an array with 1 or 3 channels behind height and width, as pictures have them."""
     import numpy as np
 
-    from gandetect.archive import written_aside
-    from gandetect.data.images import pillow_image
-
-    # One scale for all, so that pictures can be compared.
-    lowest, highest = float(maps.min()), float(maps.max())
-    spread = (highest - lowest) or 1.0
-    for path, values in zip(pictures, maps, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        grey = np.round(255 * (values - lowest) / spread).astype(np.uint8)
-        with written_aside(path) as file:
-            pillow_image().fromarray(grey).save(file, format="PNG")
+    is_first = getattr(images, "ndim", 0) == 4 and images.shape[-1] not in (1, 3)
+    return np.moveaxis(images, 1, -1) if is_first and images.shape[1] in (1, 3) else images

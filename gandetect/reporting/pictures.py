@@ -26,6 +26,8 @@ _JPEG_QUALITY = 82
 # How much of the photograph is seen through the heat map, at most.
 _OPACITY = 0.6
 _OUTLINE = (255, 255, 255)
+# What stands for five values of a map from the least to the largest, evenly spaced.
+_COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 # More points of a curve are not seen, and make a large file.
 _MOST_SCORES = 20_000
 # Hatches of the colour of an area are not seen in SVG.
@@ -104,10 +106,18 @@ class Photographs:
         Of the images, larger for worse.
     level : float
         What lies above it in a map is outlined.
+    side : int or None, default=256
+        The longer side of the pictures. None keeps that of the photographs.
     """
 
-    def __init__(self, images: Sequence[Any], maps: Sequence[NDArray[Any]], level: float) -> None:
-        self.maps, self.level = maps, level
+    def __init__(
+        self,
+        images: Sequence[Any],
+        maps: Sequence[NDArray[Any]],
+        level: float,
+        side: int | None = _SIDE,
+    ) -> None:
+        self.maps, self.level, self.side = maps, level, side
         self.low = min(float(np.min(of_one)) for of_one in maps)
         self.high = max(max(float(np.max(of_one)) for of_one in maps), level)
         self.images = images
@@ -118,6 +128,14 @@ class Photographs:
     def pair(self, i: int) -> tuple[str, str]:
         """Return the photograph and its heat map as addresses that hold the pictures."""
         photograph = self._photograph(self.images[i])
+        return _address(photograph), _address(self._overlay(photograph, i))
+
+    def overlay(self, i: int) -> NDArray[np.uint8]:
+        """Return the heat map over the photograph, (height, width, 3)."""
+        overlay = self._overlay(self._photograph(self.images[i]), i)
+        return np.round(overlay).clip(0, 255).astype(np.uint8)
+
+    def _overlay(self, photograph: NDArray[np.float64], i: int) -> NDArray[np.float64]:
         height, width = photograph.shape[:2]
         resized = (
             pillow_image()
@@ -125,14 +143,16 @@ class Photographs:
             .resize((width, height), resample=pillow_image().Resampling.BILINEAR)
         )
         heat = np.asarray(resized)
-        share = np.clip((heat - self.low) / ((self.high - self.low) or 1.0), 0, 1)[..., None]
-        colours = matplotlib_module("pyplot").get_cmap("inferno")(share[..., 0])[..., :3] * 255
-        overlay = photograph * (1 - _OPACITY * share**0.5) + colours * _OPACITY * share**0.5
+        share = np.clip((heat - self.low) / ((self.high - self.low) or 1.0), 0, 1)
+        places = np.linspace(0, 1, len(_COLOURS))
+        channels = [np.interp(share, places, channel) for channel in zip(*_COLOURS, strict=True)]
+        opacity = _OPACITY * np.sqrt(share)[..., None]
+        overlay = photograph * (1 - opacity) + np.stack(channels, axis=-1) * opacity
         overlay[_outline(heat > self.level)] = _OUTLINE
-        return _address(photograph), _address(overlay)
+        return overlay
 
     def _photograph(self, image: Any) -> NDArray[np.float64]:
-        """The image in 8 bits and three channels, no larger than a report shows it."""
+        """The image in 8 bits and three channels, in the size of the pictures."""
         if not isinstance(image, np.ndarray):
             picture = open_image(image)
             if picture.mode not in ("1", "L", "RGB", "RGBA", "P", "CMYK", "YCbCr"):
@@ -145,7 +165,9 @@ class Photographs:
                 values = values.mean(axis=-1)
             low, high = (0, 255) if values.dtype == np.uint8 else self.range
             picture = pillow_image().fromarray(_to_bytes(values, low, high)).convert("RGB")
-        scale = _SIDE / max(picture.size)
+        if self.side is None:
+            return np.asarray(picture, dtype=np.float64)
+        scale = self.side / max(picture.size)
         size = [max(1, round(side * scale)) for side in picture.size]
         kind = "NEAREST" if scale > 2 else "BILINEAR"  # pixels of small images stay pixels
         shown = picture.resize(size, resample=pillow_image().Resampling[kind])
