@@ -965,6 +965,18 @@ class BaseDetector(
 
     # scikit-learn's protocol.
 
+    def _html_repr(self) -> str:
+        """The box in a notebook."""
+        from gandetect.notebook import with_codes
+
+        return with_codes(super()._html_repr())
+
+    def _get_params_html(self, *args: Any, **options: Any) -> Any:
+        """The parameters in the box, alone and in a pipeline's."""
+        from gandetect.notebook import with_tooltips
+
+        return with_tooltips(super()._get_params_html(*args, **options), type(self))
+
     @property
     def _n_features_out(self) -> int:
         return self.n_members_ * self.latent_dim_

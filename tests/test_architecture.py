@@ -15,7 +15,7 @@ LEVELS = [
     {"classifiers"},
     {"model"},
     {"training"},
-    {"saving", "summary"},
+    {"notebook", "saving", "summary"},
     {"base", "defence"},
     {"detectors"},
     {

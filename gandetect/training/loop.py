@@ -22,7 +22,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm.auto import tqdm
+from tqdm import tqdm  # text: a notebook's widget is not in the page that is saved
 
 from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks, parts_of

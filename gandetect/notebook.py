@@ -1,0 +1,55 @@
+"""What scikit-learn's box of an estimator in a notebook lacks of a detector."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from html import escape
+from typing import Any
+
+_COUNT = re.compile(r"(<div>(?:[\d,]+ of )?[\d,]+ )features?(</div>)")
+_ENTRY = re.compile(r"^(\w+(?:, \w+)*) : (.*(?:\n(?:[ \t]+.*|))*)", re.MULTILINE)
+
+
+def parameter_docs(cls: type) -> dict[str, str]:
+    """What the docstring of a class says of each parameter, on one line.
+
+    Examples
+    --------
+    >>> from gandetect import GANomalyDetector
+    >>> from gandetect.notebook import parameter_docs
+    >>> parameter_docs(GANomalyDetector)["learning_rate"]
+    'float, default=1e-3. Step size of the optimizers.'
+    """
+    text = inspect.getdoc(cls) or ""
+    _, _, text = text.partition("Parameters\n----------\n")
+    text = re.split(r"\n\n\w[^\n]*\n-+\n", text, maxsplit=1)[0]
+    docs: dict[str, str] = {}
+    for names, entry in _ENTRY.findall(text):
+        kind, _, description = entry.partition("\n")
+        told = " ".join(f"{kind}. {description}".split())
+        docs |= dict.fromkeys(names.split(", "), told)
+    return docs
+
+
+def with_tooltips(parameters: Any, cls: type) -> Any:
+    """The table of parameters that scikit-learn draws, with what each one means at its name."""
+    drawn = parameters._repr_html_inner
+
+    def with_titles() -> str:
+        html: str = drawn()
+        for name, text in parameter_docs(cls).items():
+            html = html.replace(
+                f'<td class="param">{name}</td>',
+                f'<td class="param" title="{escape(text)}">{name}</td>',
+            )
+        return html
+
+    parameters._repr_html_inner = with_titles
+    return parameters
+
+
+def with_codes(html: str) -> str:
+    """The box of a detector, whose outputs are latent codes and no features."""
+    html = _COUNT.sub(r"\1latent codes\2", html)
+    return html.replace("Copy output features", "Copy the names of the codes")
