@@ -30,7 +30,7 @@ from gandetect.data.labels import LABELS, kept_by
 from gandetect.data.plausibility import range_warning
 from gandetect.data.sources import Source, blocks, parts_of, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
-from gandetect.model.fitted import Model, own_torch_settings, resolve_device
+from gandetect.model.fitted import Model, are_weights, own_torch_settings, resolve_device
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.statistics import (
     SCALINGS,
@@ -859,10 +859,8 @@ class BaseDetector(
         score, names = self.chosen_score, self._model_class().part_weights
         if score is None or (isinstance(score, str) and score in {"paper", *names}):
             return
-        if isinstance(score, Mapping) and score and set(score) <= set(names):
-            weights = list(score.values())
-            if all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0:
-                return
+        if are_weights(score, names):
+            return
         raise ValueError(
             f"score must be None, 'paper', one of the parts {sorted(names)}, or a dict of parts "
             f"and weights of at least 0 that are not all 0; got {score!r}."

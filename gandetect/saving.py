@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
-from gandetect.model.fitted import POINTS, Model
+from gandetect.model.fitted import POINTS, Model, are_weights
 from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
@@ -35,8 +35,9 @@ class Restorable(Protocol):
 
 D = TypeVar("D", bound=Restorable)
 
-# Of what is stored, this is the second form. Files of the first have none of these entries.
-_VERSION = 2
+# Of what is stored, this is the third form. Files of the first have none of these entries, and of
+# the second no "part_weights".
+_VERSION = 3
 # The classes that a saved file may hold, beside numbers, words and tensors: the first four only
 # stand in files of the first form.
 _DATA_CLASSES: tuple[type, ...] = (LabelledClassifier, *FORMS, *ARCHITECTURES)
@@ -98,6 +99,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
             name: {"points": found.points, "spreads": found.spreads}
             for name, found in model.neighbours.items()
         },
+        "part_weights": model.default_part_weights,
         "threshold": model.threshold,
         "score_unit": model.score_unit,
         "threshold_definition": model.threshold_definition,
@@ -122,7 +124,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     cls : type
         The class of the detector.
     tree : dict
-        Of this form or of the first one.
+        Of this form or of an earlier one.
     given : dict of str to object
         The parameters that are code.
 
@@ -134,7 +136,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     is_older = "version" not in tree
     if is_older:
         tree = _of_first_form(tree)
-    elif tree["version"] != _VERSION:
+    elif tree["version"] not in (2, _VERSION):
         raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
     detector = cls(**{**given, **tree["parameters"]})
     settings: Any = cls(**{**given, **tree["fitted_parameters"]})
@@ -149,6 +151,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
         _check_device(parameters.device)
+    if settings.architecture is None:
+        raise ValueError("it does not say which architecture its networks have")
     layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
     vars(settings)["n_features_in_"] = layout.n_features
     if tree["feature_names"] is not None:
@@ -161,6 +165,11 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model = model_class.empty(settings, layout, scaler)
     _load(model.networks, tree["networks"])
     model.eval()
+    former = model.of_kind({**model.part_weights, **model.former_weights})
+    weights = tree.get("part_weights", former)
+    if weights != model.default_part_weights and not are_weights(weights, model.part_weights):
+        raise ValueError("the weights of its score are none")
+    model.default_part_weights = dict(weights)
     model.calibration = Calibration(**tree["calibration"])
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}

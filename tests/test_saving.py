@@ -5,6 +5,7 @@ import json
 import pickle
 import resource
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -210,13 +211,54 @@ class TestFilesOfTheFirstForm:
         is_outlier = scores > expected["threshold"]
         np.testing.assert_array_equal((loaded.predict(X) == -1)[is_far], is_outlier[is_far])
 
-    def test_they_are_saved_in_the_second(self, name, tmp_path):
+    def test_they_are_saved_in_the_form_of_now(self, name, tmp_path):
         X = np.array(EXPECTED[name.rsplit("_")[-1]])
         loaded = gandetect.load(FORMAT_1 / f"{name}.safetensors")
         loaded.save(tmp_path / "detector")
         again = gandetect.load(tmp_path / "detector")
         np.testing.assert_array_equal(again.anomaly_score(X), loaded.anomaly_score(X))
         np.testing.assert_array_equal(again.predict(X), loaded.predict(X))
+
+
+class TestWeightsOfTheDefaultScore:
+    OTHERS: ClassVar = {**GANomalyDetector.part_weights, "latent": (3.0, 0.25)}
+
+    def test_a_file_keeps_its_own(self, rows, tmp_path, monkeypatch):
+        fitted = small().fit(rows[:30])
+        scores = fitted.anomaly_score(rows)
+        fitted.save(tmp_path / "detector")
+        monkeypatch.setattr(GANomalyDetector.model_class, "part_weights", self.OTHERS)
+        loaded = gandetect.load(tmp_path / "detector")
+        np.testing.assert_array_equal(loaded.anomaly_score(rows), scores)
+        loaded.set_params(score="latent").set_params(score=None)
+        np.testing.assert_array_equal(loaded.anomaly_score(rows), scores)
+        loaded.save(tmp_path / "again")
+        again = gandetect.load(tmp_path / "again")
+        np.testing.assert_array_equal(again.anomaly_score(rows), scores)
+        # A new fit has those of now, also of networks that are trained further.
+        for parameters in ({}, {"warm_start": True}):
+            now = loaded.set_params(**parameters).fit(rows[:30]).model_.default_weights()
+            assert now["latent"] == 3
+
+    def test_of_the_second_form_they_are_the_former_ones(self, rows, tmp_path):
+        small(score={"latent": 1, "reconstruction": 1}).fit(rows[:30]).save(tmp_path / "detector")
+        tree = read_archive(tmp_path / "detector", SAVED_CLASSES)
+        del tree["part_weights"]
+        tree["version"] = 2
+        for values in (tree["parameters"], tree["fitted_parameters"], tree["threshold_definition"]):
+            values["score"] = None
+        write_archive(tmp_path / "older", tree, SAVED_CLASSES)
+        older, newer = (gandetect.load(tmp_path / name) for name in ("older", "detector"))
+        np.testing.assert_array_equal(older.anomaly_score(rows), newer.anomaly_score(rows))
+        np.testing.assert_array_equal(older.predict(rows), newer.predict(rows))
+
+    @pytest.mark.parametrize("weights", [{"latent": -1.0}, {"latents": 1.0}, {"latent": 0}, [1.0]])
+    def test_others_are_refused(self, rows, tmp_path, weights):
+        small().fit(rows[:30]).save(tmp_path / "detector")
+        tree = read_archive(tmp_path / "detector", SAVED_CLASSES)
+        write_archive(tmp_path / "forged", {**tree, "part_weights": weights}, SAVED_CLASSES)
+        with pytest.raises(ArchiveError):
+            gandetect.load(tmp_path / "forged")
 
 
 @pytest.fixture(scope="module")

@@ -30,13 +30,19 @@ class GANomalyModel(Model["GANomalyDetector"]):
     """Encoder, decoder, second encoder and discriminator, and the score of two codes."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
-        "latent": (1.0, 0.25),
+        "latent": (0.5, 0.25),
         "reconstruction": (1.0, 0.0),
         "feature": (0.0, 0.0),
         "discriminator": (0.0, 0.0),
+        "neighbours": (1.0, 1.0),
+        "sample_neighbours": (2.0, 0.0),
+        "subsampled_neighbours": (0.0, 0.0),
+    }
+    former_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "latent": (1.0, 0.25),
+        "reconstruction": (1.0, 0.0),
         "neighbours": (0.0, 1.0),
         "sample_neighbours": (0.0, 0.0),
-        "subsampled_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
 
@@ -154,10 +160,11 @@ class GANomalyDetector(BaseDetector):
     plausible. An anomaly, which the decoder has not learned to generate, is reconstructed with
     errors, and its second code is far from its first.
 
-    The default score of rows is the mean of the standardised latent and reconstruction parts. That
-    of images is four parts of the mean distance to the five nearest training codes, which is not
-    in the published method, and one of the latent part; ``score="paper"`` is the published score
-    alone.
+    The default score of rows is a weighted mean of the reconstruction part (1), the latent part
+    (0.5), and the mean distances to the five nearest training codes (1) and training samples (2);
+    that of images is four parts of the distance to codes and one of the latent part. The distances
+    are not in the published method; ``score="paper"`` is the published score alone. To leave them
+    out, which makes scoring faster, set ``score={"latent": 1, "reconstruction": 1}``.
 
     Parameters
     ----------
@@ -208,9 +215,14 @@ class GANomalyDetector(BaseDetector):
     discriminator's features; "discriminator", minus its logit of the sample; and "neighbours",
     "sample_neighbours" and "subsampled_neighbours", the distances of the code and of the sample to
     the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
-    64. Rows have none of them in the default, as they take several times as long to score with.
-    The logit ranks anomalies as more real than normal rows on most tabular data: it is there for
-    study.
+    64. The logit ranks anomalies as more real than normal rows on most tabular data: it is there
+    for study.
+
+    The weights for rows were chosen on half of 21 public sets, where the mean AUROC over three
+    seeds was 0.858 with the latent and the reconstruction part alone and is 0.874 with the
+    distances. Of some data, such as the connections of KDD Cup 1999, a member may reconstruct
+    attacks as well as normal rows; which ones depends on the seed. The latent part counts half:
+    without it the AUROC was 0.001 higher, but it is what the method is about.
 
     Departures from the paper [1]_ and its code, on purpose:
 

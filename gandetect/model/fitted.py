@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from numbers import Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -76,6 +77,8 @@ class Model(nn.Module, Generic[P]):
     # The parts of the score and their weights in the default score, of rows and of images: those
     # that `parts` returns, and the distances to references that `POINTS` names.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]]
+    # Those of files that do not say theirs, where they were others.
+    former_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
     # The method's own parameters that say how the score is computed: they may be set after `fit`.
     score_parameters: ClassVar[tuple[str, ...]] = ()
     # The method's own parameters that shape the networks: a warm start must find them unchanged.
@@ -116,6 +119,8 @@ class Model(nn.Module, Generic[P]):
         self.network_names = tuple(name for name in self._modules if name not in before)
         self.eval()
         self.scaler = scaler
+        # A file keeps them: its scores stay the same when a later version has others.
+        self.default_part_weights = self.of_kind(self.part_weights)
         # Of each encoded value of a table, which one says that it is missing; -1 for none.
         places = layout.encoder.gap_places if layout.encoder else [-1]
         has_gaps = max(places) >= 0
@@ -301,6 +306,7 @@ class Model(nn.Module, Generic[P]):
         """A copy whose networks can be trained further, by these settings."""
         other = self.shallow()
         other.settings = settings
+        other.default_part_weights = self.of_kind(self.part_weights)
         for name in self.network_names:
             other._modules[name] = copy.deepcopy(self._modules[name])
         return other
@@ -445,9 +451,13 @@ class Model(nn.Module, Generic[P]):
             return {} if score == "paper" else {score: 1.0}
         return self.default_weights() if score is None else score
 
+    def of_kind(self, weights: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+        """Of pairs of weights, those for rows or those for images."""
+        return {name: pair[self.layout.is_image] for name, pair in weights.items()}
+
     def default_weights(self) -> dict[str, float]:
         """The weights where `score` is None."""
-        weights = {name: pair[self.layout.is_image] for name, pair in self.part_weights.items()}
+        weights = dict(self.default_part_weights)
         if self.settings.trim and "sample_neighbours" in weights:
             # Anomalies that were trained on are near to others like them, but few of them are in
             # a small draw.
@@ -681,6 +691,14 @@ REFERENCES = {
     "sample_neighbours": Neighbours.of,
     "subsampled_neighbours": Neighbours.among_draws,
 }
+
+
+def are_weights(value: Any, names: Iterable[str]) -> bool:
+    """Whether this is a mapping from such names of parts to weights that a score can have."""
+    if not isinstance(value, Mapping) or not set(value) <= set(names):
+        return False
+    weights = value.values()
+    return all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0
 
 
 def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
