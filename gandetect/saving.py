@@ -262,7 +262,8 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     for ends in (scaler.center, scaler.spread):
         if ends.ndim != 1 or len(ends) not in sizes or not bool(ends.isfinite().all()):
             raise ValueError("its scale is none of its samples")
-    if scaler.kind != scaling or not bool((scaler.spread > 0).all()):
+    # 0 is that of a column that was constant.
+    if scaler.kind != scaling or not bool((scaler.spread >= 0).all()):
         raise ValueError("its scale is not one of its scaling")
     return scaler
 

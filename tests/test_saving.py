@@ -191,6 +191,17 @@ class TestSavedAndLoaded:
             detector.save(tmp_path / "detector")
         assert not list(tmp_path.iterdir())
 
+    def test_a_column_that_was_constant(self, rows, tmp_path):
+        X = np.column_stack([rows, np.full(len(rows), 3.0)])
+        fitted = small().fit(X[:30])
+        fitted.save(tmp_path / "detector")
+        X[::2, -1] = 4.0
+        loaded = gandetect.load(tmp_path / "detector")
+        np.testing.assert_array_equal(loaded.anomaly_score(X), fitted.anomaly_score(X))
+        np.testing.assert_array_equal(
+            pickle.loads(pickle.dumps(fitted)).predict(X), loaded.predict(X)
+        )
+
     def test_the_file_names_its_format(self, fitted_to_rows, tmp_path):
         fitted_to_rows.save(tmp_path / "detector")
         with safe_open(tmp_path / "detector", framework="pt") as file:
