@@ -409,7 +409,7 @@ class TestForged:
             (("calibration", "mean"), {}),
             (("calibration", "mean", "reconstruction"), torch.ones(3, dtype=torch.float64)),
             (("scaler", "center"), torch.ones(2, dtype=torch.float64)),
-            (("scaler", "spread"), torch.zeros(3, dtype=torch.float64)),
+            (("scaler", "spread"), -torch.ones(3, dtype=torch.float64)),
             (("scaler", "kind"), "unit"),
             (("layout", "input_shape"), (2**20, 2**20)),
             (("layout", "channel_axis"), "first"),
@@ -418,7 +418,7 @@ class TestForged:
             (("training", "history"), [3]),
             (("left_out",), ["latent_dim"]),
             (("left_out",), 3),
-            (("version",), 3),
+            (("version",), 4),
         ],
         ids=lambda value: None if isinstance(value, torch.Tensor | np.ndarray) else str(value),
     )

@@ -38,6 +38,8 @@ from gandetect.networks.members import without_weights
 SCORE_TOLERANCE = 1e-5
 # Codes have at most this size by default, however many columns rows have.
 _LONGEST_CODE = 256
+# Columns beyond which rows have fewer members by default, the more columns the fewer.
+_WIDE = 256
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
 # Samples by which parts are standardised and the first threshold is set, at most.
@@ -317,7 +319,7 @@ class Model(nn.Module, Generic[P]):
         is_image = layout.is_image
         d = layout.sample_shape[0]
         auto: dict[str, Any] = {
-            "n_estimators": cls.auto_members[is_image],
+            "n_estimators": cls._members(layout),
             "latent_dim": 32 if is_image else min((d + 1) // 2, _LONGEST_CODE),
             "scaling": cls.auto_scaling[is_image],
         }
@@ -327,6 +329,18 @@ class Model(nn.Module, Generic[P]):
             found["scaling"] = "none"
         architecture = settings.architecture or (ConvNet() if is_image else MLP())
         return {**found, "architecture": architecture}
+
+    @classmethod
+    def _members(cls, layout: Layout) -> int:
+        """The members that n_estimators="auto" stands for.
+
+        Of narrow rows the cost is that of launching operations, and members are nearly free; of
+        wide ones each costs as much as the first, in memory too.
+        """
+        most = cls.auto_members[layout.is_image]
+        if layout.is_image or layout.n_values <= _WIDE:
+            return most
+        return max(most * _WIDE // layout.n_values, most // 4, 1)
 
     # The networks.
 

@@ -19,7 +19,9 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     n_estimators : int or "auto", default="auto"
         Number of members: networks trained side by side from their own random weights, each on
         its own shuffles, whose standardised scores are averaged. "auto" is 8 for rows, where
-        eight cost about two to three times one, and 2 for images; RDNA has 4 and 1.
+        eight cost about two to three times one, and 2 for images; RDNA has 4 and 1. Of rows of
+        more than 256 columns, where each member costs as much as the first, it is fewer: the
+        share 256 over the number of columns of them, and at least a quarter.
     epochs : int or "auto", default="auto"
         Passes over X. "auto" is as many as make up a fixed number of updates, and at least one,
         so that 50 rows and 500,000 are both served.

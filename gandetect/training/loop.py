@@ -701,6 +701,7 @@ class _Snapshot:
     """The last weights known to be good, and what belongs to them."""
 
     def __init__(self, run: TrainingRun) -> None:
+        self.weights: dict[str, Tensor] = {}
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
@@ -715,7 +716,11 @@ class _Snapshot:
         finite = all(bool(w.isfinite().all()) for w in weights.values())
         if not finite or not run.model.is_sound():
             return False
-        self.weights = {name: w.clone() for name, w in weights.items()}
+        if self.weights:  # in place, since two copies of wide networks would take much memory
+            for name, w in weights.items():
+                self.weights[name].copy_(w)
+        else:
+            self.weights = {name: w.clone() for name, w in weights.items()}
         self.extra = copy.deepcopy(run.extra)
         self.n_updates, self.n_epochs = run.n_updates, len(run.history)
         return True

@@ -7,10 +7,12 @@ and errors as large as those of untrained networks are wrong for whatever reason
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
@@ -143,15 +145,18 @@ class Beginning:
     networks : ModuleDict
     reconstruct : callable
         Gives `Reconstructions` of some training samples by the networks as they are.
-    weights : dict of str to Tensor
-        The parameters of the networks.
+    digests : dict of str to bytes
+        Of the parameters of the networks: a copy of wide networks would take much memory.
+    sizes : dict of str to float
+        Euclidean norm of the weights of each network.
     untrained_error : tuple of float
         Mean absolute error of each member before it was trained at all.
     """
 
     networks: nn.ModuleDict
     reconstruct: Callable[[], Reconstructions]
-    weights: dict[str, Tensor]
+    digests: dict[str, bytes]
+    sizes: dict[str, float]
     untrained_error: tuple[float, ...]
 
     @classmethod
@@ -162,9 +167,10 @@ class Beginning:
         earlier: TrainingReport | None,
     ) -> Beginning:
         """From networks as they are; `earlier` is the report on a training that they had."""
-        weights = {name: p.detach().clone() for name, p in networks.named_parameters()}
+        digests = {name: _digest(p) for name, p in networks.named_parameters()}
+        sizes = {name: _size(network.parameters()) for name, network in networks.items()}
         error = earlier.untrained_error if earlier else tuple(reconstruct().error.tolist())
-        return cls(networks, reconstruct, weights, error)
+        return cls(networks, reconstruct, digests, sizes, error)
 
     def still_networks(self, optimizers: Iterable[Optimizer]) -> tuple[str, ...]:
         """The networks of which every weight is as it was, although they were to be moved.
@@ -179,7 +185,7 @@ class Beginning:
             if stepped and not any(id(p) in stepped for p in own.values()):
                 continue
             trainable = {n: p for n, p in own.items() if p.requires_grad}
-            if trainable and all(torch.equal(p, self.weights[n]) for n, p in trainable.items()):
+            if trainable and all(_digest(p) == self.digests[n] for n, p in trainable.items()):
                 still.append(name)
         return tuple(still)
 
@@ -187,11 +193,8 @@ class Beginning:
         """How many times larger the weights of each network are now."""
         growth = {}
         for name, network in self.networks.items():
-            own = dict(network.named_parameters(prefix=name))
-            now = _size(own.values())
-            before = _size(self.weights[n] for n in own)
-            if before > 0:
-                growth[name] = now / before
+            if self.sizes[name] > 0:
+                growth[name] = _size(network.parameters()) / self.sizes[name]
         return growth
 
     def report(self, run: Any, parts: Mapping[str, Tensor]) -> TrainingReport:
@@ -226,9 +229,15 @@ class Beginning:
         return report
 
 
+def _digest(weights: Tensor) -> bytes:
+    """By which it is known whether weights are as they were."""
+    values = weights.detach().cpu().flatten().numpy()
+    return hashlib.sha256(values.view(np.uint8).data).digest()
+
+
 def _size(weights: Iterable[Tensor]) -> float:
     """Euclidean norm of all weights together."""
-    norms = [torch.linalg.vector_norm(w.detach().double()) for w in weights]
+    norms = [torch.linalg.vector_norm(w.detach(), dtype=torch.float64) for w in weights]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 

@@ -61,6 +61,19 @@ class TestAuto:
         assert detector.latent_dim_ == detector.model_.latent_dim > 1
 
 
+@pytest.mark.parametrize(
+    ("n_columns", "n_members"), [(256, (8, 4)), (300, (6, 3)), (512, (4, 2)), (20_000, (2, 1))]
+)
+def test_wide_rows_have_fewer_members(Detector, n_columns, n_members):
+    is_rdna = Detector.__name__ == "RDNADetector"
+    assert unfitted(Detector, (n_columns,)).n_members == n_members[is_rdna]
+
+
+def test_a_method_of_one_member_has_one_on_wide_rows(monkeypatch):
+    monkeypatch.setattr(GANomalyDetector.model_class, "auto_members", (1, 1))
+    assert unfitted(GANomalyDetector, (20_000,)).n_members == 1
+
+
 def test_the_code_of_one_column_has_one_number(Detector):
     assert unfitted(Detector, (1,)).latent_dim == 1
 

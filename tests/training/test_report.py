@@ -1,6 +1,7 @@
 """What is said about a training: each thing that can go wrong, and silence where nothing did."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -126,12 +127,8 @@ def report_of(x, x_hat, *, n_updates=100, parts=None, loss=0.5, untrained=1.0, s
     """The report on a training of one weight, which moved."""
     networks = torch.nn.ModuleDict({"net": torch.nn.Linear(1, 1)})
     optimizer = torch.optim.SGD(networks.parameters(), step, momentum=0.9)
-    beginning = Beginning(
-        networks,
-        lambda: Reconstructions.of(x, x_hat),
-        {name: p.detach().clone() for name, p in networks.named_parameters()},
-        (untrained,) * x.shape[1],
-    )
+    beginning = Beginning.of(networks, lambda: Reconstructions.of(x, x_hat), None)
+    beginning = replace(beginning, untrained_error=(untrained,) * x.shape[1])
     networks["net"](torch.ones(1, 1)).sum().backward()
     optimizer.step()
     run = SimpleNamespace(
