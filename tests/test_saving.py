@@ -482,7 +482,7 @@ class TestRefused:
             ("normal_scores", np.array([1.0, np.nan])),
             ("normal_scores", np.array(["low"])),
             ("training", {"history": 3}),
-            ("version", 3),
+            ("version", 4),
             ("networks", {}),
             ("networks", {"encoder": torch.ones(3)}),
             ("networks", 3),

@@ -712,7 +712,8 @@ def are_weights(value: Any, names: Iterable[str]) -> bool:
     if not isinstance(value, Mapping) or not set(value) <= set(names):
         return False
     weights = value.values()
-    return all(isinstance(w, Real) and 0 <= w < math.inf for w in weights) and sum(weights) > 0
+    are_numbers = all(isinstance(w, Real) and 0 <= float(w) < math.inf for w in weights)
+    return are_numbers and sum(weights) > 0
 
 
 def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
