@@ -38,8 +38,9 @@ def test_pictures_have_the_size_of_the_photographs(run, image_folder, tmp_path):
     assert run("fit", "ganomaly", "--data", image_folder / "flat", *settings)[0] == 0
     assert run("map", model, "--data", image_folder, "--out", out)[0] == 0
     for path in image_folder.rglob("*.png"):
-        sizes = [Image.open(f / path.relative_to(image_folder)).size for f in (image_folder, out)]
-        assert sizes[0] == sizes[1]
+        name = path.relative_to(image_folder)
+        with Image.open(path) as photograph, Image.open(out / name) as picture:
+            assert picture.size == photograph.size
 
 
 def test_an_array_of_maps(run, image_model, image_folder, tmp_path):
