@@ -185,10 +185,14 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         if not len(model.normal_scores) or not np.isfinite(model.normal_scores).all():
             raise ValueError("its scores of normal samples are not finite")
     if layout.encoder is not None:
-        scale = model.map_scale = np.asarray(tree["map_scale"], dtype=np.float64)
-        is_finite = scale.shape == (2, layout.n_features) and bool(np.isfinite(scale).all())
-        if not is_finite or not (scale[1] > 0).all():
+        scale = np.asarray(tree["map_scale"], dtype=np.float64)
+        if scale.ndim == 2:  # of a file whose maps are those of the networks alone
+            scale = scale[None]
+        n_kinds = 1 + ("sample_neighbours" in model.neighbours)
+        is_shaped = scale.shape in [(n, 2, layout.n_features) for n in range(1, n_kinds + 1)]
+        if not (is_shaped and np.isfinite(scale).all() and (scale[:, 1] > 0).all()):
             raise ValueError("its maps have no scale")
+        model.map_scale = scale
     model.restore_own_data(tree["own"])
     _check_sound(model)
     training = tree["training"]

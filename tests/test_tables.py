@@ -80,6 +80,21 @@ class TestEveryDetector:
         assert (fitted.anomaly_score(other) > fitted.anomaly_score(table[:20])).all()
         assert (fitted.anomaly_map(other).argmax(axis=1) == NAMES.index("country")).all()
 
+    def test_rows_are_compared_with_the_nearest(self, fitted, table):
+        model = fitted.model_
+        weights = model.weights()
+        others = sum(weights.values()) - weights["sample_neighbours"]
+        assert weights["sample_neighbours"] == pytest.approx(3 * others)
+        assert model.map_scale.shape == (2, 2, len(NAMES))
+        without = fitted.set_params(score=None).model_.shallow()
+        without.map_scale = model.map_scale[:1]
+        maps = fitted.anomaly_map(table)
+        source = fitted._read(table, model)
+        of_networks = without.anomaly_maps(source)
+        assert maps.shape == of_networks.shape
+        assert not np.allclose(maps, of_networks)
+        np.testing.assert_allclose(maps[:, 0], 0, atol=1e-6)  # the identifier
+
     def test_columns_are_found_by_name(self, fitted, table):
         scores = fitted.score_samples(table)
         turned = table[NAMES[::-1]]
@@ -370,6 +385,30 @@ def test_a_table_that_is_too_large_is_encoded_block_by_block(make, table, monkey
     np.testing.assert_array_equal(in_memory.score_samples(table), scores)
     blockwise = fit(make(GANomalyDetector), table)
     assert np.isfinite(blockwise.score_samples(table)).all()
+
+
+def test_without_references_a_map_is_that_of_the_networks(make, table, tmp_path):
+    detector = fit(make(GANomalyDetector, store_references=False), table)
+    assert detector.model_.map_scale.shape == (1, 2, len(NAMES))
+    assert "sample_neighbours" not in {k for k, v in detector.model_.weights().items() if v}
+    detector.save(tmp_path / "model")
+    again = gandetect.load(tmp_path / "model")
+    np.testing.assert_array_equal(again.anomaly_map(table), detector.anomaly_map(table))
+
+
+def test_a_file_with_maps_of_the_networks_alone_keeps_them(make, table, tmp_path):
+    from gandetect.archive import write_archive
+    from gandetect.saving import SAVED_CLASSES, tree_of
+
+    detector = fit(make(GANomalyDetector), table)
+    tree = tree_of(detector)
+    write_archive(tmp_path / "m", {**tree, "map_scale": tree["map_scale"][0]}, SAVED_CLASSES)
+    again = gandetect.load(tmp_path / "m")
+    np.testing.assert_array_equal(again.score_samples(table), detector.score_samples(table))
+    assert again.anomaly_map(table).shape == (N, len(NAMES))
+    again.save(tmp_path / "m2")
+    saved = gandetect.load(tmp_path / "m2")
+    np.testing.assert_array_equal(saved.anomaly_map(table), again.anomaly_map(table))
 
 
 def test_a_forged_encoder_is_refused(make, table, tmp_path):

@@ -40,6 +40,9 @@ SCORE_TOLERANCE = 1e-5
 _LONGEST_CODE = 256
 # Columns beyond which rows have fewer members by default, the more columns the fewer.
 _WIDE = 256
+# Weight of the distance to the nearest rows of a table in a default score, as a multiple of that of
+# all other parts: networks reconstruct words and gaps worse than numbers. See benchmarks/ideas.md.
+WEIGHT_IN_TABLES = 3.0
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
 # Samples by which parts are standardised and the first threshold is set, at most.
@@ -122,14 +125,15 @@ class Model(nn.Module, Generic[P]):
         self.eval()
         self.scaler = scaler
         # A file keeps them: its scores stay the same when a later version has others.
-        self.default_part_weights = self.of_kind(self.part_weights)
+        self.default_part_weights = self.weights_of_a_fit()
         # Of each encoded value of a table, which one says that it is missing; -1 for none.
         places = layout.encoder.gap_places if layout.encoder else [-1]
         has_gaps = max(places) >= 0
         gap_places = torch.tensor(places, device="cpu") if has_gaps else None
         self.register_buffer("gap_places", gap_places, persistent=False)
         self.gap_places: Tensor | None
-        # Mean and spread of the map of each column of a table, over training rows: (2, n_columns).
+        # Mean and spread over training rows of what is unexpected in each column of a table, by the
+        # networks and by the nearest rows, if these are kept: (1 or 2, 2, n_columns).
         self.map_scale: np.ndarray | None = None
         self.neighbours = nn.ModuleDict()
         self.calibration: Calibration | None = None
@@ -308,7 +312,7 @@ class Model(nn.Module, Generic[P]):
         """A copy whose networks can be trained further, by these settings."""
         other = self.shallow()
         other.settings = settings
-        other.default_part_weights = self.of_kind(self.part_weights)
+        other.default_part_weights = self.weights_of_a_fit()
         for name in self.network_names:
             other._modules[name] = copy.deepcopy(self._modules[name])
         return other
@@ -469,6 +473,14 @@ class Model(nn.Module, Generic[P]):
         """Of pairs of weights, those for rows or those for images."""
         return {name: pair[self.layout.is_image] for name, pair in weights.items()}
 
+    def weights_of_a_fit(self) -> dict[str, float]:
+        """The weights in the default score of what is fitted now, of rows, tables or images."""
+        weights = self.of_kind(self.part_weights)
+        if self.layout.encoder is not None and "sample_neighbours" in weights:
+            others = sum(weights.values()) - weights["sample_neighbours"]
+            weights["sample_neighbours"] = WEIGHT_IN_TABLES * others
+        return weights
+
     def default_weights(self) -> dict[str, float]:
         """The weights where `score` is None."""
         weights = dict(self.default_part_weights)
@@ -588,29 +600,47 @@ class Model(nn.Module, Generic[P]):
         encoder = self.layout.encoder
         if encoder is None:
             return self.in_blocks(lambda x: self.anomaly_map(x).mean(0).double(), source, rows)
+        maps = self._maps_of_columns(source, rows)
+        if self.map_scale is not None:
+            maps = (maps[:, : len(self.map_scale)] - self.map_scale[:, 0]) / self.map_scale[:, 1]
+        mean: np.ndarray = maps.mean(axis=1)
+        return mean
+
+    def _maps_of_columns(self, source: Source, rows: np.ndarray | None) -> np.ndarray:
+        """What is unexpected in each column of a table: by the networks, and by the nearest rows.
+
+        The array has the shape (n, 1 or 2, n_columns): 1 if no rows are kept to compare with.
+        """
+        encoder = self.layout.encoder
+        assert encoder is not None
         membership = torch.from_numpy(encoder.membership)
+        nearest = dict(self.neighbours.items()).get("sample_neighbours")
 
-        def a_column(x: Tensor) -> Tensor:
-            values, weights = self.anomaly_map(x).mean(0), self.observed(x[:1])
-            values = values if weights is None else values * weights[0].sign()
-            return (values @ membership.to(values)).double()
+        def of_columns(x: Tensor) -> Tensor:
+            values = [self.anomaly_map(x).mean(0)]
+            if isinstance(nearest, Neighbours):
+                z = self.points("sample_neighbours", x)
+                values.append(nearest.differences(z).mean(0))
+            weights = self.observed(x[:1])
+            is_there = 1 if weights is None else weights[0].sign()
+            return torch.stack([(v * is_there) @ membership.to(v) for v in values], 1).double()
 
-        maps = self.in_blocks(a_column, source, rows)
-        return maps if self.map_scale is None else (maps - self.map_scale[0]) / self.map_scale[1]
+        return self.in_blocks(of_columns, source, rows)
 
     def with_map_scale(self, source: Source, rows: np.ndarray) -> Self:
         """A model whose maps of tables are in units of those of these training rows.
 
-        What a column usually differs by is subtracted, and what is left is divided by its standard
-        deviation, and a quarter of the mean of all of them, lest columns that hardly vary rule.
+        A map is the mean of what the networks did not expect, and of what differs from the nearest
+        training rows, if these are kept. Of each, what a column usually has is subtracted, and what
+        is left is divided by its standard deviation, and a quarter of the mean of all of them, lest
+        columns that hardly vary rule.
         """
         other = self.shallow()
         if self.layout.encoder is not None:
-            other.map_scale = None
-            maps = other.anomaly_maps(source, rows)
+            maps = self._maps_of_columns(source, rows)
             spread = maps.std(axis=0)
-            spread = spread + (spread.mean() / 4 or 1.0)
-            other.map_scale = np.stack([maps.mean(axis=0), spread])
+            spread = spread + np.where(spread.any(axis=1), spread.mean(axis=1) / 4, 1.0)[:, None]
+            other.map_scale = np.stack([maps.mean(axis=0), spread], axis=1)
         return other
 
     def probe(self) -> Tensor:
@@ -704,6 +734,14 @@ REFERENCES = {
     "neighbours": Neighbours.of,
     "sample_neighbours": Neighbours.of,
     "subsampled_neighbours": Neighbours.among_draws,
+}
+
+
+# And of tables.
+REFERENCES_OF_TABLES = {
+    **REFERENCES,
+    "neighbours": Neighbours.of_table,
+    "sample_neighbours": Neighbours.of_table,
 }
 
 

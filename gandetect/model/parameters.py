@@ -71,7 +71,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         What `anomaly_score` returns. None: the default weighted mean of standardised parts, which
         the benchmark shows best; "paper": the published score, mean over the members; the name of
         a part; or a dict of part names and weights. May be changed after `fit`; set the threshold
-        again when you do.
+        again when you do. In the default of an encoded table (see `columns`) the distance to the
+        nearest training rows, "sample_neighbours", weighs three times as much as all others.
     validation_fraction : float in [0, 1), default=0.0
         Share of X kept from training. If there is any, ``history_`` has validation losses, and the
         threshold and the p-values are taken from these samples: `contamination` is then the share

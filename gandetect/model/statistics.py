@@ -151,6 +151,16 @@ class Neighbours(nn.Module):
         return cls(points, torch.where(usual > 0, spreads, 1.0))
 
     @classmethod
+    def of_table(cls, points: Tensor) -> Self:
+        """From references that are encoded rows of a table, or their codes: scaled half as much.
+
+        Rows of words are alike by the dozen, or differ by whole steps, so that the distances to
+        their own neighbours say less of how dense the normal rows lie.
+        """
+        found = cls.of(points)
+        return cls(points, found.spreads.sqrt())
+
+    @classmethod
     def plain(cls, points: Tensor) -> Self:
         """From references to which distances count as they are."""
         return cls(points, torch.ones_like(points[..., 0]))
@@ -168,7 +178,31 @@ class Neighbours(nn.Module):
         A reference at no distance but that of rounding is passed over, once: it is the sample's
         own, and a training sample must not be nearer to the others than a new one.
         """
-        points, spreads = self.points, self.spreads
+        nearest, plain, has_own = self._nearest(z)
+        members = torch.arange(len(nearest), device=nearest.device)[:, None, None]
+        distances: Tensor = (plain / self.spreads[members, nearest].sqrt()).sort(dim=-1).values
+        if nearest.shape[-1] == 1:
+            return distances[..., 0]
+        return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
+
+    def differences(self, z: Tensor) -> Tensor:
+        """Mean absolute difference of points (K, B, n_dimensions), in each dimension, to those.
+
+        The references are those whose distances are averaged in `distance`.
+        """
+        nearest, plain, has_own = self._nearest(z)
+        members = torch.arange(len(nearest), device=nearest.device)[:, None, None]
+        order = (plain / self.spreads[members, nearest].sqrt()).argsort(dim=-1)
+        found = self.points[members, nearest.gather(-1, order)]
+        differences: Tensor = (found - z.unsqueeze(2)).abs()
+        if nearest.shape[-1] == 1:
+            return differences[..., 0, :]
+        others, all_but_last = differences[..., 1:, :].mean(2), differences[..., :-1, :].mean(2)
+        return torch.where(has_own.unsqueeze(-1), others, all_but_last)
+
+    def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The nearest references, their plain distances, and whether one is the sample's own."""
+        points = self.points
         z = z.expand(len(points), -1, -1)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
         z_p = z - self.center
@@ -181,11 +215,7 @@ class Neighbours(nn.Module):
         members = torch.arange(points.shape[0], device=z.device)[:, None, None]
         plain = torch.linalg.vector_norm(points[members, nearest] - z[:, :, None], dim=-1)
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
-        has_own = plain.amin(-1) <= _ROUNDING * norm
-        distances: Tensor = (plain / spreads[members, nearest].sqrt()).sort(dim=-1).values
-        if n_nearest == 1:
-            return distances[..., 0]
-        return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
+        return nearest, plain, plain.amin(-1) <= _ROUNDING * norm
 
 
 def draws(n: int) -> Tensor:

@@ -28,7 +28,7 @@ from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks, parts_of
 from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
-from gandetect.model.fitted import POINTS, REFERENCES, Model, thinned
+from gandetect.model.fitted import POINTS, REFERENCES, REFERENCES_OF_TABLES, Model, thinned
 from gandetect.model.statistics import (
     Calibration,
     Scaler,
@@ -604,6 +604,7 @@ def _references(
     rows = thinned(rows, min(_MAX_REFERENCES, n_most))
     points: dict[str, Tensor] = {}
     references: dict[str, nn.Module] = {}
+    make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
     for part in model.distances():
         of = POINTS[part]
         if of not in points:
@@ -614,7 +615,7 @@ def _references(
             )
             columns = torch.from_numpy(values).transpose(0, 1).contiguous()
             points[of] = without_farthest(columns, trim)
-        references[part] = REFERENCES[part](points[of]).to(model.device)
+        references[part] = make[part](points[of]).to(model.device)
     return references
 
 

@@ -266,7 +266,10 @@ def test_a_table_of_frauds_from_the_file_to_the_reason(run, tmp_path, monkeypatc
     frauds_ = table["is_fraud"] == 1
     assert is_flagged[frauds_].mean() > 0.8
     assert (found["p_value"].astype(float)[frauds_] < 0.1).mean() > 0.8
-    assert (found["column_1"][frauds_] == "amount").mean() > 0.8
+    # Twenty times the price of a book is that of a journey: either is what is wrong.
+    assert found["column_1"][frauds_].isin(["amount", "shop"]).mean() > 0.8
+    named = found.loc[frauds_, ["column_1", "column_2", "column_3"]]
+    assert (named == "amount").any(axis=1).mean() > 0.8
     # Each value is the cell of the table; what was expected is in its words and units.
     for i in (1, 2, 3):
         for row in range(0, 1500, 50):

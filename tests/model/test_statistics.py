@@ -77,6 +77,28 @@ class TestNeighbours:
         distance = neighbours.distance(torch.tensor([[[0.4]]]))
         assert distance.item() == pytest.approx((0.4 + 0.6 + 1.6 + 2.6 + 3.6) / 5)
 
+    def test_differences_are_those_to_the_same_five(self, neighbours):
+        z = torch.randn(
+            1, 4, neighbours.points.shape[-1], generator=torch.Generator().manual_seed(0)
+        )
+        for compared, is_own in ((z, False), (neighbours.points[:, :3], True)):
+            distances = (compared[:, :, None] - neighbours.points[:, None]).norm(dim=-1)
+            nearest = distances.argsort(-1)[..., is_own : 5 + is_own]
+            for row, found in enumerate(neighbours.differences(compared)[0]):
+                others = neighbours.points[0, nearest[0, row]]
+                torch.testing.assert_close(found, (others - compared[0, row]).abs().mean(0))
+
+    def test_a_lone_reference_is_compared_with(self):
+        neighbours = Neighbours.plain(torch.zeros(1, 1, 2))
+        found = neighbours.differences(torch.tensor([[[3.0, -4.0]]]))
+        assert found.tolist() == [[[3.0, 4.0]]]
+
+    def test_rows_of_tables_are_scaled_half_as_much(self):
+        points = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+        scaled, found = Neighbours.of(points), Neighbours.of_table(points)
+        torch.testing.assert_close(found.spreads, scaled.spreads.sqrt())
+        assert torch.equal(found.points, points)
+
     def test_a_reference_is_no_neighbour_of_itself(self, neighbours):
         z = torch.tensor([[[0.0], [0.5]]])
         distance = neighbours.distance(z)
