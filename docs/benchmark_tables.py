@@ -5,6 +5,7 @@ runs that are recorded.
 """
 
 import csv
+import json
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -15,25 +16,55 @@ sys.path.insert(0, str(BENCHMARKS))
 import markdown_tables  # noqa: E402
 import report  # noqa: E402
 import results_file  # noqa: E402
+from protocols import halves  # noqa: E402
 
-# What the numbers of a file are that is shown as it stands.
+SEEDS = (0, 1, 2)
+# What is shown, by task: protocols of quality.py, and files.
+SECTIONS = {
+    "Tables": ("adbench", "tables", "planted_cells", "kdd"),
+    "Images": ("mnist-one-normal", "mnist-one-anomalous", "industrial"),
+    "Attacks on a classifier": ("adversarial",),
+    "Anomalies in the training data": ("contamination", "http"),
+    "Thresholds, settings and diagnostics": ("thresholds", "selection", "training_report"),
+    "Published figures": ("published", "alocc_f1", "alocc_along"),
+    "Speed and memory": ("speed", "memory", "scale", "processes"),
+}
+# The last is for files that are not named above.
+OTHERS = "Others"
+# The heading of a table, and what its numbers are.
 TITLES = {
-    "speed": "Ratios of median times, beside the limit that the project promises itself.",
-    "memory": "Growth of a process in MB while it fits and scores a memory map.",
-    "kdd": "KDD Cup 1999 by EGBAD's protocol.",
-    "planted_cells": "Rows in which the map's largest value is at a cell that was planted.",
-    "alocc_f1": "ALOCC on MNIST, one digit the inlier.",
-    "alocc_along": "ALOCC on MNIST, digit 2 the inlier, along the training.",
-    "adversarial": "Attacks on classifiers: means over attacks and seeds.",
-    "contamination": "Mean AUROC with anomalies among the training rows.",
-    "http": "Mean AUROC on http connections of KDD Cup 1999 with attacks among the training rows.",
-    "industrial": "Defects on images.",
-    "selection": "Choosing a setting without labels.",
-    "tables": "Tables with categories and missing values, with planted faults.",
-    "thresholds": "What is flagged where 5 % are asked for, and by flag_by_fdr at 10 %.",
-    "training_report": "Trainings with a warning.",
-    "scale": "Throughput, growth of memory in MB, and the power of n that the time grows with.",
-    "processes": "Two processes against one with the same batches.",
+    "adbench": ("21 public sets", "Trained on normal rows only; the best first."),
+    "mnist-one-anomalous": ("Ten digits, one of them the anomaly", "The best first."),
+    "mnist-one-normal": ("Ten digits, one of them normal", "The best first."),
+    "speed": ("Speed", "Ratios of median times, beside the limit that the project promises."),
+    "memory": ("Memory", "Growth of a process in MB while it fits and scores a memory map."),
+    "kdd": ("Network traffic", "KDD Cup 1999 by EGBAD's protocol."),
+    "planted_cells": (
+        "Which cell is wrong",
+        "Rows in which the map's largest value is at a cell that was planted.",
+    ),
+    "published": ("By the papers' protocols", "Runs beside the figures that were published."),
+    "alocc_f1": ("ALOCC's F1", "MNIST, one digit the inlier."),
+    "alocc_along": ("ALOCC along the training", "MNIST, digit 2 the inlier."),
+    "adversarial": ("Detection and correction", "Means over attacks and seeds."),
+    "contamination": ("21 public sets", "Mean AUROC with anomalies among the training rows."),
+    "http": (
+        "Attacks that are many and alike",
+        "Mean AUROC on http connections of KDD Cup 1999 with attacks among the training rows.",
+    ),
+    "industrial": ("Photographs with defects", "MVTec AD's bottles, and magnetic tiles."),
+    "selection": ("Choosing a setting without labels", "With 95 % intervals over the sets."),
+    "tables": ("Categories and missing values", "With planted faults."),
+    "thresholds": (
+        "Thresholds",
+        "What is flagged where 5 % are asked for, and by flag_by_fdr at 10 %.",
+    ),
+    "training_report": ("Training diagnostics", "Trainings with a warning."),
+    "scale": (
+        "Scale",
+        "Throughput, growth of memory in MB, and the power of n that the time grows with.",
+    ),
+    "processes": ("Two processes", "Against one with the same batches."),
 }
 # The function of a benchmark that averages the runs of a file; other files stand as they are.
 _OWN_FILE = (
@@ -43,6 +74,7 @@ _OWN_FILE = (
     "industrial",
     "kdd",
     "planted_cells",
+    "published",
     "selection",
     "tables",
     "thresholds",
@@ -67,25 +99,101 @@ def write_tables(app):
 
 
 def benchmark_tables(results):
-    """The tables of all CSVs in a folder, in Markdown: runs of quality.py are averaged."""
-    paths = sorted(results.glob("*.csv"))
-    quality = [path for path in paths if "protocol" in columns_of(path)]
-    parts = [report.tables(quality, reference="iforest", with_each_set=True)] if quality else []
-    parts += [titled_table(path) for path in paths if path not in quality]
-    return "\n".join(parts)
+    """The tables of all CSVs in a folder, in Markdown, by task."""
+    files = {path.stem: path for path in sorted(results.glob("*.csv"))}
+    quality = {name for name, path in files.items() if "protocol" in columns_of(path)}
+    runs = report.read_results(files[name] for name in quality)
+    tables = {
+        protocol: quality_tables(protocol, found) for protocol, found in runs.items() if found
+    }
+    tables |= {name: file_table(path) for name, path in files.items() if name not in quality}
+    named = [name for names in SECTIONS.values() for name in names]
+    sections = {**SECTIONS, OTHERS: [name for name in tables if name not in named]}
+    lines = []
+    for section, names in sections.items():
+        there = [name for name in names if name in tables]
+        lines += [f"### {section}", ""] if there else []
+        for name in there:
+            heading, sentence = TITLES.get(name, (name.replace("_", " "), ""))
+            lines += [f"#### {heading}", "", sentence, "", tables[name], ""]
+    return "\n".join(lines)
 
 
-def titled_table(path):
+def quality_tables(protocol, detectors):
+    """The means of a protocol and, folded away, those of each set, narrow enough for a page."""
+    tuning, reported = halves(protocol)
+    columns = {
+        "AUROC": ("auroc", tuning + reported),
+        "AUROC, other half": ("auroc", reported),
+        "AP": ("average_precision", tuning + reported),
+        "paper's score": ("auroc_paper", tuning + reported),
+        "false alarms": ("false_alarm_rate", tuning + reported),
+    }
+    table = {
+        name: {head: report.Column(runs, *which, SEEDS) for head, which in columns.items()}
+        for name, runs in detectors.items()
+    }
+    order = sorted(
+        table,
+        key=lambda name: -table[name]["AUROC"].mean if table[name]["AUROC"].is_complete else 1,
+    )
+    lines = [[name_of(name), *(unbroken(table[name][head]) for head in columns)] for name in order]
+    parts = [markdown_tables.markdown(["detector", *columns], lines)]
+    at_defaults = [name for name in order if "(" not in name and " " not in name]
+    names = sorted(tuning + reported)
+    for start in range(0, len(at_defaults), 5):  # as many as fit beside one another
+        shown = at_defaults[start : start + 5]
+        rows = [
+            [name, *(unbroken(report.Column(detectors[d], "auroc", [name], SEEDS)) for d in shown)]
+            for name in names
+        ]
+        of_each = markdown_tables.markdown(["AUROC on", *shown], rows)
+        parts.append(f":::{{dropdown}} Each set: {', '.join(shown)}\n{of_each}\n:::")
+    parts.append(report.versions(detectors.values()))
+    return "\n\n".join(parts)
+
+
+def name_of(title):
+    """A detector with its parameters as code, which may break between them."""
+    name, bracket, parameters = title.partition(" (")
+    return f"{name}, `{parameters.removesuffix(')')}`" if bracket else name
+
+
+def unbroken(column):
+    """A figure whose standard deviation stays on its line."""
+    return str(column).replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def file_table(path):
     """What a benchmark reports of its file, or the file as it stands."""
     if path.stem in REPORTS:
         module, function = REPORTS[path.stem]
         table = getattr(import_module(module), function)(path)
     else:
         table = plain_table(path)
-    return f"### {path.stem.replace('_', ' ')}\n\n{TITLES.get(path.stem, '')}\n\n{table}\n"
+    return without_empty_braces(table)
+
+
+def without_empty_braces(table):
+    """A table in which parameters at their defaults say so, and others are code."""
+    lines = []
+    for line in table.split("\n"):
+        cells = [cell.strip() for cell in line.split(" | ")]
+        lines.append(" | ".join(parameters_of(cell) for cell in cells))
+    return "\n".join(lines)
+
+
+def parameters_of(cell):
+    """A cell of JSON as a person writes parameters; any other may break behind a slash."""
+    if not (cell.startswith("{") and cell.endswith("}")):
+        return cell.replace("/", "/\N{ZERO WIDTH SPACE}")
+    parameters = json.loads(cell)
+    text = ", ".join(f"{name}={value!r}" for name, value in parameters.items())
+    return f"`{text}`" if text else "defaults"
 
 
 def columns_of(path):
+    """The header of a CSV."""
     with path.open(newline="", encoding="utf-8") as file:
         return next(csv.reader(file), [])
 

@@ -26,6 +26,7 @@ extensions = [
     "mathml",
     "method_diagrams",
     "overview_table",
+    "paper_links",
 ]
 exclude_patterns = ["_build", "_templates", "generated"]
 templates_path = ["_templates"]
@@ -79,6 +80,8 @@ _ALONE = (
     "licences",
     "search",
 )
+# Without it the theme writes an error to the console on a first visit.
+html_context = {"default_mode": "auto"}
 html_sidebars = {name: [] for name in _ALONE}
 html_theme_options = {
     "header_links_before_dropdown": 6,

@@ -66,8 +66,9 @@ def write_tables(app):
     folder = Path(app.srcdir, "generated")
     folder.mkdir(exist_ok=True)
     for name, table in (("overview", overview), ("front", front_table)):
-        text = table(BENCHMARKS / "results") + "\n"
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        # The standard deviation stays on the line of its mean.
+        text = table(BENCHMARKS / "results").replace(" ± ", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}")
+        (folder / f"{name}.md").write_text(f"{text}\n", encoding="utf-8")
 
 
 def overview(results):
@@ -97,7 +98,7 @@ def lines_of(figures):
             continue
         ours = [(figure, name) for name, figure in measured.items() if name in OURS]
         for figure, name in sorted(ours, key=lambda pair: -pair[0].mean):
-            texts = [column.text.replace(" ", "\N{NO-BREAK SPACE}") for column in (figure, *simple)]
+            texts = [column.text for column in (figure, *simple)]
             yield [TASKS[task], f"`{OURS[name]}`", *texts]
 
 

@@ -15,6 +15,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+__all__ = [
+    "divergence",
+    "divergence_from_prior",
+    "focal_loss",
+    "gaussian_error",
+    "gaussian_scale",
+    "gradient_penalty",
+    "loss_as_fake",
+    "loss_as_real",
+    "loss_to_label",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "norm_distance",
+    "structural_similarity",
+]
+
 
 def mean_absolute_error(x: Tensor, x_hat: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of the absolute differences over the values of each sample."""

@@ -47,11 +47,11 @@ def sliding_windows(
     Returns
     -------
     sklearn.utils.Bunch
-        ``data``, array of shape (n_patches, *size) or (n_patches, *size, channels), of the dtype of
-        the images; ``target``, int64 array of shape (n_patches,), 1 for an abnormal patch, 0 for a
-        normal one; ``image``, int64 array of shape (n_patches,), the position of the image that it
-        is from; ``corner``, int64 array of shape (n_patches, 2), row and column of its upper left
-        pixel; ``n_left_out``, the patches that are neither.
+        ``data``, array of shape ``(n_patches, *size)`` or ``(n_patches, *size, channels)``, of the
+        dtype of the images; ``target``, int64 array of shape (n_patches,), 1 for an abnormal patch,
+        0 for a normal one; ``image``, int64 array of shape (n_patches,), the position of the image
+        that it is from; ``corner``, int64 array of shape (n_patches, 2), row and column of its
+        upper left pixel; ``n_left_out``, the patches that are neither.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """Which pieces of code in a page are names of the API."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,13 @@ def public_name(monkeypatch):
 )
 def test_names_and_other_code(public_name, text, name):
     assert public_name(text) == name
+
+
+def test_every_public_module_is_in_the_index_of_the_api():
+    folder = ROOT / "docs" / "api"
+    text = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.rst"))
+    init = (ROOT / "gandetect" / "__init__.py").read_text(encoding="utf-8")
+    modules = re.findall(r'^    "(\w+)",$', init.partition("_SUBMODULES = (")[2], re.MULTILINE)
+    assert {"losses", "networks", "training"} <= set(modules)
+    missing = [name for name in modules if f"gandetect.{name}" not in text]
+    assert missing == []

@@ -16,11 +16,6 @@ WIDTHS = (390, 1400)
 # What loads a file, beside links that a reader follows.
 _ADDRESSES = {"a": "href", "link": "href", "img": "src", "script": "src", "source": "src"}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site"),
-]
-
 
 class Page(HTMLParser):
     """The addresses and the anchors of a page."""
@@ -38,14 +33,24 @@ class Page(HTMLParser):
             self.addresses.append((tag, address))
 
 
-@pytest.fixture(scope="module")
-def pages():
-    return {path: Page(path) for path in sorted(SITE.rglob("*.html")) if is_read(path)}
+def pages_of(site):
+    """The pages by their paths."""
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if is_read(site, path)}
 
 
-def is_read(path):
+def is_read(site, path):
     """Whether it is a page, and not a file that a page shows or offers."""
-    return not {"_static", "_downloads", "_sources"} & set(path.relative_to(SITE).parts)
+    return not {"_static", "_downloads", "_sources"} & set(path.relative_to(site).parts)
+
+
+def dead_links(pages):
+    """The links within a site that lead nowhere."""
+    return {
+        f"{path.name}: {address}"
+        for path, page in pages.items()
+        for _, address in page.addresses
+        if not urlsplit(address).scheme and address != "#" and broken(path, address, pages)
+    }
 
 
 def broken(path, address, pages):
@@ -58,25 +63,45 @@ def broken(path, address, pages):
     return bool(anchor) and target in pages and anchor not in pages[target].anchors
 
 
-def test_no_link_within_the_site_leads_nowhere(pages):
-    assert SITE / "index.html" in pages
-    found = {
-        f"{path.relative_to(SITE)}: {address}"
-        for path, page in pages.items()
-        for _, address in page.addresses
-        if not urlsplit(address).scheme and address != "#" and broken(path, address, pages)
-    }
-    assert found == set()
-
-
-def test_no_page_loads_anything_from_elsewhere(pages):
-    found = {
-        f"{path.relative_to(SITE)}: {address}"
+def loaded_from_elsewhere(pages):
+    """What pages load over a network."""
+    return {
+        f"{path.name}: {address}"
         for path, page in pages.items()
         for tag, address in page.addresses
         if tag != "a" and (urlsplit(address).netloc)
     }
-    assert found == set()
+
+
+# How far to the right a page goes, or its text where the page cuts it off. Tables may scroll.
+_REACH = """Math.max(
+    document.documentElement.scrollWidth,
+    ...[...document.querySelectorAll("article p code, article li code")]
+        .filter(code => !code.closest("table"))
+        .map(code => Math.floor(code.getBoundingClientRect().right))
+)"""
+
+
+def wider_than(browser, pages, width):
+    """The pages that scroll sideways, or are cut off, in a window of this width."""
+    found = {}
+    for path in pages:
+        browser.open(path, width)
+        wide = browser.value(_REACH)
+        if wide > width:
+            found[path.name] = wide
+    return found
+
+
+def errors_of(browser, pages):
+    """What pages write to the console as errors, on a first visit."""
+    found = {}
+    for path in pages:
+        browser.open(path, max(WIDTHS))
+        browser.value("1")  # what came after the page was loaded has arrived with this answer
+        if errors := list(browser.errors()):
+            found[path.name] = errors
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,22 +110,60 @@ def browser(tmp_path_factory):
         yield opened
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_no_page_scrolls_sideways(browser, pages, width):
-    found = {}
-    for path in pages:
-        browser.open(path, width)
-        wide = browser.value("document.documentElement.scrollWidth")
-        if wide > width:
-            found[str(path.relative_to(SITE))] = wide
-    assert found == {}
+@pytest.fixture(scope="module")
+def site():
+    return pages_of(SITE)
 
 
-def test_no_page_has_an_error_in_the_console(browser, pages):
-    found = {}
-    for path in pages:
-        browser.open(path, max(WIDTHS))
-        browser.value("1")  # what came after the page was loaded has arrived with this answer
-        if errors := list(browser.errors()):
-            found[str(path.relative_to(SITE))] = errors
-    assert found == {}
+@pytest.mark.slow
+@pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site")
+class TestSite:
+    """Of the site that was built."""
+
+    def test_no_link_leads_nowhere(self, site):
+        assert SITE / "index.html" in site
+        assert dead_links(site) == set()
+
+    def test_no_page_loads_anything_from_elsewhere(self, site):
+        assert loaded_from_elsewhere(site) == set()
+
+    # Before any other test of pages: the theme remembers a visit.
+    def test_no_page_has_an_error_in_the_console(self, browser, site):
+        assert errors_of(browser, site) == {}
+
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_no_page_scrolls_sideways(self, browser, site, width):
+        assert wider_than(browser, site, width) == {}
+
+
+class TestFaultsAreFound:
+    """Each of the tests above fails on a page that has what it looks for."""
+
+    @pytest.fixture
+    def pages(self, tmp_path):
+        sound = "<html><body id='top'><p>text</p><a href='other.html#there'>a</a></body></html>"
+        faulty = """<html><body id='there'><a href='gone.html'>a</a><a href='index.html#no'>a</a>
+            <img src='https://example.org/a.png'><p style='width: 1500px'>wide</p>
+            <script>console.error('wrong')</script><script>undefined_name()</script></body></html>"""
+        (tmp_path / "index.html").write_text(sound, encoding="utf-8")
+        (tmp_path / "other.html").write_text(faulty, encoding="utf-8")
+        return pages_of(tmp_path)
+
+    def test_links(self, pages):
+        assert dead_links(pages) == {"other.html: gone.html", "other.html: index.html#no"}
+        assert loaded_from_elsewhere(pages) == {"other.html: https://example.org/a.png"}
+
+    def test_text_that_is_cut_off(self, browser, tmp_path):
+        cut = "<article style='overflow-x: hidden'><p><code style='white-space: nowrap'>"
+        path = tmp_path / "index.html"
+        path.write_text(f"<html><body>{cut}{'long_name' * 99}</code></p></article></body></html>")
+        assert list(wider_than(browser, [path], 390)) == ["index.html"]
+
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_width(self, browser, pages, width):
+        assert list(wider_than(browser, pages, width)) == ["other.html"]
+
+    def test_console(self, browser, pages):
+        found = errors_of(browser, pages)
+        assert list(found) == ["other.html"]
+        assert "wrong" in str(found) and "undefined_name" in str(found)
