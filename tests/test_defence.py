@@ -78,6 +78,17 @@ class TestAttackedSamples:
         )
         assert (attacked != before).sum() > 2 * (disturbed != before).sum()
 
+    @pytest.mark.parametrize(("drawn", "power"), [(0.0, 0), (0.5, 1.5), (1.0, 3)])
+    def test_the_norm_is_drawn_from_all_values_to_few(self, fitted, monkeypatch, drawn, power):
+        """By hand: the slope of the largest answer, to a power between 0 and 3."""
+        (run, x), model = batch_of(fitted, X), fitted.model_
+        monkeypatch.setattr(run.random, "uniform", lambda *shape: torch.full(shape, drawn))
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(model.answers(x)[0].amax(-1).sum(), x)
+        expected = -slope.sign() * (slope.abs() / slope.abs().amax(-1, keepdim=True)) ** power
+        expected = expected / expected.square().mean(-1, keepdim=True).sqrt()
+        torch.testing.assert_close(model.attack(x.detach(), run), expected)
+
     def test_they_are_the_first_of_a_batch(self, classifier):
         seen = []
         for attacked_fraction in (0.0, 0.2):

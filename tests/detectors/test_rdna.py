@@ -107,6 +107,20 @@ class TestWithoutAdversaries:
 
 
 @pytest.mark.parametrize(
+    ("progress", "share"), [(0.0, 0), (0.05, 0.25), (0.1, 0.5), (0.2, 1), (1.0, 1)]
+)
+def test_the_adversarial_weight_rises_over_the_first_fifth(
+    in_training, monkeypatch, progress, share
+):
+    model, run, x = in_training(make(ROWS, adversarial_weight=0.3, focal_weight=2.0), ROWS)
+    run.progress, updates = progress, []
+    monkeypatch.setattr(rdna, "update", lambda _, loss, **__: updates.append(loss.detach()))
+    losses = model.training_step(x, run)
+    without = losses["reconstruction"] + 2 * losses["discriminant"]
+    torch.testing.assert_close(updates[0], without + 0.3 * share * losses["adversarial"])
+
+
+@pytest.mark.parametrize(
     ("schedule", "expected"),
     [
         ("cosine", [1, 0.5, (1 + np.cos(0.8 * np.pi)) / 2, 0]),

@@ -39,6 +39,10 @@ class TestCalibration:
         calibration = Calibration.of({"a": torch.tensor([[1e8, 1e8 + 8]])})
         assert calibration.spread["a"].item() == 1
 
+    def test_a_part_of_small_numbers_has_a_unit_of_its_own(self):
+        calibration = Calibration.of({"a": torch.tensor([[-1e-9, 1e-9], [1e-5, 3e-5]])})
+        np.testing.assert_allclose(calibration.spread["a"], [1e-9, 1e-5], rtol=1e-6)
+
     def test_one_sample(self):
         assert Calibration.of({"a": torch.tensor([[3.0]])}).spread["a"].item() == 1
 
@@ -92,6 +96,16 @@ class TestNeighbours:
         neighbours = Neighbours.plain(torch.zeros(1, 1, 2))
         found = neighbours.differences(torch.tensor([[[3.0, -4.0]]]))
         assert found.tolist() == [[[3.0, 4.0]]]
+
+    def test_the_scale_of_copies_is_a_twentieth_of_the_mean(self):
+        """They are at no distance from each other, but from all others."""
+        group = torch.randn(1, 30, 2, generator=torch.Generator().manual_seed(0))
+        points = torch.cat([torch.zeros(1, 10, 2), group + 5], dim=1)
+        plain = Neighbours.plain(points).distance(points)
+        assert (plain[0, :10] == 0).all() and (plain[0, 10:] > 0.05 * plain.mean()).all()
+        spreads = Neighbours.of(points).spreads
+        torch.testing.assert_close(spreads[0, :10], (0.05 * plain.mean()).expand(10))
+        torch.testing.assert_close(spreads[0, 10:], plain[0, 10:])
 
     def test_rows_of_tables_are_scaled_half_as_much(self):
         points = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))

@@ -286,7 +286,15 @@ class TestEarlyStopping:
 
 
 class TestExponentialMovingAverage:
-    def test_the_average_of_every_update(self, rows, monkeypatch):
+    @pytest.mark.parametrize(
+        ("warm_up", "decays"),
+        [
+            (False, [0.5] * 10),
+            (True, [2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5]),
+        ],
+        ids=["from the first update", "warm-up"],
+    )
+    def test_the_average_of_every_update(self, rows, monkeypatch, warm_up, decays):
         """Against an average made by hand of the weights after each update."""
         weights = []
         step = GANomalyDetector.model_class.training_step
@@ -299,11 +307,12 @@ class TestExponentialMovingAverage:
             return losses
 
         monkeypatch.setattr(GANomalyDetector.model_class, "training_step", remembering)
-        detector = small(epochs=5).set_callbacks(ExponentialMovingAverage(0.5, warm_up=False))
-        detector.fit(rows[:120])
+        callback = ExponentialMovingAverage(0.5, warm_up=warm_up)
+        detector = small(epochs=5).set_callbacks(callback).fit(rows[:120])
         average = weights[0]
-        for w in weights[1:]:
-            average = 0.5 * average + 0.5 * w
+        assert len(weights) == 11
+        for w, decay in zip(weights[1:], [*decays, 0.5, 0.5], strict=False):
+            average = decay * average + (1 - decay) * w
         found = detector.networks_.encoder[0][0].weight
         np.testing.assert_allclose(found.detach(), average, rtol=1e-4, atol=1e-6)
 
