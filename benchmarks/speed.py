@@ -4,30 +4,44 @@
 
 Every figure is the median time of one thing over the median time of another, measured A B A B ...
 in the same run. Absolute times are not reported: they say more about the machine than about us.
+The lines "one row, ..." are the median and the 99th percentile of the time of `predict` on one row
+over the median time of the bare forward pass; their spread is that between the repeats.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from importlib.util import find_spec
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.neighbors import NearestNeighbors
 
 from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
 from gandetect.data.sources import TrainingData, read
 from gandetect.distributed import RandomNumbers
+from gandetect.model import value_of
+from gandetect.model.fitted import POINTS
 from gandetect.training import TrainingRun
+
+ROOT = Path(__file__).resolve().parents[1]
+# A score without distances to training samples: nothing but the networks is computed.
+OF_THE_NETWORKS = {"latent": 1, "reconstruction": 1}
 
 
 class Pair(NamedTuple):
@@ -78,20 +92,18 @@ def bare_fit(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def bare_forward(detector: GANomalyDetector, X: np.ndarray) -> Callable[[], None]:
-    """The networks that the default score needs, over a scaled resident tensor."""
-    x = detector.scaler_(X)
-    nets, members = detector.networks_, detector.n_members_
+def bare_forward(detector: BaseDetector, X: np.ndarray) -> Callable[[], None]:
+    """The parts of the networks in the default score, over a scaled resident tensor."""
+    model = detector.model_
+    x = model.scaler(X)
+    wanted = [part for part, weight in model.weights().items() if weight and part not in POINTS]
 
     def run() -> None:
         with torch.inference_mode():
             for batch in x.split(512):
-                batch = batch.expand(members, *batch.shape)
-                z = nets.encoder(batch)
-                x_hat = nets.decoder(z)
-                z_hat = nets.re_encoder(x_hat)
-                (z - z_hat).abs().sum(-1)
-                (batch - x_hat).abs().mean(-1)
+                parts = model.parts(batch.expand(model.n_members, *batch.shape))
+                for part in wanted:
+                    value_of(parts[part])
 
     return run
 
@@ -101,7 +113,7 @@ def toolkit_pairs() -> list[Pair]:
     X, images = rows(2_000, 20), np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
     default = GANomalyDetector(random_state=0)
     on_images = GANomalyDetector(random_state=0, epochs=8)
-    scorer = clone(default).set_params(epochs=1).fit(X)
+    scorer = clone(default).set_params(epochs=1, score=OF_THE_NETWORKS).fit(X)
     many = rows(200_000, 20)
     return [
         Pair("fit rows / bare loop", lambda: clone(default).fit(X), bare_fit(default, X), 1.15),
@@ -124,6 +136,115 @@ def toolkit_pairs() -> list[Pair]:
             1.25,
         ),
     ]
+
+
+def scoring_pairs() -> list[Pair]:
+    """Scoring with each default over nearest neighbours among as many, and the forward pass."""
+    X, many = rows(2_000, 36), rows(20_000, 36)
+    mean, scale = X.mean(0), X.std(0)
+    found = NearestNeighbors(n_neighbors=5).fit((X - mean) / scale)
+    pairs = []
+    for name in detectors.__all__:
+        detector = getattr(detectors, name)(random_state=0, epochs=1).fit(X)
+        forward = bare_forward(detector, many)
+
+        def both(forward: Callable[[], None] = forward) -> None:
+            found.kneighbors((many - mean) / scale)
+            forward()
+
+        pairs.append(
+            Pair(
+                f"score 20,000 rows, {name.removesuffix('Detector')} / 5-NN and the forward pass",
+                lambda detector=detector: detector.score_samples(many),
+                both,
+                1.0,
+            )
+        )
+    return pairs
+
+
+def first_fit_pair() -> Pair:
+    """The first fit of a process over the import alone, in new processes."""
+
+    def running(what: str) -> Callable[[], object]:
+        code = f"import numpy, gandetect; from gandetect import GANomalyDetector; {what}"
+        return lambda: subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+    fit = "GANomalyDetector(epochs=1).fit(numpy.random.default_rng(0).normal(size=(64, 20)))"
+    return Pair("first fit / import", running(fit), running("pass"), None)
+
+
+@contextmanager
+def served(scorer: Any) -> Iterator[HTTPConnection]:
+    """A connection to the example that serves a scorer, in a thread of this process."""
+    import uvicorn
+
+    spec = spec_from_file_location("served", ROOT / "examples/serve_an_exported_detector.py")
+    assert spec is not None and spec.loader is not None
+    example = module_from_spec(spec)
+    spec.loader.exec_module(example)
+    config = uvicorn.Config(example.make_app(scorer), ws="none", lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            connection = HTTPConnection("127.0.0.1", listening.getsockname()[1])
+            yield connection
+            connection.close()
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
+    """By the way to `predict`: seconds of n calls on one row, and of the bare forward pass."""
+    X = rows(2_000, 36)
+    detector = GANomalyDetector(random_state=0, epochs=1).fit(X)
+    forward = bare_forward(detector, X[:1])
+    ways: list[tuple[str, Callable[[], object]]] = [("Python", lambda: detector.predict(X[:1]))]
+    with ExitStack() as open_:
+        if find_spec("onnxruntime"):
+            from gandetect.export import load_onnx, to_onnx
+
+            path = Path(open_.enter_context(tempfile.TemporaryDirectory()), "model.onnx")
+            to_onnx(detector, path, X)
+            scorer = load_onnx(path)
+            ways.append(("ONNX", lambda: scorer.predict(X[:1])))
+            if find_spec("uvicorn") and find_spec("starlette"):
+                connection = open_.enter_context(served(scorer))
+                body = json.dumps({"samples": X[:1].tolist()})
+
+                def ask() -> None:
+                    connection.request("POST", "/score", body)
+                    connection.getresponse().read()
+
+                ways.append(("server", ask))
+        for name, run in ways:
+            ours: list[float] = []
+            bare: list[float] = []
+            for _ in range(n):
+                for times, call in ((ours, run), (bare, forward)):
+                    start = time.perf_counter()
+                    call()
+                    times.append(time.perf_counter() - start)
+            yield name, ours, bare
+
+
+def lines_of_one_row(repeats: int, n: int = 1000) -> Iterator[tuple[str, float, float, float]]:
+    """Names, ratios, their spread and limits, of the median and the 99th percentile."""
+    for name, *times in times_of_one_row(n):
+        # The first calls pay for what is made once.
+        parts = [np.array_split(values[n // 20 :], repeats) for values in times]
+        for title, share in (("median", 50), ("99th percentile", 99)):
+            ratios = [
+                float(np.percentile(ours, share) / np.median(bare))
+                for ours, bare in zip(*parts, strict=True)
+            ]
+            spread = max(ratios) - min(ratios)
+            yield f"one row, {name}, {title}", statistics.median(ratios), spread, 3.0
 
 
 def pyod_pairs() -> list[Pair]:
@@ -211,6 +332,24 @@ def _quietly(function: Callable[[], object]) -> None:
         function()
 
 
+def measured(only: str, repeats: int) -> Iterator[tuple[str, float, float, float | None]]:
+    """Name, ratio, spread and limit of each line whose name contains `only`."""
+    if "one row".startswith(only) or only.startswith("one row"):
+        for line in lines_of_one_row(repeats):
+            if only in line[0]:
+                yield line
+    if only.startswith("one row"):
+        return
+    pairs = [*toolkit_pairs(), import_pair(), first_fit_pair(), *scoring_pairs()]
+    if find_spec("onnxruntime"):
+        pairs += export_pairs()
+    if find_spec("pyod"):
+        pairs += pyod_pairs()
+    for pair in pairs:
+        if only in pair.name:
+            yield (pair.name, *ratio(pair, repeats), pair.limit)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=None, help="CSV to append the rows to")
@@ -220,22 +359,12 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
-    pairs = [*toolkit_pairs(), import_pair()]
-    if find_spec("onnxruntime"):
-        pairs += export_pairs()
-    if find_spec("pyod"):
-        pairs += pyod_pairs()
     missed = 0
-    for pair in pairs:
-        if arguments.only not in pair.name:
-            continue
-        value, spread = ratio(pair, arguments.repeats)
-        kept = pair.limit is None or value <= pair.limit
+    for name, value, spread, limit_or_none in measured(arguments.only, arguments.repeats):
+        kept = limit_or_none is None or value <= limit_or_none
         missed += not kept
-        limit = "" if pair.limit is None else f"{pair.limit:.2f}"
-        print(
-            f"{pair.name:45s} {value:6.2f}  limit {limit:5s} {'' if kept else 'MISSED'}", flush=True
-        )
+        limit = "" if limit_or_none is None else f"{limit_or_none:.2f}"
+        print(f"{name:65s} {value:6.2f}  limit {limit:5s} {'' if kept else 'MISSED'}", flush=True)
         if arguments.out:
             is_new = not arguments.out.exists()
             with arguments.out.open("a", newline="") as file:
@@ -255,7 +384,7 @@ def main() -> int:
                     )
                 writer.writerow(
                     [
-                        pair.name,
+                        name,
                         f"{value:.3f}",
                         f"{spread:.3f}",
                         limit,

@@ -29,7 +29,7 @@ from gandetect.losses import (
 from gandetect.model import Part, value_of
 from gandetect.model.parameters import SharedParameters
 from gandetect.networks import NetworkMaker
-from gandetect.networks.members import PerMember, check_answer
+from gandetect.networks.members import SGD, Adam, AdamW, PerMember, RMSprop, check_answer
 from gandetect.training import TrainingRun, TrainingSamples, update
 from gandetect.training.protocol import with_callbacks
 
@@ -37,10 +37,10 @@ from gandetect.training.protocol import with_callbacks
 _OR_MODULE = dict.fromkeys(("encoder", "decoder", "vae"), " or a module")
 # What `optimizer` names.
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
-    "adam": partial(torch.optim.Adam, fused=True),
-    "adamw": partial(torch.optim.AdamW, fused=True),
-    "rmsprop": partial(torch.optim.RMSprop, alpha=0.9, foreach=True),
-    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "adam": partial(Adam, fused=True),
+    "adamw": partial(AdamW, fused=True),
+    "rmsprop": partial(RMSprop, alpha=0.9, foreach=True),
+    "sgd": partial(SGD, momentum=0.9, fused=True),
 }
 # Samples that a covariance is taken from at most.
 _MAX_LEARNED_FROM = 20_000

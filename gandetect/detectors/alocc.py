@@ -17,7 +17,7 @@ from gandetect.base import BaseDetector, check_choice, check_real
 from gandetect.losses import gradient_penalty, loss_as_fake, loss_as_real, mean_squared_error
 from gandetect.model import Model, Part, value_of
 from gandetect.networks import Network, NetworkMaker
-from gandetect.networks.members import SKIPS
+from gandetect.networks.members import SKIPS, Adam, RMSprop
 from gandetect.training import TrainingRun, update
 
 Loss = Callable[[Tensor], Tensor]
@@ -69,8 +69,8 @@ class ALOCCModel(Model["ALOCCDetector"]):
         s, parameters = self.settings, list(network.parameters())
         options: dict[str, Any] = {"lr": s.learning_rate, "weight_decay": s.weight_decay}
         if s.optimizer == "adam":
-            return torch.optim.Adam(parameters, **options, betas=(s.beta_1, 0.999), fused=True)
-        return torch.optim.RMSprop(parameters, **options, alpha=0.9, foreach=True)
+            return Adam(parameters, **options, betas=(s.beta_1, 0.999), fused=True)
+        return RMSprop(parameters, **options, alpha=0.9, foreach=True)
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import torch
 from sklearn.utils import check_scalar
 from torch import Tensor
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector, check_choice, check_real
 from gandetect.distributed import RandomState, draw_seed
 from gandetect.losses import loss_as_fake, loss_as_real, mean_absolute_error, norm_distance
 from gandetect.model import Model, Part, own_torch_settings, value_of
 from gandetect.networks import MLP, Discriminator, NetworkMaker
+from gandetect.networks.members import Adam
 from gandetect.training import TrainingRun, update
 
 # Samples drawn at once, so that memory grows only with what is returned.

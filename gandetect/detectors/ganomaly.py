@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -22,7 +21,7 @@ from gandetect.losses import (
 )
 from gandetect.model import Model, Part, value_of
 from gandetect.networks import NetworkMaker
-from gandetect.networks.members import MemberAdam, reset_members
+from gandetect.networks.members import Adam, MemberAdam, reset_members
 from gandetect.training import TrainingRun, update
 
 
@@ -60,7 +59,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
             for p in network.parameters()
         ]
         return {
-            "generator": torch.optim.Adam(generator, rate, betas, fused=True),
+            "generator": Adam(generator, rate, betas, fused=True),
             "discriminator": MemberAdam(
                 self.discriminator.parameters(), self.n_members, rate, betas
             ),

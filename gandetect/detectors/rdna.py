@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.utils import check_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Adam, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector, check_choice, check_real
 from gandetect.data.sources import Layout, blocks, parts_of, read, slices
@@ -44,7 +44,7 @@ from gandetect.model.patches import PatchBank, drawn_patches
 from gandetect.model.statistics import Scaler
 from gandetect.networks import ConvNet, NetworkMaker
 from gandetect.networks.backbone import Backbone, Box, check_backbone, cut, pieces
-from gandetect.networks.members import like
+from gandetect.networks.members import Adam, AdamW, like
 from gandetect.simulation import ImageAnomalies, corrupt_cells
 from gandetect.simulation.textures import check_source
 from gandetect.training import TrainingRun, TrainingSamples, update

@@ -9,15 +9,17 @@ through convolutions with one group a member. Members share no weight and no sta
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.optim import Optimizer
 
 from gandetect.distributed import batch_norm, n_processes
 
@@ -26,6 +28,8 @@ _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 # Outputs with which a layer is computed in evaluation at least.
 _LEAST_WIDTH = 16
 _DEVICE = ContextVar("device", default="cpu")
+
+AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 
 
 def like() -> dict[str, Any]:
@@ -314,7 +318,38 @@ def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> Non
             )
 
 
-class MemberAdam(torch.optim.Adam):
+def _without_compiler(cls: type[AnyOptimizer]) -> type[AnyOptimizer]:
+    """Let an optimizer of torch's do without torch's compiler, whose import takes a second.
+
+    torch wraps these methods to keep them out of code that is compiled, which ours never is.
+    """
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
+        setattr(cls, name, inspect.unwrap(getattr(cls, name)))
+    cls.step = torch.no_grad()(inspect.unwrap(cls.step))  # type: ignore[method-assign]
+    return cls
+
+
+@_without_compiler
+class Adam(torch.optim.Adam):
+    """torch's, to the bit."""
+
+
+@_without_compiler
+class AdamW(torch.optim.AdamW):
+    """torch's, to the bit."""
+
+
+@_without_compiler
+class RMSprop(torch.optim.RMSprop):
+    """torch's, to the bit."""
+
+
+@_without_compiler
+class SGD(torch.optim.SGD):
+    """torch's, to the bit."""
+
+
+class MemberAdam(Adam):
     """Adam of which one member can start anew, its count of steps included.
 
     torch's Adam has one count for a whole tensor, which holds the weights of all members: with
@@ -351,8 +386,8 @@ class MemberAdam(torch.optim.Adam):
         """Move every weight that has a gradient."""
         if not self.param_groups[0]["counts_members"]:
             # torch wraps the `step` of each class in the optimizer's hooks: they are to run once.
-            step: Any = torch.optim.Adam.step
-            (step.__wrapped__ if getattr(step, "hooked", False) else step)(self)
+            step: Any = inspect.unwrap(torch.optim.Adam.step)
+            step(self)
             return
         for group in self.param_groups:
             beta_1, beta_2 = group["betas"]

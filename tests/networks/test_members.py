@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gandetect.networks import MLP, ConvNet
+from gandetect.networks import MLP, ConvNet, members
 from gandetect.networks.members import (
     AddSkip,
     Dropout,
@@ -236,6 +236,43 @@ def test_networks_of_ones_own_that_answer_in_another_shape():
     check_answer("decoder", answer, (5, 3))
     with pytest.raises(ValueError, match=r"networks of decoder= .* shape \(3,\), but \(4,\)"):
         check_answer("decoder", answer, (5, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("Adam", {"fused": True, "betas": (0.5, 0.9)}),
+        ("AdamW", {"fused": True, "weight_decay": 0.1}),
+        ("RMSprop", {"alpha": 0.9, "foreach": True}),
+        ("SGD", {"momentum": 0.9, "fused": True}),
+    ],
+)
+class TestOptimizersWithoutTheCompiler:
+    def test_they_are_torchs_to_the_bit(self, name, parameters):
+        weights = [[nn.Parameter(p) for p in TestMemberAdam.weights()] for _ in range(2)]
+        for kind, own in zip(
+            (getattr(members, name), getattr(torch.optim, name)), weights, strict=True
+        ):
+            optimizer = kind(own, lr=0.01, **parameters)
+            for seed in range(4):
+                TestMemberAdam.step(optimizer, own, seed)
+                optimizer.zero_grad()
+                assert all(p.grad is None for p in own)
+            state = optimizer.state_dict()
+            resumed = kind(own, lr=0.01, **parameters)
+            resumed.load_state_dict(state)
+            TestMemberAdam.step(resumed, own, 4)
+        for found, expected in zip(*weights, strict=True):
+            assert torch.equal(found, expected)
+
+    def test_hooks_run_once(self, name, parameters):
+        weights = TestMemberAdam.weights()
+        optimizer = getattr(members, name)(weights, lr=0.01, **parameters)
+        called = []
+        optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+        optimizer.register_step_post_hook(lambda *_: called.append("after"))
+        TestMemberAdam.step(optimizer, weights, 0)
+        assert called == ["before", "after"]
 
 
 class TestMemberAdam:

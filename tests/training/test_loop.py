@@ -1,6 +1,8 @@
 """The loop, and what it does when a loss is not finite."""
 
 import copy
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -502,3 +504,27 @@ class TestNotFinite:
         with pytest.warns(ConvergenceWarning):
             detector.set_callbacks(ExponentialMovingAverage(0.9)).fit(rows[:60])
         assert np.isfinite(detector.anomaly_score(rows)).all()
+
+
+_FITS = """
+import sys
+import numpy as np
+import gandetect
+from gandetect import detectors
+rng = np.random.default_rng(0)
+small = {"epochs": 2, "n_estimators": 1, "random_state": 0}
+for name in detectors.__all__:
+    for X in (rng.normal(size=(20, 3)), rng.normal(size=(8, 8, 8))):
+        architecture = gandetect.ConvNet(n_filters=2) if X.ndim == 3 else None
+        getattr(gandetect, name)(architecture=architecture, **small).fit(X)
+        print(name, X.ndim, "torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_fit_does_not_import_torchs_compiler():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FITS], capture_output=True, text=True
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10, done.stderr
+    assert [line for line in lines if not line.endswith("False")] == []
