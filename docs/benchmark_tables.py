@@ -27,7 +27,7 @@ SECTIONS = {
     "Anomalies in the training data": ("contamination", "http"),
     "Thresholds, settings and diagnostics": ("thresholds", "selection", "training_report"),
     "Published figures": ("published", "alocc_f1", "alocc_along"),
-    "Speed and memory": ("speed", "memory", "scale", "processes"),
+    "Speed and memory": ("speed", "growth", "memory", "scale", "processes"),
 }
 # The last is for files that are not named above.
 OTHERS = "Others"
@@ -60,6 +60,7 @@ TITLES = {
         "What is flagged where 5 % are asked for, and by flag_by_fdr at 10 %.",
     ),
     "training_report": ("Training diagnostics", "Trainings with a warning."),
+    "growth": ("Growth", "The power of the size that each time grows with; 1 is linear."),
     "scale": (
         "Scale",
         "Throughput, growth of memory in MB, and the power of n that the time grows with.",
@@ -71,6 +72,7 @@ _OWN_FILE = (
     "adversarial",
     "alocc_f1",
     "contamination",
+    "growth",
     "industrial",
     "kdd",
     "planted_cells",
