@@ -16,6 +16,7 @@ from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
 from gandetect.model.fitted import POINTS, Model, are_weights
+from gandetect.model.known import KNOWN, AnomalyTrees, KnownDistances
 from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
@@ -99,6 +100,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
             name: {"points": found.points, "spreads": found.spreads}
             for name, found in model.neighbours.items()
         },
+        "known": None if model.known is None else model.known.values_of(),
         "part_weights": model.default_part_weights,
         "threshold": model.threshold,
         "score_unit": model.score_unit,
@@ -174,6 +176,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
     )
+    # Older files know no anomalies.
+    model.known = _known(tree.get("known"), model)
     model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
         raise ValueError("its threshold is not a finite number")
@@ -272,6 +276,15 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     return scaler
 
 
+def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | None:
+    """What tells samples like known anomalies from normal ones."""
+    if values is None:
+        return None
+    if model.layout.is_image:
+        return KnownDistances.loaded(values, model.n_members, model.latent_dim)
+    return AnomalyTrees.loaded(values, model.layout.n_values)
+
+
 def _check_sound(model: Model[Any]) -> None:
     """Raise an error if a score, now or of another part, cannot be computed."""
     if not model.is_sound():
@@ -289,7 +302,7 @@ def _check_sound(model: Model[Any]) -> None:
     x = model.probe()
     calibration = model.calibration
     assert calibration is not None
-    if not set(model.all_parts(x)) <= set(calibration.names) <= set(model.part_weights):
+    if not set(model.all_parts(x)) <= set(calibration.names) <= {KNOWN, *model.part_weights}:
         raise ValueError("its calibration has not the parts of its score")
     for values in calibration.buffers():
         if values.shape[1:] != (model.n_members,) or values.dtype != torch.float64:

@@ -27,6 +27,7 @@ OTHERS = {
     "columns": None,
     "missing_values": ("?",),
     "labels": "exclude",
+    "anomaly_label": 1,
     "store_references": False,
     "score": "paper",
     "validation_fraction": 0.3,

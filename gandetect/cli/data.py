@@ -632,8 +632,15 @@ _OF_FILES = (
 )
 
 
-def training_samples(samples: Samples, options: Namespace) -> Samples:
-    """Return what to fit: normal samples as far as the options tell.
+def training_samples(samples: Samples, options: Namespace, labels: str | None = None) -> Samples:
+    """Return what to fit: normal samples as far as the options tell, or all of them.
+
+    Parameters
+    ----------
+    samples : Samples
+    options : Namespace
+    labels : {"ignore", "exclude", "learn"} or None, default=None
+        "ignore" and "learn" keep what is labelled an anomaly.
 
     Raises
     ------
@@ -642,8 +649,13 @@ def training_samples(samples: Samples, options: Namespace) -> Samples:
     """
     if samples.is_split:
         return samples
-    if _part(options, "train") == "all":
-        return _normal_ones(samples, options)
+    is_all = _part(options, "train") == "all"
+    if labels == "learn" and not is_all:
+        raise UsageError(
+            "--labels learn takes anomalies too, and the training part has none: add --part all"
+        )
+    if is_all:
+        return samples if labels in ("ignore", "learn") else _normal_ones(samples, options)
     if samples.has_classes and not _has_class_options(options):
         raise UsageError(
             f"{options.data} has classes: say what is an anomaly with --anomalous-class or "
@@ -651,6 +663,24 @@ def training_samples(samples: Samples, options: Namespace) -> Samples:
         )
     train, test = _split(samples, options)
     return samples.take(train if _part(options, "train") == "train" else test)
+
+
+def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
+    """Say which samples are known anomalies; those without a label are none.
+
+    Raises
+    ------
+    UsageError
+        If there are no labels, they do not tell, or none is an anomaly.
+    """
+    labels = [] if samples.labels is None else samples.labels.tolist()
+    # A label may be missing: that of most rows is, where a few anomalies are known.
+    there = np.flatnonzero([bool(_plain(label)) for label in labels])
+    found = np.zeros(len(samples), dtype=bool)
+    found[there] = anomalies(samples.take(there), options)
+    if not found.any():
+        raise UsageError(f"--labels learn: no label of {options.data} is that of an anomaly")
+    return found
 
 
 def _normal_ones(samples: Samples, options: Namespace) -> Samples:

@@ -128,7 +128,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         bad_logits: list[Tensor] | None,
         run: TrainingRun,
     ) -> Tensor:
-        """Its loss on good and bad samples, each kind in a pass of its own."""
+        """Its loss on good and bad samples and known anomalies, each kind in a pass of its own."""
         s = self.settings
         as_real, as_fake = _ADVERSARIAL_LOSSES[s.adversarial_loss]
         good_logits = [self.discriminator(kind)[0] for kind in good]
@@ -141,6 +141,8 @@ class ALOCCModel(Model["ALOCCDetector"]):
             share = run.random.uniform(*real.shape[:2])
             penalty = gradient_penalty(lambda x: self.discriminator(x)[0], real, fake, share)
             loss = loss + s.gradient_penalty_weight * penalty
+        if (known := run.known_fakes(good[0].shape[1] // 2)) is not None:
+            loss = loss + as_fake(self.discriminator(known)[0]).mean(1, keepdim=True)
         return loss
 
     def clean_error(self, x: Tensor) -> dict[str, Tensor]:

@@ -95,11 +95,14 @@ class BiGANModel(Model["BiGANDetector"]):
             loss = loss + loss_as_real(cycle_logits)
         update(run.optimizers["encoder_generator"], loss, retain_graph=True)
 
-        # 2. The discriminators tell real from generated.
+        # 2. The discriminators tell real from generated; a known anomaly with its code is fake.
         label = 1 - s.label_smoothing
         discriminator = torch.stack(
             [loss_as_real(real, label) + loss_as_fake(fake) for real, fake in judged]
         ).sum(0)
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            known_logits, _ = self.discriminator(known, self.drawn_code(known, run).detach())
+            discriminator = discriminator + loss_as_fake(known_logits).mean(1, keepdim=True)
         update(run.optimizers["discriminator"], discriminator)
         return {
             "encoder": encoder,

@@ -89,8 +89,11 @@ class GANomalyModel(Model["GANomalyDetector"]):
             retain_graph=True,
         )
 
-        # 2. The discriminator tells samples from reconstructions.
+        # 2. The discriminator tells samples from reconstructions, and from known anomalies.
         discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            known_logits, _ = self.discriminator(known)
+            discriminator = discriminator + loss_as_fake(known_logits).mean(1, keepdim=True) / 2
         update(run.optimizers["discriminator"], discriminator)
 
         # 3. A discriminator without a loss has no gradient for the generator: it starts anew.

@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gandetect.losses import loss_as_real
+from gandetect.model.known import shrunk_masks
 from gandetect.model.patches import PatchBank, PlaceCalibration, gaussian_smoothed
 from gandetect.networks.backbone import Backbone, Box, cut
 from gandetect.networks.members import MemberBatchNorm, MemberLinear
@@ -32,6 +33,8 @@ _LEAK = 0.2
 _NOISE = (0.05, 0.5)
 # Updates in an epoch at most: simulated vectors are as many as one asks for.
 _MOST_BATCHES = 100
+# Vectors of known defects that are kept at most, and normal ones among which origins are sought.
+_MOST_KNOWN, _MOST_NORMAL = 5_000, 5_000
 # Standard deviation, in cells, of the window that smooths maps.
 _SMOOTHING = 1.0
 # The least spread of a map by which it is divided.
@@ -153,6 +156,60 @@ def simulate_features(
         values = (with_it[index], without[index], (cells[index] > 0.5).to(maps))
         kept.append(SimulatedFeatures(*(v.half() for v in values)))
     return SimulatedFeatures.joined(kept)
+
+
+def known_features(
+    parts: Iterable[tuple[Tensor, Tensor, Tensor | None]],
+    normals: SimulatedFeatures,
+    generator: torch.Generator,
+) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
+    """The vectors of known defects, and of other cells of the same images.
+
+    Parameters
+    ----------
+    parts : iterable of (Tensor (n, n_features, h, w), Tensor (n, H, W), Tensor (h, w) or None)
+        What the backbone makes of images with a known defect, their masks, and True for the cells
+        that count.
+    normals : SimulatedFeatures
+        Of normal cells: the nearest one stands for what a defect would have been without it.
+    generator : torch.Generator
+        Of the cells that are kept.
+
+    Returns
+    -------
+    defects, others : SimulatedFeatures
+        A cell is one of a defect if half of it is, or most of its largest cell; cells with less of
+        it are neither. None if no cell that counts is one of a defect.
+    """
+    defects, others = [], []
+    for maps, masks, inside in parts:
+        size = (maps.shape[2], maps.shape[3])
+        vectors = maps.flatten(2).mT.flatten(0, 1)
+        counts = torch.ones(size, dtype=torch.bool) if inside is None else inside
+        counts = counts.to(maps.device).expand(len(maps), *size).flatten()
+        is_defect = shrunk_masks(masks, size).flatten() > 0
+        is_other = F.adaptive_avg_pool2d(masks[:, None], size).flatten() == 0
+        defects.append(vectors[is_defect & counts])
+        others.append(vectors[is_other & counts])
+    if not any(map(len, defects)):
+        return None
+    of_defects, beside = (_thinned(torch.cat(v), generator) for v in (defects, others))
+    clean = _thinned(normals.clean, generator, _MOST_NORMAL).to(of_defects)
+    origins = clean[torch.cdist(of_defects, clean).argmin(1)]
+    if not len(beside):  # images that are defective all over
+        beside = clean
+    return (
+        SimulatedFeatures(of_defects, origins, torch.ones_like(of_defects[:, 0])),
+        SimulatedFeatures(beside, beside, torch.zeros_like(beside[:, 0])),
+    )
+
+
+def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNOWN) -> Tensor:
+    """Some of the vectors, if there are more."""
+    if len(vectors) <= n_max:
+        return vectors
+    order = torch.randperm(len(vectors), generator=generator)[:n_max]
+    return vectors[order.to(vectors.device)]
 
 
 def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:

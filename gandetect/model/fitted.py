@@ -19,6 +19,7 @@ from gandetect.data.columns import GAP_LEVEL
 from gandetect.data.sources import Layout, Source, in_order, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
 from gandetect.losses import mean_absolute_error
+from gandetect.model.known import KNOWN, KNOWN_WEIGHT
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.statistics import (
     MATCHING_ACTIVATION,
@@ -136,6 +137,8 @@ class Model(nn.Module, Generic[P]):
         # networks and by the nearest rows, if these are kept: (1 or 2, 2, n_columns).
         self.map_scale: np.ndarray | None = None
         self.neighbours = nn.ModuleDict()
+        # What tells samples like known anomalies from normal ones, if labels were learned from.
+        self.known: nn.Module | None = None
         self.calibration: Calibration | None = None
         self.threshold = math.nan
         # What a score's rounding is measured in: 1 for standardised scores.
@@ -447,7 +450,23 @@ class Model(nn.Module, Generic[P]):
             if name != "neighbours":
                 distance = distance.mean(0, keepdim=True)
             parts[name] = distance.expand(len(x), -1)
+        if self.weights().get(KNOWN):
+            self.check_knows(self.known)
+            assert self.known is not None
+            parts[KNOWN] = self.known(self.known_points(x)).expand(len(x), -1)
         return parts
+
+    def check_knows(self, known: Any) -> None:
+        """Raise ValueError if the score is of known anomalies, and there are none."""
+        if known is None and self.weights().get(KNOWN):
+            raise ValueError(
+                f"{KNOWN!r} in the score is about known anomalies, and there are none: fit with "
+                "labels='learn' and a y that names some."
+            )
+
+    def known_points(self, x: Tensor) -> Tensor:
+        """What is compared with known anomalies: rows (1, B, d), of images codes (K, B, n)."""
+        return self.encode(x) if self.layout.is_image else x[:1]
 
     def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
         """Each member's anomaly scores (K, B), float64, from the parts."""
@@ -467,7 +486,12 @@ class Model(nn.Module, Generic[P]):
         score = self.chosen_score
         if isinstance(score, str):
             return {} if score == "paper" else {score: 1.0}
-        return self.default_weights() if score is None else score
+        if score is not None:
+            return score
+        weights = self.default_weights()
+        if self.known is not None:
+            weights[KNOWN] = KNOWN_WEIGHT[self.layout.is_image] * sum(weights.values())
+        return weights
 
     def of_kind(self, weights: Mapping[str, tuple[float, float]]) -> dict[str, float]:
         """Of pairs of weights, those for rows or those for images."""
@@ -482,7 +506,7 @@ class Model(nn.Module, Generic[P]):
         return weights
 
     def default_weights(self) -> dict[str, float]:
-        """The weights where `score` is None."""
+        """The weights where `score` is None, but for what is known of anomalies."""
         weights = dict(self.default_part_weights)
         if self.settings.trim and "sample_neighbours" in weights:
             # Anomalies that were trained on are near to others like them, but few of them are in
@@ -663,7 +687,7 @@ class Model(nn.Module, Generic[P]):
         parts = self.parts(x)
         if unknown := sorted(set(parts) - set(self.part_weights)):
             raise ValueError(f"{name}.parts gives {unknown}, which part_weights does not name.")
-        scored = {part for part, weight in self.weights().items() if weight and part not in POINTS}
+        scored = {part for part, weight in self.weights().items() if weight} - {KNOWN, *POINTS}
         if absent := sorted(scored - set(parts)):
             raise ValueError(f"The score has the parts {absent}, which {name}.parts does not give.")
         checked: dict[str, tuple[Tensor, tuple[int, ...]]] = {}

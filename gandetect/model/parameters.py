@@ -58,10 +58,15 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     missing_values : str, number or tuple of them, default=()
         Words or numbers that stand for a gap in a table, such as "?" or -999, beside None, NaN,
         NaT, pandas' NA and empty words. If there are any, X is encoded whatever it is.
-    labels : {"ignore", "exclude"}, default="ignore"
+    labels : {"ignore", "exclude", "learn"}, default="ignore"
         What `fit` does with y. "ignore": nothing. "exclude": samples that y calls anomalous are
-        left out of the training. Those are 1 of 0 and 1, -1 of -1 and 1, and True; NaN and None
-        are samples without a label, and stay.
+        left out of the training. "learn": they are left out and learned from: discriminators take
+        them, and mixtures of them with normal samples near them, for further fakes, and the default
+        score has one more part, "known_anomalies", which tells samples like them from normal ones.
+        Anomalous are 1 of 0 and 1, -1 of -1 and 1, and True, or what `anomaly_label` says; NaN and
+        None are samples without a label, which are trained on as normal ones.
+    anomaly_label : str, number or None, default=None
+        With `labels`, the label of the anomalies in y, such as "fraud" of words.
     store_references : bool, default=True
         Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
         measure distances to. Without them the default score leaves these distances out, and
@@ -130,6 +135,7 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     columns: Any = "auto"
     missing_values: Any = ()
     labels: str = "ignore"
+    anomaly_label: Any = None
     store_references: bool = True
     score: Any = ScoreParameter()
     validation_fraction: float = 0.0

@@ -68,9 +68,9 @@ class Calibration(OnCPU):
         self.spreads: Tensor
 
     @classmethod
-    def of(cls, parts: Mapping[str, Tensor]) -> Self:
-        """From the parts of training samples, (K, n) each."""
-        mean, spread = {}, {}
+    def of(cls, parts: Mapping[str, Tensor], least: Mapping[str, float] | None = None) -> Self:
+        """From the parts of training samples, (K, n) each, and the least deviation of some."""
+        mean, spread, least = {}, {}, least or {}
         for name, values in parts.items():
             values = values.double()
             mean[name] = values.mean(1)
@@ -78,7 +78,7 @@ class Calibration(OnCPU):
             # A part that is the same for all training samples, but for rounding in float32, keeps
             # its own units.
             varies = deviation > torch.clamp(_CONSTANT * mean[name].abs(), min=1e-12)
-            spread[name] = torch.where(varies, deviation, 1.0)
+            spread[name] = torch.where(varies, deviation, 1.0).clamp(min=least.get(name, 0.0))
         return cls(mean, spread)
 
     @property

@@ -255,7 +255,7 @@ def test_the_modules_learn(n_members, adversarial_weight):
     labels = (torch.rand(4000, generator=random.generator) < 0.4).float()
     pool = SimulatedFeatures(clean + 3 * labels[:, None], clean, labels)
     run = TrainingRun(model, model.optimizers(), random, n_epochs=1, n_samples=2)
-    run.prepared = SimpleNamespace(normals=pool.normal())
+    run.prepared = SimpleNamespace(normals=pool.normal(), known=None)
     history = []
     model.train()
     for i in range(120):
