@@ -304,21 +304,21 @@ class FeatureScore(nn.Module):
     The anomaly map is the sum of the discriminant's probability and the plain distance to the
     nearest patch, each smoothed and standardised over the cells of normal images that were kept
     aside. The score is the sum of the largest values of two other maps, standardised over these
-    images: of the probability, and of the distance in own units, both calibrated by place and
-    smoothed. What is usual at a place says much of whether an image is normal, but blurs where it
-    is not.
+    images: of the probability, and of the distance in own units calibrated by place, both smoothed.
+    What distance is usual at a place says much of whether an image is normal, but blurs where it is
+    not; a probability is small wherever images are normal, and its spread at a place is chance.
 
     Parameters
     ----------
     bank : PatchBank
-    probability_place, distance_place : PlaceCalibration
+    distance_place : PlaceCalibration
 
     Attributes
     ----------
     mean, spread : Tensor of shape (2,)
         Of the cells of probability and distance on images kept aside.
     peak_mean, peak_spread : Tensor of shape (2,)
-        Of the largest values of both, calibrated by place.
+        Of the largest values of both.
     """
 
     mean: Tensor
@@ -329,12 +329,10 @@ class FeatureScore(nn.Module):
     def __init__(
         self,
         bank: PatchBank,
-        probability_place: PlaceCalibration,
         distance_place: PlaceCalibration,
     ) -> None:
         super().__init__()
-        self.bank = bank
-        self.probability_place, self.distance_place = probability_place, distance_place
+        self.bank, self.distance_place = bank, distance_place
         for name in ("mean", "peak_mean"):
             self.register_buffer(name, torch.zeros(2))
         for name in ("spread", "peak_spread"):
@@ -354,9 +352,7 @@ class FeatureScore(nn.Module):
         inside : Tensor of shape (h, w) or None, default=None
             True for the cells that count; None for all.
         """
-        probabilities = [probability.flatten(0, 1) for probability, *_ in kept]
-        in_own_units = [own for *_, own in kept]
-        score = cls(bank, PlaceCalibration.of(probabilities), PlaceCalibration.of(in_own_units))
+        score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
         counted = slice(None) if inside is None else inside.flatten()
         cells = torch.cat([m.flatten(3)[..., counted].flatten(1) for m, _ in parts], dim=1)
@@ -375,8 +371,8 @@ class FeatureScore(nn.Module):
             If it is the state of something else.
         """
         n_references, n_features = state["bank.references"].shape
-        places = (state[f"{name}_place.mean"].shape for name in ("probability", "distance"))
-        score = cls(PatchBank(n_references, n_features), *map(PlaceCalibration, places))
+        place = PlaceCalibration(state["distance_place.mean"].shape)
+        score = cls(PatchBank(n_references, n_features), place)
         score.load_state_dict(dict(state))
         return score
 
@@ -387,20 +383,15 @@ class FeatureScore(nn.Module):
         in_own_units: Tensor,
         inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The two maps (2, K, n, h, w), and the largest values (2, K, n) of those by place."""
-        n_members = len(probability)
-        flat = probability.flatten(0, 1)
+        """The two maps (2, K, n, h, w), and the largest values (2, K, n) that the score is of."""
         coarse = torch.stack([distances, self.distance_place(in_own_units)])
         fine = F.interpolate(coarse, probability.shape[2:], mode="bilinear")
-        of_modules, of_bank = (
-            torch.stack([gaussian_smoothed(m, _SMOOTHING) for m in maps])
-            for maps in ((flat, self.probability_place(flat)), fine)
-        )
-        of_modules = of_modules.unflatten(1, (n_members, -1))
+        flat = gaussian_smoothed(probability.flatten(0, 1), _SMOOTHING)
+        of_modules = flat.unflatten(0, probability.shape[:2])
         # Patches are the same for all members.
-        of_bank = of_bank[:, None].expand_as(of_modules)
-        plain, placed = torch.stack([of_modules, of_bank], dim=1)
-        return plain, _largest(placed, inside)
+        plain, placed = (gaussian_smoothed(maps, _SMOOTHING).expand_as(of_modules) for maps in fine)
+        maps, scored = (torch.stack([of_modules, of_bank]) for of_bank in (plain, placed))
+        return maps, _largest(scored, inside)
 
     def forward(
         self,
