@@ -153,7 +153,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
         _check_device(parameters.device)
-    if settings.architecture is None:
+    if settings.architecture is None and model_class.has_architecture:
         raise ValueError("it does not say which architecture its networks have")
     layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
     vars(settings)["n_features_in_"] = layout.n_features

@@ -541,6 +541,7 @@ class RDNAFeatureModel(RDNAModel):
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
     gives_maps: ClassVar[bool] = True
+    has_architecture: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = True
 
     @classmethod

@@ -99,6 +99,8 @@ class Model(nn.Module, Generic[P]):
     gives_maps: ClassVar[bool] = False
     # The folder of the pictures that `shown` gives, in a run folder; None for none.
     shown_as: ClassVar[str | None] = None
+    # Whether an architecture makes the networks.
+    has_architecture: ClassVar[bool] = True
     # Whether images may differ in height and width.
     takes_any_size: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.

@@ -467,6 +467,11 @@ class TestImagesOfSeveralShapes:
         assert [m.shape for m in maps] == [shape[:2] for shape in folder.shapes()]
         assert len(detector.normal_scores_) == 6
 
+    def test_grey_ones(self, few):
+        images = [image[..., 0] for image in shown_differently(IMAGES)]
+        maps = make().fit(images).anomaly_map(images)
+        assert [m.shape for m in maps] == [image.shape for image in images]
+
     def test_saved(self, mixed, tmp_path):
         mixed.save(tmp_path / "detector")
         again = gandetect.load(tmp_path / "detector", backbone=Edges(7))
