@@ -923,7 +923,8 @@ class BaseDetector(
                 _check_count(self, name)
         _check_count(self, "verbose", minimum=0)
         check_real(self, "learning_rate", 0)
-        check_real(self, "contamination", 0, 0.5, include_boundaries="right")
+        if not (isinstance(self.contamination, str) and self.contamination == "auto"):
+            check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
         check_real(self, "trim", 0, 0.5)
         check_choice(self, "scaling", SCALINGS)

@@ -87,9 +87,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add_classifier(group)
     group.add_argument(
         "--contamination",
-        type=number(float, 0, 0.5),
+        type=_contamination,
         metavar="C",
-        help="share of the training samples that the threshold flags",
+        help="share of the training samples that the threshold flags, or auto",
     )
     group.add_argument(
         "--outlier-perc",
@@ -111,6 +111,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "parameters hold but for those that are given",
     )
     group.add_argument("--verbose", action="store_true", help="show the progress and the losses")
+
+
+def _contamination(text: str) -> str | float:
+    """Read "auto" or a share."""
+    return text if text == "auto" else float(number(float, 0, 0.5)(text))
 
 
 def _add_keeping(parser: argparse.ArgumentParser) -> None:

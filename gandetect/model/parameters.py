@@ -31,10 +31,13 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
-    contamination : float in (0, 0.5], default=0.1
-        Share of the training samples that `fit` lets the threshold flag. Training samples score
-        lower than new ones: for a false-alarm rate you can rely on, call `infer_threshold` with
-        normal samples kept from `fit`.
+    contamination : float in (0, 0.5] or "auto", default=0.1
+        Share of the training samples that `fit` lets the threshold flag. "auto" is for a share of
+        anomalies that is not known, but is less than a quarter: it aims at 5 % of the normal ones,
+        and puts the threshold at ``median + log2(10) * (upper quartile - median)`` of the scores,
+        where an exponential tail through both has 5 % left. Training samples score lower than new
+        ones: for a false-alarm rate you can rely on, call `infer_threshold` with normal samples
+        kept from `fit`.
     image_shape : tuple of int or None, default=None
         (height, width) or, with channels, (height, width, channels) for images that come as flat
         rows, as in a Pipeline.
@@ -128,7 +131,7 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float = 1e-3
-    contamination: float = 0.1
+    contamination: float | str = 0.1
     image_shape: tuple[int, ...] | None = None
     channel_axis: int | None = -1
     scaling: str = "auto"

@@ -659,6 +659,43 @@ def _in_the_tail(scores: np.ndarray, share: float) -> float:
     return float(scores.max() - steepness * np.log((len(scores) + 1) * share))
 
 
+# The share of normal samples that contamination="auto" aims at.
+_AUTO_SHARE = 0.05
+
+
+def threshold_of_tail(anomaly_scores: np.ndarray) -> float:
+    """The threshold that 5 % of normal samples exceed, judged by the middle half of the scores.
+
+    The upper tail of the scores of normal samples is taken for an exponential one through their
+    median and upper quartile. Anomalies among the samples, if they are less than a quarter, lie
+    beyond both and move them little, so that their share need not be known.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        Larger is more anomalous.
+
+    Returns
+    -------
+    float
+        ``median + log2(10) * (upper quartile - median)``. Where a quarter of the scores or more are
+        alike, so that the quartiles are, the threshold that 5 % of the scores exceed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import threshold_of_tail
+    >>> scores = np.random.default_rng(0).exponential(size=1000)
+    >>> contaminated = np.concatenate([scores, np.full(100, 50.0)])
+    >>> [round(float((scores > threshold_of_tail(s)).mean()), 3) for s in (scores, contaminated)]
+    [0.049, 0.027]
+    """
+    median, upper = np.quantile(anomaly_scores, [0.5, 0.75])
+    if upper == median:
+        return threshold_at_percentile(anomaly_scores, 100 * _AUTO_SHARE, method="linear")
+    return float(median + math.log2(0.5 / _AUTO_SHARE) * (upper - median))
+
+
 def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:
     """How often a normal sample scores at least as high, by the scores of normal samples.
 

@@ -35,6 +35,7 @@ from gandetect.model.statistics import (
     Scaler,
     check_scores,
     threshold_at_percentile,
+    threshold_of_tail,
     without_farthest,
 )
 from gandetect.networks.members import Dropout, MemberAdam
@@ -637,17 +638,18 @@ def _learned(
         scores = model.in_blocks(model.score, source, held)
     else:  # the same samples, whose parts are there
         scores = model.member_scores(parts).mean(0).numpy()
-    # Of training samples the share itself is flagged; of others, the share of new ones.
-    threshold = threshold_at_percentile(
-        scores,
-        100 * model.settings.contamination,
-        method="weibull" if len(held) else "linear",
-    )
+    contamination = model.settings.contamination
+    if contamination == "auto":
+        threshold = threshold_of_tail(scores)
+    else:
+        # Of training samples the share itself is flagged; of others, the share of new ones.
+        method: Any = "weibull" if len(held) else "linear"
+        threshold = threshold_at_percentile(scores, 100 * float(contamination), method=method)
     model = model.with_threshold(
         threshold,
         scores,
         rule="contamination",
-        contamination=float(model.settings.contamination),
+        contamination=contamination,
         samples="validation" if len(held) else "training",
     )
     return {

@@ -335,3 +335,12 @@ def test_nothing_to_learn_from_is_refused(fails, table, data_dir, tmp_path):
     both = ("--labels", "learn", "--set", "labels=ignore")
     _, err = fails("fit", "ganomaly", *named, *both, *out)
     assert "labels is given twice" in err
+
+
+def test_a_share_that_is_not_known(run, normal, tmp_path):
+    fit = ("fit", "ganomaly", *normal, *TINY, "--out", tmp_path / "model")
+    assert run(*fit, "--contamination", "auto")[0] == 0
+    assert gandetect.load(tmp_path / "model").get_params()["contamination"] == "auto"
+    code, _, err = run(*fit, "--contamination", "some")
+    assert code == 2
+    assert "0 to 0.5" in err
