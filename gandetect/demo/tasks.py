@@ -97,8 +97,12 @@ def table_as_it_comes(seed: int) -> Task:
         epochs=60,
     )
     table = _with_words_and_gaps(data.data, list(data.feature_names), seed)
-    parts = {name: table.rows(getattr(task, name)) for name in ("X_train", "X_mixed", "X_test")}
-    return replace(task, **parts)
+    return replace(
+        task,
+        X_train=table.rows(task.X_train),
+        X_mixed=table.rows(task.X_mixed),
+        X_test=table.rows(task.X_test),
+    )
 
 
 def digit_normal(seed: int, digit: int = 8) -> Task:
