@@ -133,6 +133,8 @@ def make_methods(
     the task, and for what `parameters` says.
     """
     given = {"epochs": task.epochs, "batch_size": task.batch_size, "random_state": seed}
+    if task.detectors is not None:
+        classes = {name: cls for name, cls in classes.items() if name in task.detectors}
     own = {name: {**task.parameters.get(name, {}), **(parameters or {})} for name in classes}
     ours = {name: cls(**{**given, **own[name]}) for name, cls in classes.items()}
     baselines: dict[str, Any] = {

@@ -46,6 +46,8 @@ class Task:
         A number makes the epochs as many updates for each detector.
     parameters : mapping of str to mapping, default: none
         Of a detector, by its name, what else it is given.
+    detectors : sequence of str or None, default=None
+        The detectors that the task is for, by their names. None is all of them.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Task:
     epochs: int | str
     batch_size: int | str = "auto"
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    detectors: Sequence[str] | None = None
 
     @property
     def is_table(self) -> bool:
@@ -152,6 +155,7 @@ def photographs(seed: int) -> Task:
         ),
         epochs=8,
         parameters={"RDNADetector": on_features},
+        detectors=("RDNADetector", "AdversarialVAEDetector"),
     )
 
 

@@ -90,6 +90,12 @@ def test_a_task_has_parameters_of_its_own_for_a_detector():
     assert (methods["GANomalyDetector"].epochs, methods["BiGANDetector"].epochs) == (1, 1)
 
 
+def test_a_task_may_be_for_some_detectors():
+    task = replace(task_of(np.zeros((5, 2))), detectors=("BiGANDetector",))
+    methods = make_methods(task, select_detectors(), 0)
+    assert list(methods) == ["BiGANDetector", "IsolationForest", "k-nearest neighbours"]
+
+
 def test_a_baseline_flags_what_lies_above_its_threshold():
     X = np.random.default_rng(0).normal(size=(100, 2, 2))
     baseline = Baseline(IsolationForest(random_state=0)).fit(X)
