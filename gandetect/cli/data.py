@@ -45,6 +45,7 @@ _STANDARD_INPUT = "-"
 
 # The columns of a file that labels some samples by their names, as a report exports it.
 _MARKS = ["sample", "label"]
+_WORDS_OF_MARKS = {"0": "normal", "1": "anomaly"}
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Labels that say by themselves which of two is the anomaly: what is normal, and what is not.
@@ -508,7 +509,7 @@ def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDA
                 f"{path} marks {name!r}, and {len(found) or 'no'} samples are called so: it must "
                 "come from a report on the same data, read by the same options"
             )
-        labels[found[0]] = label
+        labels[found[0]] = _WORDS_OF_MARKS.get(label, label)
     return labels
 
 
@@ -689,9 +690,14 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     if not has_options and (options.part or samples.labels is None):
         return samples
     counts = _counts(samples)
-    if not has_options and options.label_file and "" in counts and set(counts) <= {"", "0", "1"}:
+    if (
+        not has_options
+        and options.label_file
+        and "" in counts
+        and set(counts) <= {"", *_WORDS_OF_MARKS.values()}
+    ):
         # Marks of some samples: the others are as normal as they were.
-        is_anomaly = np.array([_plain(label) == "1" for label in samples.labels.tolist()])  # type: ignore[union-attr]
+        is_anomaly = np.array([_plain(label) == "anomaly" for label in samples.labels.tolist()])  # type: ignore[union-attr]
         return samples.take(np.flatnonzero(~is_anomaly))
     is_of_folders = _is_labelled_by_folders(samples)
     if not has_options and is_of_folders and len(counts) == 1:
@@ -829,6 +835,8 @@ def _told(counts: Counter[str], n_shown: int = 10) -> str:
 def _anomalous_label(labels: Counter[str]) -> str | None:
     """Which of two labels is that of the anomalies, if they say so themselves."""
     by_word = {label.lower(): label for label in labels}
+    if len(labels) == 1 and by_word.keys() <= _ANOMALOUS_WORDS:
+        return next(iter(labels))
     if len(labels) != 2 or len(by_word) != 2:
         return None
     for normal, anomalous in _TELLING_PAIRS:
