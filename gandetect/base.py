@@ -205,6 +205,11 @@ class BaseDetector(
             layout = earlier.layout if earlier else source.layout
             if masks is not None:
                 _check_masks(masks, layout)
+            if settings.robust and layout.encoder is not None:
+                raise ValueError(
+                    "robust moves numbers a little, and X is a table whose words, dates or gaps "
+                    f"cannot be: set robust=0, got {settings.robust!r}, or give numbers alone."
+                )
             model_class = settings._model_class()
             if layout.varies and known is not None:
                 raise ValueError(
@@ -927,6 +932,12 @@ class BaseDetector(
             check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
         check_real(self, "trim", 0, 0.5)
+        check_real(self, "robust", 0)
+        if self.robust and not self._model_class().can_be_robust:
+            raise ValueError(
+                f"{self._model_class().__name__} does not train under attack: set robust=0, got "
+                f"{self.robust!r}."
+            )
         check_choice(self, "scaling", SCALINGS)
         check_choice(self, "channel_axis", (-1, 0, None))
         check_choice(self, "labels", LABELS)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
-from gandetect.model.fitted import POINTS, Model, are_weights
+from gandetect.model.fitted import POINTS, ROBUST_ORDER, Model, are_weights
 from gandetect.model.known import KNOWN, AnomalyTrees, KnownDistances
 from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
@@ -97,7 +97,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
         "calibration": {"mean": model.calibration.mean, "spread": model.calibration.spread},
         "neighbours": {
-            name: {"points": found.points, "spreads": found.spreads}
+            name: {"points": found.points, "spreads": found.spreads, "order": found.order}
             for name, found in model.neighbours.items()
         },
         "known": None if model.known is None else model.known.values_of(),
@@ -292,6 +292,8 @@ def _check_sound(model: Model[Any]) -> None:
     for name, found in model.neighbours.items():
         assert isinstance(found, Neighbours)
         points, spreads = found.points, found.spreads
+        if found.order not in (2.0, ROBUST_ORDER):
+            raise ValueError(f"its {name!r} are measured by no known norm")
         sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
         if points.ndim != 3 or not points.shape[1] or points.shape[2] != sizes[POINTS[name]]:
             raise ValueError(f"its {name!r} have another shape than its samples or codes")

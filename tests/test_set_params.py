@@ -32,6 +32,7 @@ OTHERS = {
     "score": "paper",
     "validation_fraction": 0.3,
     "trim": 0.2,
+    "robust": 0.1,
     "warm_start": True,
     "device": "cpu",
     "random_state": 5,

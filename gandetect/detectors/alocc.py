@@ -45,6 +45,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         "subsampled_neighbours": (0.0, 0.0),
     }
     network_parameters: ClassVar[tuple[str, ...]] = ("skip",)
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.refiner = make.refiner(self.latent_dim, self.settings.skip)
@@ -83,7 +84,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
 
         # 1. The refiner takes the noise away, against the discriminator.
         for _ in range(s.n_refiner_steps):
-            x_hat = self.refiner(x + s.noise_std * run.random.normal_like(x))
+            x_hat = self.refiner(run.seen(x) + s.noise_std * run.random.normal_like(x))
             fake_logits, _ = self.discriminator(x_hat)
             adversarial = as_real(fake_logits)
             reconstruction = mean_squared_error(x, x_hat, self.observed(x))

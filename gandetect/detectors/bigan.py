@@ -38,6 +38,7 @@ class BiGANModel(Model["BiGANDetector"]):
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
     network_parameters: ClassVar[tuple[str, ...]] = ("variant", "stochastic_encoder")
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.encoder = make.encoder(self.latent_dim * (2 if self.is_stochastic() else 1))
@@ -67,7 +68,7 @@ class BiGANModel(Model["BiGANDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        z = self.drawn_code(x, run)
+        z = self.drawn_code(run.seen(x), run)
         z_prior = run.random.normal_like(z)
         x_hat, x_fake = self.generator(z), self.generator(z_prior)
         noise_std = s.instance_noise * (1 - run.progress)

@@ -44,6 +44,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         "sample_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.encoder = make.encoder(self.latent_dim)
@@ -67,7 +68,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        z = self.encoder(x)
+        z = self.encoder(run.seen(x))
         x_hat = self.decoder(z)
         z_hat = self.re_encoder(x_hat)
         # A pass for each, so that batch statistics are those of one kind of samples.

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,7 @@ from gandetect.simulation import ImageAnomalies, corrupt_cells, moved_cells
 from gandetect.simulation.textures import check_source
 from gandetect.training import TrainingRun, TrainingSamples, update
 from gandetect.training.protocol import with_callbacks
+from gandetect.training.robust import moved_up
 
 # Pixels in a batch of images: some more of the small ones, which are mostly overhead.
 _PIXELS_A_BATCH = 2**15
@@ -191,6 +192,7 @@ class RDNAModel(Model["RDNADetector"]):
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
     shown_as: ClassVar[str | None] = "masks"
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.reconstructor = make.restorer(self.latent_dim)
@@ -311,13 +313,23 @@ class RDNAModel(Model["RDNADetector"]):
         """What is to be reconstructed, what is seen instead, and where that is anomalous."""
         x = self.varied(run.prepared, self.resized(x))
         found = (x, *self.corrupted(run.prepared, x, run.random))
-        if run.known is None:
-            return found
-        of_known = self.known_examples(x, run.known, run.random)
-        if of_known is None:
-            return found
-        clean, corrupted, mask = (torch.cat(both, 1) for both in zip(found, of_known, strict=True))
+        of_known = None if run.known is None else self.known_examples(x, run.known, run.random)
+        if of_known is not None:
+            both = zip(found, of_known, strict=True)
+            clean, corrupted, mask = (torch.cat(each, 1) for each in both)
+        else:
+            clean, corrupted, mask = found
+        if self.settings.robust:
+            # Both ways: what is normal looks anomalous, and anomalies look normal.
+            errors = partial(self._errors, clean, mask)
+            corrupted = moved_up(self, corrupted, errors, run.random)
         return clean, corrupted, mask
+
+    def _errors(self, x: Tensor, mask: Tensor, x_corrupted: Tensor) -> Tensor:
+        """How wrong both modules are about samples with anomalies: (K, B)."""
+        x_hat, logits = self.restored_and_judged(x_corrupted)
+        error = mean_squared_error(x, x_hat, self.observed(x))
+        return error + focal_loss(logits, mask, gamma=0.0)
 
     def known_examples(
         self, x: Tensor, known: KnownAnomalies, random: RandomNumbers
@@ -471,6 +483,14 @@ class RDNAModel(Model["RDNADetector"]):
             )
         return located, probability, difference
 
+    def default_weights(self) -> dict[str, float]:
+        weights = super().default_weights()
+        if self.settings.robust and self.layout.is_image:
+            # What is trained under attack in both directions; the difference, and so the map, is
+            # moved at will.
+            weights |= {"map": 0.0, "discriminant": 1.0}
+        return weights
+
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
         return value_of(parts["discriminant"])
 
@@ -538,6 +558,8 @@ class RDNAFeatureModel(RDNAModel):
         "sample_neighbours": (0.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
+    # Its modules see features, and an attack moves pixels.
+    can_be_robust: ClassVar[bool] = False
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
     gives_maps: ClassVar[bool] = True

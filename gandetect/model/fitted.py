@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -105,6 +106,9 @@ class Model(nn.Module, Generic[P]):
     takes_any_size: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+    # Whether `training_step` gives its networks what ``run.seen(x)`` makes of a batch, so that
+    # `robust` has a meaning.
+    can_be_robust: ClassVar[bool] = False
     # Why the model cannot be exported, to follow "because"; None where it can.
     cannot_be_exported: ClassVar[str | None] = None
 
@@ -514,6 +518,12 @@ class Model(nn.Module, Generic[P]):
             # Anomalies that were trained on are near to others like them, but few of them are in
             # a small draw.
             weights["subsampled_neighbours"] = weights["sample_neighbours"]
+        s = self.settings
+        has_distances = not self.layout.is_image or weights.get("neighbours")
+        if s.robust and s.store_references and has_distances:
+            # An error of reconstruction is moved most by an attack.
+            robust = {n: w for n, w in self.of_kind(ROBUST_WEIGHTS).items() if n in weights}
+            weights = dict.fromkeys(weights, 0.0) | robust if any(robust.values()) else weights
         return self.without_references(weights)
 
     def without_references(self, weights: dict[str, float]) -> dict[str, float]:
@@ -755,6 +765,14 @@ POINTS = {
     "sample_neighbours": "samples",
     "subsampled_neighbours": "samples",
 }
+# Where `robust` is set: the norm that distances are measured by, and the weights of the default
+# score, of rows and of images.
+ROBUST_ORDER = 4.0
+ROBUST_WEIGHTS = {
+    "neighbours": (2.0, 1.0),
+    "sample_neighbours": (3.0, 0.0),
+    "subsampled_neighbours": (3.0, 0.0),
+}
 # What these distances are measured to, made of such points of training samples.
 REFERENCES = {
     "neighbours": Neighbours.of,
@@ -768,6 +786,13 @@ REFERENCES_OF_TABLES = {
     **REFERENCES,
     "neighbours": Neighbours.of_table,
     "sample_neighbours": Neighbours.of_table,
+}
+# And where `robust` is set: not in units of the neighbours' own distances, as a sample that is
+# moved a little can come nearer to references with larger ones.
+ROBUST_REFERENCES = {
+    "neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
+    "sample_neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
+    "subsampled_neighbours": partial(Neighbours.among_draws, order=ROBUST_ORDER),
 }
 
 

@@ -91,6 +91,16 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         The same share of all training samples is left out of the score's calibration and of its
         references, and of these another such share, those farthest from the rest; the default
         score of rows also has "subsampled_neighbours". Costs one more forward pass per update.
+    robust : float, default=0.0
+        Size of the attacks that the score is to hold against: the largest change of a value, in
+        standard deviations of a column of rows (with the default `scaling`), or as a share of the
+        range of images. Above 0, networks are trained on samples that three steps of projected
+        gradient ascent have moved to where they err most, three times as far, and the default score
+        changes: on rows it is of distances alone, measured by the L4 norm and not in units of the
+        neighbours' own distances; on images the distance of codes, and RDNA's discriminant. Parts
+        of the score that an error of reconstruction makes up hold least. A fit takes two to five
+        times as long. For arrays of numbers; not with RDNA's `backbone`. The guide on attacks says
+        what it gives back, and what not.
     warm_start : bool, default=False
         Whether a further `fit` continues from the networks of the last one.
     device : str, default="auto"
@@ -143,6 +153,7 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     score: Any = ScoreParameter()
     validation_fraction: float = 0.0
     trim: float = 0.0
+    robust: float = 0.0
     warm_start: bool = False
     device: str = "auto"
     random_state: RandomState = None

@@ -143,14 +143,8 @@ class Neighbours(nn.Module):
         self.usual_norm: Tensor
 
     @classmethod
-    def of(cls, points: Tensor, order: float = 2.0) -> Self:
-        """From references (n_members, n_references, n_dimensions), whose spreads are found.
-
-        Of another norm than Euclid's, which is for robust scores, distances count as they are: a
-        sample that is moved a little can come to references with a larger spread.
-        """
-        if order != 2:
-            return cls.plain(points, order)
+    def of(cls, points: Tensor) -> Self:
+        """From references (n_members, n_references, n_dimensions), whose spreads are found."""
         plain = cls.plain(points)
         n_members, _, n_dimensions = points.shape
         blocks = points.split(max(_BLOCK_VALUES // (n_members * n_dimensions), 1), dim=1)

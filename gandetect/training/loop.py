@@ -28,7 +28,14 @@ from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks, parts_of
 from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
-from gandetect.model.fitted import POINTS, REFERENCES, REFERENCES_OF_TABLES, Model, thinned
+from gandetect.model.fitted import (
+    POINTS,
+    REFERENCES,
+    REFERENCES_OF_TABLES,
+    ROBUST_REFERENCES,
+    Model,
+    thinned,
+)
 from gandetect.model.known import KNOWN, MAX_NORMAL, AnomalyTrees, KnownAnomalies, KnownDistances
 from gandetect.model.statistics import (
     Calibration,
@@ -40,6 +47,7 @@ from gandetect.model.statistics import (
 )
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
+from gandetect.training.robust import attacked
 from gandetect.training.trimming import not_among_worst, trimmed
 from gandetect.versions import VERSIONS
 
@@ -224,6 +232,13 @@ class TrainingRun:
     prepared: Any = None
     known: KnownAnomalies | None = None
     trees: AnomalyTrees | None = None
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What networks are to be given in the place of a batch: with `robust`, it under attack.
+
+        What they are to answer is still that of the batch itself.
+        """
+        return attacked(self.model, x, self.random) if self.model.settings.robust else x
 
     def __post_init__(self) -> None:
         self.networks = self.model.networks
@@ -706,6 +721,8 @@ def _references(
     points: dict[str, Tensor] = {}
     references: dict[str, nn.Module] = {}
     make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
+    if model.settings.robust:
+        make = ROBUST_REFERENCES
     for part in model.distances():
         of = POINTS[part]
         if of not in points:
