@@ -8,14 +8,23 @@ apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import check_array
 
+from gandetect.data.frames import (
+    Column,
+    Dates,
+    Numbers,
+    Words,
+    needs_encoding,
+    read_frame,
+    table_like,
+)
 from gandetect.data.values import checked_values
 from gandetect.metrics import scores_of
 
@@ -86,7 +95,7 @@ class SimulatedAnomalyScorer:
         ----------
         estimator : object
             A fitted outlier detector, or a pipeline that ends in one.
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...) or table
             Normal samples, best ones that were not trained on. A few anomalies among them matter
             little.
         y : ignored
@@ -117,10 +126,10 @@ class SimulatedAnomalyScorer:
         -------
         dict of str to float
         """
-        values = _checked(X)
+        values = X if _is_table(X) else _checked(X)
         known = _kinds_of(values, self.image_shape)
         scores = scores_of(estimator, X)
-        is_anomaly = np.repeat([0, 1], len(values))
+        is_anomaly = np.repeat([0, 1], len(scores))
         aurocs = {}
         for kind in self.kinds or known:
             anomalies = simulate_anomalies(
@@ -130,29 +139,33 @@ class SimulatedAnomalyScorer:
                 channel_axis=self.channel_axis,
                 random_state=self.random_state,
             )
-            anomalous = scores_of(estimator, _like(X, anomalies))
+            if values is not X:
+                anomalies = _like(X, anomalies)
+            anomalous = scores_of(estimator, anomalies)
             aurocs[kind] = float(roc_auc_score(is_anomaly, np.concatenate([scores, anomalous])))
         return aurocs
 
 
 def simulate_anomalies(
-    X: ArrayLike,
+    X: Any,
     kind: str,
     *,
     image_shape: tuple[int, ...] | None = None,
     channel_axis: int | None = -1,
     random_state: int = 0,
-) -> FloatArray:
+) -> Any:
     """Make an anomaly of each sample.
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, ...)
-        Rows, images, or flat rows with `image_shape`; at least 2.
+    X : array-like of shape (n_samples, ...) or table
+        Rows, images, or flat rows with `image_shape`; at least 2. A table may have words, dates and
+        gaps.
     kind : str
         Of rows: "permuted" takes some columns from other rows, so that each value is usual and
         their combination is not; "shifted" moves some columns by two to four of their standard
-        deviations; "uniform" draws every column from between its smallest and its largest value.
+        deviations, or puts another word of the column there; "uniform" draws every column from
+        between its smallest and its largest value, or from its words; gaps stay there.
         Of images: "patch" pastes a rectangle from elsewhere in another image, as CutPaste [1]_
         does within one; "noise" adds noise to a rectangle; "blended" is the mean with another
         image.
@@ -162,7 +175,7 @@ def simulate_anomalies(
 
     Returns
     -------
-    ndarray of the shape of X, float64
+    ndarray of the shape of X, float64; of a table with more than numbers one of its kind
 
     Raises
     ------
@@ -183,11 +196,14 @@ def simulate_anomalies(
     >>> simulate_anomalies(np.arange(12.0).reshape(4, 3), "uniform").shape
     (4, 3)
     """
-    values = _checked(X)
+    is_table = _is_table(X)
+    values = X if is_table else _checked(X)
     kinds = _kinds_of(values, image_shape)
     if kind not in kinds:
         raise ValueError(f"kind must be one of {sorted(kinds)} for these data, got {kind!r}.")
     rng = np.random.default_rng(random_state)
+    if is_table:
+        return _of_table(X, kind, rng)
     if kinds is ROW_KINDS:
         return kinds[kind](values, rng)
     images = values.reshape(len(values), *(image_shape or values.shape[1:]))
@@ -200,13 +216,19 @@ def simulate_anomalies(
     return anomalies.reshape(values.shape)
 
 
+def _is_table(X: Any) -> bool:
+    """Whether X has columns of any kind; an array of times is none."""
+    return needs_encoding(X) and getattr(getattr(X, "dtype", None), "kind", "O") not in "mM"
+
+
 def _checked(X: Any) -> FloatArray:
     X = checked_values(X)
     return np.asarray(check_array(X, allow_nd=True, dtype=np.float64, ensure_min_samples=2))
 
 
-def _kinds_of(values: FloatArray, image_shape: tuple[int, ...] | None) -> dict[str, Maker]:
-    return ROW_KINDS if values.ndim == 2 and image_shape is None else IMAGE_KINDS
+def _kinds_of(values: Any, image_shape: tuple[int, ...] | None) -> dict[str, Maker]:
+    is_image = image_shape is not None or getattr(values, "ndim", 2) != 2
+    return IMAGE_KINDS if is_image else ROW_KINDS
 
 
 def _like(X: Any, values: FloatArray) -> Any:
@@ -221,25 +243,84 @@ def _others(n: int, rng: Generator) -> NDArray[np.intp]:
     return (np.arange(n) + rng.integers(1, n, size=n)) % n
 
 
-def _some_columns(X: FloatArray, rng: Generator) -> NDArray[np.bool_]:
+def _some_columns(n: int, d: int, rng: Generator) -> NDArray[np.bool_]:
     """A mask of columns for each row: one at least, and of any share."""
-    n, d = X.shape
     mask = rng.random((n, d)) < rng.random((n, 1))
     mask[np.arange(n), rng.integers(d, size=n)] = True
     return mask
 
 
 def _permuted(X: FloatArray, rng: Generator) -> FloatArray:
-    return np.where(_some_columns(X, rng), rng.permuted(X, axis=0), X)
+    return np.where(_some_columns(len(X), X.shape[1], rng), rng.permuted(X, axis=0), X)
 
 
 def _shifted(X: FloatArray, rng: Generator) -> FloatArray:
-    by = X.std(axis=0) * rng.uniform(2, 4, X.shape) * rng.choice([-1, 1], X.shape)
-    return np.where(_some_columns(X, rng), X + by, X)
+    by = _steps(X.std(axis=0), X.shape, rng)
+    return np.where(_some_columns(len(X), X.shape[1], rng), X + by, X)
+
+
+def _steps(spread: Any, shape: tuple[int, ...], rng: Generator) -> FloatArray:
+    """Steps of two to four standard deviations, up or down."""
+    steps: FloatArray = spread * rng.uniform(2, 4, shape) * rng.choice([-1, 1], shape)
+    return steps
 
 
 def _uniform(X: FloatArray, rng: Generator) -> FloatArray:
     return rng.uniform(X.min(axis=0), X.max(axis=0), X.shape)
+
+
+def _of_table(X: Any, kind: str, rng: Generator) -> Any:
+    """Anomalies of a table with columns of any kind, as another such table."""
+    frame = read_frame(X)
+    n, d = len(frame), len(frame.columns)
+    if n < 2:
+        raise ValueError(f"X has {n} row: at least 2 are required.")
+    is_changed = np.ones((n, d), dtype=bool) if kind == "uniform" else _some_columns(n, d, rng)
+    columns = {}
+    for name, column, where in zip(frame.names, frame.columns, is_changed.T, strict=True):
+        cells = _cells(column)
+        if kind == "permuted":
+            changed = cells[rng.permutation(n)]
+        elif isinstance(column, Words):
+            changed = _cells(_of_other_words(column, kind, rng))
+        else:
+            changed = _cells(_moved(column, kind, rng))
+        columns[name] = np.where(where, changed, cells)
+    return table_like(X, columns)
+
+
+def _cells(column: Column) -> NDArray[Any]:
+    """The cells of a column; gaps are None, NaN or NaT."""
+    if isinstance(column, Words):
+        values = np.array([*column.levels, None], dtype=object)
+        words: NDArray[Any] = values[column.codes]
+        return words
+    cells = column.values.astype("M8[us]" if isinstance(column, Dates) else np.float64)
+    cells[column.missing] = np.datetime64("NaT") if isinstance(column, Dates) else np.nan
+    return cells
+
+
+def _of_other_words(column: Words, kind: str, rng: Generator) -> Words:
+    """Another word of the column in each cell, or any of them; gaps stay."""
+    n, n_words = len(column.codes), max(len(column.levels), 1)
+    if kind == "uniform":
+        codes = rng.integers(n_words, size=n)
+    else:
+        codes = (column.codes + rng.integers(min(1, n_words - 1), n_words, size=n)) % n_words
+    return replace(column, codes=np.where(column.missing, -1, codes))
+
+
+def _moved(column: Numbers | Dates, kind: str, rng: Generator) -> Numbers | Dates:
+    """Numbers or dates moved, or drawn anew; gaps stay."""
+    there = column.values[~column.missing].astype(np.float64)
+    if not len(there):
+        return column
+    n = len(column.values)
+    if kind == "uniform":
+        values = rng.uniform(there.min(), there.max(), n)
+    else:
+        values = column.values + _steps(there.std(), (n,), rng)
+    return replace(column, values=values)
 
 
 def _rectangles(images: FloatArray, rng: Generator) -> list[tuple[slice, slice]]:

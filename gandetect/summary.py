@@ -65,21 +65,10 @@ def _fitted_to(model: Any) -> dict[str, Any]:
         "shape_in_networks": list(layout.sample_shape),
         "scaling": model.scaler.kind,
     }
-    if model.settings.labels == "learn":
-        found["known_anomalies"] = found.pop("left_out_by_labels")
     if layout.image_settings:
         found["images_are_read"] = layout.image_settings
     if layout.encoder:
-        found["columns"] = [
-            {
-                "column": column.name,
-                "kind": column.kind,
-                "values": column.n_values,
-                "gaps": column.gap_share,
-                "decision": column.why,
-            }
-            for column in layout.encoder.columns
-        ]
+        found["columns"] = layout.encoder.facts()
     elif (names := vars(model.settings).get("feature_names_in_")) is not None:
         found["columns"] = [str(name) for name in names]
     return found

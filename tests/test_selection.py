@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from gandetect import GANomalyDetector
+from gandetect import BiGANDetector, GANomalyDetector
 from gandetect.selection import (
     IMAGE_KINDS,
     ROW_KINDS,
@@ -182,3 +182,71 @@ def test_times_are_no_numbers():
     X = np.arange(4).astype("datetime64[D]").reshape(4, 1)
     with pytest.raises(TypeError):
         simulate_anomalies(X, "shifted")
+
+
+class TestTables:
+    """Tables with words, dates and gaps."""
+
+    @pytest.fixture
+    def table(self):
+        rng = np.random.default_rng(0)
+        n = 120
+        country = rng.choice(["DE", "FR", "IT"], n)
+        mean = pd.Series(country).map({"DE": 10.0, "FR": 100.0, "IT": 1000.0}).to_numpy()
+        hours = pd.to_timedelta(rng.integers(0, 2000, n), unit="h")
+        return pd.DataFrame(
+            {
+                "country": country,
+                "amount": mean * rng.lognormal(0, 0.1, n),
+                "age": np.where(rng.random(n) < 0.2, np.nan, rng.integers(18, 80, n)),
+                "when": pd.Timestamp("2026-01-01") + hours,
+                "note": [None] * n,
+            }
+        )
+
+    @pytest.mark.parametrize("kind", ROW_KINDS)
+    def test_anomalies_are_a_table_of_the_same_kind(self, table, kind):
+        made = simulate_anomalies(table, kind, random_state=1)
+        assert [*made] == [*table]
+        assert made["when"].dtype.kind == "M"
+        assert set(made["country"]) <= {"DE", "FR", "IT"}
+        assert made["note"].isna().all()
+        differs = (made != table) & ~(made.isna() & table.isna())
+        assert differs.any(axis=1).mean() > 0.9
+        if kind == "permuted":
+            for name in ("country", "amount", "age", "when"):
+                assert set(made[name].dropna()) <= set(table[name].dropna())
+        else:
+            assert (made["age"].isna() == table["age"].isna()).all()
+        if kind == "shifted":
+            moved = (made["amount"] - table["amount"]).abs()[differs["amount"]]
+            steps = moved / table["amount"].std(ddof=0)
+            assert steps.between(2, 4).all()
+            is_moved = differs["when"]
+            days = (made["when"] - table["when"]).abs()[is_moved] / table["when"].std(ddof=0)
+            assert days.between(1.99, 4.01).all()
+        if kind == "uniform":
+            assert made["amount"].between(table["amount"].min(), table["amount"].max()).all()
+        again = simulate_anomalies(table, kind, random_state=1)
+        pd.testing.assert_frame_equal(made, again)
+
+    @pytest.mark.parametrize("package", ["polars", "pyarrow"])
+    def test_other_packages_get_their_own(self, table, package):
+        library = pytest.importorskip(package)
+        known = table.drop(columns="note")
+        X = library.from_pandas(known) if package == "polars" else library.Table.from_pandas(known)
+        assert type(simulate_anomalies(X, "shifted")) is type(X)
+
+    def test_a_search(self, table, make):
+        detector = make(BiGANDetector)
+        search = GridSearchCV(
+            detector, {"latent_dim": [2, 3]}, scoring=simulated_anomaly_scorer, cv=2
+        )
+        found = search.fit(table).cv_results_["mean_test_score"]
+        assert ((found > 0.4) & (found <= 1)).all()
+        by_kind = simulated_anomaly_scorer.by_kind(search.best_estimator_, table)
+        assert set(by_kind) == set(ROW_KINDS)
+
+    def test_one_row(self, table):
+        with pytest.raises(ValueError, match="at least 2"):
+            simulate_anomalies(table[:1], "permuted")

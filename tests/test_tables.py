@@ -354,6 +354,34 @@ def test_a_pipeline_is_exported_by_its_last_step(make, rows, tmp_path):
         to_torch_export(pipeline, tmp_path / "model", rows[:50])
 
 
+def test_what_only_a_detector_has_is_asked_of_the_last_step(make, table, tmp_path):
+    plotting = pytest.importorskip("gandetect.plotting")
+    pytest.importorskip("matplotlib").use("agg")
+    logarithm = FunctionTransformer(lambda X: X.assign(amount=np.log(X["amount"])))
+    detector = make(GANomalyDetector, columns={"id": "drop"}, validation_fraction=0.2)
+    pipeline = make_pipeline(logarithm, detector).fit(table)
+    y = (np.arange(N) % 10 == 0).astype(int)
+    for display in ("ScoreHistogramDisplay", "RocDisplay", "PrecisionRecallDisplay"):
+        getattr(plotting, display).from_estimator(pipeline, table, y)
+    plotting.F1OverTauDisplay.from_estimator(pipeline, table, y)
+    for refused in (
+        lambda: plotting.FeatureAttributionDisplay.from_estimator(pipeline, table[:1]),
+        lambda: plotting.ReconstructionDisplay.from_estimator(pipeline, table[:1]),
+        lambda: plotting.TrainingCurveDisplay.from_estimator(pipeline),
+    ):
+        with pytest.raises(TypeError, match=r"pipeline\[-1\]"):
+            refused()
+    rows, last = pipeline[:-1].transform(table), pipeline[-1]
+    last.infer_threshold(rows, outlier_perc=20)
+    assert (pipeline.predict(table) == -1).mean() == pytest.approx(0.2, abs=0.02)
+    assert last.p_value(rows).shape == (N,)
+    assert last.anomaly_map(rows).shape == (N, len(NAMES))
+    last.save(tmp_path / "model")
+    np.testing.assert_array_equal(
+        gandetect.load(tmp_path / "model").score_samples(rows), pipeline.score_samples(table)
+    )
+
+
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_exported_files_take_the_table(form, make, table, tmp_path):
     from gandetect import export

@@ -522,17 +522,28 @@ class ColumnEncoder:
         ]
         return table_like(like, dict(zip(frame.names, cells, strict=True)))
 
-    def describe(self) -> str:
-        """How each column is read and why, a line each, for people."""
-        heads = ("column", "kind", "values", "gaps", "decision")
-        lines = [
-            (c.name, c.kind, str(c.n_values), f"{100 * c.gap_share:.3g} %", c.why)
-            for c in self.columns
+    def facts(self) -> list[dict[str, Any]]:
+        """How each column is read and why: its kind, different values, share of gaps, decision."""
+        return [
+            {
+                "column": column.name,
+                "kind": column.kind,
+                "values": column.n_values,
+                "gaps": column.gap_share,
+                "decision": column.why,
+            }
+            for column in self.columns
         ]
-        widths = [max(len(line[i]) for line in (heads, *lines)) for i in range(len(heads))]
+
+    def describe(self) -> str:
+        """The same for people, a line a column."""
+        facts = self.facts()
+        shown = [{**fact, "gaps": f"{100 * fact['gaps']:.3g} %"} for fact in facts]
+        lines = [tuple(shown[0]), *(tuple(map(str, fact.values())) for fact in shown)]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(n) for cell, n in zip(line, widths, strict=True)).rstrip()
-            for line in (heads, *lines)
+            for line in lines
         )
 
     def _matched(self, frame: Frame) -> list[Column | None]:
