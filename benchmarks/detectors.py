@@ -98,14 +98,15 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: NDArray, y: None = None) -> PyODDetector:
-        """Build the detector for the shape of X and fit it."""
+        """Build the detector for the shape of X and fit it, to labels if it learns from them."""
         detector_class = pyod_class(self.name)
         offered = {"n_features": X.shape[1], "random_state": self.random_state, "verbose": 0}
         asked = inspect.signature(detector_class).parameters
         arguments = {name: value for name, value in offered.items() if name in asked}
         with _seeded_and_quiet(self.random_state):
             # Built in here, since some seed or draw from the global generators in __init__.
-            self.detector_ = detector_class(**arguments).fit(X)
+            detector = detector_class(**arguments)
+            self.detector_ = detector.fit(X) if y is None else detector.fit(X, y)
         return self
 
     def score_samples(self, X: NDArray) -> NDArray[np.float64]:
@@ -123,6 +124,9 @@ PYOD_MODULES = {
     "VAE": "vae",
     "ALAD": "alad",
     "SO_GAAL": "so_gaal",
+    # These need labels: see few_labels.py.
+    "DevNet": "devnet",
+    "XGBOD": "xgbod",
 }
 
 

@@ -249,8 +249,8 @@ def _own(name: str, settings: str, column: str) -> Rows:
     return Rows("published", column, {"name": name, "settings": settings, "n_train": n_train})
 
 
-def _mnist(detector: str, protocol: str, digit: str, column: str = "auroc") -> Rows:
-    where = {"protocol": protocol, "name": digit, "detector": detector, "label": ""}
+def _mnist(detector: str, protocol: str, column: str = "auroc", **more: str) -> Rows:
+    where = {"protocol": protocol, "detector": detector, "label": "", **more}
     return Rows("mnist", column, where)
 
 
@@ -270,11 +270,24 @@ _KDD_PUBLISHED = (
     '"latent_dim": 32, "learning_rate": 0.0001, "n_estimators": 1, "reconstruction_weight": 0.0, '
     '"score": "paper", "stochastic_encoder": false}'
 )
-_SHORT = "fits of 1,000 images and 240 updates, where the paper has about 12,000"
+_SHORT = (
+    "published settings: 1,000 images and 240 updates, where the paper has about 12,000; it takes "
+    "the epoch with the best test AUC"
+)
 _GANOMALY_PUBLISHED = {"1": "0.330", "2": "0.920", "7": "0.780"}
 _EGBAD_PUBLISHED = {"1": "0.290", "2": "0.670", "7": "0.400"}
 
 LINES = [
+    Line(
+        method="GANomaly",
+        task="MNIST, mean of ten digits anomalous",
+        figure="AUROC",
+        published="0.757",
+        ours=_mnist("GANomaly", "mnist-one-anomalous", "auroc_paper"),
+        default=_mnist("GANomaly", "mnist-one-anomalous"),
+        why="published settings: loss and score alone, with our widths, rate and members; the "
+        "paper takes the epoch with the best test AUC",
+    ),
     *(
         Line(
             method="GANomaly",
@@ -282,7 +295,7 @@ LINES = [
             figure="AUROC",
             published=_GANOMALY_PUBLISHED[digit],
             ours=_own(f"GANomaly MNIST {digit} anomalous", "published", "auroc"),
-            default=_mnist("GANomaly", "mnist-one-anomalous", digit),
+            default=_mnist("GANomaly", "mnist-one-anomalous", name=digit),
             why=_SHORT,
         )
         for digit in DIGITS
@@ -304,7 +317,9 @@ LINES = [
         published="0.937",
         ours=Rows("kdd", "f1", {"detector": "BiGAN", "params": _KDD_PUBLISHED}),
         default=Rows("kdd", "f1", {"detector": "BiGAN", "params": "{}"}),
-        why="",
+        why="10,000 training rows, where the paper has 198,000; with the published settings the "
+        "generator leaves out a kind of attack, a fifth of the test rows, which then have the "
+        "highest scores (users of the published code found 0.951, 0.324 and 0.287)",
     ),
     *(
         Line(
@@ -314,7 +329,8 @@ LINES = [
             published=_EGBAD_PUBLISHED[digit],
             ours=_own(f"BiGAN MNIST {digit} anomalous", "published", "ap_egbad"),
             default=_own(f"BiGAN MNIST {digit} anomalous", "default", "ap_egbad"),
-            why="",
+            why="published: read off a figure; chance is 0.36. Published settings: nothing but "
+            "the discriminator makes G invert E, and of 1 and 7 the reconstructions are alike",
         )
         for digit in DIGITS
     ),
@@ -324,8 +340,8 @@ LINES = [
         figure="AUROC",
         published="none",
         ours=_own("BiGAN MNIST 0 normal, dropout and averaged weights", "published", "auroc"),
-        default=_mnist("BiGAN", "mnist-one-normal", "0"),
-        why="",
+        default=_mnist("BiGAN", "mnist-one-normal", name="0"),
+        why="published settings: with dropout and averaged weights",
     ),
     Line(
         method="ALOCC",
@@ -336,7 +352,7 @@ LINES = [
         default=Rows(
             "alocc_f1", "f1_best", {"name": "1", "score": "default", "outlier_share": "0.3"}
         ),
-        why="",
+        why="published: D(R(x)) at τ = 0.4, read off its plot",
     ),
     Line(
         method="ALOCC",
@@ -345,7 +361,8 @@ LINES = [
         published="0.920",
         ours=Rows("alocc_f1", "f1_best", {"score": "paper", "outlier_share": "0.3"}),
         default=Rows("alocc_f1", "f1_best", {"score": "default", "outlier_share": "0.3"}),
-        why="",
+        why="published settings: the score alone; the paper does not say how τ and the end of the "
+        "training were chosen",
     ),
     *(
         Line(

@@ -3,9 +3,11 @@
     python benchmarks/thresholds.py --data DATA --detectors GANomaly --out thresholds.csv
 
 The sets and splits are those of `quality.py`. Alarms are counted on one half of the test set's
-normal rows; the other half serves the ways that want normal rows kept from training. Flagging by
-Benjamini and Hochberg's rule at 10 % looks at the first half and all anomalies together: its
-false alarms are a share of what it flags.
+normal rows; the other half serves the ways that want normal rows kept from training. Of
+``contamination="auto"`` the first half is counted too, and so it is where a tenth of the training
+rows are anomalies (as in `contamination.py`, where half of the anomalies are left to be found).
+Flagging by Benjamini and Hochberg's rule at 10 % looks at the first half and all anomalies
+together: its false alarms are a share of what it flags.
 """
 
 from __future__ import annotations
@@ -18,11 +20,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from contamination import contaminated_split
 from detectors import make_detector
 from markdown_tables import markdown
 from numpy.typing import NDArray
 from protocols import load_split
 from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
+
+from gandetect.model.statistics import threshold_of_tail
 
 NOMINAL = 0.05
 FALSE_DISCOVERY_RATE = 0.1
@@ -35,6 +40,12 @@ RULES = (
     "p_value, kept rows",
     "flag_by_fdr, kept rows",
 )
+AUTO_RULES = (
+    "contamination='auto', training rows",
+    "contamination='auto', training rows with anomalies",
+    "contamination, training rows with anomalies",
+)
+SHARE_OF_ANOMALIES = 0.1
 
 
 @dataclass(kw_only=True)
@@ -90,6 +101,32 @@ def measure(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
     yield row(RULES[5], n, np.array(share), flagged[len(new) :])
 
 
+def measure_auto(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
+    """Measure ``contamination="auto"`` with two fits: on normal rows, and with anomalous ones."""
+    for share, rules in ((0.0, AUTO_RULES[:1]), (SHARE_OF_ANOMALIES, AUTO_RULES[1:])):
+        if share:
+            split, _ = contaminated_split(data, run.name, share, run.seed)
+        else:
+            split = load_split(data, "adbench", run.name, run.seed)
+        detector = make_detector(
+            run.detector, run.seed, standardise=True, contamination=NOMINAL
+        ).fit(split.X_train)
+        scores = -detector.score_samples(split.X_test)
+        thresholds = {
+            AUTO_RULES[2]: detector.threshold_,
+            AUTO_RULES[share > 0]: threshold_of_tail(-detector.score_samples(split.X_train)),
+        }
+        for rule in rules:
+            is_flagged = scores > thresholds[rule]
+            yield replace(
+                run,
+                rule=rule,
+                n_reference=len(split.X_train),
+                false_alarm_rate=round(float(is_flagged[split.y_test == 0][1::2].mean()), 6),
+                detection_rate=round(float(is_flagged[split.y_test == 1].mean()), 6),
+            )
+
+
 def report(path: Path) -> str:
     """The mean over the sets of every rule."""
     lines = [
@@ -110,10 +147,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     planned = [
         ThresholdRun(name=name, detector=detector, seed=seed, rule=rule)
         for name, seed, detector, rule in itertools.product(
-            args.sets, args.seeds, args.detectors, RULES
+            args.sets, args.seeds, args.detectors, (*RULES, *AUTO_RULES)
         )
     ]
-    went_well = run_all(planned, args, lambda run: measure(run, args.data))
+    went_well = run_all(
+        planned,
+        args,
+        lambda run: (measure_auto if run.rule in AUTO_RULES else measure)(run, args.data),
+    )
     print(report(args.out))
     return 0 if went_well else 1
 

@@ -1,11 +1,13 @@
 """A sphinx extension: the tables of the benchmarks, from the CSVs in benchmarks/results.
 
 They are made when the documentation is built, so that a table cannot say anything else than the
-runs that are recorded.
+runs that are recorded. The table of published figures stands in README.md and in the guides as
+well, which are read as they are: run as a script, this file writes it there, and a test compares.
 """
 
 import csv
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +16,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import markdown_tables  # noqa: E402
+import published  # noqa: E402
 import report  # noqa: E402
 import results_file  # noqa: E402
 from protocols import halves  # noqa: E402
@@ -27,7 +30,7 @@ SECTIONS = {
     "Anomalies in the training data": ("contamination", "http"),
     "Thresholds, settings and diagnostics": ("thresholds", "selection", "training_report"),
     "Published figures": ("published", "alocc_f1", "alocc_along"),
-    "Speed and memory": ("speed", "memory", "scale", "processes"),
+    "Speed and memory": ("speed", "growth", "memory", "scale", "processes"),
 }
 # The last is for files that are not named above.
 OTHERS = "Others"
@@ -60,6 +63,7 @@ TITLES = {
         "What is flagged where 5 % are asked for, and by flag_by_fdr at 10 %.",
     ),
     "training_report": ("Training diagnostics", "Trainings with a warning."),
+    "growth": ("Growth", "The power of the size that each time grows with; 1 is linear."),
     "scale": (
         "Scale",
         "Throughput, growth of memory in MB, and the power of n that the time grows with.",
@@ -71,6 +75,7 @@ _OWN_FILE = (
     "adversarial",
     "alocc_f1",
     "contamination",
+    "growth",
     "industrial",
     "kdd",
     "planted_cells",
@@ -83,6 +88,24 @@ _OWN_FILE = (
 REPORTS = {name: (name, "report") for name in _OWN_FILE}
 REPORTS["alocc_along"] = ("alocc_f1", "report_along")
 REPORTS["http"] = ("contamination", "report")
+# The pages with a table of published figures, and of which method; None: of all.
+ROOT = BENCHMARKS.parent
+PUBLISHED_PAGES = {
+    ROOT / "README.md": None,
+    **{
+        ROOT / "docs" / "guide" / f"{page}.md": method
+        for page, method in [
+            ("ganomaly", "GANomaly"),
+            ("bigan", "BiGAN"),
+            ("alocc", "ALOCC"),
+            ("adversarial_vae", "AdversarialVAE"),
+            ("rdna", "RDNA"),
+        ]
+    },
+}
+_PUBLISHED_TABLE = re.compile(
+    r"(<!-- published figures: benchmarks/published.py -->\n\n).*?(\n\n<!-- end -->)", re.DOTALL
+)
 
 
 def setup(app):
@@ -164,6 +187,22 @@ def unbroken(column):
     return str(column).replace(" ", "\N{NO-BREAK SPACE}")
 
 
+def with_published_figures(text, method):
+    """The text of a page, with its table of published figures as the runs have it now."""
+    table = published.report(BENCHMARKS / "results" / "published.csv", method)
+    found, n = _PUBLISHED_TABLE.subn(lambda match: match[1] + table + match[2], text)
+    if n != 1:
+        raise ValueError(f"The page has {n} tables of published figures, not one.")
+    return found
+
+
+def write_published_figures():
+    """Write the tables of published figures into the pages that have one."""
+    for page, method in PUBLISHED_PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        page.write_text(with_published_figures(text, method), encoding="utf-8")
+
+
 def file_table(path):
     """What a benchmark reports of its file, or the file as it stands."""
     if path.stem in REPORTS:
@@ -204,3 +243,7 @@ def plain_table(path):
         heads, *rows = csv.reader(file)
     heads = [head for head in heads if head != results_file.COMMIT]
     return markdown_tables.markdown(heads, [row[: len(heads)] for row in rows])
+
+
+if __name__ == "__main__":
+    write_published_figures()

@@ -1,21 +1,31 @@
-"""A short attack on a classifier, to try a defence with.
+"""Attacks to try a defence with: on a classifier, on a detector, and on both at once.
 
-To measure one, use a library of attacks: ``benchmarks/adversarial.py`` takes foolbox's.
+To measure the defence of a classifier, use a library of attacks as well:
+``benchmarks/adversarial.py`` takes foolbox's. No such library attacks the score of a detector.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from gandetect.base import BaseDetector
 from gandetect.classifiers import check_answers, classes_of, taken
+from gandetect.data.labels import anomalous
+from gandetect.data.sources import read, slices
+from gandetect.defence import GuardingModel
+from gandetect.distributed import RandomState, draw_seed
+from gandetect.model import Model, own_torch_settings
+from gandetect.model.ascent import Ball, ascent, better, gradient_at, highest
 
-__all__ = ["projected_gradient"]
+__all__ = ["attack_defence", "attack_score", "projected_gradient"]
 
 _AT_ONCE = 512
 
@@ -99,16 +109,330 @@ def projected_gradient(
     with torch.no_grad():
         classes = classes_of(classifier, check_answers(model, x[:2]))
     targets = _numbers(y, classes)
-    step = 2.5 * eps / n_steps if step_size is None else step_size
     attacked = []
     for start, target in zip(x.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
-        x_adv = start.clone()
-        for _ in range(n_steps):
-            x_adv = x_adv + step * _direction(model, x_adv, target, norm, stop_when_fooled)
-            x_adv = start + _projected(x_adv - start, eps, norm)
-            x_adv = x_adv if clip is None else x_adv.clamp(*clip)
+
+        def slope(x: Tensor, target: Tensor = target) -> Tensor:
+            x = x.detach().requires_grad_()
+            log_p = model.log_probabilities(x)
+            found = gradient_at(x, F.nll_loss(log_p, target, reduction="none"))
+            if stop_when_fooled:
+                is_right = log_p.argmax(1) == target
+                found = found * is_right.reshape(-1, *[1] * (x.ndim - 1))
+            return found
+
+        *_, x_adv = ascent(slope, Ball(start, eps, norm, clip), n_steps=n_steps, step=step_size)
         attacked.append(x_adv)
     return torch.cat(attacked).numpy()
+
+
+def attack_score(
+    detector: BaseDetector,
+    X: Any,
+    y: ArrayLike | None = None,
+    *,
+    eps: float | NDArray[Any],
+    units: str = "scaled",
+    n_steps: int = 20,
+    step_size: float | None = None,
+    n_starts: int = 1,
+    clip: tuple[float, float] | str | None = "auto",
+    random_state: RandomState = 0,
+) -> NDArray[Any]:
+    """Move samples a little, so that normal ones score higher and anomalies lower.
+
+    Projected gradient descent on `anomaly_score` as it is: through the networks of all members, and
+    through the distances to neighbours and patches, within the largest change of a value `eps`.
+    Of all points that it comes by, the one with the most wrong score is given back.
+
+    Parameters
+    ----------
+    detector : BaseDetector
+        Fitted.
+    X : array-like, Dataset or path
+        As in `fit`; all of it is read.
+    y : array-like of shape (n_samples,) or None, default=None
+        Which samples are anomalies, as 0 and 1, 1 and -1 or booleans: their score is lowered, that
+        of the others raised. None goes by what the detector says of each sample, so that the
+        attack is on its label.
+    eps : float or ndarray of the shape of a sample
+        The largest change of a value, in `units`.
+    units : {"scaled", "X"}, default="scaled"
+        "scaled": in the units that the parameter `robust` has. On rows, a standard deviation of the
+        column, or what stands for it with another `scaling`; on images, the range of the training
+        images, so that 8/255 are 8 grey levels of 8-bit images. "X": those of X.
+    n_steps : int, default=20
+    step_size : float or None, default=None
+        In the units of `eps`; None is ``2.5 * eps / n_steps``, with which a sample can cross its
+        ball.
+    n_starts : int, default=1
+        The first begins at the sample, each further one at a random place of its ball. More find a
+        stronger attack where the score is rough.
+    clip : tuple of float, "auto" or None, default="auto"
+        The smallest and the largest value that a sample may have, in the units of X. "auto" is the
+        range of the training images, and None on rows.
+    random_state : int, RandomState, Generator or None, default=0
+        Of the random places.
+
+    Returns
+    -------
+    ndarray of the shape of X
+        In the type of X if it has floating point, else float64.
+
+    Raises
+    ------
+    NotFittedError
+        If the detector is not fitted.
+    TypeError
+        If it was fitted to a table of words, dates or gaps, whose encoding has no gradient.
+    ValueError
+        If `eps` or `units` cannot be used, or y does not fit X.
+
+    See Also
+    --------
+    attack_defence : Attacks a classifier and the detector that guards it at once.
+
+    References
+    ----------
+    Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to
+    adversarial attacks", ICLR 2018.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from gandetect import GANomalyDetector
+    >>> from gandetect.attacks import attack_score
+    >>> X, y = load_breast_cancer(return_X_y=True)
+    >>> benign, malignant = X[y == 1], X[y == 0]
+    >>> detector = GANomalyDetector(epochs=20, random_state=0).fit(benign[:250])
+    >>> detector = detector.infer_threshold(benign[250:], outlier_perc=5)
+    >>> attacked = attack_score(detector, malignant, [True] * 212, eps=0.1)
+    >>> found, still = ((detector.predict(x) == -1).mean() for x in (malignant, attacked))
+    >>> bool(still < found)
+    True
+    """
+    model, x, radius, limits = _prepared(detector, X, eps, units, clip)
+    if y is None:
+        signs = np.where(detector.predict(X) > 0, 1.0, -1.0)
+    else:
+        signs = np.where(anomalous(y), -1.0, 1.0)
+    if len(signs) != len(x):
+        raise ValueError(f"y has {len(signs)} labels, but X has {len(x)} samples.")
+    step = None if step_size is None else radius * (step_size / np.max(eps))
+
+    def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
+        sign = torch.from_numpy(signs[part])
+        best_x, best = ball.center, None
+        for start in starts:
+            x, found = highest(
+                lambda x: sign * _score(model, x), ball, n_steps=n_steps, step=step, start=start
+            )
+            best_x, best = (x, found) if best is None else better(best_x, best, x, found)
+        return best_x
+
+    found = _in_parts(model, x, radius, limits, n_starts, random_state, attacked)
+    return _as_given(model, X, found)
+
+
+def attack_defence(
+    detector: BaseDetector,
+    X: Any,
+    y: ArrayLike,
+    *,
+    eps: float | NDArray[Any],
+    units: str = "scaled",
+    n_steps: int = 20,
+    step_size: float | None = None,
+    n_starts: int = 2,
+    clip: tuple[float, float] | str | None = "auto",
+    random_state: RandomState = 0,
+) -> NDArray[Any]:
+    """Fool a classifier and the detector that guards it: an attack that knows both.
+
+    Each step goes where the classifier takes the sample for another class, and, once it does, where
+    the score falls to the threshold of the detector [1]_. Every second start takes out of each
+    direction what it has of the other, so that one goal does not undo the other. Of all points that
+    it comes by, the one that misses both goals least is given back.
+
+    Parameters
+    ----------
+    detector : AdversarialVAEDetector
+        Fitted with a classifier, or class labels to learn one from. If the classifier had no
+        gradient, the network that imitates it is attacked.
+    X : array-like, Dataset or path
+        As in `fit`; all of it is read.
+    y : array-like of shape (n_samples,)
+        True labels, of those in ``classes_``.
+    eps, units, n_steps, step_size, clip, random_state
+        As of `attack_score`.
+    n_starts : int, default=2
+        The first two begin at the sample, each further one at a random place of its ball.
+
+    Returns
+    -------
+    ndarray of the shape of X
+        In the type of X if it has floating point, else float64.
+
+    Raises
+    ------
+    NotFittedError, ValueError
+        As of `attack_score`; ValueError also if a label is none of the classifier's.
+    TypeError
+        As of `attack_score`, and if the detector guards no classifier.
+
+    References
+    ----------
+    .. [1] Bryniarski, Hingun, Pachuca, Wang and Carlini, "Evading adversarial example detection
+       defenses with orthogonal projected gradient descent", ICLR 2022.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from gandetect import AdversarialVAEDetector
+    >>> from gandetect.attacks import attack_defence
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = LogisticRegression(max_iter=300).fit(X, y)
+    >>> detector = AdversarialVAEDetector(
+    ...     classifier=FrozenEstimator(classifier), epochs=20, random_state=0
+    ... ).fit(X)
+    >>> X_attacked = attack_defence(detector, X, y, eps=0.5)
+    >>> is_wrong = classifier.predict(X_attacked) != y
+    >>> bool((is_wrong & (detector.predict(X_attacked) == 1)).sum() > 10)
+    True
+    """
+    model, x, radius, limits = _prepared(detector, X, eps, units, clip)
+    if not isinstance(model, GuardingModel) or model.classifier is None or model.classes is None:
+        raise TypeError(f"This {type(detector).__name__} guards no classifier.")
+    guard: Any = model
+    targets = _numbers(np.asarray(y), model.classes)
+    if len(targets) != len(x):
+        raise ValueError(f"y has {len(targets)} labels, but X has {len(x)} samples.")
+    step = None if step_size is None else radius * (step_size / np.max(eps))
+
+    def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
+        target = targets[part].to(guard.device)
+        best_x, best = ball.center, None
+        goals: list[Tensor] = []
+
+        def least(x: Tensor) -> Tensor:
+            """How far the goal that is missed more is reached; both are, above 0."""
+            scaled = _scaled(guard, x)
+            log_p = guard.answers(scaled[:1])[0][0].cpu().double()
+            of_target = F.one_hot(target.cpu(), log_p.shape[1]).bool()
+            others = log_p.masked_fill(of_target, -torch.inf).amax(1)
+            goals[:] = others - log_p[of_target], guard.threshold - guard.score(scaled)
+            return torch.minimum(*goals)
+
+        def slope(x: Tensor, _: Tensor, apart: bool) -> Tensor:
+            fooled, hidden = (gradient_at(x, goal, keep=True) for goal in goals)
+            if apart:
+                fooled, hidden = _without(fooled, hidden), _without(hidden, fooled)
+            is_first = (goals[0] <= 0) | ((goals[1] > 0) & (goals[0] < goals[1]))
+            return torch.where(is_first.reshape(-1, *[1] * (x.ndim - 1)), fooled, hidden)
+
+        for i, start in enumerate(starts):
+            x, found = highest(
+                least,
+                ball,
+                n_steps=n_steps,
+                step=step,
+                start=start,
+                slope=partial(slope, apart=i % 2 == 1),
+            )
+            best_x, best = (x, found) if best is None else better(best_x, best, x, found)
+        return best_x
+
+    found = _in_parts(guard, x, radius, limits, n_starts, random_state, attacked, n_centred=2)
+    return _as_given(guard, X, found)
+
+
+def _prepared(
+    detector: BaseDetector,
+    X: Any,
+    eps: float | NDArray[Any],
+    units: str,
+    clip: tuple[float, float] | str | None,
+) -> tuple[Model[Any], Tensor, Tensor, tuple[float, float] | None]:
+    """The model, X in the order of its networks and its units, radius and limits."""
+    sizes = np.asarray(eps, dtype=np.float64)
+    if not (np.isfinite(sizes) & (sizes >= 0)).all() or not sizes.any():
+        raise ValueError(f"eps must be above 0 and finite, got {eps!r}.")
+    if units not in ("scaled", "X"):
+        raise ValueError(f"units must be 'scaled' or 'X', got {units!r}.")
+    model = detector._scoring_model()
+    layout = model.layout
+    if layout.encoder is not None:
+        raise TypeError(
+            "The detector was fitted to a table of columns of any kind, and there is no gradient "
+            "through words, dates and gaps: attack one that was fitted to an array of numbers."
+        )
+    source = read(model.settings, X, layout)
+    x = torch.from_numpy(source.read(slice(0, len(source))).astype(np.float64))
+    radius = torch.from_numpy(sizes)
+    if radius.ndim:
+        radius = layout.channels_first(radius[None])[0]
+    if units == "scaled":
+        radius = radius * model.scaler.eps_unit(layout.is_image) * model.scaler.spread.cpu()
+    limits = model.scaler.fitted_range() if clip == "auto" and layout.is_image else None
+    if isinstance(clip, tuple | list):
+        limits = (float(clip[0]), float(clip[1]))
+    return model, x, radius, limits
+
+
+def _in_parts(
+    model: Model[Any],
+    x: Tensor,
+    radius: Tensor,
+    limits: tuple[float, float] | None,
+    n_starts: int,
+    random_state: RandomState,
+    attacked: Callable[[slice, Iterator[Tensor | None], Ball], Tensor],
+    n_centred: int = 1,
+) -> Tensor:
+    """What `attacked` makes of some samples at a time, each with its starts and its ball."""
+    generator = torch.Generator().manual_seed(draw_seed(random_state))
+    found = []
+    with own_torch_settings(model.device, training=True):
+        for part in slices(len(x), model.block_size()):
+            center = x[part]
+            # What lies outside the limits may stay there.
+            low, high = (-np.inf, np.inf) if limits is None else limits
+            ball = Ball(center, radius, limits=(center.clamp(max=low), center.clamp(min=high)))
+
+            def starts(ball: Ball = ball) -> Iterator[Tensor | None]:
+                for i in range(n_starts):
+                    yield None if i < n_centred else ball.drawn(generator)
+
+            found.append(attacked(part, starts(), ball).detach())
+    return torch.cat(found)
+
+
+def _scaled(model: Model[Any], x: Tensor) -> Tensor:
+    """Samples (n, *sample_shape) in the units of X as the networks see them."""
+    scaled = model.scaler(x).to(model.device)
+    return scaled.expand(model.n_members, *scaled.shape)
+
+
+def _score(model: Model[Any], x: Tensor) -> Tensor:
+    return model.score(_scaled(model, x))
+
+
+def _without(slope: Tensor, other: Tensor) -> Tensor:
+    """A gradient without its component along another one."""
+    flat, along = slope.flatten(1), other.flatten(1)
+    share = (flat * along).sum(1, keepdim=True) / along.square().sum(1, keepdim=True).clamp(1e-30)
+    return (flat - share * along).reshape(slope.shape)
+
+
+def _as_given(model: Model[Any], X: Any, x: Tensor) -> NDArray[Any]:
+    """Samples in the layout of X, and in its type if it has floating point."""
+    found = np.asarray(model.layout.restored(x.numpy()))
+    given = getattr(X, "dtype", None)
+    is_float = isinstance(given, np.dtype) and given.kind == "f"
+    return found.astype(given) if is_float else found
 
 
 def _numbers(y: NDArray[Any], classes: NDArray[Any]) -> Tensor:
@@ -117,29 +441,3 @@ def _numbers(y: NDArray[Any], classes: NDArray[Any]) -> Tensor:
         raise ValueError(f"The classifier has no class {unknown[0]}; it has {classes.tolist()}.")
     order = np.argsort(classes)
     return torch.from_numpy(order[np.searchsorted(classes, np.asarray(y), sorter=order)])
-
-
-def _direction(
-    model: Any, x: Tensor, target: Tensor, norm: float, stop_when_fooled: bool
-) -> Tensor:
-    """Steepest ascent of the cross-entropy, of length 1 in this norm."""
-    x = x.detach().requires_grad_()
-    log_p = model.log_probabilities(x)
-    (slope,) = torch.autograd.grad(F.nll_loss(log_p, target, reduction="sum"), x)
-    direction = slope.sign() if norm == np.inf else slope / _length(slope).clamp(min=1e-30)
-    if stop_when_fooled:
-        is_right = log_p.argmax(1) == target
-        direction = direction * is_right.reshape(-1, *[1] * (x.ndim - 1))
-    return direction
-
-
-def _projected(change: Tensor, eps: float, norm: float) -> Tensor:
-    if norm == np.inf:
-        return change.clamp(-eps, eps)
-    return change * (eps / _length(change).clamp(min=eps))
-
-
-def _length(x: Tensor) -> Tensor:
-    """Euclidean length of each sample, in a shape that divides x."""
-    length: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
-    return length.reshape(-1, *[1] * (x.ndim - 1))

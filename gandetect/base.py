@@ -26,11 +26,12 @@ from torch import Tensor, nn
 from gandetect.archive import DAMAGE, ArchiveError, packed, read_archive, unpacked, write_archive
 from gandetect.data.columns import checked_columns
 from gandetect.data.frames import listed
-from gandetect.data.labels import LABELS, kept_by
+from gandetect.data.labels import LABELS, known_by
 from gandetect.data.plausibility import range_warning
-from gandetect.data.sources import Source, blocks, parts_of, read
+from gandetect.data.sources import Layout, Source, blocks, parts_of, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
 from gandetect.model.fitted import Model, are_weights, own_torch_settings, resolve_device
+from gandetect.model.known import KNOWN, worth_labelling
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.statistics import (
     SCALINGS,
@@ -148,7 +149,8 @@ class BaseDetector(
             in a file, may have words, categories, dates and gaps: see `columns`. At least 2
             samples, normal ones as far as you know.
         y : array-like of shape (n_samples,) or None, default=None
-            Nothing is learned from it; `labels` says whether it is looked at.
+            Which samples are known as anomalies; `labels` says whether it is looked at, and whether
+            it is learned from.
 
         Returns
         -------
@@ -167,10 +169,18 @@ class BaseDetector(
             what was learned is kept, and KeyboardInterrupt is raised.
         TrainingWarning
             If the training failed; ``training_report_`` says in what way.
+        UserWarning
+            If labels are to be learned from, and y names no anomaly.
         """
         return self._fit(X, y)
 
-    def _fit(self, X: Any, y: Any = None, class_labels: Any = None) -> Self:
+    def _fit(
+        self,
+        X: Any,
+        y: Any = None,
+        class_labels: Any = None,
+        masks: np.ndarray | None = None,
+    ) -> Self:
         self.check_parameters()
         device = resolve_device(self.device)
         join_process_group(device)
@@ -182,12 +192,30 @@ class BaseDetector(
                 auto = settings._model_class().resolved(settings, earlier.layout)
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier)
-            kept = kept_by(y) if settings.labels == "exclude" else None
+            is_known: np.ndarray | None = None
+            if settings.labels != "ignore":
+                is_known = known_by(settings.labels, y, settings.anomaly_label)
+            kept = None if is_known is None else ~is_known
             source = read(settings, X, earlier.layout if earlier else None, kept)
+            known: Source | None = None
+            if is_known is not None and settings.labels == "learn" and is_known.any():
+                known = read(settings, X, source.layout, is_known)
             if class_labels is not None and kept is not None:
                 class_labels = np.asarray(class_labels)[kept]
             layout = earlier.layout if earlier else source.layout
+            if masks is not None:
+                _check_masks(masks, layout)
+            if settings.robust and layout.encoder is not None:
+                raise ValueError(
+                    "robust moves numbers a little, and X is a table whose words, dates or gaps "
+                    f"cannot be: set robust=0, got {settings.robust!r}, or give numbers alone."
+                )
             model_class = settings._model_class()
+            if layout.varies and known is not None:
+                raise ValueError(
+                    "The images differ in height or width, and labels='learn' needs one shape: "
+                    "pass ImageFolder(path, image_size=(height, width)), or labels='exclude'."
+                )
             if layout.varies and not model_class.takes_any_size:
                 raise ValueError(
                     f"The images differ in height or width, and {type(self).__name__} needs one "
@@ -211,6 +239,8 @@ class BaseDetector(
                 class_labels,
                 self.history_ if earlier else (),
                 self.training_report_ if earlier else None,
+                known,
+                None if masks is None else masks[is_known],
             )
         self.learn(learned.pop("model_"), **learned)
         if is_interrupted:
@@ -658,6 +688,73 @@ class BaseDetector(
         check_is_fitted(self)
         return summary_of(self)
 
+    def query(self, X: Any, n: int = 10) -> np.ndarray:
+        """Which samples to label next: those of which a label would say most.
+
+        They are near to the threshold, measured by how far the members disagree about them, and far
+        from each other. Label them, and fit again with ``labels="learn"``; with ``warm_start=True``
+        the training goes on from the networks that are there.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            Samples without labels, as in `fit`.
+        n : int, default=10
+            How many to choose, at most as many as X has.
+
+        Returns
+        -------
+        ndarray of int, shape (n,)
+            Positions in X, in the order in which they were chosen. The same call gives the same.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `n` is no number of samples of X; ValueError also if the score was changed after the
+            threshold was set.
+
+        Notes
+        -----
+        Of 5 n samples for which the distance of the score to the threshold, divided by the sum of
+        `score_std` there and its mean over X, is smallest, the first is the one with the smallest,
+        and each further one is farthest from those chosen [1]_: rows by their scaled values, images
+        by their codes. With one member the distance to the threshold alone counts, as in
+        uncertainty sampling [2]_; to ask where members disagree is query by committee [3]_.
+
+        References
+        ----------
+        .. [1] Sener and Savarese, "Active learning for convolutional neural networks: a core-set
+           approach", ICLR 2018.
+        .. [2] Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994.
+        .. [3] Seung, Opper and Sompolinsky, "Query by committee", COLT 1992.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_breast_cancer
+        >>> from gandetect import AdversarialVAEDetector
+        >>> X, y = load_breast_cancer(return_X_y=True)
+        >>> detector = AdversarialVAEDetector(epochs=5, random_state=0).fit(X[y == 1][:250])
+        >>> len(set(detector.query(X, n=5)))
+        5
+        """
+        check_scalar(n, "n", Integral, min_val=1)
+        model = self._scoring_model()
+        model.check_threshold()
+        source = self._read(X, model)
+        if n > len(source):
+            raise ValueError(f"n={n} samples were asked for, but X has {len(source)}.")
+
+        def seen(x: Tensor) -> Tensor:
+            scores = model.member_scores(model.all_parts(x))
+            spread = scores.std(0, correction=0)
+            points = model.known_points(x).transpose(0, 1).flatten(1).cpu().double()
+            return torch.cat([model.finite(scores.mean(0))[:, None], spread[:, None], points], 1)
+
+        scores, spread, points = np.split(model.in_blocks(seen, source), (1, 2), axis=1)
+        unit = spread + spread.mean() if spread.any() else 1.0
+        margin = np.abs(scores - model.threshold) / unit
+        return worth_labelling(margin[:, 0], points, int(n))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted detector as data only: JSON and tensors in one safetensors file.
 
@@ -831,12 +928,23 @@ class BaseDetector(
                 _check_count(self, name)
         _check_count(self, "verbose", minimum=0)
         check_real(self, "learning_rate", 0)
-        check_real(self, "contamination", 0, 0.5, include_boundaries="right")
+        if not (isinstance(self.contamination, str) and self.contamination == "auto"):
+            check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
         check_real(self, "trim", 0, 0.5)
+        check_real(self, "robust", 0)
+        if self.robust and not self._model_class().can_be_robust:
+            raise ValueError(
+                f"{self._model_class().__name__} does not train under attack: set robust=0, got "
+                f"{self.robust!r}."
+            )
         check_choice(self, "scaling", SCALINGS)
         check_choice(self, "channel_axis", (-1, 0, None))
         check_choice(self, "labels", LABELS)
+        if not isinstance(self.anomaly_label, str | Real | None):
+            raise TypeError(
+                f"anomaly_label must be None, a word or a number, got {self.anomaly_label!r}."
+            )
         _check_columns(self.columns, self.missing_values)
         for name in ("store_references", "warm_start"):
             check_choice(self, name, (True, False))
@@ -857,7 +965,7 @@ class BaseDetector(
 
     def _check_score(self) -> None:
         """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
-        score, names = self.chosen_score, self._model_class().part_weights
+        score, names = self.chosen_score, {KNOWN, *self._model_class().part_weights}
         if score is None or (isinstance(score, str) and score in {"paper", *names}):
             return
         if are_weights(score, names):
@@ -1034,6 +1142,16 @@ def _check_columns(columns: Any, missing_values: Any) -> None:
         )
     if columns is None and listed(missing_values):
         raise ValueError("missing_values are those of an encoded table: leave columns at 'auto'.")
+
+
+def _check_masks(masks: np.ndarray, layout: Layout) -> None:
+    if not layout.is_image:
+        raise ValueError("masks are those of images, but X holds rows.")
+    expected = (len(masks), *layout.sample_shape[1:])
+    if masks.shape != expected:
+        raise ValueError(
+            f"masks must have the size of the images, {expected}, got the shape {masks.shape}."
+        )
 
 
 def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:

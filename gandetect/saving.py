@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
-from gandetect.model.fitted import POINTS, Model, are_weights
+from gandetect.model.fitted import POINTS, ROBUST_ORDER, Model, are_weights
+from gandetect.model.known import KNOWN, AnomalyTrees, KnownDistances
 from gandetect.model.statistics import Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
@@ -96,9 +97,10 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
         "calibration": {"mean": model.calibration.mean, "spread": model.calibration.spread},
         "neighbours": {
-            name: {"points": found.points, "spreads": found.spreads}
+            name: {"points": found.points, "spreads": found.spreads, "order": found.order}
             for name, found in model.neighbours.items()
         },
+        "known": None if model.known is None else model.known.values_of(),
         "part_weights": model.default_part_weights,
         "threshold": model.threshold,
         "score_unit": model.score_unit,
@@ -151,7 +153,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
         _check_device(parameters.device)
-    if settings.architecture is None:
+    if settings.architecture is None and model_class.has_architecture:
         raise ValueError("it does not say which architecture its networks have")
     layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
     vars(settings)["n_features_in_"] = layout.n_features
@@ -174,6 +176,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
     )
+    # Older files know no anomalies.
+    model.known = _known(tree.get("known"), model)
     model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
         raise ValueError("its threshold is not a finite number")
@@ -272,6 +276,15 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     return scaler
 
 
+def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | None:
+    """What tells samples like known anomalies from normal ones."""
+    if values is None:
+        return None
+    if model.layout.is_image:
+        return KnownDistances.loaded(values, model.n_members, model.latent_dim)
+    return AnomalyTrees.loaded(values, model.layout.n_values)
+
+
 def _check_sound(model: Model[Any]) -> None:
     """Raise an error if a score, now or of another part, cannot be computed."""
     if not model.is_sound():
@@ -279,6 +292,8 @@ def _check_sound(model: Model[Any]) -> None:
     for name, found in model.neighbours.items():
         assert isinstance(found, Neighbours)
         points, spreads = found.points, found.spreads
+        if found.order not in (2.0, ROBUST_ORDER):
+            raise ValueError(f"its {name!r} are measured by no known norm")
         sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
         if points.ndim != 3 or not points.shape[1] or points.shape[2] != sizes[POINTS[name]]:
             raise ValueError(f"its {name!r} have another shape than its samples or codes")
@@ -289,7 +304,7 @@ def _check_sound(model: Model[Any]) -> None:
     x = model.probe()
     calibration = model.calibration
     assert calibration is not None
-    if not set(model.all_parts(x)) <= set(calibration.names) <= set(model.part_weights):
+    if not set(model.all_parts(x)) <= set(calibration.names) <= {KNOWN, *model.part_weights}:
         raise ValueError("its calibration has not the parts of its score")
     for values in calibration.buffers():
         if values.shape[1:] != (model.n_members,) or values.dtype != torch.float64:

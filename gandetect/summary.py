@@ -65,6 +65,8 @@ def _fitted_to(model: Any) -> dict[str, Any]:
         "shape_in_networks": list(layout.sample_shape),
         "scaling": model.scaler.kind,
     }
+    if model.settings.labels == "learn":
+        found["known_anomalies"] = found.pop("left_out_by_labels")
     if layout.image_settings:
         found["images_are_read"] = layout.image_settings
     if layout.encoder:

@@ -1,14 +1,18 @@
 """An attack stays in its ball, and fools."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_iris
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from gandetect.attacks import projected_gradient
+from gandetect import AdversarialVAEDetector, GANomalyDetector
+from gandetect.attacks import attack_defence, attack_score, projected_gradient
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["c", "a", "b"])[Y]
@@ -83,3 +87,148 @@ def test_no_gradient():
     forest = RandomForestClassifier(2).fit(X, NAMES)
     with pytest.raises(TypeError, match="RandomForestClassifier has no gradient"):
         projected_gradient(forest, X, NAMES, eps=1.0)
+
+
+def spread_of(detector):
+    return detector.scaler_.spread.numpy()
+
+
+class TestScore:
+    def test_normal_up_and_anomalies_down_within_the_ball(self, fitted_to_rows, rows):
+        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        X, given = rows[:40].copy(), rows[:40].copy()
+        y = np.arange(40) % 2
+        moved = [
+            attack_score(fitted_to_rows, X, y, eps=0.2, n_steps=5, n_starts=2) for _ in range(2)
+        ]
+        np.testing.assert_array_equal(*moved)
+        np.testing.assert_array_equal(X, given)
+        assert torch.equal(before[0], torch.get_rng_state())
+        np.testing.assert_array_equal(before[1], np.random.get_state()[1])
+        change = np.abs(moved[0] - X) / spread_of(fitted_to_rows)
+        assert 0.1 < change.max() <= 0.2 * (1 + 1e-9)
+        difference = fitted_to_rows.anomaly_score(moved[0]) - fitted_to_rows.anomaly_score(X)
+        assert (difference[y == 0] > -1e-6).all()
+        assert (difference[y == 1] < 1e-6).all()
+        assert np.abs(difference).mean() > 0.05
+
+    def test_it_is_stronger_than_noise(self, fitted_to_rows, rows):
+        X, y = rows[:40], np.zeros(40)
+        signs = np.random.default_rng(0).choice([-1, 1], size=X.shape)
+        noisy = X + 0.2 * spread_of(fitted_to_rows) * signs
+        moved = attack_score(fitted_to_rows, X, y, eps=0.2, n_steps=5)
+        found, of_noise = (fitted_to_rows.anomaly_score(x).mean() for x in (moved, noisy))
+        assert found > of_noise
+
+    def test_every_part_of_the_score_has_a_gradient(self, Detector, make, rows):
+        X = rows[:20]
+        for part in Detector.model_class.part_weights:
+            if part == "divergence":  # there is no classifier
+                continue
+            detector = make(Detector, score=part).fit(rows[:80])
+            moved = attack_score(detector, X, np.zeros(20), eps=0.3, n_steps=3)
+            assert detector.anomaly_score(moved).mean() > detector.anomaly_score(X).mean(), part
+
+    def test_without_y_it_is_on_the_label(self, make, rows):
+        detector = make(GANomalyDetector, epochs=5).fit(rows[:300])
+        X = np.vstack([rows[300:340], rows[300:310] + 1])
+        labels = detector.predict(X)
+        again = detector.predict(attack_score(detector, X, eps=0.5))
+        assert (again != labels).sum() > 5
+
+    def test_more_starts_find_no_less(self, fitted_to_rows, rows):
+        found = [
+            fitted_to_rows.anomaly_score(
+                attack_score(
+                    fitted_to_rows, rows[:20], np.zeros(20), eps=0.3, n_steps=3, n_starts=n
+                )
+            )
+            for n in (1, 3)
+        ]
+        assert (found[1] >= found[0] - 1e-5).all()
+
+    def test_a_radius_for_each_column_in_its_units(self, fitted_to_rows, rows):
+        eps = np.array([0.0, 0.5, 0.01, 0.0, 0.2, 0.3])
+        moved = attack_score(fitted_to_rows, rows[:20], np.ones(20) > 0, eps=eps, units="X")
+        change = np.abs(moved - rows[:20]).max(0)
+        assert (change <= eps * (1 + 1e-9)).all()
+        assert (change[[0, 3]] == 0).all()
+        assert change[1] > 0.1
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [("float32", "float32"), ("float64", "float64"), ("int64", "float64")],
+    )
+    def test_types(self, make, given, expected):
+        X = (100 * np.random.default_rng(0).normal(size=(60, 4))).astype(given)
+        moved = attack_score(make(GANomalyDetector).fit(X), X[:5], [0] * 5, eps=0.1)
+        assert moved.dtype == expected
+
+    def test_images_stay_in_their_range_and_layout(self, Detector, make, images, tiny_convnet):
+        detector = make(Detector, architecture=tiny_convnet, latent_dim=4, epochs=1)
+        detector.fit(images[:24])
+        low, high = images[:24].min(), images[:24].max()
+        X = images[24:30]
+        moved = attack_score(detector, X, np.zeros(6), eps=0.05, n_steps=3)
+        assert moved.shape == X.shape
+        change = np.abs(moved - X)
+        assert 0 < change.max() <= 0.05 * (high - low) * (1 + 1e-9)
+        # A pixel that lies outside may stay there.
+        assert (moved >= np.minimum(X, low)).all()
+        assert (moved <= np.maximum(X, high)).all()
+        assert detector.anomaly_score(moved).mean() > detector.anomaly_score(X).mean()
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"eps": 0.0}, "eps must be above 0"),
+            ({"eps": np.nan}, "eps must be above 0"),
+            ({"units": "pixels"}, "units must be"),
+            ({"y": [0, 1]}, "y has 2 labels, but X has 20 samples"),
+        ],
+    )
+    def test_what_cannot_be_used(self, make, rows, change, message):
+        detector = make(GANomalyDetector).fit(rows[:60])
+        with pytest.raises(ValueError, match=message):
+            attack_score(detector, rows[:20], **{"y": [0] * 20, "eps": 0.1, **change})
+
+    def test_words_have_no_gradient(self, make):
+        table = pd.DataFrame({"a": [1.0, 2.0, 3.0] * 4, "b": list("xyz") * 4})
+        detector = make(GANomalyDetector).fit(table)
+        with pytest.raises(TypeError, match="no gradient"):
+            attack_score(detector, table, eps=0.1)
+
+    def test_the_detector_has_to_be_fitted(self):
+        with pytest.raises(NotFittedError):
+            attack_score(GANomalyDetector(), X, eps=0.1)
+
+
+@pytest.fixture(scope="module")
+def guard(classifier):
+    detector = AdversarialVAEDetector(
+        classifier=FrozenEstimator(classifier), epochs=20, n_estimators=2, random_state=0
+    )
+    return detector.fit(X)
+
+
+class TestDefence:
+    def test_it_goes_past_both(self, guard, classifier):
+        def share_past(attacked):
+            is_wrong = classifier.predict(attacked) != NAMES
+            return (is_wrong & (guard.predict(attacked) == 1)).mean()
+
+        eps = 0.6
+        moved = attack_defence(guard, X, NAMES, eps=eps, units="X")
+        assert np.abs(moved - X).max() <= eps * (1 + 1e-9)
+        alone = projected_gradient(classifier, X, NAMES, eps=eps)
+        assert share_past(moved) > share_past(alone) + 0.05
+        again = attack_defence(guard, X, NAMES, eps=eps, units="X")
+        np.testing.assert_array_equal(again, moved)
+
+    def test_what_cannot_be_used(self, guard, make):
+        with pytest.raises(ValueError, match="no class z"):
+            attack_defence(guard, X, np.full(150, "z"), eps=0.1)
+        with pytest.raises(ValueError, match="y has 2 labels"):
+            attack_defence(guard, X, NAMES[:2], eps=0.1)
+        with pytest.raises(TypeError, match="guards no classifier"):
+            attack_defence(make(GANomalyDetector).fit(X), X, NAMES, eps=0.1)

@@ -45,6 +45,7 @@ _STANDARD_INPUT = "-"
 
 # The columns of a file that labels some samples by their names, as a report exports it.
 _MARKS = ["sample", "label"]
+_WORDS_OF_MARKS = {"0": "normal", "1": "anomaly"}
 # A spreadsheet takes a cell that begins so for a formula, and runs it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 # Labels that say by themselves which of two is the anomaly: what is normal, and what is not.
@@ -508,7 +509,7 @@ def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDA
                 f"{path} marks {name!r}, and {len(found) or 'no'} samples are called so: it must "
                 "come from a report on the same data, read by the same options"
             )
-        labels[found[0]] = label
+        labels[found[0]] = _WORDS_OF_MARKS.get(label, label)
     return labels
 
 
@@ -632,8 +633,15 @@ _OF_FILES = (
 )
 
 
-def training_samples(samples: Samples, options: Namespace) -> Samples:
-    """Return what to fit: normal samples as far as the options tell.
+def training_samples(samples: Samples, options: Namespace, labels: str | None = None) -> Samples:
+    """Return what to fit: normal samples as far as the options tell, or all of them.
+
+    Parameters
+    ----------
+    samples : Samples
+    options : Namespace
+    labels : {"ignore", "exclude", "learn"} or None, default=None
+        "ignore" and "learn" keep what is labelled an anomaly.
 
     Raises
     ------
@@ -642,8 +650,13 @@ def training_samples(samples: Samples, options: Namespace) -> Samples:
     """
     if samples.is_split:
         return samples
-    if _part(options, "train") == "all":
-        return _normal_ones(samples, options)
+    is_all = _part(options, "train") == "all"
+    if labels == "learn" and not is_all:
+        raise UsageError(
+            "--labels learn takes anomalies too, and the training part has none: add --part all"
+        )
+    if is_all:
+        return samples if labels in ("ignore", "learn") else _normal_ones(samples, options)
     if samples.has_classes and not _has_class_options(options):
         raise UsageError(
             f"{options.data} has classes: say what is an anomaly with --anomalous-class or "
@@ -653,15 +666,38 @@ def training_samples(samples: Samples, options: Namespace) -> Samples:
     return samples.take(train if _part(options, "train") == "train" else test)
 
 
+def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
+    """Say which samples are known anomalies; those without a label are none.
+
+    Raises
+    ------
+    UsageError
+        If there are no labels, they do not tell, or none is an anomaly.
+    """
+    labels = [] if samples.labels is None else samples.labels.tolist()
+    # A label may be missing: that of most rows is, where a few anomalies are known.
+    there = np.flatnonzero([bool(_plain(label)) for label in labels])
+    found = np.zeros(len(samples), dtype=bool)
+    found[there] = anomalies(samples.take(there), options)
+    if not found.any():
+        raise UsageError(f"--labels learn: no label of {options.data} is that of an anomaly")
+    return found
+
+
 def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     """All samples but those that labels or options call anomalies; what is unclear is told."""
     has_options = _has_class_options(options)
     if not has_options and (options.part or samples.labels is None):
         return samples
     counts = _counts(samples)
-    if not has_options and options.label_file and "" in counts and set(counts) <= {"", "0", "1"}:
+    if (
+        not has_options
+        and options.label_file
+        and "" in counts
+        and set(counts) <= {"", *_WORDS_OF_MARKS.values()}
+    ):
         # Marks of some samples: the others are as normal as they were.
-        is_anomaly = np.array([_plain(label) == "1" for label in samples.labels.tolist()])  # type: ignore[union-attr]
+        is_anomaly = np.array([_plain(label) == "anomaly" for label in samples.labels.tolist()])  # type: ignore[union-attr]
         return samples.take(np.flatnonzero(~is_anomaly))
     is_of_folders = _is_labelled_by_folders(samples)
     if not has_options and is_of_folders and len(counts) == 1:
@@ -799,6 +835,8 @@ def _told(counts: Counter[str], n_shown: int = 10) -> str:
 def _anomalous_label(labels: Counter[str]) -> str | None:
     """Which of two labels is that of the anomalies, if they say so themselves."""
     by_word = {label.lower(): label for label in labels}
+    if len(labels) == 1 and by_word.keys() <= _ANOMALOUS_WORDS:
+        return next(iter(labels))
     if len(labels) != 2 or len(by_word) != 2:
         return None
     for normal, anomalous in _TELLING_PAIRS:

@@ -14,16 +14,17 @@ def add_demo(commands: Any) -> None:
         "demo",
         help="fit every detector to real data, print a table, save pictures",
         description=(
-            "Fit every detector to data that ships with scikit-learn (rows: breast cancer; images: "
-            "digits), infer thresholds, predict; print one table with two baselines in it and "
-            "save pictures. Takes a minute or two."
+            "Fit every detector to data that ships with scikit-learn (a table with words and gaps, "
+            "digits, photographs with defects, an attacked classifier), infer thresholds, predict; "
+            "print one table with two baselines in it, and save pictures and a report a task. "
+            "Takes a minute or two."
         ),
     )
     parser.add_argument(
         "--out",
         default="demo-output",
         metavar="DIR",
-        help="folder for pictures (default: demo-output)",
+        help="folder for pictures and reports (default: demo-output)",
     )
     add_seed(parser)
     parser.add_argument(
@@ -36,7 +37,7 @@ def add_demo(commands: Any) -> None:
         "--epochs",
         type=number(int, 1),
         metavar="N",
-        help="of every fit, for a quicker look (default: 40 to 200, by task)",
+        help="of every fit, for a quicker look (default: 2 to 100, by task)",
     )
     parser.set_defaults(run=_run)
 

@@ -46,8 +46,9 @@ def add_fit(commands: Any) -> None:
         help="fit a detector and save it",
         description=(
             "Fit a detector to samples, normal ones as far as you know, and save it as data only "
-            "(safetensors). What labels or options call an anomaly is left out; the classes of the "
-            "normal samples go to a detector that learns from them (AdversarialVAE). --data "
+            "(safetensors). What labels or options call an anomaly is left out, or with --labels "
+            "learn learned from; the classes of the normal samples go to a detector that learns "
+            "from them (AdversarialVAE). --data "
             "mvtec:all fits one a category. If it is interrupted, no model is written."
         ),
     )
@@ -67,6 +68,13 @@ def add_fit(commands: Any) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
+    group.add_argument(
+        "--labels",
+        choices=("ignore", "exclude", "learn"),
+        help="what labels and options that call samples anomalies do: ignore trains on them as on "
+        "all others, exclude leaves them out (the default), and learn learns from them as from "
+        "known anomalies",
+    )
     add_set(group)
     group.add_argument(
         "--date-columns",
@@ -79,9 +87,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add_classifier(group)
     group.add_argument(
         "--contamination",
-        type=number(float, 0, 0.5),
+        type=_contamination,
         metavar="C",
-        help="share of the training samples that the threshold flags",
+        help="share of the training samples that the threshold flags, or auto",
     )
     group.add_argument(
         "--outlier-perc",
@@ -103,6 +111,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "parameters hold but for those that are given",
     )
     group.add_argument("--verbose", action="store_true", help="show the progress and the losses")
+
+
+def _contamination(text: str) -> str | float:
+    """Read "auto" or a share."""
+    return text if text == "auto" else float(number(float, 0, 0.5)(text))
 
 
 def _add_keeping(parser: argparse.ArgumentParser) -> None:
@@ -207,15 +220,17 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
     """Fit, set the threshold and save; return the summary, in the process that tells it."""
     import numpy as np
 
-    from gandetect.cli.data import read_samples, training_samples
+    from gandetect.cli.data import known_anomalies, read_samples, training_samples
     from gandetect.distributed import is_first
 
     detector = _detector(options)
+    labels = _use_of_labels(detector, options)
     callbacks = _callbacks(options)
     known = (options.go_on_from and detector.model_.layout.image_settings) or {}
     words = _words_of(detector, options)
     everything = read_samples(options, "train", None, known, words)
-    samples = training_samples(everything, options)
+    samples = training_samples(everything, options, labels)
+    is_known = known_anomalies(samples, options) if labels == "learn" else None
     for_threshold = None
     if options.threshold_data is not None:
         for_threshold = _other_samples(options, "train", options.threshold_data, known)
@@ -225,11 +240,8 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
     # An interrupt ends the command here: what was there under --out is better than a half.
-    classes = _classes_of_normal(samples, options)
-    if classes is None or "class_labels" not in signature(detector.fit).parameters:
-        detector.fit(samples.named)
-    else:
-        detector.fit(samples.named, class_labels=classes)
+    own = _beside(detector, samples, options, with_masks=labels == "learn")
+    detector.fit(samples.named, is_known, **own)
     seconds = time.perf_counter() - start
     if for_threshold is not None:
         detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
@@ -240,7 +252,26 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         model = detector.model_
         model.layout = replace(model.layout, image_settings=samples.image_settings)
     detector.save(Path(options.out).expanduser())
-    return _summary(detector, len(samples), len(everything) - len(samples), seconds, options)
+    record = _summary(detector, len(samples), len(everything) - len(samples), seconds, options)
+    if is_known is not None:
+        record["known_anomalies"] = int(is_known.sum())
+    return record
+
+
+def _beside(
+    detector: BaseDetector, samples: Samples, options: Namespace, *, with_masks: bool
+) -> dict[str, Any]:
+    """What a method's own `fit` takes beside X and y: classes, and masks of known defects."""
+    taken = signature(detector.fit).parameters
+    classes = _classes_of_normal(samples, options)
+    found = {}
+    if classes is not None and "class_labels" in taken:
+        found["class_labels"] = classes
+    if with_masks and samples.masks is not None and "masks" in taken:
+        import numpy as np
+
+        found["masks"] = np.stack(list(samples.masks)) > 0
+    return found
 
 
 def _detector(options: Namespace) -> BaseDetector:
@@ -274,6 +305,15 @@ def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
     return columns_called_words(detector.columns)
 
 
+def _use_of_labels(detector: BaseDetector, options: Namespace) -> str | None:
+    """What labels do: as an option or --set says, or as in the model that is trained further."""
+    is_said = options.labels is not None or any(name == "labels" for name, _ in options.set)
+    labels = detector.labels if is_said or detector.labels == "learn" else None
+    # What is left out here, a detector need not look for.
+    detector.set_params(labels="learn" if labels == "learn" else "ignore")
+    return labels
+
+
 def _parameters(options: Namespace) -> dict[str, Any]:
     given = {
         **given_classifier(options),
@@ -281,6 +321,7 @@ def _parameters(options: Namespace) -> dict[str, Any]:
         "random_state": options.seed,
         "contamination": options.contamination,
         "verbose": int(options.verbose) or None,
+        "labels": options.labels,
     }
     if options.missing:  # which the model then knows for later tables
         given["missing_values"] = tuple(options.missing)

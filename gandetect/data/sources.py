@@ -499,7 +499,8 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
     if len(layout.input_shape) == 3:
         found.append(channels_warning(layout.input_shape, detector.channel_axis))
     is_of_files = isinstance(source, DatasetSource) and source.is_slow
-    if len(layout.input_shape) == 2 and not layout.is_flat and not is_of_files:
+    may_be_windows = not (layout.is_flat or layout.varies or is_of_files)
+    if len(layout.input_shape) == 2 and may_be_windows:
         found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
     if isinstance(source, DatasetSource) and isinstance(source.dataset, ImageFolder):
         found.append(folder_warning(source.dataset.paths, source.dataset.root))

@@ -8,13 +8,16 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.compose import make_column_transformer
 from sklearn.ensemble import IsolationForest
+from sklearn.impute import SimpleImputer
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from gandetect import detectors
 from gandetect.base import BaseDetector
+from gandetect.data.tables import Table
 from gandetect.demo.tasks import Task
 from gandetect.model.statistics import threshold_at_percentile
 
@@ -34,7 +37,8 @@ class Baseline:
     Parameters
     ----------
     estimator : object
-        With ``fit(X)`` and ``score_samples(X)`` for rows; images are flattened.
+        With ``fit(X)`` and ``score_samples(X)`` for rows; images are flattened, and tables become
+        arrays of objects.
     """
 
     threshold_: float
@@ -42,23 +46,39 @@ class Baseline:
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
-    def fit(self, X: NDArray[Any]) -> Self:
+    def fit(self, X: Any) -> Self:
         """Fit the estimator to normal samples."""
-        self.estimator.fit(X.reshape(len(X), -1))
+        self.estimator.fit(_as_rows(X))
         return self
 
-    def anomaly_score(self, X: NDArray[Any]) -> NDArray[np.float64]:
+    def anomaly_score(self, X: Any) -> NDArray[np.float64]:
         """Return scores that are larger for anomalies."""
-        return np.asarray(-self.estimator.score_samples(X.reshape(len(X), -1)))
+        return np.asarray(-self.estimator.score_samples(_as_rows(X)))
 
-    def infer_threshold(self, X: NDArray[Any], outlier_perc: float) -> Self:
+    def infer_threshold(self, X: Any, outlier_perc: float) -> Self:
         """Move the threshold so that this percentage of X is flagged."""
         self.threshold_ = threshold_at_percentile(self.anomaly_score(X), outlier_perc)
         return self
 
-    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
+    def predict(self, X: Any) -> NDArray[np.int64]:
         """+1 for inliers, -1 for outliers."""
         return np.where(self.anomaly_score(X) > self.threshold_, -1, 1)
+
+
+def _as_rows(X: Any) -> NDArray[Any]:
+    if isinstance(X, Table):
+        return np.array([column.astype(object) for column in X.columns]).T
+    return np.asarray(X.reshape(len(X), -1))
+
+
+def _encoded(table: Table) -> Any:
+    """What makes numbers of the words and fills the gaps, as scikit-learn's users do."""
+    is_word = np.array([column.dtype.kind == "O" for column in table.columns])
+    words, numbers = np.flatnonzero(is_word), np.flatnonzero(~is_word)
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return make_column_transformer(
+        (make_pipeline(SimpleImputer(), StandardScaler()), numbers), (one_hot, words)
+    )
 
 
 def select_detectors(names: Sequence[str] | None = None) -> dict[str, type[BaseDetector]]:
@@ -109,17 +129,21 @@ def make_methods(
 ) -> dict[str, Any]:
     """Build, by name, the detectors and the baselines.
 
-    The detectors are at their defaults, but for the epochs and the batch size of the task and for
-    what `parameters` says.
+    The detectors are at their defaults, but for the epochs, the batch size and the parameters of
+    the task, and for what `parameters` says.
     """
-    training = {"epochs": task.epochs, "batch_size": task.batch_size}
-    given = {**training, "random_state": seed, **(parameters or {})}
-    ours = {name: cls(**given) for name, cls in classes.items()}
-    neighbors: Any = KNearestNeighbors(n_neighbors=5)
-    if task.is_rows:  # pixels have one unit, columns have their own
-        neighbors = make_pipeline(StandardScaler(), neighbors)
-    return {
-        **ours,
-        "IsolationForest": Baseline(IsolationForest(random_state=seed)),
-        "k-nearest neighbours": Baseline(neighbors),
+    given = {"epochs": task.epochs, "batch_size": task.batch_size, "random_state": seed}
+    if task.detectors is not None:
+        classes = {name: cls for name, cls in classes.items() if name in task.detectors}
+    own = {name: {**task.parameters.get(name, {}), **(parameters or {})} for name in classes}
+    ours = {name: cls(**{**given, **own[name]}) for name, cls in classes.items()}
+    baselines: dict[str, Any] = {
+        "IsolationForest": IsolationForest(random_state=seed),
+        "k-nearest neighbours": KNearestNeighbors(n_neighbors=5),
     }
+    if task.is_table:
+        baselines = {
+            name: make_pipeline(_encoded(task.X_train), method)
+            for name, method in baselines.items()
+        }
+    return {**ours, **{name: Baseline(method) for name, method in baselines.items()}}

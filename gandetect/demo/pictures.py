@@ -1,4 +1,4 @@
-"""What the demo draws: score histograms, and inputs beside their reconstructions."""
+"""What the demo draws: score histograms, inputs beside their reconstructions, and reports."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gandetect.base import BaseDetector
 from gandetect.demo.evaluation import Outcome
 from gandetect.demo.tasks import Task
 from gandetect.plotting import ReconstructionDisplay, ScoreHistogramDisplay
 from gandetect.plotting.style import matplotlib_module
+from gandetect.reporting import write_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +24,9 @@ _DPI = 110
 
 
 def save_pictures(task: Task, outcomes: Mapping[str, Outcome], folder: Path) -> list[Path]:
-    """Save the score histograms of a task, and the reconstructions of each detector.
+    """Save the score histograms of a task, reconstructions of images, and a report.
+
+    The report is on RDNA, or else on the first detector.
 
     Returns
     -------
@@ -31,10 +35,18 @@ def save_pictures(task: Task, outcomes: Mapping[str, Outcome], folder: Path) -> 
     stem = task.name.replace(",", "").replace(" ", "-")
     paths = [folder / f"{stem}-scores.png"]
     _score_histograms(task, outcomes).savefig(paths[0], dpi=_DPI)
-    for name, outcome in outcomes.items():
-        if hasattr(outcome.method, "reconstruct"):
+    ours = {name: o for name, o in outcomes.items() if isinstance(o.method, BaseDetector)}
+    for name, outcome in ours.items():
+        if not task.is_table and not outcome.method.get_params().get("backbone"):
             paths.append(folder / f"{stem}-{name}-reconstructions.png")
             _reconstructions(task, outcome).savefig(paths[-1], dpi=_DPI)
+    if ours:
+        name = "RDNADetector" if "RDNADetector" in ours else next(iter(ours))
+        paths.append(folder / f"{stem}-{name}-report.html")
+        about = {"task": f"{task.name}: {task.what_is_normal}"}
+        write_report(
+            ours[name].method, task.X_test, paths[-1], task.y_test, n_largest=20, about=about
+        )
     return paths
 
 
@@ -63,21 +75,18 @@ def _score_histograms(task: Task, outcomes: Mapping[str, Outcome]) -> Figure:
 
 def _reconstructions(task: Task, outcome: Outcome) -> Figure:
     """Draw the first normal and the first anomalous test samples, chosen by nothing else."""
-    n_of_a_kind = 2 if task.is_rows else 5
-    shown = np.concatenate([np.flatnonzero(task.y_test == label)[:n_of_a_kind] for label in (0, 1)])
+    shown = np.concatenate([np.flatnonzero(task.y_test == label)[:5] for label in (0, 1)])
     titles = [
         f"{'anomalous' if task.y_test[i] else 'normal'}\n"
         f"{'flagged' if outcome.scores[i] > outcome.method.threshold_ else 'passed'}"
         f" ({outcome.scores[i]:.2f})"
         for i in shown
     ]
-    size = (9.2, 5.0) if task.is_rows else (12.4, 4.5)
-    figure: Figure = matplotlib_module("figure").Figure(figsize=size, layout="constrained")
+    figure: Figure = matplotlib_module("figure").Figure(figsize=(12.4, 4.5), layout="constrained")
     ReconstructionDisplay.from_estimator(
         outcome.method,
         task.X_test[shown],
         titles=titles,
-        feature_names=task.feature_names,
         ax=figure.subplots(),
     )
     figure.suptitle(f"{outcome.result.method}: {task.name}")

@@ -16,6 +16,7 @@ import torch
 
 from gandetect.demo.attack import attack_and_defend, defence_table
 from gandetect.demo.evaluation import Result, fit_and_judge, table
+from gandetect.demo.known import known_table, with_and_without
 from gandetect.demo.methods import make_methods, select_detectors
 from gandetect.demo.pictures import save_pictures
 from gandetect.demo.tasks import TASKS, Task
@@ -39,14 +40,14 @@ def run_demo(
     detectors: Sequence[str] | None = None,
     epochs: int | None = None,
 ) -> list[Result]:
-    """Fit every method to every task, print the table and save the pictures.
+    """Fit every method to every task, print the table and save pictures and reports.
 
     The table goes to standard output, the progress to standard error.
 
     Parameters
     ----------
     out : str or path, default="demo-output"
-        Folder for the pictures; made if needed.
+        Folder for the pictures and reports; made if needed.
     seed : int, default=0
         Of the splits and of all methods.
     detectors : sequence of str or None, default=None
@@ -75,9 +76,10 @@ def run_demo(
     if epochs is not None:
         tasks = [replace(task, epochs=epochs) for task in tasks]
     _introduce(tasks)
-    methods = [make_methods(task, classes, seed) for task in tasks]
+    given = {} if epochs is None else {"epochs": epochs}
+    methods = [make_methods(task, classes, seed, given) for task in tasks]
     defends = "AdversarialVAEDetector" in classes
-    announced = announcer(n_fits=sum(map(len, methods)) + defends)
+    announced = announcer(n_fits=sum(map(len, methods)) + 2 * defends)
     results: list[Result] = []
     paths: list[Path] = []
     with _torch_ready():
@@ -91,11 +93,13 @@ def run_demo(
         if defends:
             with announced("attacks on a classifier: AdversarialVAEDetector"):
                 defences = attack_and_defend(seed, epochs)
+            with announced("known anomalies: AdversarialVAEDetector"):
+                known = with_and_without(seed, epochs)
 
     print(table(results), "", _FOOTNOTE, "", sep="\n")
     if defends:
-        print(defence_table(defences), "", sep="\n")
-    print(f"Pictures in {folder.resolve()}:")
+        print(defence_table(defences), "", known_table(known), "", sep="\n")
+    print(f"Pictures, and reports to open in a browser, in {folder.resolve()}:")
     print(*(f"  {path.name}" for path in paths), sep="\n")
     return results
 

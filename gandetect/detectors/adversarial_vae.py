@@ -65,6 +65,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     }
     auto_updates_of_classifier: ClassVar[tuple[int, int]] = (800, 1500)
     auto_noise_std: ClassVar[tuple[float, float]] = (0.4, 1.0)
+    can_be_robust: ClassVar[bool] = True
     network_parameters: ClassVar[tuple[str, ...]] = (
         "log_variance",
         "n_samples",
@@ -149,7 +150,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
         # 1. A code drawn from the encoder's distribution, and its reconstruction.
-        mean, log_variance = self.posterior(self.noisy(x, run))
+        mean, log_variance = self.posterior(self.noisy(run.seen(x), run))
         z = (
             mean
             if log_variance is None

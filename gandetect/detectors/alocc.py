@@ -45,6 +45,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         "subsampled_neighbours": (0.0, 0.0),
     }
     network_parameters: ClassVar[tuple[str, ...]] = ("skip",)
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.refiner = make.refiner(self.latent_dim, self.settings.skip)
@@ -83,7 +84,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
 
         # 1. The refiner takes the noise away, against the discriminator.
         for _ in range(s.n_refiner_steps):
-            x_hat = self.refiner(x + s.noise_std * run.random.normal_like(x))
+            x_hat = self.refiner(run.seen(x) + s.noise_std * run.random.normal_like(x))
             fake_logits, _ = self.discriminator(x_hat)
             adversarial = as_real(fake_logits)
             reconstruction = mean_squared_error(x, x_hat, self.observed(x))
@@ -128,7 +129,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         bad_logits: list[Tensor] | None,
         run: TrainingRun,
     ) -> Tensor:
-        """Its loss on good and bad samples, each kind in a pass of its own."""
+        """Its loss on good and bad samples and known anomalies, each kind in a pass of its own."""
         s = self.settings
         as_real, as_fake = _ADVERSARIAL_LOSSES[s.adversarial_loss]
         good_logits = [self.discriminator(kind)[0] for kind in good]
@@ -141,6 +142,8 @@ class ALOCCModel(Model["ALOCCDetector"]):
             share = run.random.uniform(*real.shape[:2])
             penalty = gradient_penalty(lambda x: self.discriminator(x)[0], real, fake, share)
             loss = loss + s.gradient_penalty_weight * penalty
+        if (known := run.known_fakes(good[0].shape[1] // 2)) is not None:
+            loss = loss + as_fake(self.discriminator(known)[0]).mean(1, keepdim=True)
         return loss
 
     def clean_error(self, x: Tensor) -> dict[str, Tensor]:

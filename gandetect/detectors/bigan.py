@@ -38,6 +38,7 @@ class BiGANModel(Model["BiGANDetector"]):
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("alpha", "discriminator_score", "degree")
     network_parameters: ClassVar[tuple[str, ...]] = ("variant", "stochastic_encoder")
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.encoder = make.encoder(self.latent_dim * (2 if self.is_stochastic() else 1))
@@ -67,7 +68,7 @@ class BiGANModel(Model["BiGANDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        z = self.drawn_code(x, run)
+        z = self.drawn_code(run.seen(x), run)
         z_prior = run.random.normal_like(z)
         x_hat, x_fake = self.generator(z), self.generator(z_prior)
         noise_std = s.instance_noise * (1 - run.progress)
@@ -95,11 +96,14 @@ class BiGANModel(Model["BiGANDetector"]):
             loss = loss + loss_as_real(cycle_logits)
         update(run.optimizers["encoder_generator"], loss, retain_graph=True)
 
-        # 2. The discriminators tell real from generated.
+        # 2. The discriminators tell real from generated; a known anomaly with its code is fake.
         label = 1 - s.label_smoothing
         discriminator = torch.stack(
             [loss_as_real(real, label) + loss_as_fake(fake) for real, fake in judged]
         ).sum(0)
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            known_logits, _ = self.discriminator(known, self.drawn_code(known, run).detach())
+            discriminator = discriminator + loss_as_fake(known_logits).mean(1, keepdim=True)
         update(run.optimizers["discriminator"], discriminator)
         return {
             "encoder": encoder,

@@ -44,6 +44,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
         "sample_neighbours": (0.0, 0.0),
     }
     score_parameters: ClassVar[tuple[str, ...]] = ("score_norm",)
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.encoder = make.encoder(self.latent_dim)
@@ -67,7 +68,7 @@ class GANomalyModel(Model["GANomalyDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        z = self.encoder(x)
+        z = self.encoder(run.seen(x))
         x_hat = self.decoder(z)
         z_hat = self.re_encoder(x_hat)
         # A pass for each, so that batch statistics are those of one kind of samples.
@@ -89,8 +90,11 @@ class GANomalyModel(Model["GANomalyDetector"]):
             retain_graph=True,
         )
 
-        # 2. The discriminator tells samples from reconstructions.
+        # 2. The discriminator tells samples from reconstructions, and from known anomalies.
         discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            known_logits, _ = self.discriminator(known)
+            discriminator = discriminator + loss_as_fake(known_logits).mean(1, keepdim=True) / 2
         update(run.optimizers["discriminator"], discriminator)
 
         # 3. A discriminator without a loss has no gradient for the generator: it starts anew.

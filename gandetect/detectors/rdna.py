@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector, check_choice, check_real
+from gandetect.data.labels import checked_masks
 from gandetect.data.sources import Layout, blocks, parts_of, read, slices
 from gandetect.distributed import RandomNumbers, RandomState, draw_seed
 from gandetect.losses import (
@@ -35,19 +36,23 @@ from gandetect.model.features import (
     VectorDiscriminator,
     VectorNetwork,
     hardened,
+    known_features,
     largest_smoothed,
     noisy,
     simulate_features,
 )
 from gandetect.model.fitted import thinned
+from gandetect.model.known import KnownAnomalies, shrunk_masks
 from gandetect.model.patches import PatchBank, drawn_patches
 from gandetect.model.statistics import Scaler
 from gandetect.networks import ConvNet, NetworkMaker
 from gandetect.networks.backbone import Backbone, Box, check_backbone, cut, pieces
 from gandetect.networks.members import Adam, AdamW, like
-from gandetect.simulation import ImageAnomalies, corrupt_cells
+from gandetect.simulation import ImageAnomalies, corrupt_cells, moved_cells
 from gandetect.simulation.textures import check_source
 from gandetect.training import TrainingRun, TrainingSamples, update
+from gandetect.training.protocol import with_callbacks
+from gandetect.training.robust import moved_up
 
 # Pixels in a batch of images: some more of the small ones, which are mostly overhead.
 _PIXELS_A_BATCH = 2**15
@@ -187,6 +192,7 @@ class RDNAModel(Model["RDNADetector"]):
     auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
     shown_as: ClassVar[str | None] = "masks"
+    can_be_robust: ClassVar[bool] = True
 
     def build(self, make: NetworkMaker) -> None:
         self.reconstructor = make.restorer(self.latent_dim)
@@ -281,6 +287,7 @@ class RDNAModel(Model["RDNADetector"]):
             return losses
         # Each discriminator judges real and fake in passes of their own.
         real, fake = (self.sample_discriminator(images)[0] for images in (x, x_hat))
+        known = self.known_fakes(x, run)
         real_mask, fake_mask = (
             self.mask_discriminator(x_corrupted, self._as_images(masks, x))[0]
             for masks in (mask, torch.sigmoid(logits))
@@ -296,13 +303,62 @@ class RDNAModel(Model["RDNADetector"]):
             + loss_to_label(real_mask, 1)
             + loss_to_label(fake_mask, 0)
         )
+        if known is not None:
+            of_known = loss_to_label(self.sample_discriminator(known)[0], 0)
+            losses["discriminators"] += of_known.mean(1, keepdim=True)
         update(run.optimizers["discriminators"], losses["discriminators"])
         return losses
 
     def examples(self, x: Tensor, run: TrainingRun) -> tuple[Tensor, Tensor, Tensor]:
         """What is to be reconstructed, what is seen instead, and where that is anomalous."""
         x = self.varied(run.prepared, self.resized(x))
-        return (x, *self.corrupted(run.prepared, x, run.random))
+        found = (x, *self.corrupted(run.prepared, x, run.random))
+        of_known = None if run.known is None else self.known_examples(x, run.known, run.random)
+        if of_known is not None:
+            both = zip(found, of_known, strict=True)
+            clean, corrupted, mask = (torch.cat(each, 1) for each in both)
+        else:
+            clean, corrupted, mask = found
+        if self.settings.robust:
+            # Both ways: what is normal looks anomalous, and anomalies look normal.
+            errors = partial(self._errors, clean, mask)
+            corrupted = moved_up(self, corrupted, errors, run.random)
+        return clean, corrupted, mask
+
+    def _errors(self, x: Tensor, mask: Tensor, x_corrupted: Tensor) -> Tensor:
+        """How wrong both modules are about samples with anomalies: (K, B)."""
+        x_hat, logits = self.restored_and_judged(x_corrupted)
+        error = mean_squared_error(x, x_hat, self.observed(x))
+        return error + focal_loss(logits, mask, gamma=0.0)
+
+    def known_examples(
+        self, x: Tensor, known: KnownAnomalies, random: RandomNumbers
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Examples from known anomalies, half as many as there are others.
+
+        Rows: a near normal row, a mixture of both, and the cells that differ. Images: a normal one,
+        the same with the defect of another in its place, and its mask; none without masks.
+        """
+        n_members, n = len(x), max(x.shape[1] // 2, 1)
+        if not self.layout.is_image:
+            mixtures, normal = known.mixtures(n_members, n, random.generator)
+            return normal, mixtures, moved_cells(normal, mixtures)
+        if known.masks is None:
+            return None
+        size = x.shape[3:]
+        masks = shrunk_masks(known.masks, (size[0], size[1]))
+        with_defect = masks.flatten(1).any(1).nonzero()[:, 0]
+        which = torch.randint(len(with_defect), (n_members, n), generator=random.generator)
+        which = with_defect[which.to(x.device)]
+        mask = masks[which]
+        defects = self.resized(known.anomalies[which])
+        normal = x[:, :n]
+        return normal, torch.where(mask[:, :, None] > 0, defects, normal), mask
+
+    def known_fakes(self, x: Tensor, run: TrainingRun) -> Tensor | None:
+        """Known anomalies for the discriminator of samples, if there are any."""
+        known = run.known_fakes(x.shape[1] // 2)
+        return None if known is None else self.resized(known)
 
     def varied(self, anomalies: ImageAnomalies | None, x: Tensor) -> Tensor:
         """Normal samples as they are trained on."""
@@ -427,6 +483,14 @@ class RDNAModel(Model["RDNADetector"]):
             )
         return located, probability, difference
 
+    def default_weights(self) -> dict[str, float]:
+        weights = super().default_weights()
+        if self.settings.robust and self.layout.is_image:
+            # What is trained under attack in both directions; the difference, and so the map, is
+            # moved at will.
+            weights |= {"map": 0.0, "discriminant": 1.0}
+        return weights
+
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
         return value_of(parts["discriminant"])
 
@@ -478,6 +542,8 @@ class _Prepared:
     normals: SimulatedFeatures
     bank: PatchBank
     kept: np.ndarray
+    # Cells of known defects, and other cells of the same images.
+    known: tuple[SimulatedFeatures, SimulatedFeatures] | None = None
 
 
 class RDNAFeatureModel(RDNAModel):
@@ -492,9 +558,12 @@ class RDNAFeatureModel(RDNAModel):
         "sample_neighbours": (0.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
+    # Its modules see features, and an attack moves pixels.
+    can_be_robust: ClassVar[bool] = False
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
     gives_maps: ClassVar[bool] = True
+    has_architecture: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = True
 
     @classmethod
@@ -610,12 +679,37 @@ class RDNAFeatureModel(RDNAModel):
                         )
                     )
         pool = SimulatedFeatures.joined(simulated)
+        normals = pool.normal()
         run.prepared = _Prepared(
             FeatureBatches(pool, self.n_members, self.batch_size(), generator),
-            pool.normal(),
+            normals,
             PatchBank.of(patches, s.n_references, generator=generator),
             rows[is_kept],
+            self._known_features(run.known, normals, generator),
         )
+
+    def _known_features(
+        self,
+        known: KnownAnomalies | None,
+        normals: SimulatedFeatures,
+        generator: torch.Generator,
+    ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
+        """Cells of known defects and cells beside them, where masks say which are which."""
+        if known is None or known.masks is None:
+            return None
+        is_masked = known.masks.flatten(1).any(1)
+        n = self._n_at_once(self.network_shape()[1:])
+        parts = []
+        for images, masks in zip(
+            known.anomalies[is_masked].split(n), known.masks[is_masked].split(n), strict=True
+        ):
+            x = self._seen_by_backbone(images[None])
+            masks = shrunk_masks(masks, (x.shape[2], x.shape[3]))
+            for part in _places(x):
+                maps = cut(self.backbone(_part(x, part[0])), *part)
+                inside = self._cells_inside(x.shape[2:], part[1], maps.shape[2:])
+                parts.append((maps, _part(masks, part[1]), inside))
+        return known_features(parts, normals, generator)
 
     def _images(self, samples: TrainingSamples, rows: np.ndarray) -> Iterator[Tensor]:
         """Some images (n, C, H, W) in the networks' size, a few of one shape at a time."""
@@ -649,7 +743,7 @@ class RDNAFeatureModel(RDNAModel):
         return found
 
     def examples(self, x: Tensor, run: TrainingRun) -> tuple[Tensor, Tensor, Tensor]:
-        """Simulated vectors, half as many normal ones, and as many with noise."""
+        """Simulated vectors, half as many normal ones, as many with noise, and of known defects."""
         s, prepared, d = self.settings, run.prepared, self.backbone.n_features
         n_members, n = len(x), max(x.shape[1] // 2, 1)
         generator = run.random.generator
@@ -666,8 +760,20 @@ class RDNAFeatureModel(RDNAModel):
             )
             self.train()
         with_noise = torch.cat([noise, origins[..., d:-1], torch.ones_like(noise[..., :1])], -1)
-        corrupted, clean, mask = torch.cat([x, normal, with_noise], 1).split([d, d, 1], -1)
+        of_known = [
+            of_kind.draw(n_members, max(n // 2, 1), generator) for of_kind in prepared.known or ()
+        ]
+        examples = torch.cat([x, normal, with_noise, *of_known], 1)
+        corrupted, clean, mask = examples.split([d, d, 1], -1)
         return clean, corrupted, mask
+
+    def known_fakes(self, x: Tensor, run: TrainingRun) -> Tensor | None:
+        """Cells of known defects, if it is known where they are."""
+        if run.prepared.known is None:
+            return None
+        n, d = max(x.shape[1] // 4, 2), self.backbone.n_features
+        drawn: Tensor = run.prepared.known[0].draw(len(x), n, run.random.generator)
+        return drawn[..., :d]
 
     @torch.no_grad()
     def finish(self, samples: TrainingSamples, run: TrainingRun) -> None:
@@ -1103,6 +1209,47 @@ class RDNADetector(BaseDetector):
         if name not in presets:
             raise ValueError(f"name must be one of {list(presets)}, got {name!r}.")
         return cls(**{**presets[name], **parameters})
+
+    @with_callbacks  # type: ignore[untyped-decorator]
+    def fit(self, X: Any, y: Any = None, *, masks: Any = None) -> Self:
+        """Learn what is normal, and how known defects look.
+
+        Parameters
+        ----------
+        X : array-like, Dataset or path
+            As for every detector: rows, images, flat rows with `image_shape`, a memory map, a torch
+            Dataset or a folder of images.
+        y : array-like of shape (n_samples,) or None, default=None
+            Which samples are known as anomalies; `labels` says whether it is looked at, and whether
+            it is learned from.
+        masks : array-like of shape (n_samples, height, width) or None, default=None
+            With ``labels="learn"``, where in each image a known defect is: True or 1. Those of
+            normal images are empty, and those of anomalous ones may be, if the place is not known.
+            Without y, the images whose masks are not empty are anomalous.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter, X, y or the masks cannot be used; nothing is trained, and what an
+            earlier fit learned stays as it was.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
+            what was learned is kept, and KeyboardInterrupt is raised.
+        TrainingWarning
+            If the training failed; ``training_report_`` says in what way.
+        UserWarning
+            If labels are to be learned from, and y names no anomaly.
+        """
+        if masks is not None:
+            masks, y = checked_masks(masks, y, self.labels, self.anomaly_label)
+        return self._fit(X, y, masks=masks)
 
     def simulate(self, X: Any, random_state: RandomState = None) -> tuple[Any, np.ndarray]:
         """Simulate anomalies on X, as a fit to X would: see what the detector trains on.

@@ -12,7 +12,7 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gandetect.losses import loss_as_real
+from gandetect.model.known import shrunk_masks
 from gandetect.model.patches import PatchBank, PlaceCalibration, gaussian_smoothed
 from gandetect.networks.backbone import Backbone, Box, cut
 from gandetect.networks.members import MemberBatchNorm, MemberLinear
@@ -32,6 +33,8 @@ _LEAK = 0.2
 _NOISE = (0.05, 0.5)
 # Updates in an epoch at most: simulated vectors are as many as one asks for.
 _MOST_BATCHES = 100
+# Vectors of known defects that are kept at most, and normal ones among which origins are sought.
+_MOST_KNOWN, _MOST_NORMAL = 5_000, 5_000
 # Standard deviation, in cells, of the window that smooths maps.
 _SMOOTHING = 1.0
 # The least spread of a map by which it is divided.
@@ -155,6 +158,60 @@ def simulate_features(
     return SimulatedFeatures.joined(kept)
 
 
+def known_features(
+    parts: Iterable[tuple[Tensor, Tensor, Tensor | None]],
+    normals: SimulatedFeatures,
+    generator: torch.Generator,
+) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
+    """The vectors of known defects, and of other cells of the same images.
+
+    Parameters
+    ----------
+    parts : iterable of (Tensor (n, n_features, h, w), Tensor (n, H, W), Tensor (h, w) or None)
+        What the backbone makes of images with a known defect, their masks, and True for the cells
+        that count.
+    normals : SimulatedFeatures
+        Of normal cells: the nearest one stands for what a defect would have been without it.
+    generator : torch.Generator
+        Of the cells that are kept.
+
+    Returns
+    -------
+    defects, others : SimulatedFeatures
+        A cell is one of a defect if half of it is, or most of its largest cell; cells with less of
+        it are neither. None if no cell that counts is one of a defect.
+    """
+    defects, others = [], []
+    for maps, masks, inside in parts:
+        size = (maps.shape[2], maps.shape[3])
+        vectors = maps.flatten(2).mT.flatten(0, 1)
+        counts = torch.ones(size, dtype=torch.bool) if inside is None else inside
+        counts = counts.to(maps.device).expand(len(maps), *size).flatten()
+        is_defect = shrunk_masks(masks, size).flatten() > 0
+        is_other = F.adaptive_avg_pool2d(masks[:, None], size).flatten() == 0
+        defects.append(vectors[is_defect & counts])
+        others.append(vectors[is_other & counts])
+    if not any(map(len, defects)):
+        return None
+    of_defects, beside = (_thinned(torch.cat(v), generator) for v in (defects, others))
+    clean = _thinned(normals.clean, generator, _MOST_NORMAL).to(of_defects)
+    origins = clean[torch.cdist(of_defects, clean).argmin(1)]
+    if not len(beside):  # images that are defective all over
+        beside = clean
+    return (
+        SimulatedFeatures(of_defects, origins, torch.ones_like(of_defects[:, 0])),
+        SimulatedFeatures(beside, beside, torch.zeros_like(beside[:, 0])),
+    )
+
+
+def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNOWN) -> Tensor:
+    """Some of the vectors, if there are more."""
+    if len(vectors) <= n_max:
+        return vectors
+    order = torch.randperm(len(vectors), generator=generator)[:n_max]
+    return vectors[order.to(vectors.device)]
+
+
 def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
     """Numbers of n cells, half of them mostly anomalous, the others not at all, if there are."""
     order = torch.randperm(len(cells), generator=generator).to(cells.device)
@@ -247,21 +304,21 @@ class FeatureScore(nn.Module):
     The anomaly map is the sum of the discriminant's probability and the plain distance to the
     nearest patch, each smoothed and standardised over the cells of normal images that were kept
     aside. The score is the sum of the largest values of two other maps, standardised over these
-    images: of the probability, and of the distance in own units, both calibrated by place and
-    smoothed. What is usual at a place says much of whether an image is normal, but blurs where it
-    is not.
+    images: of the probability, and of the distance in own units calibrated by place, both smoothed.
+    What distance is usual at a place says much of whether an image is normal, but blurs where it is
+    not; a probability is small wherever images are normal, and its spread at a place is chance.
 
     Parameters
     ----------
     bank : PatchBank
-    probability_place, distance_place : PlaceCalibration
+    distance_place : PlaceCalibration
 
     Attributes
     ----------
     mean, spread : Tensor of shape (2,)
         Of the cells of probability and distance on images kept aside.
     peak_mean, peak_spread : Tensor of shape (2,)
-        Of the largest values of both, calibrated by place.
+        Of the largest values of both.
     """
 
     mean: Tensor
@@ -272,12 +329,10 @@ class FeatureScore(nn.Module):
     def __init__(
         self,
         bank: PatchBank,
-        probability_place: PlaceCalibration,
         distance_place: PlaceCalibration,
     ) -> None:
         super().__init__()
-        self.bank = bank
-        self.probability_place, self.distance_place = probability_place, distance_place
+        self.bank, self.distance_place = bank, distance_place
         for name in ("mean", "peak_mean"):
             self.register_buffer(name, torch.zeros(2))
         for name in ("spread", "peak_spread"):
@@ -297,9 +352,7 @@ class FeatureScore(nn.Module):
         inside : Tensor of shape (h, w) or None, default=None
             True for the cells that count; None for all.
         """
-        probabilities = [probability.flatten(0, 1) for probability, *_ in kept]
-        in_own_units = [own for *_, own in kept]
-        score = cls(bank, PlaceCalibration.of(probabilities), PlaceCalibration.of(in_own_units))
+        score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
         counted = slice(None) if inside is None else inside.flatten()
         cells = torch.cat([m.flatten(3)[..., counted].flatten(1) for m, _ in parts], dim=1)
@@ -318,8 +371,8 @@ class FeatureScore(nn.Module):
             If it is the state of something else.
         """
         n_references, n_features = state["bank.references"].shape
-        places = (state[f"{name}_place.mean"].shape for name in ("probability", "distance"))
-        score = cls(PatchBank(n_references, n_features), *map(PlaceCalibration, places))
+        place = PlaceCalibration(state["distance_place.mean"].shape)
+        score = cls(PatchBank(n_references, n_features), place)
         score.load_state_dict(dict(state))
         return score
 
@@ -330,20 +383,15 @@ class FeatureScore(nn.Module):
         in_own_units: Tensor,
         inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The two maps (2, K, n, h, w), and the largest values (2, K, n) of those by place."""
-        n_members = len(probability)
-        flat = probability.flatten(0, 1)
+        """The two maps (2, K, n, h, w), and the largest values (2, K, n) that the score is of."""
         coarse = torch.stack([distances, self.distance_place(in_own_units)])
         fine = F.interpolate(coarse, probability.shape[2:], mode="bilinear")
-        of_modules, of_bank = (
-            torch.stack([gaussian_smoothed(m, _SMOOTHING) for m in maps])
-            for maps in ((flat, self.probability_place(flat)), fine)
-        )
-        of_modules = of_modules.unflatten(1, (n_members, -1))
+        flat = gaussian_smoothed(probability.flatten(0, 1), _SMOOTHING)
+        of_modules = flat.unflatten(0, probability.shape[:2])
         # Patches are the same for all members.
-        of_bank = of_bank[:, None].expand_as(of_modules)
-        plain, placed = torch.stack([of_modules, of_bank], dim=1)
-        return plain, _largest(placed, inside)
+        plain, placed = (gaussian_smoothed(maps, _SMOOTHING).expand_as(of_modules) for maps in fine)
+        maps, scored = (torch.stack([of_modules, of_bank]) for of_bank in (plain, placed))
+        return maps, _largest(scored, inside)
 
     def forward(
         self,

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -19,6 +20,7 @@ from gandetect.data.columns import GAP_LEVEL
 from gandetect.data.sources import Layout, Source, in_order, scoring_blocks
 from gandetect.distributed import RandomNumbers, divided
 from gandetect.losses import mean_absolute_error
+from gandetect.model.known import KNOWN, KNOWN_WEIGHT
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.statistics import (
     MATCHING_ACTIVATION,
@@ -98,10 +100,15 @@ class Model(nn.Module, Generic[P]):
     gives_maps: ClassVar[bool] = False
     # The folder of the pictures that `shown` gives, in a run folder; None for none.
     shown_as: ClassVar[str | None] = None
+    # Whether an architecture makes the networks.
+    has_architecture: ClassVar[bool] = True
     # Whether images may differ in height and width.
     takes_any_size: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+    # Whether `training_step` gives its networks what ``run.seen(x)`` makes of a batch, so that
+    # `robust` has a meaning.
+    can_be_robust: ClassVar[bool] = False
     # Why the model cannot be exported, to follow "because"; None where it can.
     cannot_be_exported: ClassVar[str | None] = None
 
@@ -136,6 +143,8 @@ class Model(nn.Module, Generic[P]):
         # networks and by the nearest rows, if these are kept: (1 or 2, 2, n_columns).
         self.map_scale: np.ndarray | None = None
         self.neighbours = nn.ModuleDict()
+        # What tells samples like known anomalies from normal ones, if labels were learned from.
+        self.known: nn.Module | None = None
         self.calibration: Calibration | None = None
         self.threshold = math.nan
         # What a score's rounding is measured in: 1 for standardised scores.
@@ -447,7 +456,23 @@ class Model(nn.Module, Generic[P]):
             if name != "neighbours":
                 distance = distance.mean(0, keepdim=True)
             parts[name] = distance.expand(len(x), -1)
+        if self.weights().get(KNOWN):
+            self.check_knows(self.known)
+            assert self.known is not None
+            parts[KNOWN] = self.known(self.known_points(x)).expand(len(x), -1)
         return parts
+
+    def check_knows(self, known: Any) -> None:
+        """Raise ValueError if the score is of known anomalies, and there are none."""
+        if known is None and self.weights().get(KNOWN):
+            raise ValueError(
+                f"{KNOWN!r} in the score is about known anomalies, and there are none: fit with "
+                "labels='learn' and a y that names some."
+            )
+
+    def known_points(self, x: Tensor) -> Tensor:
+        """What is compared with known anomalies: rows (1, B, d), of images codes (K, B, n)."""
+        return self.encode(x) if self.layout.is_image else x[:1]
 
     def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
         """Each member's anomaly scores (K, B), float64, from the parts."""
@@ -467,7 +492,12 @@ class Model(nn.Module, Generic[P]):
         score = self.chosen_score
         if isinstance(score, str):
             return {} if score == "paper" else {score: 1.0}
-        return self.default_weights() if score is None else score
+        if score is not None:
+            return score
+        weights = self.default_weights()
+        if self.known is not None:
+            weights[KNOWN] = KNOWN_WEIGHT[self.layout.is_image] * sum(weights.values())
+        return weights
 
     def of_kind(self, weights: Mapping[str, tuple[float, float]]) -> dict[str, float]:
         """Of pairs of weights, those for rows or those for images."""
@@ -482,12 +512,18 @@ class Model(nn.Module, Generic[P]):
         return weights
 
     def default_weights(self) -> dict[str, float]:
-        """The weights where `score` is None."""
+        """The weights where `score` is None, but for what is known of anomalies."""
         weights = dict(self.default_part_weights)
         if self.settings.trim and "sample_neighbours" in weights:
             # Anomalies that were trained on are near to others like them, but few of them are in
             # a small draw.
             weights["subsampled_neighbours"] = weights["sample_neighbours"]
+        s = self.settings
+        has_distances = not self.layout.is_image or weights.get("neighbours")
+        if s.robust and s.store_references and has_distances:
+            # An error of reconstruction is moved most by an attack.
+            robust = {n: w for n, w in self.of_kind(ROBUST_WEIGHTS).items() if n in weights}
+            weights = dict.fromkeys(weights, 0.0) | robust if any(robust.values()) else weights
         return self.without_references(weights)
 
     def without_references(self, weights: dict[str, float]) -> dict[str, float]:
@@ -663,7 +699,7 @@ class Model(nn.Module, Generic[P]):
         parts = self.parts(x)
         if unknown := sorted(set(parts) - set(self.part_weights)):
             raise ValueError(f"{name}.parts gives {unknown}, which part_weights does not name.")
-        scored = {part for part, weight in self.weights().items() if weight and part not in POINTS}
+        scored = {part for part, weight in self.weights().items() if weight} - {KNOWN, *POINTS}
         if absent := sorted(scored - set(parts)):
             raise ValueError(f"The score has the parts {absent}, which {name}.parts does not give.")
         checked: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
@@ -729,6 +765,14 @@ POINTS = {
     "sample_neighbours": "samples",
     "subsampled_neighbours": "samples",
 }
+# Where `robust` is set: the norm that distances are measured by, and the weights of the default
+# score, of rows and of images.
+ROBUST_ORDER = 4.0
+ROBUST_WEIGHTS = {
+    "neighbours": (2.0, 1.0),
+    "sample_neighbours": (3.0, 0.0),
+    "subsampled_neighbours": (3.0, 0.0),
+}
 # What these distances are measured to, made of such points of training samples.
 REFERENCES = {
     "neighbours": Neighbours.of,
@@ -742,6 +786,13 @@ REFERENCES_OF_TABLES = {
     **REFERENCES,
     "neighbours": Neighbours.of_table,
     "sample_neighbours": Neighbours.of_table,
+}
+# And where `robust` is set: not in units of the neighbours' own distances, as a sample that is
+# moved a little can come nearer to references with larger ones.
+ROBUST_REFERENCES = {
+    "neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
+    "sample_neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
+    "subsampled_neighbours": partial(Neighbours.among_draws, order=ROBUST_ORDER),
 }
 
 

@@ -31,10 +31,13 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
-    contamination : float in (0, 0.5], default=0.1
-        Share of the training samples that `fit` lets the threshold flag. Training samples score
-        lower than new ones: for a false-alarm rate you can rely on, call `infer_threshold` with
-        normal samples kept from `fit`.
+    contamination : float in (0, 0.5] or "auto", default=0.1
+        Share of the training samples that `fit` lets the threshold flag. "auto" is for a share of
+        anomalies that is not known, but is less than a quarter: it aims at 5 % of the normal ones,
+        and puts the threshold at ``median + log2(10) * (upper quartile - median)`` of the scores,
+        where an exponential tail through both has 5 % left. Training samples score lower than new
+        ones: for a false-alarm rate you can rely on, call `infer_threshold` with normal samples
+        kept from `fit`.
     image_shape : tuple of int or None, default=None
         (height, width) or, with channels, (height, width, channels) for images that come as flat
         rows, as in a Pipeline.
@@ -58,10 +61,15 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     missing_values : str, number or tuple of them, default=()
         Words or numbers that stand for a gap in a table, such as "?" or -999, beside None, NaN,
         NaT, pandas' NA and empty words. If there are any, X is encoded whatever it is.
-    labels : {"ignore", "exclude"}, default="ignore"
+    labels : {"ignore", "exclude", "learn"}, default="ignore"
         What `fit` does with y. "ignore": nothing. "exclude": samples that y calls anomalous are
-        left out of the training. Those are 1 of 0 and 1, -1 of -1 and 1, and True; NaN and None
-        are samples without a label, and stay.
+        left out of the training. "learn": they are left out and learned from: discriminators take
+        them, and mixtures of them with normal samples near them, for further fakes, and the default
+        score has one more part, "known_anomalies", which tells samples like them from normal ones.
+        Anomalous are 1 of 0 and 1, -1 of -1 and 1, and True, or what `anomaly_label` says; NaN and
+        None are samples without a label, which are trained on as normal ones.
+    anomaly_label : str, number or None, default=None
+        With `labels`, the label of the anomalies in y, such as "fraud" of words.
     store_references : bool, default=True
         Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
         measure distances to. Without them the default score leaves these distances out, and
@@ -83,6 +91,16 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         The same share of all training samples is left out of the score's calibration and of its
         references, and of these another such share, those farthest from the rest; the default
         score of rows also has "subsampled_neighbours". Costs one more forward pass per update.
+    robust : float, default=0.0
+        Size of the attacks that the score is to hold against: the largest change of a value, in
+        standard deviations of a column of rows (with the default `scaling`), or as a share of the
+        range of images. Above 0, networks are trained on samples that three steps of projected
+        gradient ascent have moved to where they err most, three times as far, and the default score
+        changes: on rows it is of distances alone, measured by the L4 norm and not in units of the
+        neighbours' own distances; on images the distance of codes, and RDNA's discriminant. Parts
+        of the score that an error of reconstruction makes up hold least. A fit takes two to five
+        times as long. For arrays of numbers; not with RDNA's `backbone`. The guide on attacks says
+        what it gives back, and what not.
     warm_start : bool, default=False
         Whether a further `fit` continues from the networks of the last one.
     device : str, default="auto"
@@ -123,17 +141,19 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float = 1e-3
-    contamination: float = 0.1
+    contamination: float | str = 0.1
     image_shape: tuple[int, ...] | None = None
     channel_axis: int | None = -1
     scaling: str = "auto"
     columns: Any = "auto"
     missing_values: Any = ()
     labels: str = "ignore"
+    anomaly_label: Any = None
     store_references: bool = True
     score: Any = ScoreParameter()
     validation_fraction: float = 0.0
     trim: float = 0.0
+    robust: float = 0.0
     warm_start: bool = False
     device: str = "auto"
     random_state: RandomState = None

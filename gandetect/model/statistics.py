@@ -68,9 +68,9 @@ class Calibration(OnCPU):
         self.spreads: Tensor
 
     @classmethod
-    def of(cls, parts: Mapping[str, Tensor]) -> Self:
-        """From the parts of training samples, (K, n) each."""
-        mean, spread = {}, {}
+    def of(cls, parts: Mapping[str, Tensor], least: Mapping[str, float] | None = None) -> Self:
+        """From the parts of training samples, (K, n) each, and the least deviation of some."""
+        mean, spread, least = {}, {}, least or {}
         for name, values in parts.items():
             values = values.double()
             mean[name] = values.mean(1)
@@ -78,7 +78,7 @@ class Calibration(OnCPU):
             # A part that is the same for all training samples, but for rounding in float32, keeps
             # its own units.
             varies = deviation > torch.clamp(_CONSTANT * mean[name].abs(), min=1e-12)
-            spread[name] = torch.where(varies, deviation, 1.0)
+            spread[name] = torch.where(varies, deviation, 1.0).clamp(min=least.get(name, 0.0))
         return cls(mean, spread)
 
     @property
@@ -111,14 +111,18 @@ class Neighbours(nn.Module):
     points : Tensor of shape (n_members, n_references, n_dimensions)
     spreads : Tensor of shape (n_members, n_references)
         By which squared distances to each reference are divided.
+    order : float, default=2.0
+        Of the norm that distances are measured by, among the references that are nearest by
+        Euclid's. A change of all values by as much moves it the less, the higher it is.
 
     References
     ----------
     Breunig, Kriegel, Ng and Sander, "LOF: identifying density-based local outliers", SIGMOD 2000.
     """
 
-    def __init__(self, points: Tensor, spreads: Tensor) -> None:
+    def __init__(self, points: Tensor, spreads: Tensor, order: float = 2.0) -> None:
         super().__init__()
+        self.order = order
         self.register_buffer("points", points)
         self.register_buffer("spreads", spreads)
         self.points: Tensor
@@ -161,14 +165,14 @@ class Neighbours(nn.Module):
         return cls(points, found.spreads.sqrt())
 
     @classmethod
-    def plain(cls, points: Tensor) -> Self:
+    def plain(cls, points: Tensor, order: float = 2.0) -> Self:
         """From references to which distances count as they are."""
-        return cls(points, torch.ones_like(points[..., 0]))
+        return cls(points, torch.ones_like(points[..., 0]), order)
 
     @classmethod
-    def among_draws(cls, points: Tensor) -> Self:
+    def among_draws(cls, points: Tensor, order: float = 2.0) -> Self:
         """From references (1, n_references, n_dimensions): each draw stands as a member."""
-        return cls.plain(points[0, draws(points.shape[1])])
+        return cls.plain(points[0, draws(points.shape[1])], order)
 
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).
@@ -205,17 +209,24 @@ class Neighbours(nn.Module):
         points = self.points
         z = z.expand(len(points), -1, -1)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
+        # Of another norm the nearest are looked for among some more.
+        n_candidates = n_nearest if self.order == 2 else min(2 * n_nearest, points.shape[1])
         z_p = z - self.center
         z_terms = torch.cat(
             [z_p, z_p.square().sum(-1, keepdim=True), torch.ones_like(z_p[..., :1])], dim=-1
         )
         squares = torch.bmm(z_terms, self.terms)
-        nearest = squares.topk(n_nearest, dim=-1, largest=False).indices
+        nearest = squares.topk(n_candidates, dim=-1, largest=False).indices
         # Only theirs are then taken without rounding.
         members = torch.arange(points.shape[0], device=z.device)[:, None, None]
-        plain = torch.linalg.vector_norm(points[members, nearest] - z[:, :, None], dim=-1)
+        differences = points[members, nearest] - z[:, :, None]
+        plain = torch.linalg.vector_norm(differences, ord=self.order, dim=-1)
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
-        return nearest, plain, plain.amin(-1) <= _ROUNDING * norm
+        has_own = plain.amin(-1) <= _ROUNDING * norm
+        if n_candidates > n_nearest:
+            plain, kept = plain.topk(n_nearest, dim=-1, largest=False)
+            nearest = nearest.gather(-1, kept)
+        return nearest, plain, has_own
 
 
 def draws(n: int) -> Tensor:
@@ -400,6 +411,14 @@ class Scaler(OnCPU):
             stretched = _KNEE + torch.expm1((size - _KNEE).clamp(0, 80))
             x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
         return x * self.spread.to(x) + self.center.to(x)
+
+    def eps_unit(self, is_image: bool) -> float:
+        """What 1 is of an `eps` in scaled values: the range of images, a scale of a column."""
+        return 2.0 if is_image and self.kind == "symmetric" else 1.0
+
+    def scaled_range(self) -> tuple[float, float] | None:
+        """The least and the largest scaled value of training images, where the kind says so."""
+        return {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}.get(self.kind)
 
     def fitted_range(self) -> tuple[float, float] | None:
         """The smallest and the largest training value of images, where the kind keeps them."""
@@ -657,6 +676,43 @@ def _in_the_tail(scores: np.ndarray, share: float) -> float:
     upper = scores[scores > median]
     steepness = (upper - median).mean() if len(upper) else 0.0
     return float(scores.max() - steepness * np.log((len(scores) + 1) * share))
+
+
+# The share of normal samples that contamination="auto" aims at.
+_AUTO_SHARE = 0.05
+
+
+def threshold_of_tail(anomaly_scores: np.ndarray) -> float:
+    """The threshold that 5 % of normal samples exceed, judged by the middle half of the scores.
+
+    The upper tail of the scores of normal samples is taken for an exponential one through their
+    median and upper quartile. Anomalies among the samples, if they are less than a quarter, lie
+    beyond both and move them little, so that their share need not be known.
+
+    Parameters
+    ----------
+    anomaly_scores : ndarray of shape (n_samples,)
+        Larger is more anomalous.
+
+    Returns
+    -------
+    float
+        ``median + log2(10) * (upper quartile - median)``. Where a quarter of the scores or more are
+        alike, so that the quartiles are, the threshold that 5 % of the scores exceed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.model.statistics import threshold_of_tail
+    >>> scores = np.random.default_rng(0).exponential(size=1000)
+    >>> contaminated = np.concatenate([scores, np.full(100, 50.0)])
+    >>> [round(float((scores > threshold_of_tail(s)).mean()), 3) for s in (scores, contaminated)]
+    [0.049, 0.027]
+    """
+    median, upper = np.quantile(anomaly_scores, [0.5, 0.75])
+    if upper == median:
+        return threshold_at_percentile(anomaly_scores, 100 * _AUTO_SHARE, method="linear")
+    return float(median + math.log2(0.5 / _AUTO_SHARE) * (upper - median))
 
 
 def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:

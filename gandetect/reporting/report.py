@@ -256,8 +256,8 @@ class Page:
         return (
             f"<p>These are {what}, the largest score first. A column's head sorts by it. Mark what "
             "is a false alarm, or an anomaly; the exported file has a line a mark, with 0 for "
-            "normal and 1 for anomalous, and <code>gandetect fit --label-file marks.csv</code> "
-            "reads it.</p>"
+            "normal and 1 for anomalous, and <code>gandetect fit --labels learn --label-file "
+            "marks.csv</code> learns from it.</p>"
             f"{self._what_the_pictures_show() if is_image else ''}"
             '<div class="actions"><button type="button" id="export">Export marks as CSV</button>'
             '<span id="status" role="status"></span></div>'

@@ -6,13 +6,14 @@ that it would have seen. Without one, the numbers are new at each call.
 """
 
 from gandetect.simulation.anomalies import ImageAnomalies
-from gandetect.simulation.cells import corrupt_cells
+from gandetect.simulation.cells import corrupt_cells, moved_cells
 from gandetect.simulation.perlin import perlin_masks, perlin_noise
 from gandetect.simulation.textures import procedural_textures, texture_pool
 
 __all__ = [
     "ImageAnomalies",
     "corrupt_cells",
+    "moved_cells",
     "perlin_masks",
     "perlin_noise",
     "procedural_textures",

@@ -62,5 +62,9 @@ def corrupt_cells(
     replaced = candidates.gather(0, kind)[0]
     share_of_new = torch.empty(rows).uniform_(*opacity, generator=g).to(x)
     x_corrupted = torch.where(mask, torch.lerp(x, replaced, share_of_new), x)
-    moved = (x_corrupted - x).abs() >= _TOLERANCE
-    return x_corrupted, (mask & moved).to(x)
+    return x_corrupted, mask * moved_cells(x, x_corrupted)
+
+
+def moved_cells(x: Tensor, x_corrupted: Tensor) -> Tensor:
+    """1 where a cell was moved noticeably, by 0.1 standard deviations or more, else 0."""
+    return ((x_corrupted - x).abs() >= _TOLERANCE).to(x)

@@ -48,8 +48,12 @@ class Textures:
         self.limits: tuple[float, float] | None = None
         if isinstance(images, np.ndarray) and images.dtype != np.uint8:
             self.limits = float(images.min()), float(images.max())
-        self._kept: dict[int, Tensor] = {}
-        self._most = max(_KEPT_BYTES // (n_channels * math.prod(size)), 1)
+        most = max(_KEPT_BYTES // (n_channels * math.prod(size)), 1)
+        # One block: textures that are kept one by one lie between those that are made for a
+        # moment, and hold a multiple of their size in memory.
+        shape = (min(most, len(images)), n_channels, *size)
+        self._kept = torch.empty(shape, dtype=torch.uint8, device="cpu")
+        self._places: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -59,11 +63,12 @@ class Textures:
         return torch.stack([self._texture(i) for i in index.tolist()]).float() / 255
 
     def _texture(self, i: int) -> Tensor:
-        if i in self._kept:
-            return self._kept[i]
+        if i in self._places:
+            return self._kept[self._places[i]]
         texture = (255 * self._as_texture(self.images[i])).round().to(torch.uint8)
-        if len(self._kept) < self._most:
-            self._kept[i] = texture
+        if len(self._places) < len(self._kept):
+            self._places[i] = len(self._places)
+            self._kept[self._places[i]] = texture
         return texture
 
     def _as_texture(self, image: np.ndarray) -> Tensor:

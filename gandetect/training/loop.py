@@ -28,16 +28,26 @@ from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks, parts_of
 from gandetect.data.values import duplicates_warning
 from gandetect.distributed import RandomNumbers
-from gandetect.model.fitted import POINTS, REFERENCES, REFERENCES_OF_TABLES, Model, thinned
+from gandetect.model.fitted import (
+    POINTS,
+    REFERENCES,
+    REFERENCES_OF_TABLES,
+    ROBUST_REFERENCES,
+    Model,
+    thinned,
+)
+from gandetect.model.known import KNOWN, MAX_NORMAL, AnomalyTrees, KnownAnomalies, KnownDistances
 from gandetect.model.statistics import (
     Calibration,
     Scaler,
     check_scores,
     threshold_at_percentile,
+    threshold_of_tail,
     without_farthest,
 )
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
+from gandetect.training.robust import attacked
 from gandetect.training.trimming import not_among_worst, trimmed
 from gandetect.versions import VERSIONS
 
@@ -105,12 +115,18 @@ class TrainingSamples:
     scaler : Scaler
     class_labels : object
         As given to `fit`, one a sample of the source; None without.
+    known : Source or None
+        Known anomalies, where labels are to be learned from.
+    masks : ndarray of shape (n_known, H, W) or None
+        Where in each of them the defect is; nowhere if that is not known.
     """
 
     source: Source
     rows: np.ndarray
     scaler: Scaler
     class_labels: Any = None
+    known: Source | None = None
+    masks: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -124,6 +140,26 @@ class TrainingSamples:
     def scaled(self, n_max: int) -> Tensor:
         """At most `n_max` of them, ``(n, *sample_shape)``, scaled."""
         return self.scaler(self.read(n_max))
+
+    def n_most(self, n_max: int) -> int:
+        """At most `n_max`, and as many as the memory has room for."""
+        return min(n_max, max(_MAX_REFERENCE_VALUES // math.prod(self.shape), 2))
+
+    def known_rows(self) -> np.ndarray:
+        """The numbers of the known anomalies that are learned from."""
+        n_known = 0 if self.known is None else len(self.known)
+        return thinned(np.arange(n_known), self.n_most(_MAX_REFERENCES))
+
+    def known_anomalies(self, device: torch.device) -> KnownAnomalies | None:
+        """The known anomalies beside the normal samples near them, if there are any."""
+        if self.known is None:
+            return None
+        rows = self.known_rows()
+        return KnownAnomalies.among(
+            self.scaler(self.known.read(rows)).to(device),
+            self.scaled(self.n_most(MAX_NORMAL)).to(device),
+            None if self.masks is None else torch.from_numpy(self.masks[rows]).float().to(device),
+        )
 
 
 @dataclass
@@ -169,6 +205,10 @@ class TrainingRun:
         weights in the place of the last ones.
     prepared : object
         What the method made before the first step, and needs in each; it is not stored.
+    known : KnownAnomalies or None
+        What discriminators take for further fakes; it is not stored.
+    trees : AnomalyTrees or None
+        What tells rows like these from normal ones.
     """
 
     model: Model[Any]
@@ -190,9 +230,27 @@ class TrainingRun:
     extra: dict[str, Any] = field(default_factory=dict)
     at_end: list[Callable[[], Any]] = field(default_factory=list)
     prepared: Any = None
+    known: KnownAnomalies | None = None
+    trees: AnomalyTrees | None = None
+
+    def seen(self, x: Tensor) -> Tensor:
+        """What networks are to be given in the place of a batch: with `robust`, it under attack.
+
+        What they are to answer is still that of the batch itself.
+        """
+        return attacked(self.model, x, self.random) if self.model.settings.robust else x
 
     def __post_init__(self) -> None:
         self.networks = self.model.networks
+
+    def known_fakes(self, n: int) -> Tensor | None:
+        """Known anomalies and mixtures (K, n, ...) for a discriminator, if there are any.
+
+        At least two, since batch statistics need two.
+        """
+        if self.known is None:
+            return None
+        return self.known.fakes(self.model.n_members, max(n, 2), self.random.generator)
 
     def learned_together(self) -> dict[str, Any]:
         """What `learned` gives; several processes divide the work, unless one was interrupted."""
@@ -354,6 +412,8 @@ def fit_model(
     class_labels: Any = None,
     history: Iterable[dict[str, float]] = (),
     earlier: TrainingReport | None = None,
+    known: Source | None = None,
+    masks: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Train the networks of a model, and find its references, calibration and threshold.
 
@@ -371,6 +431,10 @@ def fit_model(
         Of earlier fits that this one goes on from.
     earlier : TrainingReport or None
         On the earlier training.
+    known : Source or None
+        Known anomalies.
+    masks : ndarray of shape (n_known, H, W) or None
+        Where their defects are.
 
     Returns
     -------
@@ -381,9 +445,11 @@ def fit_model(
     """
     settings, history = model.settings, list(history)
     rows, held = _hold_out(len(source), settings.validation_fraction, random.generator)
-    checksum = _Checksum(source, (y, class_labels))
+    checksum = _Checksum(
+        source, known, (y, class_labels) if masks is None else (y, class_labels, masks)
+    )
     distributed.check_same(partial(_common_ground, model, source, len(history), checksum))
-    samples = TrainingSamples(source, rows, model.scaler, class_labels)
+    samples = TrainingSamples(source, rows, model.scaler, class_labels, known, masks)
     if not settings.trim and not source.is_lazy:
         _warn_of_duplicates(samples)
     model.to(device)
@@ -392,6 +458,13 @@ def fit_model(
             module.generator = random.generator
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
+    model.known = None  # of an earlier fit, with other labels
+    model.check_knows(known)
+    if known is not None:
+        _check_may_keep_codes(model)
+        run.known = samples.known_anomalies(device)
+        if run.known is not None and not model.layout.is_image:
+            run.trees = AnomalyTrees.of(run.known, random.generator).to(device)
     model.prepare(samples, run)
     data: Batches = model.batches(run) or TrainingData(
         source,
@@ -565,26 +638,33 @@ def _learned(
     if trim:
         fits = not_among_worst(model.reconstruction_errors(source, rows), trim)
     model.neighbours = nn.ModuleDict(_references(model, source, rows[fits], trim))
+    model.known = run.trees
+    if run.known is not None and model.layout.is_image:
+        model.known = _known_distances(model, samples)
     parts = model.parts_of(source, rows, model.all_parts)
+    if run.trees is not None and KNOWN in parts:
+        parts[KNOWN] = _of_unseen(model, run.trees, samples, rows).expand(model.n_members, -1)
     fitting = {name: values[:, fits] for name, values in parts.items()}
-    model.calibration = Calibration.of(fitting)
+    least = {} if run.trees is None else {KNOWN: AnomalyTrees.least_deviation}
+    model.calibration = Calibration.of(fitting, least)
     model = model.with_map_scale(source, thinned(rows[fits], _MAX_REFERENCES))
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):
         scores = model.in_blocks(model.score, source, held)
     else:  # the same samples, whose parts are there
         scores = model.member_scores(parts).mean(0).numpy()
-    # Of training samples the share itself is flagged; of others, the share of new ones.
-    threshold = threshold_at_percentile(
-        scores,
-        100 * model.settings.contamination,
-        method="weibull" if len(held) else "linear",
-    )
+    contamination = model.settings.contamination
+    if contamination == "auto":
+        threshold = threshold_of_tail(scores)
+    else:
+        # Of training samples the share itself is flagged; of others, the share of new ones.
+        method: Any = "weibull" if len(held) else "linear"
+        threshold = threshold_at_percentile(scores, 100 * float(contamination), method=method)
     model = model.with_threshold(
         threshold,
         scores,
         rule="contamination",
-        contamination=float(model.settings.contamination),
+        contamination=contamination,
         samples="validation" if len(held) else "training",
     )
     return {
@@ -596,6 +676,42 @@ def _learned(
     }
 
 
+def _check_may_keep_codes(model: Model[Any]) -> None:
+    """Raise ValueError if distances to known anomalous images are forbidden."""
+    if model.layout.is_image and not model.settings.store_references:
+        raise ValueError(
+            "labels='learn' keeps the codes of known anomalous images, and of normal ones, to "
+            "measure distances to: set store_references=True, or labels='exclude'."
+        )
+
+
+def _known_distances(model: Model[Any], samples: TrainingSamples) -> KnownDistances:
+    """How images are told from known anomalous ones, by the codes of the networks as they are."""
+    assert samples.known is not None
+
+    def codes(source: Source, rows: np.ndarray) -> Tensor:
+        values = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), source, rows)
+        return torch.from_numpy(values).transpose(0, 1).contiguous()
+
+    normal = codes(samples.source, thinned(samples.rows, samples.n_most(_MAX_REFERENCES)))
+    known = codes(samples.known, samples.known_rows())
+    return KnownDistances(normal, known).to(model.device)
+
+
+def _of_unseen(
+    model: Model[Any], trees: AnomalyTrees, samples: TrainingSamples, rows: np.ndarray
+) -> Tensor:
+    """What the trees say of training rows, (1, n): each by those that have not seen it.
+
+    Trees hardly err about rows that they have seen, and new rows would all seem to be anomalous.
+    """
+    half = np.full(len(samples.source), -1)
+    seen = thinned(samples.rows, samples.n_most(MAX_NORMAL))
+    half[seen] = np.arange(len(seen)) % 2
+    shares = model.in_blocks(lambda x: trees.shares(x[:1]).T, samples.source, rows)
+    return trees.of_unseen(torch.from_numpy(shares).T, torch.from_numpy(half[rows]))
+
+
 def _references(
     model: Model[Any], source: Source, rows: np.ndarray, trim: float
 ) -> dict[str, nn.Module]:
@@ -605,6 +721,8 @@ def _references(
     points: dict[str, Tensor] = {}
     references: dict[str, nn.Module] = {}
     make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
+    if model.settings.robust:
+        make = ROBUST_REFERENCES
     for part in model.distances():
         of = POINTS[part]
         if of not in points:
@@ -646,8 +764,10 @@ class _Checksum:
     of samples is all that counts.
     """
 
-    def __init__(self, source: Source, labels: tuple[Any, ...]) -> None:
-        self.source, self.labels = source, labels
+    def __init__(
+        self, source: Source, known: Source | None = None, labels: tuple[Any, ...] = ()
+    ) -> None:
+        self.source, self.known, self.labels = source, known, labels
         self.found: str | None = None
 
     def __call__(self) -> str:
@@ -662,6 +782,8 @@ class _Checksum:
                 with self._reading():
                     for block in blocks(self.source):
                         found.update(np.ascontiguousarray(block).view(np.uint8).data)
+            if self.known is not None:
+                found.update(self.known.read(slice(0, len(self.known))).tobytes())
             for labels in self.labels:
                 values = np.asarray(labels)
                 if values.dtype == object:

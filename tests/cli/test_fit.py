@@ -261,3 +261,86 @@ def test_a_category_without_a_test_part(run, image_folder, tmp_path):
     code, _, err = run("fit", "ganomaly", *data, *small)
     assert code == 0
     assert err.startswith("gandetect: warning: the run folder shows no test images")
+
+
+@pytest.fixture
+def fraud(cli_rows, tmp_path):
+    """A table in which two of ten frauds are known, and most rows have no label."""
+    X, _ = cli_rows
+    labels = ["fine"] * 5 + [""] * 45 + ["fraud"] * 2 + [""] * 8
+    pd.DataFrame(X, columns=["a", "b", "c"]).assign(is_fraud=labels).to_csv(
+        tmp_path / "fraud.csv", index=False
+    )
+    named = ("--label-column", "is_fraud", "--anomalous-class", "fraud")
+    return ("--data", tmp_path / "fraud.csv", *named)
+
+
+def test_known_anomalies_are_learned_from(run, table, named_rows, tmp_path):
+    labels = ("--label-column", "kind", "--anomalous-class", "bad", "--labels", "learn")
+    data = ("--data", table, *labels, *TINY, "--format", "json")
+    code, out, err = run("fit", "ganomaly", *data, "--out", tmp_path / "m")
+    assert (code, err) == (0, "")
+    expected = GANomalyDetector(labels="learn", epochs=1, n_estimators=1, random_state=0)
+    expected.fit(named_rows, np.arange(60) >= 50)
+    loaded = gandetect.load(tmp_path / "m")
+    X = named_rows
+    np.testing.assert_array_equal(loaded.anomaly_score(X), expected.anomaly_score(X))
+    told = json.loads(out)
+    assert (told["samples"], told["left_out"], told["known_anomalies"]) == (60, 0, 10)
+
+
+def test_most_labels_may_be_missing_where_anomalies_are_known(run, fraud, tmp_path):
+    data = fraud
+    code, _, err = run(
+        "fit", "ganomaly", *data, "--labels", "learn", *TINY, "--out", tmp_path / "m"
+    )
+    assert (code, err) == (0, "")
+    # Rows without a label are normal ones, as far as one knows.
+    assert gandetect.load(tmp_path / "m").model_.known is not None
+
+
+@pytest.mark.parametrize("labels", [None, "ignore", "exclude"])
+def test_what_labels_do_is_said(run, table, named_rows, tmp_path, labels):
+    data = ("--data", table, "--label-column", "kind", "--normal-class", "good")
+    said = () if labels is None else ("--labels", labels)
+    arguments = (*data, *said, *TINY, "--out", tmp_path / "m", "--format", "json")
+    code, out, _ = run("fit", "ganomaly", *arguments)
+    assert code == 0
+    n_left_out = 0 if labels == "ignore" else 10
+    assert json.loads(out)["left_out"] == n_left_out
+
+
+def test_training_goes_on_with_what_labels_did(run, table, tmp_path):
+    data = ("--data", table, "--label-column", "kind", "--normal-class", "good", *TINY)
+    assert run("fit", "ganomaly", *data, "--labels", "learn", "--out", tmp_path / "a")[0] == 0
+    more = ("--go-on-from", tmp_path / "a", "--out", tmp_path / "b", "--format", "json")
+    code, out, _ = run("fit", "ganomaly", *data, *more)
+    assert code == 0
+    told = json.loads(out)
+    assert (told["epochs"], told["known_anomalies"]) == (2, 10)
+
+
+def test_nothing_to_learn_from_is_refused(fails, table, data_dir, tmp_path):
+    out = ("--out", tmp_path / "m")
+    named = ("--data", table, "--label-column", "kind")
+    _, err = fails("fit", "ganomaly", *named, "--labels", "learn", *out)
+    assert "--anomalous-class" in err
+    _, err = fails(
+        "fit", "ganomaly", "--data", table, "--drop-columns", "kind", "--labels", "learn", *out
+    )
+    assert "has no labels" in err
+    digits = ("--data", "mnist", "--data-dir", data_dir, "--anomalous-class", "2")
+    _, err = fails("fit", "ganomaly", *digits, "--labels", "learn", *out)
+    assert "--part all" in err
+    both = ("--labels", "learn", "--set", "labels=ignore")
+    _, err = fails("fit", "ganomaly", *named, *both, *out)
+    assert "labels is given twice" in err
+
+
+def test_a_share_that_is_not_known(run, normal, tmp_path):
+    fit = ("fit", "ganomaly", *normal, *TINY, "--out", tmp_path / "model")
+    assert run(*fit, "--contamination", "auto")[0] == 0
+    assert gandetect.load(tmp_path / "model").get_params()["contamination"] == "auto"
+    code, _, err = run(*fit, "--contamination", "some")
+    assert code == 2
+    assert "0 to 0.5" in err

@@ -2,6 +2,8 @@ import csv
 
 import pytest
 
+import gandetect
+
 
 @pytest.fixture
 def labels():
@@ -70,6 +72,18 @@ class TestMarks:
         assert code == 0, err
         facts = dict(line.split(None, 1) for line in out.splitlines())
         assert (facts["samples"], facts["left_out"]) == ("58", "2")
+
+    @pytest.mark.parametrize("content", [None, "sample,label\n55,1\n57,1\n"])
+    def test_marked_anomalies_are_learned_from(self, run, table, marks, tmp_path, content):
+        if content:
+            marks.write_text(content)
+        code, _, err = run(
+            *("fit", "ganomaly", "--data", table, "--drop-columns", "kind", "--labels", "learn"),
+            *("--label-file", marks, "--set", "epochs=1", "--out", tmp_path / "model"),
+        )
+        assert code == 0, err
+        fitted_to = gandetect.load(tmp_path / "model").summary()["fitted_to"]
+        assert (fitted_to["samples"], fitted_to["known_anomalies"]) == (58, 2)
 
     def test_a_sample_that_is_not_there(self, fails, table, marks, tmp_path):
         marks.write_text("sample,label\nnobody,1\n")

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import IsolationForest
+from sklearn.metrics import roc_auc_score
 
 from gandetect import GANomalyDetector, detectors
 from gandetect.demo.methods import Baseline, KNearestNeighbors, make_methods, select_detectors
-from gandetect.demo.tasks import Task
+from gandetect.demo.tasks import Task, table_as_it_comes
 
 
 def task_of(X, epochs=3):
@@ -69,17 +72,28 @@ def test_the_distance_to_the_nearest_neighbours():
     np.testing.assert_allclose(neighbors.score_samples([[0.0], [7.0]]), [-0.5, -4.0])
 
 
-def test_neighbours_of_rows_are_standardised_and_those_of_images_are_not():
-    rows = np.array([[0.0, 0.0], [1.0, 1000.0], [2.0, 2000.0], [1.0, 1000.0], [0.0, 0.0]])
-    images = rows.reshape(5, 1, 2)
-    scores = []
-    for X in (rows, images):
-        method = make_methods(task_of(X), {}, 0)["k-nearest neighbours"].fit(X)
-        # Off by one spread in the column of small values, then in the column of large ones.
-        off = X[[1, 1]] + np.reshape([[0.75, 0], [0, 750]], (2, *X.shape[1:]))
-        scores.append(method.anomaly_score(off))
-    assert scores[0][0] == pytest.approx(scores[0][1])
-    assert scores[1][1] > scores[1][0] + 1
+def test_baselines_take_a_table_with_words_and_gaps():
+    task = table_as_it_comes(0)
+    for name, method in make_methods(task, {}, 0).items():
+        method.fit(task.X_train).infer_threshold(task.X_mixed, task.outlier_perc)
+        scores = method.anomaly_score(task.X_test)
+        assert roc_auc_score(task.y_test, scores) > 0.85, name
+        assert (method.predict(task.X_test) == -1).mean() < 0.5
+
+
+def test_a_task_has_parameters_of_its_own_for_a_detector():
+    task = replace(task_of(np.zeros((5, 2))), parameters={"GANomalyDetector": {"epochs": 9}})
+    classes = select_detectors(["GANomaly", "BiGAN"])
+    methods = make_methods(task, classes, 0)
+    assert (methods["GANomalyDetector"].epochs, methods["BiGANDetector"].epochs) == (9, 3)
+    methods = make_methods(task, classes, 0, {"epochs": 1})
+    assert (methods["GANomalyDetector"].epochs, methods["BiGANDetector"].epochs) == (1, 1)
+
+
+def test_a_task_may_be_for_some_detectors():
+    task = replace(task_of(np.zeros((5, 2))), detectors=("BiGANDetector",))
+    methods = make_methods(task, select_detectors(), 0)
+    assert list(methods) == ["BiGANDetector", "IsolationForest", "k-nearest neighbours"]
 
 
 def test_a_baseline_flags_what_lies_above_its_threshold():

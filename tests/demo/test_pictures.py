@@ -36,9 +36,10 @@ def test_pictures_are_written_and_hold_something(tmp_path, shape, classes):
     outcomes = {name: fit_and_judge(task, name, method) for name, method in methods.items()}
     paths = save_pictures(task, outcomes, tmp_path)
     reconstructions = [f"noise-plain-{name}-reconstructions.png" for name in classes]
-    assert [path.name for path in paths] == ["noise-plain-scores.png", *reconstructions]
+    reports = [f"noise-plain-{name}-report.html" for name in classes]
+    assert [path.name for path in paths] == ["noise-plain-scores.png", *reconstructions, *reports]
     assert sorted(tmp_path.iterdir()) == sorted(paths)
-    for path in paths:
+    for path in paths[: 1 + len(reconstructions)]:
         picture = mpimg.imread(path)
         assert min(picture.shape[:2]) > 300
         assert picture[..., :3].min() == 0

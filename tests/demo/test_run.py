@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from gandetect.demo import run, run_demo
-from gandetect.demo.tasks import breast_cancer
+from gandetect.demo.tasks import table_as_it_comes
 
 
 @pytest.fixture
 def one_task(monkeypatch):
-    monkeypatch.setattr(run, "TASKS", (breast_cancer,))
+    monkeypatch.setattr(run, "TASKS", (table_as_it_comes,))
 
 
 def test_table_progress_and_pictures(one_task, tmp_path, capsys):
@@ -21,18 +21,21 @@ def test_table_progress_and_pictures(one_task, tmp_path, capsys):
         "k-nearest neighbours",
     ]
     # IsolationForest and the neighbours separate these tumours well, or the task is set up wrong.
-    assert all(result.roc_auc > 0.9 for result in results[1:])
+    assert all(result.roc_auc > 0.85 for result in results[1:])
     assert all(abs(result.share_flagged - result.share_expected) < 0.15 for result in results)
     out, err = capsys.readouterr()
-    assert "Fitted for 2 epochs on 178 normal rows of 30" in " ".join(out.split())
+    assert "Fitted for 2 epochs on 178 normal rows of 15" in " ".join(out.split())
     for result in results:
         assert f"  {result.method:22}{result.roc_auc:7.3f}" in out
     for i, result in enumerate(results, start=1):
-        assert f"[{i}/3] breast cancer: {result.method} ... done (" in err
+        assert f"[{i}/3] a table as it comes: {result.method} ... done (" in err
     assert str((tmp_path / "new" / "folder").resolve()) in out
     for path in (tmp_path / "new" / "folder").iterdir():
         assert path.name in out
-    assert len(list((tmp_path / "new" / "folder").iterdir())) == 2
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "a-table-as-it-comes-GANomalyDetector-report.html",
+        "a-table-as-it-comes-scores.png",
+    ]
 
 
 def test_the_same_seed_gives_the_same_results(one_task, tmp_path, monkeypatch):

@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
+from gandetect.data.tables import Table
 from gandetect.demo.tasks import TASKS, _with_defect
+
+WORDS = {"very low", "low", "medium", "high", "very high"}
 
 
 def rows_of(X):
+    if isinstance(X, Table):
+        return {tuple(map(str, row)) for row in zip(*X.columns, strict=True)}
     return {sample.tobytes() for sample in X}
 
 
@@ -49,24 +54,41 @@ def test_names_of_tasks_differ():
     assert len({make_task(0).name for make_task in TASKS}) == len(TASKS)
 
 
-def test_malignant_rows_are_the_anomalies():
-    rows, one_anomalous, one_normal, _ = (make_task(0) for make_task in TASKS)
-    radius = list(rows.feature_names).index("mean radius")
-    radii = rows.X_test[:, radius]
-    assert radii[rows.y_test == 1].mean() > radii[rows.y_test == 0].mean() + 3
-    assert rows.is_rows
-    assert not one_anomalous.is_rows
-    assert one_anomalous.X_train.shape[1:] == one_normal.X_train.shape[1:] == (8, 8)
-    # 174 images are eights, 183 threes: more than 640 normal ones can only be of many digits.
-    assert len(one_anomalous.X_train) == 640
+def test_the_table_has_numbers_words_and_gaps():
+    table, _, _ = (make_task(0) for make_task in TASKS)
+    assert table.is_table
+    radii = table.X_test.columns[table.X_test.position("mean radius")]
+    is_anomaly = table.y_test == 1
+    assert np.nanmean(radii[is_anomaly]) > np.nanmean(radii[~is_anomaly]) + 3
+    numbers = np.stack(table.X_train.columns[:10])
+    assert 0.05 < np.isnan(numbers).mean() < 0.12
+    assert all(set(column) <= WORDS for column in table.X_train.columns[10:])
+    obstacles = table.X_train.obstacles()
+    assert set(table.X_train.names[10:]) <= set(obstacles)
+
+
+def test_one_digit_is_normal():
+    _, one_normal, _ = (make_task(0) for make_task in TASKS)
+    assert not one_normal.is_table
+    assert one_normal.X_train.shape[1:] == (8, 8)
+    # 174 images are eights.
     assert len(one_normal.X_train) + 2 * np.sum(one_normal.y_test == 0) <= 174
 
 
-def test_a_defect_changes_a_part_of_a_cutting():
+def test_a_defect_changes_a_part_of_a_view():
     photographs = TASKS[-1](0)
-    assert photographs.X_train.shape[1:] == (32, 32, 3)
+    assert photographs.X_train.shape[1:] == (64, 64, 3)
     plain = photographs.X_test[photographs.y_test == 0]
     rng = np.random.default_rng(0)
     changed = [(_with_defect(image, rng) != image).any(axis=-1).mean() for image in plain]
-    assert min(changed) > 0.005
-    assert max(changed) < 0.2
+    assert min(changed) > 0.001
+    assert max(changed) < 0.1
+
+
+def test_the_backbone_is_taken_where_its_weights_are(monkeypatch):
+    for spec, parameters in ((None, {}), (object(), {"backbone": "efficientnet-lite0"})):
+        monkeypatch.setattr("importlib.util.find_spec", lambda _, spec=spec: spec)
+        task = TASKS[-1](0)
+        given = task.parameters["RDNADetector"]
+        assert given.items() >= parameters.items()
+        assert ("pretrained" in task.what_is_normal) == bool(parameters)

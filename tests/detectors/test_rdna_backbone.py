@@ -255,7 +255,7 @@ def test_the_modules_learn(n_members, adversarial_weight):
     labels = (torch.rand(4000, generator=random.generator) < 0.4).float()
     pool = SimulatedFeatures(clean + 3 * labels[:, None], clean, labels)
     run = TrainingRun(model, model.optimizers(), random, n_epochs=1, n_samples=2)
-    run.prepared = SimpleNamespace(normals=pool.normal())
+    run.prepared = SimpleNamespace(normals=pool.normal(), known=None)
     history = []
     model.train()
     for i in range(120):
@@ -466,6 +466,11 @@ class TestImagesOfSeveralShapes:
         maps = detector.anomaly_map(tmp_path)
         assert [m.shape for m in maps] == [shape[:2] for shape in folder.shapes()]
         assert len(detector.normal_scores_) == 6
+
+    def test_grey_ones(self, few):
+        images = [image[..., 0] for image in shown_differently(IMAGES)]
+        maps = make().fit(images).anomaly_map(images)
+        assert [m.shape for m in maps] == [image.shape for image in images]
 
     def test_saved(self, mixed, tmp_path):
         mixed.save(tmp_path / "detector")

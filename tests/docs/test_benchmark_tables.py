@@ -67,3 +67,12 @@ def test_it_runs_before_the_pages_are_read(extension):
     connected = {}
     extension.setup(SimpleNamespace(connect=connected.__setitem__))
     assert connected == {"builder-inited": extension.write_tables}
+
+
+def test_published_figures_stand_in_the_pages_as_they_are_recorded(extension):
+    """If not, python docs/benchmark_tables.py writes them."""
+    for page, method in extension.PUBLISHED_PAGES.items():
+        text = page.read_text(encoding="utf-8")
+        assert extension.with_published_figures(text, method) == text, page.name
+    with pytest.raises(ValueError, match="0 tables"):
+        extension.with_published_figures("# A page\n", None)

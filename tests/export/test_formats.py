@@ -612,3 +612,22 @@ class TestThresholdAtRunTime:
     def test_what_is_no_threshold(self, exported, threshold, error):
         with pytest.raises(error, match="threshold must be"):
             load_onnx(exported, threshold=threshold)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("kind", ["rows", "images"])
+def test_known_anomalies(name, kind, rows, images, tiny_convnet, tmp_path):
+    """Trees that rows walk through, and distances of codes."""
+    write, read = FORMATS[name]
+    X = rows[:200] if kind == "rows" else images[:60]
+    X = np.concatenate([X, X[:4] + np.linspace(1, 2, X[0].size).reshape(X.shape[1:])])
+    y = np.arange(len(X)) >= len(X) - 4
+    fitted = GANomalyDetector(labels="learn", epochs=20, n_estimators=2, random_state=0)
+    if kind == "images":
+        fitted.set_params(architecture=tiny_convnet, latent_dim=4)
+    assert write(fitted.fit(X, y), tmp_path / "detector").max_difference <= 1e-5
+    scorer = read(tmp_path / "detector")
+    np.testing.assert_allclose(
+        scorer.anomaly_score(X), fitted.anomaly_score(X), rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_array_equal(scorer.predict(X), fitted.predict(X))

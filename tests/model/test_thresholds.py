@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from gandetect import GANomalyDetector, load
 from gandetect.model.statistics import (
     WORST_SCORE,
     benjamini_hochberg,
@@ -14,6 +15,7 @@ from gandetect.model.statistics import (
     check_scores,
     conformal_p_values,
     threshold_at_percentile,
+    threshold_of_tail,
     warn_of_fraction,
     warn_of_ties,
 )
@@ -253,3 +255,47 @@ class TestBenjaminiHochberg:
             powers.append(flagged[is_anomaly].mean())
         assert 0.1 < np.mean(shares) < 0.18 + 0.028
         assert np.mean(powers) > 0.6
+
+
+class TestThresholdOfTail:
+    def test_of_an_exponential_tail_five_per_cent_are_left(self):
+        scores = np.random.default_rng(0).exponential(size=100_000)
+        assert (scores > threshold_of_tail(scores)).mean() == pytest.approx(0.05, abs=0.003)
+
+    def test_of_normally_distributed_scores_fewer(self):
+        scores = np.random.default_rng(0).normal(size=100_000)
+        assert 0.005 < (scores > threshold_of_tail(scores)).mean() < 0.05
+
+    @pytest.mark.parametrize("share", [0.05, 0.1, 0.2])
+    def test_anomalies_move_it_little_and_are_flagged(self, share):
+        rng = np.random.default_rng(0)
+        normal, anomalous = rng.exponential(size=5000), 20 + rng.exponential(size=int(5000 * share))
+        threshold = threshold_of_tail(np.concatenate([normal, anomalous]))
+        assert (anomalous > threshold).all()
+        assert 0.005 < (normal > threshold).mean() <= 0.055
+
+    def test_scores_that_are_mostly_alike(self):
+        scores = np.r_[np.zeros(900), np.arange(1, 101.0)]
+        assert (scores > threshold_of_tail(scores)).mean() == pytest.approx(0.05, abs=0.002)
+
+    @pytest.mark.parametrize("validation_fraction", [0.0, 0.25])
+    def test_a_detector_with_it(self, validation_fraction, tmp_path):
+        X = np.random.default_rng(0).normal(size=(200, 4))
+        detector = GANomalyDetector(
+            epochs=3,
+            n_estimators=1,
+            contamination="auto",
+            validation_fraction=validation_fraction,
+            random_state=0,
+        ).fit(X)
+        scores = detector.normal_scores_ if validation_fraction else detector.anomaly_score(X)
+        assert detector.threshold_ == pytest.approx(threshold_of_tail(scores), abs=1e-5)
+        detector.save(tmp_path / "model")
+        facts = load(tmp_path / "model").summary()
+        assert facts["threshold"]["contamination"] == "auto"
+        assert facts["parameters"]["contamination"] == "auto"
+
+    @pytest.mark.parametrize(("value", "error"), [("many", TypeError), (None, TypeError)])
+    def test_what_is_neither(self, value, error):
+        with pytest.raises(error, match="contamination"):
+            GANomalyDetector(contamination=value).check_parameters()

@@ -1,0 +1,178 @@
+"""Projected gradient ascent: where near each sample, within a ball, a function is largest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Ball:
+    """Where samples may be moved to.
+
+    Parameters
+    ----------
+    center : Tensor of shape (n, ...)
+        The samples; with the members in front, (K, B, ...), if `n_axes` is 2.
+    eps : float or Tensor
+        Radius; with the largest change as the norm one a value, if it is a tensor that can be
+        expanded to `center`.
+    norm : {inf, 2}, default=inf
+        The largest change of a value, or the Euclidean length of all.
+    limits : tuple of float or Tensor, or None, default=None
+        The smallest and the largest value that a sample may have.
+    n_axes : int, default=1
+        Leading axes that tell samples from each other.
+    """
+
+    center: Tensor
+    eps: float | Tensor
+    norm: float = math.inf
+    limits: tuple[Any, Any] | None = None
+    n_axes: int = 1
+
+    def projected(self, x: Tensor) -> Tensor:
+        """The nearest samples that may be moved to."""
+        change = x - self.center
+        if self.norm == math.inf:
+            eps = torch.as_tensor(self.eps, dtype=change.dtype, device=change.device)
+            change = change.clamp(-eps, eps)
+        else:
+            change = change * (self.eps / self._length(change).clamp(min=float(self.eps)))
+        x = self.center + change
+        return x if self.limits is None else x.clamp(*self.limits)
+
+    def drawn(self, generator: torch.Generator) -> Tensor:
+        """A random place for each sample, even over the largest changes of its values."""
+        share = torch.rand(self.center.shape, generator=generator, dtype=torch.float32)
+        return self.projected(self.center + self.eps * (2 * share - 1).to(self.center))
+
+    def steepest(self, slope: Tensor) -> Tensor:
+        """The direction of a gradient, of length 1 in this norm; 0 where the gradient is."""
+        if self.norm == math.inf:
+            return slope.sign()
+        return slope / self._length(slope).clamp(min=1e-30)
+
+    def _length(self, x: Tensor) -> Tensor:
+        """Euclidean length of each sample, in a shape that divides x."""
+        length: Tensor = torch.linalg.vector_norm(x.flatten(self.n_axes), dim=-1)
+        return length.reshape(*length.shape, *[1] * (x.ndim - self.n_axes))
+
+
+def ascent(
+    slope: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    n_steps: int,
+    step: float | Tensor | None = None,
+    start: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """The samples after each step up a gradient and back into the ball.
+
+    Parameters
+    ----------
+    slope : callable
+        Gives the gradient at samples of the shape of ``ball.center``.
+    ball : Ball
+    n_steps : int
+    step : float, Tensor or None, default=None
+        Length of a step in the ball's norm; None is ``2.5 * ball.eps / n_steps``, with which a
+        sample can cross its ball.
+    start : Tensor or None, default=None
+        Where to begin; None is the centre.
+
+    Yields
+    ------
+    Tensor of the shape of ``ball.center``
+
+    References
+    ----------
+    Madry, Makelov, Schmidt, Tsipras and Vladu, "Towards deep learning models resistant to
+    adversarial attacks", ICLR 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gandetect.model.ascent import Ball, ascent
+    >>> ball = Ball(torch.zeros(1, 2), eps=0.5)
+    >>> *_, x = ascent(lambda x: torch.tensor([[1.0, -3.0]]), ball, n_steps=3)
+    >>> x.tolist()
+    [[0.5, -0.5]]
+    """
+    step = 2.5 * ball.eps / n_steps if step is None else step
+    x = ball.center if start is None else start
+    for _ in range(n_steps):
+        x = ball.projected(x + step * ball.steepest(slope(x)))
+        yield x
+
+
+def highest(
+    function: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    n_steps: int,
+    step: float | Tensor | None = None,
+    start: Tensor | None = None,
+    slope: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The samples with the largest value that an ascent comes by, its start included.
+
+    Parameters
+    ----------
+    function : callable
+        Gives one value a sample, (n,) or (K, B).
+    ball, n_steps, step, start
+        As of `ascent`.
+    slope : callable or None, default=None
+        ``slope(x, values)`` gives the direction to go in; None is the gradient of the values.
+
+    Returns
+    -------
+    x : Tensor of the shape of ``ball.center``
+    values : Tensor, one a sample
+    """
+    best_x, best = ball.center, None
+
+    def note(x: Tensor, values: Tensor) -> None:
+        nonlocal best_x, best
+        if best is None:
+            best_x, best = x, values
+            return
+        best_x, best = better(best_x, best, x, values)
+
+    def gradient(x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            values = function(x)
+            found = gradient_at(x, values) if slope is None else slope(x, values)
+        note(x.detach(), values.detach())
+        return found
+
+    *_, x = ascent(gradient, ball, n_steps=n_steps, step=step, start=start)
+    with torch.no_grad():
+        note(x, function(x))
+    assert best is not None
+    return best_x, best
+
+
+def better(x: Tensor, values: Tensor, other: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Of two places of each sample the one with the larger value, and that value."""
+    is_better = others > values
+    shape = (*values.shape, *[1] * (x.ndim - values.ndim))
+    return torch.where(is_better.reshape(shape), other, x), torch.where(is_better, others, values)
+
+
+def gradient_at(x: Tensor, values: Tensor, *, keep: bool = False) -> Tensor:
+    """The gradient of the sum of values at x, of which they were computed; 0 where there is none.
+
+    `keep` is for values of which further gradients are taken.
+    """
+    if not values.requires_grad:
+        return torch.zeros_like(x)
+    (found,) = torch.autograd.grad(values.sum(), x, retain_graph=keep)
+    return found
