@@ -119,6 +119,12 @@ class TestNeighbours:
         others = [(1 + 2 + 3 + 4 + 5) / 5, (0.5 + 0.5 + 1.5 + 2.5 + 3.5) / 5]
         np.testing.assert_allclose(distance, [others])
 
+    def test_a_reference_that_was_rounded_elsewhere_is_passed_over_too(self):
+        points = torch.randn(1, 40, 3, generator=torch.Generator().manual_seed(0))
+        neighbours = Neighbours.of(points)
+        found = neighbours.distance(points * (1 + 2e-5))
+        torch.testing.assert_close(found, neighbours.distance(points), rtol=1e-3, atol=1e-4)
+
     def test_members_have_their_own_references(self):
         points = torch.stack([torch.zeros(6, 2), torch.full((6, 2), 3.0)])
         distance = Neighbours.of(points).distance(torch.zeros(2, 1, 2))

@@ -64,6 +64,8 @@ def test_with_few_scores_it_lies_beyond_the_largest():
     # 5 % is one of 20: with 19 scores the largest just will do, with 18 it would flag too many.
     assert threshold_at_percentile(np.arange(19.0), 5) == pytest.approx(18)
     assert threshold_at_percentile(np.arange(18.0), 5) > 17.1
+    # 19 suffice for 5.1 %: the 20 x 0.949 = 18.98th of them, two of which it lies between.
+    assert threshold_at_percentile(np.arange(19.0), 5.1) == pytest.approx(17.98)
 
 
 @pytest.mark.parametrize("draw", ["normal", "standard_exponential", "standard_t"])
