@@ -6,6 +6,8 @@ import json
 from argparse import Namespace
 from typing import Any
 
+from gandetect.cli.options import add_classifier, given_classifier
+
 
 def add_info(commands: Any) -> None:
     """Add the command."""
@@ -19,6 +21,7 @@ def add_info(commands: Any) -> None:
         ),
     )
     parser.add_argument("model", metavar="MODEL", help="file that gandetect fit wrote")
+    add_classifier(parser)
     parser.add_argument("--json", action="store_true", help="write the same facts as JSON")
     parser.set_defaults(run=run_info)
 
@@ -27,5 +30,5 @@ def run_info(options: Namespace) -> None:
     """Load the detector, and write its summary."""
     from gandetect.loading import load
 
-    facts = load(options.model).summary()
+    facts = load(options.model, **given_classifier(options)).summary()
     print(json.dumps(facts, indent=1) if options.json else facts)

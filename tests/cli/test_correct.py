@@ -56,6 +56,7 @@ def test_a_network_in_a_file(run, fails, rows, tmp_path):
     assert code == 0
     assert {line["defense"] for line in json.loads(text)} <= {0, 1, 2}
     assert run("predict", out, *data, *given)[0] == 0
+    assert json.loads(run("info", out, *given, "--json")[1])["detector"]
     assert run(*fit, "--go-on-from", out, "--out", tmp_path / "more")[0] == 0
     code, err = fails("predict", out, *data)
     assert (code, "classifier=" in err) == (1, True)
