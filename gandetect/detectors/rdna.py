@@ -1072,9 +1072,10 @@ class RDNADetector(BaseDetector):
     bottleneck, and there is no `architecture`. Beside the discriminant stands a bank of patches, in
     means of 3 x 3 cells two cells apart. The map is the sum of the smoothed probability and the
     distance to the nearest patch, each in standard deviations on the images kept aside. The
-    default score, "map", is the sum of the largest values of both, each less its mean at this
-    place and divided by its deviation there, and the distance divided by the root of the
-    reference's own distance to its neighbours; "patches" is its second summand, "discriminant" and
+    default score, "map", is the sum of the largest probability and the largest distance, both
+    smoothed and standardised: of distances divided by the root of the reference's own distance to
+    its neighbours, less what is usual at their place and divided by its deviation there. The first
+    threshold is set by the images kept aside. "patches" is its second summand, "discriminant" and
     ``score="paper"`` the largest smoothed probability, and "reconstruction" the largest smoothed
     difference of features. `transform` gives features, the mean over the cells; there is no
     `reconstruct`, nor `trim`; a `warm_start` keeps how features are standardised. All parameters of
