@@ -678,7 +678,11 @@ def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
     # A label may be missing: that of most rows is, where a few anomalies are known.
     there = np.flatnonzero([bool(_plain(label)) for label in labels])
     found = np.zeros(len(samples), dtype=bool)
-    found[there] = anomalies(samples.take(there), options)
+    words = {str(labels[i]).lower() for i in there}
+    if not _has_class_options(options) and len(words) == 1 and words <= _ANOMALOUS_WORDS:
+        found[there] = True  # none of the normal ones has a label
+    else:
+        found[there] = anomalies(samples.take(there), options)
     if not found.any():
         raise UsageError(f"--labels learn: no label of {options.data} is that of an anomaly")
     return found
@@ -835,8 +839,6 @@ def _told(counts: Counter[str], n_shown: int = 10) -> str:
 def _anomalous_label(labels: Counter[str]) -> str | None:
     """Which of two labels is that of the anomalies, if they say so themselves."""
     by_word = {label.lower(): label for label in labels}
-    if len(labels) == 1 and by_word.keys() <= _ANOMALOUS_WORDS:
-        return next(iter(labels))
     if len(labels) != 2 or len(by_word) != 2:
         return None
     for normal, anomalous in _TELLING_PAIRS:
