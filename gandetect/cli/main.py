@@ -100,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _warnings_in_one_line():
             options = build_parser(arguments).parse_args(arguments)
+            _check_model(options)
             options.run(options)
             sys.stdout.flush()
     except BrokenPipeError:
@@ -115,6 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("gandetect: interrupted", file=sys.stderr)
         return INTERRUPTED
     return OK
+
+
+def _check_model(options: argparse.Namespace) -> None:
+    """Raise FileNotFoundError for a model that is not there, before torch is imported."""
+    model = getattr(options, "model", None)
+    if model is not None and not os.path.exists(os.path.expanduser(model)):
+        raise FileNotFoundError(f"There is no file {model!r}.")
 
 
 def _is_told(error: Exception) -> bool:

@@ -123,9 +123,10 @@ from gandetect.cli import main
 for arguments in json.loads(sys.argv[1]):
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            main(arguments)
+            code = main(arguments)
     except SystemExit as exit_:
-        print(exit_.code, sorted({"torch", "sklearn", "scipy", "numpy"} & set(sys.modules)))
+        code = exit_.code
+    print(code, sorted({"torch", "sklearn", "scipy", "numpy"} & set(sys.modules)))
 """
 
 
@@ -140,13 +141,14 @@ def test_help_and_mistakes_do_not_wait_for_torch():
         ["predict", "--data", "x"],
         ["benchmark", "ganomaly", "--data", "x", "--seeds", "0"],
     ]
+    missing = [[name, "no_model", "--data", "x"] for name in ("score", "predict", "evaluate")]
     done = subprocess.run(
-        [sys.executable, "-c", COMMANDS_WITHOUT_WORK, json.dumps([*helps, *mistakes])],
+        [sys.executable, "-c", COMMANDS_WITHOUT_WORK, json.dumps([*helps, *mistakes, *missing])],
         capture_output=True,
         text=True,
         timeout=100,
     )
-    expected = ["0 []"] * len(helps) + ["2 []"] * len(mistakes)
+    expected = ["0 []"] * len(helps) + ["2 []"] * len(mistakes) + ["1 []"] * len(missing)
     assert done.stdout.splitlines() == expected, done.stderr
 
 

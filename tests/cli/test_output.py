@@ -203,6 +203,7 @@ class TestTheDataStay:
     def test_a_table_over_another_input(self, option, message, fails, no_work, table, tmp_path):
         (tmp_path / "it").write_text("mine")
         model = tmp_path / ("it" if option == "MODEL" else "model")
+        model.touch()
         more = ("--label-file", tmp_path / "it") if option == "--label-file" else ()
         code, err = fails("score", model, "--data", table, *more, "--out", tmp_path / "it")
         assert (code, message in err) == (2, True)
