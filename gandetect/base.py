@@ -405,9 +405,9 @@ class BaseDetector(
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
             The mean over the members, in scaled units; of images that differ in shape a list of
             maps. Of a table with columns of any kind a value for each of its columns, in about
-            standard deviations from what is usual in training rows: the mean of what the networks
-            did not expect and of what differs from the nearest training rows. 0 for columns that
-            are left out.
+            standard deviations from what is usual in training rows: two parts of what the networks
+            did not expect and one of what differs from the nearest training rows. 0 for columns
+            that are left out.
         """
         model = self._scoring_model()
         maps: np.ndarray = model.anomaly_maps(self._read(X, model))

@@ -45,6 +45,8 @@ _WIDE = 256
 # Weight of the distance to the nearest rows of a table in a default score, as a multiple of that of
 # all other parts: networks reconstruct words and gaps worse than numbers. See benchmarks/ideas.md.
 WEIGHT_IN_TABLES = 3.0
+# Of what the networks did not expect, and of what differs from the nearest rows, in maps of tables.
+_WEIGHTS_IN_MAPS = (2.0, 1.0)
 # Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
 _BLOCK_VALUES = 2**18
 # Samples by which parts are standardised and the first threshold is set, at most.
@@ -639,7 +641,7 @@ class Model(nn.Module, Generic[P]):
         maps = self._maps_of_columns(source, rows)
         if self.map_scale is not None:
             maps = (maps[:, : len(self.map_scale)] - self.map_scale[:, 0]) / self.map_scale[:, 1]
-        mean: np.ndarray = maps.mean(axis=1)
+        mean: np.ndarray = np.average(maps, axis=1, weights=_WEIGHTS_IN_MAPS[: maps.shape[1]])
         return mean
 
     def _maps_of_columns(self, source: Source, rows: np.ndarray | None) -> np.ndarray:
@@ -666,10 +668,10 @@ class Model(nn.Module, Generic[P]):
     def with_map_scale(self, source: Source, rows: np.ndarray) -> Self:
         """A model whose maps of tables are in units of those of these training rows.
 
-        A map is the mean of what the networks did not expect, and of what differs from the nearest
-        training rows, if these are kept. Of each, what a column usually has is subtracted, and what
-        is left is divided by its standard deviation, and a quarter of the mean of all of them, lest
-        columns that hardly vary rule.
+        A map is a weighted mean of what the networks did not expect, and of what differs from the
+        nearest training rows, if these are kept. Of each, what a column usually has is subtracted,
+        and what is left is divided by its standard deviation, and a quarter of the mean of all of
+        them, lest columns that hardly vary rule.
         """
         other = self.shallow()
         if self.layout.encoder is not None:
