@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
+from gandetect import detectors
 from gandetect.model.statistics import threshold_at_percentile
 from tests.helpers import assert_equal_scores, before_each_step, untrained, weights_of
 
@@ -453,16 +454,26 @@ def fitted_longer_to_images(Detector, make, images, tiny_convnet):
     return detector.set_params(architecture=tiny_convnet).fit(images[:100])
 
 
+# What these settings reach on rows off a plane and on images with a spot, over three seeds, is
+# 0.9957 or more for each detector here; of a method of one's own nothing is known.
+FLOORS = dict.fromkeys(detectors.__all__, 0.99)
+FLOOR_OF_OTHERS = 0.9
+
+
 class TestFinds:
     """Planted anomalies, with room below what these settings reach."""
 
-    def test_rows_off_the_plane(self, fitted_longer, rows):
+    @pytest.fixture
+    def floor(self, Detector):
+        return FLOORS.get(Detector.__name__, FLOOR_OF_OTHERS)
+
+    def test_rows_off_the_plane(self, fitted_longer, rows, floor):
         unseen = rows[400:600]
         # Each column is as it should be, but not together with the others.
         outliers = np.random.default_rng(1).permuted(unseen, axis=0)
         X = np.concatenate([unseen, outliers])
         is_outlier = np.arange(400) >= 200
-        assert roc_auc_score(is_outlier, fitted_longer.anomaly_score(X)) > 0.9
+        assert roc_auc_score(is_outlier, fitted_longer.anomaly_score(X)) > floor
         detector = copy.deepcopy(fitted_longer).infer_threshold(X, outlier_perc=50)
         assert ((detector.predict(X) == -1) == is_outlier).mean() > 0.8
 
@@ -473,11 +484,11 @@ class TestFinds:
         raised = fitted_longer.anomaly_map(unseen).mean(axis=0) - before
         assert raised[2] > 1.2 * raised.mean()
 
-    def test_images_with_a_spot(self, fitted_longer_to_images, images):
+    def test_images_with_a_spot(self, fitted_longer_to_images, images, floor):
         unseen, spotted = images[100:], images[100:].copy()
         spotted[:, 2:7, 4:10] *= -1
         scores = fitted_longer_to_images.anomaly_score(np.concatenate([unseen, spotted]))
-        assert roc_auc_score(np.arange(100) >= 50, scores) > 0.9
+        assert roc_auc_score(np.arange(100) >= 50, scores) > floor
 
     def test_the_spot_that_is_wrong(self, fitted_longer_to_images, images):
         unseen, spotted = images[100:], images[100:].copy()
