@@ -27,6 +27,7 @@ SECTIONS = {
     "Tables": ("adbench", "tables", "planted_cells", "kdd"),
     "Images": ("mnist-one-normal", "mnist-one-anomalous", "industrial"),
     "Attacks on a classifier": ("adversarial",),
+    "Attacks on the detector": ("robustness",),
     "Anomalies in the training data": ("contamination", "http"),
     "Thresholds, settings and diagnostics": ("thresholds", "selection", "training_report"),
     "Published figures": ("published", "alocc_f1", "alocc_along"),
@@ -50,6 +51,10 @@ TITLES = {
     "alocc_f1": ("ALOCC's F1", "MNIST, one digit the inlier."),
     "alocc_along": ("ALOCC along the training", "MNIST, digit 2 the inlier."),
     "adversarial": ("Detection and correction", "Means over attacks and seeds."),
+    "robustness": (
+        "The score under attack",
+        "AUROC; of `guarded` the share of samples that pass classifier and detector.",
+    ),
     "contamination": ("21 public sets", "Mean AUROC with anomalies among the training rows."),
     "http": (
         "Attacks that are many and alike",
@@ -80,6 +85,7 @@ _OWN_FILE = (
     "kdd",
     "planted_cells",
     "published",
+    "robustness",
     "selection",
     "tables",
     "thresholds",
@@ -88,6 +94,8 @@ _OWN_FILE = (
 REPORTS = {name: (name, "report") for name in _OWN_FILE}
 REPORTS["alocc_along"] = ("alocc_f1", "report_along")
 REPORTS["http"] = ("contamination", "report")
+# Files whose table stands in a guide too, as generated/NAME.md.
+IN_GUIDES = ("robustness",)
 # The pages with a table of published figures, and of which method; None: of all.
 ROOT = BENCHMARKS.parent
 PUBLISHED_PAGES = {
@@ -115,10 +123,13 @@ def setup(app):
 
 
 def write_tables(app):
-    """Write docs/generated/benchmarks.md."""
+    """Write docs/generated/benchmarks.md, and the tables of guides."""
     target = Path(app.srcdir, "generated", "benchmarks.md")
     target.parent.mkdir(exist_ok=True)
     target.write_text(benchmark_tables(BENCHMARKS / "results"), encoding="utf-8")
+    for name in IN_GUIDES:
+        table = file_table(BENCHMARKS / "results" / f"{name}.csv")
+        target.with_name(f"{name}.md").write_text(table, encoding="utf-8")
 
 
 def benchmark_tables(results):

@@ -143,7 +143,8 @@ def attack_score(
 
     Projected gradient descent on `anomaly_score` as it is: through the networks of all members, and
     through the distances to neighbours and patches, within the largest change of a value `eps`.
-    Of all points that it comes by, the one with the most wrong score is given back.
+    Of all points that it comes by, the one with the most wrong score is given back. The trees that
+    ``labels="learn"`` puts into the score of rows have no gradient: the attack goes around them.
 
     Parameters
     ----------

@@ -99,8 +99,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         changes: on rows it is of distances alone, measured by the L4 norm and not in units of the
         neighbours' own distances; on images the distance of codes, and RDNA's discriminant. Parts
         of the score that an error of reconstruction makes up hold least. A fit takes two to five
-        times as long. For arrays of numbers; not with RDNA's `backbone`. The guide on attacks says
-        what it gives back, and what not.
+        times as long. For arrays of numbers; not with RDNA's `backbone`. With few
+        rows it can do harm: the guide on attacks says what it gives back, and what not.
     warm_start : bool, default=False
         Whether a further `fit` continues from the networks of the last one.
     device : str, default="auto"

@@ -43,6 +43,13 @@ def test_runs_are_averaged_as_their_benchmark_does(extension, tmp_path):
     assert "planted cell first" in text
 
 
+def test_a_guide_has_its_own_table(extension, tmp_path):
+    extension.write_tables(SimpleNamespace(srcdir=tmp_path))
+    text = (tmp_path / "generated" / "robustness.md").read_text(encoding="utf-8")
+    assert "| AdversarialVAE |" in text and "| 5-NN |" in text
+    assert text in (tmp_path / "generated" / "benchmarks.md").read_text(encoding="utf-8")
+
+
 def test_other_files_stand_as_they_are(extension, tmp_path):
     (tmp_path / "an_idea.csv").write_text("name,value\na,1\nb,2\n", encoding="utf-8")
     assert extension.benchmark_tables(tmp_path) == (
