@@ -720,6 +720,7 @@ def _references(
     rows = thinned(rows, min(_MAX_REFERENCES, n_most))
     points: dict[str, Tensor] = {}
     references: dict[str, nn.Module] = {}
+    make: Mapping[str, Callable[[Tensor], nn.Module]]
     make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
     if model.settings.robust:
         make = ROBUST_REFERENCES
