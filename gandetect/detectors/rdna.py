@@ -583,6 +583,10 @@ class RDNAFeatureModel(RDNAModel):
                 f"backbone={s.backbone!r} makes features of images, but X holds rows of "
                 f"{self.layout.n_values} columns: give images, image_shape, or backbone=None."
             )
+        if self.layout.varies:
+            self.cannot_be_exported = (
+                "a file takes images of one shape, and it was fitted to several"
+            )
         if isinstance(s.backbone, Backbone):
             backbone = copy.deepcopy(s.backbone)
         else:
@@ -721,7 +725,13 @@ class RDNAFeatureModel(RDNAModel):
     def _n_at_once(size: Sequence[int]) -> int:
         return max(_PIXELS_AT_ONCE // math.prod(size), 1)
 
+    def block_size(self) -> int:
+        # An image may be much larger than those that were fitted to.
+        return 1 if self.layout.varies else super().block_size()
+
     def block_multiple(self) -> int:
+        if self.layout.varies:
+            return 1
         return min(super().block_multiple(), self._n_at_once(self.network_shape()[1:]))
 
     def _cells_inside(

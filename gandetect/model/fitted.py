@@ -112,7 +112,7 @@ class Model(nn.Module, Generic[P]):
     # `robust` has a meaning.
     can_be_robust: ClassVar[bool] = False
     # Why the model cannot be exported, to follow "because"; None where it can.
-    cannot_be_exported: ClassVar[str | None] = None
+    cannot_be_exported: str | None = None
 
     def __init__(
         self, settings: P, layout: Layout, scaler: Scaler, generator: torch.Generator

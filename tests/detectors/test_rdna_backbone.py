@@ -478,6 +478,12 @@ class TestImagesOfSeveralShapes:
         images = [SPOILT[0], SPOILT[1].transpose(1, 0, 2)]
         np.testing.assert_array_equal(again.anomaly_score(images), mixed.anomaly_score(images))
 
+    def test_not_exported(self, mixed, tmp_path):
+        from gandetect.export import to_torch_export
+
+        with pytest.raises(TypeError, match="a file takes images of one shape"):
+            to_torch_export(mixed, tmp_path / "detector.pt2")
+
     def test_left_out_samples_are_not_trained_on(self, few):
         images = shown_differently(IMAGES)
         y = np.r_[np.zeros(29), 1]
@@ -541,6 +547,23 @@ class TestLargeImages:
         assert_close = np.testing.assert_allclose
         shifts = [d.networks_["backbone"].shift for d in (detector, large)]
         assert_close(*shifts, rtol=0.05, atol=0.01)
+
+    def test_what_goes_through_the_network_at_once_is_bounded(self, few):
+        seen = []
+
+        class Watched(Edges):
+            def forward(self, x):
+                seen.append(x.shape)
+                return super().forward(x)
+
+        detector = make(backbone=Watched(), image_size=None).fit(shown_differently(IMAGES))
+        seen.clear()
+        spoilt = photographs(1, shape=(1300, 2100))
+        spoilt[0, 1100:1160, 1000:1060] = [200, 30, 30]
+        hot = detector.anomaly_map(spoilt)[0]
+        assert len(seen) == 2
+        assert max(max(shape[2:]) for shape in seen) <= 1024 + 2 * 192
+        assert np.unravel_index(hot.argmax(), hot.shape)[0] in range(1090, 1170)
 
     def test_cells_that_do_not_fit_into_the_pieces(self, few, in_pieces):
         class Coarse(nn.Module):
