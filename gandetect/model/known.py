@@ -28,6 +28,8 @@ _LEAST_MIXTURES, _MIXTURES_SHARE = 200, 5
 MAX_NORMAL = 10_000
 # What is added to the share of the trees' votes, and to what is left of it: no vote is certain.
 _DOUBT = 0.05
+# The deviation of log-odds among normal rows below which it is taken for this.
+_LEAST_DEVIATION = 0.5
 # Samples among which one to be labelled is chosen.
 _N_CANDIDATES = 5
 # Distances below this share of the usual one say nothing: their logarithm would be one of rounding.
@@ -173,9 +175,6 @@ class AnomalyTrees(nn.Module):
     Geurts, Ernst and Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
     """
 
-    # Where normal rows are told well from the anomalies, their log-odds hardly vary, and deviations
-    # of so little say nothing.
-    least_deviation: ClassVar[float] = 0.5
     # The most that a saved file may ask for.
     most_depth: ClassVar[int] = 64
 
@@ -307,6 +306,17 @@ class AnomalyTrees(nn.Module):
             node = torch.where(goes_left, self.next_left[node], self.next_right[node])
         votes: Tensor = self.votes.flatten()[node].unflatten(1, (2, -1))
         return votes.mean(-1).T
+
+    @staticmethod
+    def unit(deviation: Tensor) -> Tensor:
+        """By what log-odds are divided in the score, for their deviation among normal rows.
+
+        Where normal rows are told well from the anomalies it is small, and says nothing. Where it
+        is large, the trees are unsure, and count the less: they would put normal rows above
+        anomalies of other kinds.
+        """
+        steepness = (deviation / _LEAST_DEVIATION).clamp(min=1).sqrt()
+        return deviation.clamp(min=_LEAST_DEVIATION) * steepness
 
     @staticmethod
     def log_odds(share: Tensor) -> Tensor:

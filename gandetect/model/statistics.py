@@ -68,9 +68,16 @@ class Calibration(OnCPU):
         self.spreads: Tensor
 
     @classmethod
-    def of(cls, parts: Mapping[str, Tensor], least: Mapping[str, float] | None = None) -> Self:
-        """From the parts of training samples, (K, n) each, and the least deviation of some."""
-        mean, spread, least = {}, {}, least or {}
+    def of(
+        cls,
+        parts: Mapping[str, Tensor],
+        units: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    ) -> Self:
+        """From the parts of training samples, (K, n) each.
+
+        `units` gives by which function of its deviation a part is divided, if not by itself.
+        """
+        mean, spread, units = {}, {}, units or {}
         for name, values in parts.items():
             values = values.double()
             mean[name] = values.mean(1)
@@ -78,7 +85,9 @@ class Calibration(OnCPU):
             # A part that is the same for all training samples, but for rounding in float32, keeps
             # its own units.
             varies = deviation > torch.clamp(_CONSTANT * mean[name].abs(), min=1e-12)
-            spread[name] = torch.where(varies, deviation, 1.0).clamp(min=least.get(name, 0.0))
+            spread[name] = torch.where(varies, deviation, 1.0)
+            if name in units:
+                spread[name] = units[name](deviation)
         return cls(mean, spread)
 
     @property

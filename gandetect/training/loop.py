@@ -645,8 +645,8 @@ def _learned(
     if run.trees is not None and KNOWN in parts:
         parts[KNOWN] = _of_unseen(model, run.trees, samples, rows).expand(model.n_members, -1)
     fitting = {name: values[:, fits] for name, values in parts.items()}
-    least = {} if run.trees is None else {KNOWN: AnomalyTrees.least_deviation}
-    model.calibration = Calibration.of(fitting, least)
+    units = {} if run.trees is None else {KNOWN: run.trees.unit}
+    model.calibration = Calibration.of(fitting, units)
     model = model.with_map_scale(source, thinned(rows[fits], _MAX_REFERENCES))
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):

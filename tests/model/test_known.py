@@ -116,6 +116,12 @@ def test_a_row_that_was_seen_is_judged_by_the_other_half(trees):
     torch.testing.assert_close(found, expected[None])
 
 
+def test_unsure_trees_count_less(trees):
+    """Their log-odds are divided by more than their deviation, and never by nearly nothing."""
+    unit = trees.unit(torch.tensor([0.0, 0.5, 2.0]))
+    assert unit.tolist() == [0.5, 0.5, 4.0]
+
+
 def test_the_halves_have_seen_other_rows(known):
     """A row that lies among the anomalies seems normal only to the trees that have seen it."""
     normal = known.normal.clone()
