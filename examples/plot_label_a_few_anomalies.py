@@ -26,8 +26,12 @@ X, y = load_breast_cancer(return_X_y=True)
 is_malignant = y == 0
 benign = np.flatnonzero(~is_malignant)
 rest = np.setdiff1d(np.arange(len(X)), benign[:200])
-pool, test = train_test_split(rest, stratify=is_malignant[rest], random_state=0)
-print(f"{len(pool)} tumours in the pool, {is_malignant[pool].mean():.0%} of them malignant")
+pool, test = train_test_split(
+    rest, stratify=is_malignant[rest], random_state=0
+)
+print(
+    f"{len(pool)} tumours in the pool, {is_malignant[pool].mean():.0%} of them malignant"
+)
 
 # %%
 # Round the loop five times
@@ -41,23 +45,35 @@ print(f"{len(pool)} tumours in the pool, {is_malignant[pool].mean():.0%} of them
 def aurocs_of_loop(choose):
     """The AUROC on the test set before the first label, and after each five."""
     rows, labels, left = X[benign[:200]], np.full(200, False), pool
-    detector = AdversarialVAEDetector(labels="learn", warm_start=True, epochs=20, random_state=0)
+    detector = AdversarialVAEDetector(
+        labels="learn", warm_start=True, epochs=20, random_state=0
+    )
     detector.set_params(labels="exclude").fit(rows, labels)
-    found = [roc_auc_score(is_malignant[test], detector.anomaly_score(X[test]))]
+    found = [
+        roc_auc_score(is_malignant[test], detector.anomaly_score(X[test]))
+    ]
     for _ in range(5):
         asked = left[choose(detector, X[left])]
         rows = np.concatenate([rows, X[asked]])
         labels = np.concatenate([labels, is_malignant[asked]])
         left = np.setdiff1d(left, asked)
         detector.set_params(labels="learn", epochs=2).fit(rows, labels)
-        found.append(roc_auc_score(is_malignant[test], detector.anomaly_score(X[test])))
-    print(f"{labels.sum()} malignant tumours among 25 labels: {np.round(found, 3)}")
+        found.append(
+            roc_auc_score(
+                is_malignant[test], detector.anomaly_score(X[test])
+            )
+        )
+    print(
+        f"{labels.sum()} malignant tumours among 25 labels: {np.round(found, 3)}"
+    )
     return found
 
 
 rng = np.random.default_rng(0)
 by_query = aurocs_of_loop(lambda detector, pool: detector.query(pool, n=5))
-at_random = aurocs_of_loop(lambda detector, pool: rng.choice(len(pool), 5, replace=False))
+at_random = aurocs_of_loop(
+    lambda detector, pool: rng.choice(len(pool), 5, replace=False)
+)
 
 # %%
 # What labels add

@@ -1,0 +1,79 @@
+"""A few known anomalies: who is labelled, who is judged, and what learns from it."""
+
+import sys
+
+import few_labels
+import numpy as np
+import pytest
+from protocols import Split
+
+
+def blobs(seed=0, n_normal=200):
+    """Normal rows around 0, and three kinds of anomaly, 30 of each."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_normal + 100, 4))
+    anomalous = np.concatenate([rng.normal(size=(30, 4)) + 6 * np.eye(4)[i] for i in range(3)])
+    y = np.repeat([0, 1], [100, 90])
+    return Split(X[:n_normal], np.concatenate([X[n_normal:], anomalous]), y)
+
+
+def test_labelled_anomalies_are_not_judged():
+    split = blobs()
+    found = few_labels.cases(split, seed=0)
+    kinds = {few_labels.RANDOM: (1, 5, 10), few_labels.OTHER: (10,), few_labels.SAME: (10,)}
+    assert set(found) == {(protocol, k) for protocol, ks in kinds.items() for k in ks}
+    for (_, k), case in found.items():
+        assert len(case.labelled) == k
+        assert split.y_test[case.labelled].all()
+        assert not set(case.labelled) & set(case.judged)
+        assert (split.y_test[case.judged] == 0).sum() == 100
+
+
+def test_one_kind_is_labelled_and_the_others_are_judged():
+    split = blobs()
+    kind = np.concatenate([np.full(100, -1), np.repeat([0, 1, 2], 30)])
+    found = few_labels.cases(split, seed=0)
+    other, same = found[few_labels.OTHER, 10], found[few_labels.SAME, 10]
+    assert np.array_equal(other.labelled, same.labelled)
+    (labelled,) = set(kind[other.labelled])
+    assert set(kind[other.judged]) == {-1, 0, 1, 2} - {labelled}
+    assert set(kind[same.judged]) == {-1, labelled}
+
+
+def test_sets_with_few_anomalies_have_fewer_cases():
+    split = blobs()
+    few = Split(split.X_train, split.X_test[:112], split.y_test[:112])
+    assert {k for protocol, k in few_labels.cases(few, 0) if protocol == "random"} == {1, 5}
+
+
+@pytest.mark.parametrize("name", ["5-nn", "log-ratio", "extra-trees", "5-nn + extra-trees"])
+def test_baselines_rank_anomalies_higher(name):
+    split = blobs()
+    case = few_labels.cases(split, 0)[few_labels.RANDOM, 10]
+    X, test = few_labels.standardised(split.X_train, split.X_test)
+    scores = few_labels.BASELINES[name](X, test[case.labelled], test[case.judged], 0)
+    y = split.y_test[case.judged]
+    assert np.median(scores[y == 1]) > np.quantile(scores[y == 0], 0.9)
+
+
+def test_rows_of_a_run(tmp_path, monkeypatch, capsys):
+    split = blobs()
+    monkeypatch.setattr(few_labels, "load_split", lambda *_: split)
+    out = tmp_path / "out.csv"
+    arguments = ["--data", tmp_path, "--out", out, "--sets", "toy", "--seeds", "0"]
+    small = ["--set", "epochs=1", "--set", "n_estimators=1"]
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["few_labels.py", *map(str, arguments), "--detectors", "GANomaly,5-nn", *small],
+    )
+    assert few_labels.main() == 0
+    rows = few_labels.rows_of(out, few_labels.LabelsRun)
+    assert len(rows) == 5 * 3  # cases times with labels, without labels and 5-NN
+    by = {(row["labels"], row["protocol"], row["n_known"]): row for row in rows}
+    assert int(by["learn", "random", "5"]["n_train"]) == 205
+    assert int(by["ignore", "random", "5"]["n_train"]) == 200
+    assert "other kinds, 10" in capsys.readouterr().out
+    # Nothing is measured twice.
+    assert few_labels.main() == 0
+    assert len(few_labels.rows_of(out, few_labels.LabelsRun)) == 15
