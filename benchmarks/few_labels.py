@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -45,6 +46,8 @@ from sklearn.preprocessing import StandardScaler
 KNOWN = (1, 5, 10)
 LEAST_JUDGED = 5
 N_CLUSTERS = 3
+# What detectors are compared on.
+CASE = ("name", "seed", "protocol", "n_known")
 RANDOM, OTHER, SAME = "random", "other kinds", "labelled kind"
 # Standardised values end here.
 LIMIT = 30.0
@@ -244,23 +247,35 @@ def is_ours_here(detector: str) -> bool:
 
 
 def table(rows: list[dict[str, str]], half: tuple[str, ...] | None = None) -> str:
-    """The means over the sets and the seeds, a line a detector."""
+    """The means over the sets and seeds that every detector has been run on, a line a detector."""
     rows = [row for row in rows if half is None or row["name"] in half]
-    lines = []
+    by_detector = grouped(rows, ("detector", "params", "labels"))
+    of_each = [set(grouped(group, CASE)) for group in by_detector.values()]
+    shared = set.intersection(*of_each) if of_each else set()
     columns = [*((RANDOM, k) for k in KNOWN), (SAME, max(KNOWN)), (OTHER, max(KNOWN))]
-    for key, group in grouped(rows, ("detector", "params", "labels")).items():
+    lines = []
+    for key, group in by_detector.items():
         line = [" ".join(part for part in key if part not in ("", "{}"))]
-        by_case = grouped(group, ("protocol", "n_known"))
+        compared = [row for case, (row,) in grouped(group, CASE).items() if case in shared]
+        by_column = grouped(compared, ("protocol", "n_known"))
         for protocol, k in columns:
-            of_case = by_case.get((protocol, str(k)), [])
+            found = by_column.get((protocol, str(k)), [])
             line.append(
-                f"{mean_of(of_case, 'auroc'):.3f} / {mean_of(of_case, 'average_precision'):.3f}"
-                if of_case
+                f"{mean_of(found, 'auroc'):.3f} / {mean_of(found, 'average_precision'):.3f}"
+                if found
                 else ""
             )
         lines.append(line)
+    n_runs = len({(name, seed) for name, seed, *_ in shared})
     header = ["", *(f"{protocol}, {k}" for protocol, k in columns)]
-    return markdown(header, lines)
+    return f"{n_runs} pairs of set and seed:\n\n{markdown(header, lines)}"
+
+
+def report(path: Path) -> str:
+    """The tables of a file: of all its sets, and of each half of them."""
+    rows = rows_of(path, LabelsRun)
+    halves = {"All sets": None, "Tuning half": TUNING_SETS, "Report half": REPORT_SETS}
+    return "\n\n".join(f"{title}, {table(rows, half)}" for title, half in halves.items())
 
 
 def main() -> int:
@@ -288,9 +303,7 @@ def main() -> int:
         for protocol, k in [*((RANDOM, k) for k in KNOWN), (OTHER, max(KNOWN)), (SAME, max(KNOWN))]
     ]
     all_went_well = run_all(planned, args, lambda run: measure(run, args.data))
-    rows = rows_of(args.out, LabelsRun)
-    for title, half in (("all sets", None), ("tuning", TUNING_SETS), ("report", REPORT_SETS)):
-        print(f"\n{title}: AUROC / AP\n\n{table(rows, half)}")
+    print(report(args.out))
     return 0 if all_went_well else 1
 
 

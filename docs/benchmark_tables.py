@@ -25,6 +25,7 @@ SEEDS = (0, 1, 2)
 # What is shown, by task: protocols of quality.py, and files.
 SECTIONS = {
     "Tables": ("adbench", "tables", "tables_seed_0", "planted_cells", "kdd"),
+    "Known anomalies": ("few_labels",),
     "Images": ("mnist-one-normal", "mnist-one-anomalous", "industrial"),
     "Attacks on a classifier": ("adversarial",),
     "Attacks on the detector": ("robustness",),
@@ -54,6 +55,10 @@ TITLES = {
     "robustness": (
         "The score under attack",
         "AUROC; of `guarded` the share of samples that pass classifier and detector.",
+    ),
+    "few_labels": (
+        "A few known anomalies",
+        "AUROC / average precision on public sets, by how many anomalies were labelled.",
     ),
     "contamination": ("21 public sets", "Mean AUROC with anomalies among the training rows."),
     "http": (
@@ -87,6 +92,7 @@ _OWN_FILE = (
     "adversarial",
     "alocc_f1",
     "contamination",
+    "few_labels",
     "growth",
     "industrial",
     "kdd",
@@ -143,7 +149,11 @@ def write_tables(app):
 def benchmark_tables(results):
     """The tables of all CSVs in a folder, in Markdown, by task."""
     files = {path.stem: path for path in sorted(results.glob("*.csv"))}
-    quality = {name for name, path in files.items() if "protocol" in columns_of(path)}
+    quality = {
+        name
+        for name, path in files.items()
+        if name not in REPORTS and "protocol" in columns_of(path)
+    }
     runs = report.read_results(files[name] for name in quality)
     tables = {
         protocol: quality_tables(protocol, found) for protocol, found in runs.items() if found

@@ -28,7 +28,10 @@ COMMANDS = {
     "correct": ("score", "correct a classifier's labels of samples that were made to fool it"),
     "evaluate": ("evaluate", "judge a fitted detector by labels"),
     "map": ("map", "write where in each sample the anomaly is"),
-    "report": ("report", "write a page about scored data: histogram, curves, largest scores"),
+    "report": (
+        "report",
+        "write a page about scored data, with curves and the most anomalous samples",
+    ),
     "info": ("info", "say what a fitted detector is: data, parameters, training, threshold"),
     "animate": ("animate", "make an animation of a training"),
     "benchmark": ("benchmark", "compare detectors with isolation forest and nearest neighbours"),

@@ -19,7 +19,7 @@ def add_report(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "report",
-        help="write a page about scored data: histogram, curves, the most anomalous samples",
+        help="write a page about scored data, with curves and the most anomalous samples",
         description=(
             "Write one HTML file that needs nothing else to be read: what was fitted to what, "
             "training diagnostics, the scores with the threshold, ROC and precision-recall where "

@@ -77,3 +77,18 @@ def test_rows_of_a_run(tmp_path, monkeypatch, capsys):
     # Nothing is measured twice.
     assert few_labels.main() == 0
     assert len(few_labels.rows_of(out, few_labels.LabelsRun)) == 15
+
+
+def test_detectors_are_compared_on_what_each_was_run_on():
+    case = {"seed": "0", "protocol": "random", "n_known": "1", "params": "{}", "labels": ""}
+    figures = {"auroc": "0.7", "average_precision": "0.5"}
+    both = {**case, **figures, "name": "a", "detector": "5-nn"}
+    shown = few_labels.table(
+        [
+            both,
+            {**both, "name": "b", "auroc": "0.1"},  # a set that the other was not run on
+            {**both, "detector": "log-ratio", "auroc": "0.8"},
+        ]
+    )
+    assert shown.startswith("1 pairs of set and seed")
+    assert "| 5-nn | 0.700 / 0.500 |" in shown and "| log-ratio | 0.800 / 0.500 |" in shown
