@@ -120,7 +120,7 @@ class TestImageShape:
 
 
 BAD_PARAMETERS = [
-    *[("contamination", value) for value in (0, -0.1, 0.51, 1, np.nan, "auto", None)],
+    *[("contamination", value) for value in (0, -0.1, 0.51, 1, np.nan, "all", None)],
     *[("latent_dim", value) for value in (0, -1, 2.5, "big", None, True)],
     *[("n_estimators", value) for value in (0, -1, 1.5, "many", None, True)],
     *[("epochs", value) for value in (0, -1, 1.5, "long", None, False)],

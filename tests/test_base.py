@@ -410,7 +410,7 @@ class TestSubclassOutsideThePackage:
         class Unfinished(AutoencoderDetector):
             model_class: ClassVar[type[UnfinishedModel]] = UnfinishedModel
 
-        with pytest.raises(NotImplementedError):
+        with pytest.raises(TypeError, match="does not define build"):
             Unfinished().fit(rows[:20])
 
 

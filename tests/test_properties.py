@@ -62,6 +62,16 @@ def is_dictionary(answer, X, detector):
         assert np.isin(data[name], detector.classes_).all()
 
 
+def is_count(answer, X, detector):
+    assert isinstance(answer, int)
+    assert 0 <= answer <= len(X)
+
+
+def is_position(answer, X, detector):
+    assert answer.shape == (1,)
+    assert 0 <= answer[0] < len(X)
+
+
 def is_simulation(answer, X, detector):
     x, masks = answer
     is_finite(x, X, detector)
@@ -87,10 +97,12 @@ PROMISES = {
     "fit": is_the_detector,
     "fit_predict": is_label,
     "fit_transform": is_finite,
+    "false_discovery_bound": is_count,
     "flag_by_fdr": is_flag,
     "infer_threshold": is_the_detector,
     "p_value": is_p_value,
     "predict": is_label,
+    "query": is_position,
     "reconstruct": is_finite,
     "scaled_score": is_finite,
     "score_samples": is_finite,
@@ -206,7 +218,11 @@ def answered(fitted, name, X):
     """Hold a method to its promise; whether it gave an answer."""
     detector = copy.copy(fitted)
     before = state_of(detector)
-    more = {"fit": labels, "scaled_score": lambda X: samples(kind_of(fitted))}
+    more = {
+        "fit": labels,
+        "query": lambda X: 1,
+        "scaled_score": lambda X: samples(kind_of(fitted)),
+    }
     try:
         answer = getattr(detector, name)(X, *[more[name](X)] if name in more else [])
     except (TypeError, ValueError) as error:

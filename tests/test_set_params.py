@@ -94,6 +94,7 @@ OTHERS = {
     "schedule": "steps",
     "max_time": 100.0,
     "mixed_precision": True,
+    "roi": (0, 0, 4, 4),
 }
 OTHERS_OF = {
     "GANomalyDetector": {"adversarial_loss": "bce"},

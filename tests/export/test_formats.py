@@ -320,10 +320,14 @@ class Drawing(torch.nn.Module):
     def __init__(self, detector):
         super().__init__()
         self.layout = detector.model_.layout
+        self.threshold = detector.model_.threshold
 
     def forward(self, X):
         scores = X.sum(1) + torch.randn_like(X).sum(1)
-        return scores, torch.where(scores > 0, -1, 1)
+        return scores, self.label(scores, self.threshold)
+
+    def label(self, scores, threshold):
+        return torch.where(scores > threshold, -1, 1)
 
 
 def test_an_operator_that_would_not_be_loaded_is_not_written(rows, monkeypatch, tmp_path):
