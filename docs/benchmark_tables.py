@@ -149,16 +149,12 @@ def write_tables(app):
 def benchmark_tables(results):
     """The tables of all CSVs in a folder, in Markdown, by task."""
     files = {path.stem: path for path in sorted(results.glob("*.csv"))}
-    quality = {
-        name
-        for name, path in files.items()
-        if name not in REPORTS and "protocol" in columns_of(path)
-    }
-    runs = report.read_results(files[name] for name in quality)
+    quality = quality_files(results)
+    runs = report.read_results(quality)
     tables = {
         protocol: quality_tables(protocol, found) for protocol, found in runs.items() if found
     }
-    tables |= {name: file_table(path) for name, path in files.items() if name not in quality}
+    tables |= {name: file_table(path) for name, path in files.items() if path not in quality}
     named = [name for names in SECTIONS.values() for name in names]
     sections = {**SECTIONS, OTHERS: [name for name in tables if name not in named]}
     lines = []
@@ -169,6 +165,12 @@ def benchmark_tables(results):
             heading, sentence = TITLES.get(name, (name.replace("_", " "), ""))
             lines += [f"#### {heading}", "", sentence, "", tables[name], ""]
     return "\n".join(lines)
+
+
+def quality_files(results):
+    """The CSVs of quality.py in a folder: those with a protocol that no other benchmark wrote."""
+    paths = sorted(results.glob("*.csv"))
+    return [path for path in paths if path.stem not in REPORTS and "protocol" in columns_of(path)]
 
 
 def quality_tables(protocol, detectors):

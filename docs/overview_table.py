@@ -8,7 +8,7 @@ detector as text; a test compares it with `front_table`.
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark_tables import BENCHMARKS, columns_of
+from benchmark_tables import BENCHMARKS, quality_files
 
 import kdd  # isort: skip  (benchmark_tables puts the folder of the benchmarks on the path)
 import markdown_tables  # isort: skip
@@ -111,9 +111,8 @@ def best(measured, names):
 
 def figures_of(results):
     """By task and detector, at its defaults, the AUROC if all of its runs are there."""
-    paths = [path for path in sorted(results.glob("*.csv")) if "protocol" in columns_of(path)]
     found = {task: {} for task in TASKS}
-    for protocol, runs in report.read_results(paths).items():
+    for protocol, runs in report.read_results(quality_files(results)).items():
         names = [name for half in halves(protocol) for name in half]
         for detector in list(runs):
             column = report.Column(runs[detector], "auroc", names, SEEDS)
