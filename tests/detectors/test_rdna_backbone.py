@@ -16,6 +16,7 @@ from gandetect import Checkpoint, ConvNet, RDNADetector, RunFolder
 from gandetect.data.sources import Layout
 from gandetect.detectors import rdna
 from gandetect.distributed import RandomNumbers
+from gandetect.metrics import pixel_average_precision
 from gandetect.model.features import SimulatedFeatures
 from gandetect.model.statistics import Scaler
 from gandetect.networks import backbone as backbone_module
@@ -275,6 +276,35 @@ def test_the_modules_learn(n_members, adversarial_weight):
     # What is anomalous is given back as it was without.
     before = (corrupted - clean)[is_anomalous].square().mean()
     assert (restored - clean)[is_anomalous].square().mean() < 0.5 * before
+
+
+class TestKnownDefects:
+    @staticmethod
+    def with_faint_squares(images, seed):
+        """Squares a little brighter than the image, and where they are."""
+        rng = np.random.default_rng(seed)
+        masks = np.zeros(images.shape[:3], dtype=bool)
+        for mask in masks:
+            top, left = rng.integers(24), rng.integers(16)
+            mask[top : top + 8, left : left + 8] = True
+        bright = images + 15.0 * masks[..., None]
+        return np.clip(bright, 0, 255).astype(np.uint8), masks
+
+    def test_masks_say_what_to_look_for(self, fitted, tmp_path):
+        known, masks = self.with_faint_squares(photographs(10, seed=5), seed=0)
+        new, where = self.with_faint_squares(photographs(12, seed=6), seed=1)
+        none = np.zeros(IMAGES.shape[:3], dtype=bool)
+        learned = make(epochs=3, labels="learn").fit(
+            np.concatenate([IMAGES, known]), masks=np.concatenate([none, masks])
+        )
+        before, after = (
+            pixel_average_precision(where, detector.anomaly_map(new))
+            for detector in (fitted, learned)
+        )
+        assert after > before + 0.01
+        learned.save(tmp_path / "detector")
+        loaded = gandetect.load(tmp_path / "detector", backbone=Edges())
+        assert_same_scores(loaded, learned)
 
 
 class TestSaved:
