@@ -18,7 +18,7 @@ help:
 	@echo "make bench   measure speed; with DATA=folder also quality (benchmarks/README.md)"
 	@echo "Another Python than python3: make test PYTHON=python3.12"
 
-demo: $(VENV)/.installed-plot
+demo: $(VENV)/.installed-demo
 	$(BIN)/gandetect demo
 
 test: $(VENV)/.installed-test
