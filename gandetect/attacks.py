@@ -113,7 +113,6 @@ def projected_gradient(
     for start, target in zip(x.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True):
 
         def slope(x: Tensor, target: Tensor = target) -> Tensor:
-            x = x.detach().requires_grad_()
             log_p = model.log_probabilities(x)
             found = gradient_at(x, F.nll_loss(log_p, target, reduction="none"))
             if stop_when_fooled:

@@ -49,7 +49,10 @@ class Ball:
 
     def drawn(self, generator: torch.Generator) -> Tensor:
         """A random place for each sample, even over the largest changes of its values."""
-        share = torch.rand(self.center.shape, generator=generator, dtype=torch.float32)
+        return self.at(torch.rand(self.center.shape, generator=generator, dtype=torch.float32))
+
+    def at(self, share: Tensor) -> Tensor:
+        """The place of each sample whose values are this share, 0 to 1, of the way across."""
         return self.projected(self.center + self.eps * (2 * share - 1).to(self.center))
 
     def steepest(self, slope: Tensor) -> Tensor:
@@ -77,7 +80,7 @@ def ascent(
     Parameters
     ----------
     slope : callable
-        Gives the gradient at samples of the shape of ``ball.center``.
+        Gives the gradient at samples of the shape of ``ball.center``, which ask for one.
     ball : Ball
     n_steps : int
     step : float, Tensor or None, default=None
@@ -107,7 +110,9 @@ def ascent(
     step = 2.5 * ball.eps / n_steps if step is None else step
     x = ball.center if start is None else start
     for _ in range(n_steps):
-        x = ball.projected(x + step * ball.steepest(slope(x)))
+        with torch.enable_grad():
+            direction = ball.steepest(slope(x.detach().requires_grad_())).detach()
+        x = ball.projected(x + step * direction)
         yield x
 
 
@@ -146,10 +151,8 @@ def highest(
         best_x, best = better(best_x, best, x, values)
 
     def gradient(x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            values = function(x)
-            found = gradient_at(x, values) if slope is None else slope(x, values)
+        values = function(x)
+        found = gradient_at(x, values) if slope is None else slope(x, values)
         note(x.detach(), values.detach())
         return found
 

@@ -54,13 +54,8 @@ def moved_up(
     is_image = model.layout.is_image
     eps = _MARGIN * model.settings.robust * model.scaler.eps_unit(is_image)
     ball = Ball(x, eps, limits=model.scaler.scaled_range() if is_image else None, n_axes=2)
-
-    def slope(x: Tensor) -> Tensor:
-        x = x.detach().requires_grad_()
-        return gradient_at(x, value(x))
-
     model.eval()
-    start = ball.projected(x + eps * (2 * random.uniform(*x.shape) - 1))
-    *_, found = ascent(slope, ball, n_steps=_N_STEPS, start=start)
+    start = ball.at(random.uniform(*x.shape))
+    *_, found = ascent(lambda x: gradient_at(x, value(x)), ball, n_steps=_N_STEPS, start=start)
     model.train()
     return found.detach()
