@@ -50,6 +50,7 @@ from gandetect.networks import Architecture
 from gandetect.saving import SAVED_CLASSES, restore, tree_of
 from gandetect.training.loop import FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
+from gandetect.training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from gandetect.summary import Summary
@@ -928,6 +929,7 @@ class BaseDetector(
                 _check_count(self, name)
         _check_count(self, "verbose", minimum=0)
         check_real(self, "learning_rate", 0)
+        check_choice(self, "schedule", SCHEDULES)
         if not (isinstance(self.contamination, str) and self.contamination == "auto"):
             check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")

@@ -97,7 +97,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
         "scaler": {"kind": model.scaler.kind, **dict(model.scaler.named_buffers())},
         "calibration": {"mean": model.calibration.mean, "spread": model.calibration.spread},
         "neighbours": {
-            name: {"points": found.points, "spreads": found.spreads, "order": found.order}
+            name: {"order": found.order, **found.state_dict()}
             for name, found in model.neighbours.items()
         },
         "known": None if model.known is None else model.known.values_of(),
@@ -295,6 +295,10 @@ def _check_sound(model: Model[Any]) -> None:
         if found.order not in (2.0, ROBUST_ORDER):
             raise ValueError(f"its {name!r} are measured by no known norm")
         sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
+        shape = (model.n_members * model.latent_dim, model.latent_dim)
+        axes = found.axes
+        if axes is not None and (POINTS[name] != "codes" or axes.shape != shape or len(points) > 1):
+            raise ValueError(f"its {name!r} are not joined from the codes of its members")
         if points.ndim != 3 or not points.shape[1] or points.shape[2] != sizes[POINTS[name]]:
             raise ValueError(f"its {name!r} have another shape than its samples or codes")
         if spreads.shape != points.shape[:2] or not bool((spreads > 0).all()):

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gandetect.base import check_choice, check_real
+from gandetect.data.sources import Layout
 from gandetect.defence import GuardingDetector, GuardingModel
 from gandetect.losses import (
     divergence,
@@ -133,6 +134,13 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
             if s.log_variance is None:
                 self.draws = torch.zeros_like(half[:1])
             self.error_scale = self._error_scale(samples)
+
+    @classmethod
+    def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
+        found = super().resolved(settings, layout)
+        if settings.classifier is not None and settings.schedule == "auto":
+            found["schedule"] = None
+        return found
 
     def n_updates(self) -> int:
         if self.classifier is None:

@@ -268,7 +268,7 @@ class BiGANDetector(BaseDetector):
     - The encoder of rows is stochastic while training, as BiGAN allows; EGBAD's is not.
     - ALAD's discriminator of codes, an option of its code, is always there; it compares samples
       along their channels, where the code stacks images on top of each other.
-    - Adam's rate is 1e-3, not 1e-5, for training takes 800 updates of rows and 500 of images;
+    - Adam's rate is 1e-3, not 1e-5, for training takes 350 updates of rows and 500 of images;
       networks and code are the ones that all detectors share, without dropout by default.
     - On images the layers in which the discriminator joins sample and code begin with a standard
       deviation of ``n_inputs ** -0.5``. The published 0.02 belongs to layers of 512 and 1,024

@@ -239,7 +239,7 @@ class GANomalyDetector(BaseDetector):
       statistics with its weights; the released code keeps both (issue 21).
     - The feature loss and score "feature" are means of squares and the latent loss too, where the
       paper writes norms.
-    - Adam's rate is 1e-3, not 2e-4, for training takes 800 updates of rows instead of ten
+    - Adam's rate is 1e-3, not 2e-4, for training takes 350 updates of rows instead of ten
       thousand; the width is 16, not 64, and the code 32, not 100.
     - Images are of any size (issues 49 and 90), padded inside.
     - Rows, which the paper does not treat, use multilayer perceptrons with a linear output.

@@ -189,7 +189,8 @@ class RDNAModel(Model["RDNADetector"]):
     # The side of images inside, which are made smaller if they are larger.
     auto_size: ClassVar[int] = 64
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
-    auto_updates: ClassVar[tuple[int, int]] = (800, 4000)
+    auto_updates: ClassVar[tuple[int, int]] = (350, 4000)
+    auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", "cosine")
     auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
     shown_as: ClassVar[str | None] = "masks"
     can_be_robust: ClassVar[bool] = True
@@ -267,7 +268,6 @@ class RDNAModel(Model["RDNADetector"]):
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
         progress = self.progress(run)
-        self.set_learning_rate(run.optimizers, progress)
         x, x_corrupted, mask = self.examples(x, run)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=s.mixed_precision):
             x_hat, logits = self.restored_and_judged(x_corrupted)
@@ -373,22 +373,10 @@ class RDNAModel(Model["RDNADetector"]):
         return masks.unsqueeze(2).expand_as(x) if x.ndim == 5 else masks
 
     def progress(self, run: TrainingRun) -> float:
-        """The share of the training that is done, by epochs or by the clock."""
-        max_time = self.settings.max_time
+        progress, max_time = super().progress(run), self.settings.max_time
         if max_time is None:
-            return run.progress
-        return min(max(run.progress, run.seconds / max_time), 1)
-
-    def set_learning_rate(self, optimizers: dict[str, Optimizer], progress: float) -> None:
-        """Set what `schedule` says of the learning rate at this share of the training."""
-        factor = 1.0
-        if self.settings.schedule == "cosine":
-            factor = 0.5 + 0.5 * math.cos(math.pi * progress)
-        elif self.settings.schedule == "steps":
-            factor = 0.2 ** ((progress >= 0.8) + (progress >= 0.9))
-        for optimizer in optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = factor * self.settings.learning_rate
+            return progress
+        return min(max(progress, run.seconds / max_time), 1)
 
     def should_stop(self, run: TrainingRun) -> str | None:
         max_time = self.settings.max_time
@@ -1013,9 +1001,6 @@ class RDNADetector(BaseDetector):
         Of the discriminant's loss.
     focal_gamma : float, default=2.0
         How little what is already clear weighs in it; 0 is the plain cross-entropy.
-    schedule : {"cosine", "steps", None}, default="cosine"
-        How the learning rate falls over the training: to 0 along a cosine, or to a fifth after 80 %
-        and again after 90 % of it, as in DRAEM's code.
     max_time : float or None, default=None
         Seconds after which training stops, at the end of an epoch. The learning rate falls with
         what is nearer to its end, the epochs or the time; with ``epochs="auto"`` the time alone
@@ -1167,7 +1152,6 @@ class RDNADetector(BaseDetector):
     similarity_weight: float = 1.0
     focal_weight: float = 1.0
     focal_gamma: float = 2.0
-    schedule: str | None = "cosine"
     max_time: float | None = None
     mixed_precision: bool = False
     map: str = "product"
@@ -1330,7 +1314,6 @@ class RDNADetector(BaseDetector):
                 raise ValueError(f"{name} must rise, between 0 and {most}, got {value!r}.")
         for name in ("adversarial_weight", "similarity_weight", "focal_weight", "focal_gamma"):
             check_real(self, name, 0)
-        check_choice(self, "schedule", ("cosine", "steps", None))
         check_choice(self, "map", ("product", "probability"))
         check_choice(self, "augment", (True, False, "published"))
         check_choice(self, "mixed_precision", (True, False))

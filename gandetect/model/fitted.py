@@ -97,7 +97,9 @@ class Model(nn.Module, Generic[P]):
     # Members that n_estimators="auto" stands for, of rows and of images.
     auto_members: ClassVar[tuple[int, int]] = (8, 2)
     # Updates that epochs="auto" stands for, of rows and of images.
-    auto_updates: ClassVar[tuple[int, int]] = (800, 500)
+    auto_updates: ClassVar[tuple[int, int]] = (350, 500)
+    # What schedule="auto" stands for, of rows and of images.
+    auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", None)
     # Whether `forward` gives maps (n, H, W) behind scores and labels.
     gives_maps: ClassVar[bool] = False
     # The folder of the pictures that `shown` gives, in a run folder; None for none.
@@ -262,6 +264,11 @@ class Model(nn.Module, Generic[P]):
         This is called on a copy wherever training may end, and draws no random numbers.
         """
 
+    def progress(self, run: Any) -> float:
+        """The share of this fit that is done, which `schedule` goes by."""
+        progress: float = run.progress_of_fit
+        return progress
+
     def should_stop(self, run: Any) -> str | None:
         """After an epoch: the reason to stop, or None."""
         return None
@@ -337,6 +344,7 @@ class Model(nn.Module, Generic[P]):
             "n_estimators": cls._members(layout),
             "latent_dim": 32 if is_image else min((d + 1) // 2, _LONGEST_CODE),
             "scaling": cls.auto_scaling[is_image],
+            "schedule": cls.auto_schedule[is_image],
         }
         found = {name: getattr(settings, name) for name in auto}
         found = {name: auto[name] if value == "auto" else value for name, value in found.items()}
@@ -775,18 +783,19 @@ ROBUST_WEIGHTS = {
     "sample_neighbours": (3.0, 0.0),
     "subsampled_neighbours": (3.0, 0.0),
 }
-# What these distances are measured to, made of such points of training samples.
-REFERENCES = {
+# What these distances are measured to, made of such points of training images: there are few
+# members, and each has its own.
+REFERENCES_OF_IMAGES: dict[str, Callable[[Tensor], nn.Module]] = {
     "neighbours": Neighbours.of,
     "sample_neighbours": Neighbours.of,
     "subsampled_neighbours": Neighbours.among_draws,
 }
-
-
+# And of rows of numbers.
+REFERENCES = {**REFERENCES_OF_IMAGES, "neighbours": Neighbours.of_joined}
 # And of tables.
 REFERENCES_OF_TABLES = {
     **REFERENCES,
-    "neighbours": Neighbours.of_table,
+    "neighbours": Neighbours.of_joined_table,
     "sample_neighbours": Neighbours.of_table,
 }
 # And where `robust` is set: not in units of the neighbours' own distances, as a sample that is

@@ -31,6 +31,12 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
+    schedule : {"auto", "one-cycle", "cosine", "steps", None}, default="auto"
+        How the step size goes over the training. "one-cycle": up from 0.3 to 3 times
+        `learning_rate` in the first quarter of it, then down to 0, which needs fewer updates for
+        the same score; "cosine": from `learning_rate` down to 0; "steps": to a fifth of it after
+        80 % of the training and again after 90 %, as in DRAEM's code; None: it stays. "auto" is
+        "one-cycle" for rows, and for images None, or "cosine" for those of RDNA.
     contamination : float in (0, 0.5] or "auto", default=0.1
         Share of the training samples that `fit` lets the threshold flag. "auto" is for a share of
         anomalies that is not known, but is less than a quarter: it aims at 5 % of the normal ones,
@@ -141,6 +147,7 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     epochs: int | str = "auto"
     batch_size: int | str = "auto"
     learning_rate: float = 1e-3
+    schedule: str | None = "auto"
     contamination: float | str = 0.1
     image_shape: tuple[int, ...] | None = None
     channel_axis: int | None = -1

@@ -31,6 +31,7 @@ from gandetect.distributed import RandomNumbers
 from gandetect.model.fitted import (
     POINTS,
     REFERENCES,
+    REFERENCES_OF_IMAGES,
     REFERENCES_OF_TABLES,
     ROBUST_REFERENCES,
     Model,
@@ -48,6 +49,7 @@ from gandetect.model.statistics import (
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.robust import attacked
+from gandetect.training.schedule import rate_factor
 from gandetect.training.trimming import not_among_worst, trimmed
 from gandetect.versions import VERSIONS
 
@@ -185,8 +187,10 @@ class TrainingRun:
         Gives the attributes that a detector has learned if training ends here.
     checksum : callable
         Gives the checksum of X, y and the class labels.
+    first_rates : dict of str to list of float
+        The learning rates that the optimizers were made with, one a group.
     progress : float
-        From 0 to 1 over the whole training.
+        From 0 to 1 over the whole training, earlier fits included.
     n_updates : int
     seconds : float
         Spent so far, what came before it was resumed included.
@@ -220,6 +224,7 @@ class TrainingRun:
     n_epochs_before: int = 0
     learned: Callable[[], dict[str, Any]] = dict
     checksum: Callable[[], str] = str
+    first_rates: dict[str, list[float]] = field(default_factory=dict)
     progress: float = 0.0
     n_updates: int = 0
     seconds: float = 0.0
@@ -319,6 +324,33 @@ class TrainingRun:
             state = distributed.tree_from_first(self.state())
             if distributed.rank() > 0:
                 self.resume(state)
+
+    def start_with(self, optimizers: dict[str, Optimizer]) -> None:
+        """Take these optimizers, whose learning rates are those that `schedule` multiplies."""
+        self.optimizers = optimizers
+        self.first_rates = {
+            name: [group["lr"] for group in optimizer.param_groups]
+            for name, optimizer in optimizers.items()
+        }
+
+    @property
+    def progress_of_fit(self) -> float:
+        """From 0 to 1 over this fit, which may go on from earlier ones."""
+        n_before = self.n_epochs_before
+        return (self.progress * self.n_epochs - n_before) / max(self.n_epochs - n_before, 1)
+
+    def set_learning_rates(self) -> None:
+        """Set what `schedule` says of the learning rates at this point of the training.
+
+        Optimizers of the user's own may have several, one a group.
+        """
+        schedule = self.model.settings.schedule
+        if schedule is None:
+            return
+        factor = rate_factor(schedule, self.model.progress(self))
+        for name, optimizer in self.optimizers.items():
+            for group, rate in zip(optimizer.param_groups, self.first_rates[name], strict=True):
+                group["lr"] = factor * rate
 
     def last_optimizer(self) -> Optimizer:
         """The optimizer that a method names last, which is the one that steps last."""
@@ -479,7 +511,7 @@ def fit_model(
         random.lent if source.is_lazy and not source.is_slow else nullcontext,
     )
     run.n_epochs = len(history) + model.n_epochs(data.n_batches)
-    run.optimizers = model.optimizers()
+    run.start_with(model.optimizers())
     if is_foreign:
         model.check_hooks()
     if not model.is_sound():
@@ -547,6 +579,7 @@ def train(
             means = _Means()
             for i, x in enumerate(data.epoch()):
                 run.progress = (epoch + i / data.n_batches) / run.n_epochs
+                run.set_learning_rates()
                 means.add(step(x), x.shape[1])
                 run.n_updates += 1
                 run.seconds = time.perf_counter() - start
@@ -721,9 +754,12 @@ def _references(
     points: dict[str, Tensor] = {}
     references: dict[str, nn.Module] = {}
     make: Mapping[str, Callable[[Tensor], nn.Module]]
-    make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
     if model.settings.robust:
         make = ROBUST_REFERENCES
+    elif model.layout.is_image:
+        make = REFERENCES_OF_IMAGES
+    else:
+        make = REFERENCES if model.layout.encoder is None else REFERENCES_OF_TABLES
     for part in model.distances():
         of = POINTS[part]
         if of not in points:

@@ -341,7 +341,7 @@ class TestNetworksOfOnesOwn:
             optimizers.append(torch.optim.SGD(weights, lr=lr))
             return optimizers[0]
 
-        fitted(optimizer=optimizer, learning_rate=0.25)
+        fitted(optimizer=optimizer, learning_rate=0.25, schedule=None)
         assert optimizers[0].param_groups[0]["lr"] == 0.25
 
     def test_an_optimizer_by_its_name_is_saved(self, tmp_path):

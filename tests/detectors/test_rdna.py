@@ -1,4 +1,4 @@
-"""What is special to RDNA: its losses, its schedule, its simulated anomalies, its maps."""
+"""What is special to RDNA: its losses, its simulated anomalies, its maps."""
 
 import numpy as np
 import pytest
@@ -118,22 +118,6 @@ def test_the_adversarial_weight_rises_over_the_first_fifth(
     losses = model.training_step(x, run)
     without = losses["reconstruction"] + 2 * losses["discriminant"]
     torch.testing.assert_close(updates[0], without + 0.3 * share * losses["adversarial"])
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("cosine", [1, 0.5, (1 + np.cos(0.8 * np.pi)) / 2, 0]),
-        ("steps", [1, 1, 0.2, 0.04]),
-        (None, [1, 1, 1, 1]),
-    ],
-)
-def test_schedule(in_training, schedule, expected):
-    model, run, _ = in_training(make(ROWS, schedule=schedule, learning_rate=0.5), ROWS)
-    for progress, factor in zip([0.0, 0.5, 0.8, 1.0], expected, strict=True):
-        model.set_learning_rate(run.optimizers, progress)
-        for optimizer in run.optimizers.values():
-            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * factor)
 
 
 class TestMaxTime:

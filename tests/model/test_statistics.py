@@ -12,6 +12,7 @@ from gandetect.model.statistics import (
     draws,
     false_discovery_bound,
     mix,
+    smallest,
     without_farthest,
 )
 
@@ -67,6 +68,39 @@ class TestMix:
     def test_a_part_of_weight_0_is_not_looked_at(self, calibration):
         parts = {"a": torch.tensor([[1.0], [3.0]])}
         np.testing.assert_allclose(mix(parts, {"a": 1.0, "b": 0.0}, calibration), [[1], [3]])
+
+
+class TestJoinedNeighbours:
+    """The codes of all members as one point."""
+
+    @pytest.fixture
+    def codes(self):
+        return torch.randn(4, 300, 5, generator=torch.Generator().manual_seed(0))
+
+    def test_one_distance_for_all_members(self, codes):
+        neighbours = Neighbours.of_joined(codes)
+        assert neighbours.points.shape == (1, 300, 5)
+        assert neighbours.distance(codes[:, :7]).shape == (1, 7)
+
+    def test_of_members_that_agree_it_is_that_of_each(self, codes):
+        """Copies add nothing but a length: distances are 2 times as large in 4 times the values."""
+        same = codes[:1].repeat(4, 1, 1)
+        joined, alone = Neighbours.of_joined(same), Neighbours.of(codes[:1])
+        x = torch.randn(1, 50, 5, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(
+            joined.distance(x.repeat(4, 1, 1)), alone.distance(x) * 2**0.5, rtol=1e-4, atol=1e-5
+        )
+
+    def test_what_differs_most_is_kept(self, codes):
+        """Of two members, one of which hardly differs from sample to sample."""
+        uneven = torch.cat([codes[:1], 1e-3 * codes[1:2]])
+        axes = Neighbours.of_joined(uneven).axes
+        assert axes[:5].square().sum() > 4.999
+
+    def test_of_a_table_they_are_scaled_half_as_much(self, codes):
+        whole, half = Neighbours.of_joined(codes), Neighbours.of_joined_table(codes)
+        torch.testing.assert_close(half.spreads, whole.spreads.sqrt())
+        torch.testing.assert_close(half.axes, whole.axes)
 
 
 class TestNeighbours:
@@ -207,6 +241,17 @@ def normal_and_knot():
     """References around zero, of which twenty in 420 lie in a knot elsewhere."""
     torch.manual_seed(0)
     return torch.cat([torch.randn(400, 2), 5 + torch.randn(20, 2) / 50])[None]
+
+
+@pytest.mark.parametrize("n_values", [3, 499, 500, 501, 2000])
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_smallest_are_found_among_many(n_values, n):
+    values = torch.randn(2, 9, n_values, generator=torch.Generator().manual_seed(n_values))
+    values[0, 0, -1] = values[0, 1, 0] = -9.0
+    values[1, 0, : n_values // 2] = 1e15
+    found = smallest(values, n)
+    expected = values.topk(n, dim=-1, largest=False).values
+    torch.testing.assert_close(values.gather(-1, found), expected, rtol=0, atol=0)
 
 
 class TestDraws:

@@ -80,8 +80,9 @@ class Toy(nn.Module):
 
     device = torch.device("cpu")
 
-    def __init__(self, n_members=1):
+    def __init__(self, n_members=1, schedule=None):
         super().__init__()
+        self.settings = SimpleNamespace(schedule=schedule)
         self.n = nn.Linear(1, n_members, bias=False)
         nn.init.zeros_(self.n.weight)
 
@@ -92,15 +93,20 @@ class Toy(nn.Module):
     def is_sound(self):
         return True
 
+    def progress(self, run):
+        return run.progress_of_fit
+
 
 class Run:
     """A training of such a network, and batches of given sizes."""
 
-    def __init__(self, n_epochs, batch_sizes=(2,), n_members=1, make=torch.optim.SGD):
-        model = Toy(n_members)
+    def __init__(
+        self, n_epochs, batch_sizes=(2,), n_members=1, make=torch.optim.SGD, schedule=None
+    ):
+        model = Toy(n_members, schedule)
         random = RandomNumbers(0, torch.device("cpu"))
-        optimizers = {"o": make(model.parameters(), lr=1.0)}
-        self.run = TrainingRun(model, optimizers, random, n_epochs, n_samples=2)
+        self.run = TrainingRun(model, {}, random, n_epochs, n_samples=2)
+        self.run.start_with({"o": make(model.parameters(), lr=1.0)})
         batches = [torch.ones(1, size, 1) for size in batch_sizes]
         self.data = SimpleNamespace(n_batches=len(batches), epoch=lambda: iter(batches))
         self.weight = model.n.weight
@@ -390,6 +396,38 @@ class TestFingerprint:
         # Other noise each time is taken for what it is.
         assert found(Noisy(X, by_numpy=True)) == found(Noisy(X, by_numpy=True))
         torch.set_rng_state(before)
+
+
+class TestSchedule:
+    def rates(self, toy, optimizer):
+        found = []
+
+        def step(x):
+            found.append([group["lr"] for group in optimizer.param_groups])
+            return {"loss": torch.ones(1, 2)}
+
+        toy.train(step)
+        return found
+
+    def test_the_rates_follow_it(self):
+        toy = Run(4, schedule="steps")
+        assert self.rates(toy, toy.run.optimizers["o"]) == [[1.0]] * 4
+        toy = Run(10, schedule="steps")
+        found = self.rates(toy, toy.run.optimizers["o"])
+        np.testing.assert_allclose(np.ravel(found), [1] * 8 + [0.2, 0.04])
+
+    def test_groups_keep_their_proportion(self):
+        toy = Run(2, schedule="cosine")
+        groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
+        optimizer = torch.optim.SGD(groups)
+        toy.run.start_with({"o": optimizer})
+        np.testing.assert_allclose(self.rates(toy, optimizer), [[1.0, 0.1], [0.5, 0.05]])
+
+    def test_a_fit_that_goes_on_begins_it_anew(self):
+        toy = Run(6, schedule="cosine")
+        toy.run.n_epochs_before = 4
+        toy.run.history[:] = [{"epoch": i + 1} for i in range(4)]
+        np.testing.assert_allclose(self.rates(toy, toy.run.optimizers["o"]), [[1.0], [0.5]])
 
 
 class TestNotFinite:
