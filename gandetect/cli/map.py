@@ -122,7 +122,8 @@ def _write_pictures(
     """Write each map over its photograph, in one scale for all, so that they can be compared."""
     from gandetect.archive import written_aside
     from gandetect.data.images import ImageFiles, pillow_image
-    from gandetect.reporting.pictures import Photographs, outline_level
+    from gandetect.plotting.reconstruction import outline_level
+    from gandetect.reporting.pictures import Photographs
 
     usual = [of_one for of_one, flagged in zip(maps, is_flagged, strict=True) if not flagged]
     images = samples.X.paths if isinstance(samples.X, ImageFiles) else samples.X

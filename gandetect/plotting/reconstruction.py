@@ -16,26 +16,33 @@ from gandetect.plotting.style import BLACK, BLUE, ORANGE, VERMILLION
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.gridspec import GridSpecFromSubplotSpec
+    from matplotlib.image import AxesImage
 
 # More do not fit into one figure in a size at which anything is seen.
 _MAX_SAMPLES = 24
+# How much of a photograph a map over it hides, at most.
+_OPACITY = 0.6
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ReconstructionDisplay(Display):
     """Samples, their reconstructions and their anomaly maps, a column a sample.
 
-    Images stand above their reconstructions and maps. Rows are bars, a feature's input beside
-    its reconstruction, the features with the largest anomaly map on top.
+    Images stand above their reconstructions and maps. Where there are no reconstructions, as of
+    RDNA with a backbone, the map lies over the photograph, in the photograph's size, and all maps
+    have one scale. Rows are bars, a feature's input beside its reconstruction, the features with
+    the largest anomaly map on top.
 
     Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
-    X, X_hat : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, channels])
-        The samples and their reconstructions.
+    X : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, channels])
+        The samples. Images without reconstructions may be a list of arrays that differ in shape.
+    X_hat : ndarray of the shape of X, or None
+        Their reconstructions. None if the method has none of images.
     anomaly_map : ndarray of shape (n_samples, n_features) or (n_samples, height, width)
-        Larger is more anomalous.
+        Larger is more anomalous. A list of arrays if X is one.
     titles : sequence of str
         One a sample, above its column.
     feature_names : sequence of str or None, default=None
@@ -44,13 +51,15 @@ class ReconstructionDisplay(Display):
         What the bars of rows measure.
     masks : ndarray of bool of shape (n_samples, height, width) or None, default=None
         Of images, the true anomalies, outlined in the inputs and the maps.
+    level : float or None, default=None
+        What exceeds it in a map over a photograph is outlined in white.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
         The frame, not drawn itself.
-    axes_ : ndarray of Axes of shape (1, n_samples) or (3, n_samples)
-        Of rows one line; of images the inputs, the reconstructions and the maps.
+    axes_ : ndarray of Axes of shape (1, n_samples), (2, n_samples) or (3, n_samples)
+        Of rows one line; of images the inputs, the reconstructions if there are any, and the maps.
     figure_ : matplotlib Figure
 
     Examples
@@ -63,13 +72,14 @@ class ReconstructionDisplay(Display):
     ['input', 'reconstruction', 'anomaly map']
     """
 
-    X: NDArray[Any]
-    X_hat: NDArray[Any]
-    anomaly_map: NDArray[Any]
+    X: Any
+    X_hat: NDArray[Any] | None
+    anomaly_map: Any
     titles: Sequence[str]
     feature_names: Sequence[str] | None = None
     value_label: str = "Value"
-    masks: NDArray[np.bool_] | None = None
+    masks: Sequence[NDArray[np.bool_]] | None = None
+    level: float | None = None
 
     @classmethod
     def from_estimator(
@@ -90,7 +100,8 @@ class ReconstructionDisplay(Display):
         estimator : BaseDetector
             A fitted detector of gandetect.
         X : array-like
-            Up to 24 samples, as the detector takes them: rows or images.
+            Up to 24 samples, as the detector takes them: rows or images; also a list of images
+            that differ in shape.
         titles : sequence of str or None, default=None
             One a sample. None gives the anomaly scores.
         feature_names : sequence of str or None, default=None
@@ -98,7 +109,8 @@ class ReconstructionDisplay(Display):
         n_features : int, default=10
             Of rows, how many features to show: those with the largest anomaly map.
         masks : array-like of shape (n, height, width) or None, default=None
-            Of images, what is not 0 is the true anomaly, which is outlined.
+            Of images, what is not 0 is the true anomaly, which is outlined. Of images that differ
+            in shape a list.
         ax : matplotlib Axes or None, default=None
             The frame to draw in, made by ``subplots``; None makes a figure.
 
@@ -114,12 +126,30 @@ class ReconstructionDisplay(Display):
         ValueError
             If X has more than 24 samples or another shape than the detector was fitted with, or
             there is not one title a sample.
+
+        Notes
+        -----
+        Of maps over photographs what no image shown reaches that is not flagged is outlined, as by
+        ``gandetect map``.
         """
         check_reconstructs(estimator)
         check_is_fitted(estimator)
         if titles is None:
             titles = [f"score {score:.2f}" for score in estimator.anomaly_score(X)]
-        X_hat, anomaly_map = estimator.reconstruct(X), estimator.anomaly_map(X)
+        anomaly_map = estimator.anomaly_map(X)
+        if estimator.model_.gives_maps:  # features are reconstructed, not images
+            is_flagged = estimator.predict(X) < 0
+            usual = [m for m, flagged in zip(anomaly_map, is_flagged, strict=True) if not flagged]
+            return cls.from_predictions(
+                _photographs(estimator, X),
+                None,
+                anomaly_map=anomaly_map,
+                titles=titles,
+                masks=masks,
+                level=outline_level(usual or anomaly_map),
+                ax=ax,
+            )
+        X_hat = estimator.reconstruct(X)
         value_label = "Value"
         if len(estimator.sample_shape_) > 1:
             X, X_hat = (_images(estimator, images) for images in (X, X_hat))
@@ -145,30 +175,36 @@ class ReconstructionDisplay(Display):
     def from_predictions(
         cls,
         X: ArrayLike,
-        X_hat: ArrayLike,
+        X_hat: ArrayLike | None,
         *,
-        anomaly_map: ArrayLike | None = None,
+        anomaly_map: Any = None,
         titles: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
         value_label: str = "Value",
         n_features: int = 10,
-        masks: ArrayLike | None = None,
+        masks: Any = None,
+        level: float | None = None,
         ax: Axes | None = None,
     ) -> Self:
         """Draw samples and reconstructions that are there already.
 
         Parameters
         ----------
-        X, X_hat : array-like of shape (n, n_features) or (n, height, width[, channels])
-            Up to 24 samples and their reconstructions, in the same units.
+        X : array-like of shape (n, n_features) or (n, height, width[, channels])
+            Up to 24 samples. With ``X_hat=None``, images, which may be a list of arrays that
+            differ in shape.
+        X_hat : array-like of the shape of X, or None
+            Reconstructions in the same units. None lays the maps over the images.
         anomaly_map : array-like of shape (n, n_features) or (n, height, width), default=None
-            None takes the absolute difference, its mean over the channels.
+            None takes the absolute difference, its mean over the channels. A list if X is one.
         titles : sequence of str or None, default=None
             One a sample. None gives their numbers.
         feature_names, n_features, masks, ax
             As in `from_estimator`.
         value_label : str, default="Value"
             What the bars of rows measure.
+        level : float or None, default=None
+            What exceeds it in a map over an image is outlined in white.
 
         Returns
         -------
@@ -180,28 +216,37 @@ class ReconstructionDisplay(Display):
             If the shapes do not go together, there are more than 24 samples, or there is not one
             title a sample and one name a feature.
         """
-        X, X_hat = np.asarray(X), np.asarray(X_hat)
-        _check_shapes(X, X_hat)
-        anomaly_map = _difference(X, X_hat) if anomaly_map is None else np.asarray(anomaly_map)
-        if anomaly_map.shape != X.shape[:3]:
+        shown, maps = _of_one_shape(X), anomaly_map
+        if X_hat is None:
+            _check_photographs(shown, maps)
+            maps = _of_one_shape(maps)
+        else:
+            shown, X_hat = np.asarray(X), np.asarray(X_hat)
+            _check_shapes(shown, X_hat)
+            maps = _difference(shown, X_hat) if maps is None else np.asarray(maps)
+        is_rows = shown[0].ndim == 1
+        if _shapes(maps) != [shape[:2] for shape in _shapes(shown)]:
             raise ValueError(
-                f"anomaly_map has the shape {anomaly_map.shape}, X needs {X.shape[:3]}."
+                f"anomaly_map has the shape {_shape(maps)}, X needs {_shape(shown, 2)}."
             )
-        titles = [f"sample {i}" for i in range(len(X))] if titles is None else titles
-        check_length("titles", titles, len(X))
-        if X.ndim == 2 and feature_names is not None:
-            check_length("feature_names", feature_names, X.shape[1])
-        outlined = None if masks is None else np.asarray(masks) != 0
-        if outlined is not None and (X.ndim == 2 or outlined.shape != X.shape[:3]):
-            raise ValueError(f"masks has the shape {outlined.shape}, X the shape {X.shape}.")
+        titles = [f"sample {i}" for i in range(len(shown))] if titles is None else titles
+        check_length("titles", titles, len(shown))
+        if is_rows and feature_names is not None:
+            check_length("feature_names", feature_names, len(shown[0]))
+        outlined = None if masks is None else [np.asarray(mask) != 0 for mask in masks]
+        if outlined is not None and (is_rows or _shapes(outlined) != _shapes(maps)):
+            raise ValueError(
+                f"masks has the shape {_shape(outlined)}, X the shape {_shape(shown)}."
+            )
         display = cls(
-            X=X,
+            X=shown,
             X_hat=X_hat,
-            anomaly_map=anomaly_map,
+            anomaly_map=maps,
             titles=titles,
             feature_names=feature_names,
             value_label=value_label,
             masks=outlined,
+            level=level,
         )
         return display.plot(ax=ax, n_features=n_features)
 
@@ -219,11 +264,13 @@ class ReconstructionDisplay(Display):
         -------
         self
         """
-        is_rows = self.X.ndim == 2
-        n_samples, n_shown = len(self.X), min(n_features, self.X.shape[1])
+        is_rows = self.X[0].ndim == 1
+        n_samples, n_shown = len(self.X), min(n_features, len(self.X[0]))
         rows_size = (2.4 + 1.7 * n_samples, 1.5 + 0.32 * n_shown)
-        tallness = 1.0 if is_rows else np.clip(self.X.shape[1] / self.X.shape[2], 0.3, 3.0)
-        images_size = (1.4 + 1.1 * n_samples, 0.9 + 3.3 * tallness)
+        tallest = 1.0 if is_rows else max(image.shape[0] / image.shape[1] for image in self.X)
+        n_lines, side = (2, 2.2) if self.X_hat is None else (3, 1.1)
+        height = n_lines * side * float(np.clip(tallest, 0.3, 3.0))
+        images_size = (1.4 + side * n_samples, 0.9 + height)
         self._draw_in(ax, figsize=rows_size if is_rows else images_size).set_axis_off()
         if is_rows:
             self._plot_rows(n_shown)
@@ -235,6 +282,7 @@ class ReconstructionDisplay(Display):
 
     def _plot_rows(self, n_shown: int) -> None:
         """Draw a panel a sample, with the same features in all of them."""
+        assert self.X_hat is not None
         n_samples, n_features = self.X.shape
         # The first line of the grid holds the legend, which would else cover titles or bars.
         grid = _frame_grid(self.ax_, 2, 1, height_ratios=[1, 3 + 1.5 * n_shown], hspace=0)
@@ -277,26 +325,49 @@ class ReconstructionDisplay(Display):
     def _plot_images(self) -> None:
         """Draw inputs, reconstructions and maps, each kind in one scale of colours."""
         n_samples = len(self.X)
-        grid = _frame_grid(self.ax_, 3, n_samples + 1, width_ratios=[1] * n_samples + [0.1])
+        lines = {"input": self.X, "reconstruction": self.X_hat}
+        lines = {kind: images for kind, images in lines.items() if images is not None}
+        grid = _frame_grid(
+            self.ax_, len(lines) + 1, n_samples + 1, width_ratios=[1] * n_samples + [0.1]
+        )
         panels = grid.subplots(squeeze=False)
         self.axes_ = panels[:, :-1]
-        low, high = float(self.X.min()), float(self.X.max())
-        map_range = min(0.0, float(self.anomaly_map.min())), float(self.anomaly_map.max())
-        for i in range(n_samples):
-            for ax, image in zip(self.axes_[:2, i], (self.X[i], self.X_hat[i]), strict=True):
-                ax.imshow(_in_unit_range(image, low, high), cmap="gray", vmin=0, vmax=1)
-            heat = self.axes_[2, i].imshow(self.anomaly_map[i], cmap="cividis", clim=map_range)
+        low = min(float(image.min()) for image in self.X)
+        high = max(float(image.max()) for image in self.X)
+        map_range = (
+            min(0.0, min(float(m.min()) for m in self.anomaly_map)),
+            max(float(m.max()) for m in self.anomaly_map),
+        )
+        for i, of_map in enumerate(self.axes_[-1]):
+            for ax, images in zip(self.axes_[:, i], lines.values(), strict=False):
+                ax.imshow(_in_unit_range(images[i], low, high), cmap="gray", vmin=0, vmax=1)
+            heat = self._draw_map(of_map, i, low, high, map_range)
             if self.masks is not None and self.masks[i].any():
-                for ax in self.axes_[::2, i]:
-                    _outline(ax, self.masks[i])
+                for ax in (self.axes_[0, i], of_map):
+                    _outline(ax, self.masks[i], VERMILLION)
         for ax in self.axes_.flat:
             ax.set(xticks=[], yticks=[])
-        kinds = ("input", "reconstruction", "anomaly map")
-        for ax, kind in zip(self.axes_[:, 0], kinds, strict=True):
+        for ax, kind in zip(self.axes_[:, 0], [*lines, "anomaly map"], strict=True):
             ax.set_ylabel(kind)
-        for empty in panels[:2, -1]:
+        for empty in panels[:-1, -1]:
             empty.remove()
-        self.figure_.colorbar(heat, cax=panels[2, -1], label="anomalous →")
+        self.figure_.colorbar(heat, cax=panels[-1, -1], label="anomalous →")
+
+    def _draw_map(
+        self, ax: Axes, i: int, low: float, high: float, map_range: tuple[float, float]
+    ) -> AxesImage:
+        """Draw a map alone or, without a reconstruction, over its image."""
+        values = np.asarray(self.anomaly_map[i])
+        if self.X_hat is not None:
+            return ax.imshow(values, cmap="cividis", clim=map_range)
+        ax.imshow(_in_unit_range(self.X[i], low, high), cmap="gray", vmin=0, vmax=1)
+        share = (values - map_range[0]) / ((map_range[1] - map_range[0]) or 1.0)
+        # What is usual lets the image through.
+        opacity = _OPACITY * np.sqrt(share.clip(0, 1))
+        heat = ax.imshow(values, cmap="inferno", clim=map_range, alpha=opacity)
+        if self.level is not None and (values > self.level).any():
+            _outline(ax, values > self.level, "white")
+        return heat
 
 
 def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSpecFromSubplotSpec:
@@ -307,19 +378,49 @@ def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSp
     return place.subgridspec(n_rows, n_columns, **options)
 
 
-def _outline(ax: Axes, mask: NDArray[np.bool_]) -> None:
+def outline_level(maps: Sequence[NDArray[Any]]) -> float:
+    """The largest value of the maps of samples that were not flagged: above it is outlined."""
+    return max(float(np.max(of_one)) for of_one in maps)
+
+
+def _outline(ax: Axes, mask: NDArray[np.bool_], color: str) -> None:
     """Draw the outline of a mask on its image, along the edges of the pixels."""
     ax.set_autoscale_on(False)
     n_cells = max(1, 256 // max(mask.shape))  # in a pixel: a contour cuts the corners of cells
     cells = np.pad(mask.repeat(n_cells, axis=0).repeat(n_cells, axis=1), 1)
     rows, columns = ((np.arange(n) - 0.5) / n_cells - 0.5 for n in cells.shape)
-    ax.contour(columns, rows, cells, levels=[0.5], colors=VERMILLION, linewidths=1.5)
+    ax.contour(columns, rows, cells, levels=[0.5], colors=color, linewidths=1.5)
 
 
 def _difference(X: NDArray[Any], X_hat: NDArray[Any]) -> NDArray[np.float64]:
     """Return how far the reconstruction is off, the mean over the channels of an image."""
     difference = np.abs(X.astype(float) - X_hat)
     return np.asarray(difference.mean(axis=-1) if X.ndim == 4 else difference)
+
+
+def _photographs(estimator: Any, images: Any) -> Any:
+    """Bring images that may differ in shape to (height, width[, channels]) each."""
+    if not estimator.model_.layout.varies:
+        return _images(estimator, np.stack([np.asarray(image) for image in images]))
+    is_first = estimator.channel_axis == 0
+    arrays = [np.asarray(image) for image in images]
+    return [np.moveaxis(a, 0, -1) if is_first and a.ndim == 3 else a for a in arrays]
+
+
+def _of_one_shape(values: Any) -> Any:
+    """An array; or a list of arrays, if they differ in shape."""
+    arrays = [np.asarray(value) for value in values]
+    return np.stack(arrays) if len(set(_shapes(arrays))) == 1 else arrays
+
+
+def _shapes(arrays: Any) -> list[tuple[int, ...]]:
+    return [np.shape(array) for array in arrays]
+
+
+def _shape(arrays: Any, n_axes: int | None = None) -> Any:
+    """The shape of an array of all, or those of each that differ, up to so many axes of one."""
+    shapes = [shape[:n_axes] for shape in _shapes(arrays)]
+    return (len(shapes), *shapes[0]) if len(set(shapes)) == 1 else shapes
 
 
 def _images(estimator: Any, images: ArrayLike) -> NDArray[Any]:
@@ -356,6 +457,20 @@ def _check_shapes(X: NDArray[Any], X_hat: NDArray[Any]) -> None:
         )
     if X.shape != X_hat.shape:
         raise ValueError(f"X has the shape {X.shape}, but X_hat {X_hat.shape}.")
+    _check_number(X)
+
+
+def _check_photographs(X: Any, anomaly_map: Any) -> None:
+    _check_number(X)
+    if any(image.ndim not in (2, 3) for image in X):
+        raise ValueError(
+            f"Without X_hat X must be images (height, width[, channels]), got shapes {_shape(X)}."
+        )
+    if anomaly_map is None:
+        raise ValueError("Without X_hat there is no difference to show: give an anomaly_map.")
+
+
+def _check_number(X: Any) -> None:
     if not 1 <= len(X) <= _MAX_SAMPLES:
         raise ValueError(
             f"1 to {_MAX_SAMPLES} samples can be shown, got {len(X)}: pass X[:{_MAX_SAMPLES}]."

@@ -174,11 +174,6 @@ class Photographs:
         return np.asarray(shown, dtype=np.float64)
 
 
-def outline_level(maps: Sequence[NDArray[Any]]) -> float:
-    """The largest value of the maps of samples that were not flagged: above it is outlined."""
-    return max(float(np.max(of_one)) for of_one in maps)
-
-
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The border of a mask, two pixels wide."""
     from scipy import ndimage

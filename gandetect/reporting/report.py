@@ -20,6 +20,7 @@ from gandetect.archive import written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.labels import anomalous
 from gandetect.datasets.splits import take
+from gandetect.plotting.reconstruction import outline_level
 from gandetect.plotting.style import matplotlib_module
 from gandetect.reporting.explanations import unusual_columns
 from gandetect.reporting.pictures import (
@@ -27,7 +28,6 @@ from gandetect.reporting.pictures import (
     curves_svg,
     histogram_svg,
     history_svg,
-    outline_level,
 )
 from gandetect.summary import shown
 

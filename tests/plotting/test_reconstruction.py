@@ -7,10 +7,12 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
-from gandetect import GANomalyDetector
+from gandetect import GANomalyDetector, RDNADetector
 from gandetect.networks import ConvNet
 from gandetect.plotting import ReconstructionDisplay
+from gandetect.plotting.reconstruction import outline_level
 from gandetect.plotting.style import BLUE, ORANGE
 
 ROWS = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -211,3 +213,76 @@ def test_masks_of_another_shape_are_refused():
         ReconstructionDisplay.from_predictions(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), masks=[1])
     with pytest.raises(ValueError, match="masks has the shape"):
         ReconstructionDisplay.from_predictions(ROWS, ROWS, masks=np.ones_like(ROWS))
+
+
+class Averages(nn.Module):
+    """A backbone of two maps."""
+
+    def forward(self, x):
+        return [nn.functional.avg_pool2d(x, 2), nn.functional.avg_pool2d(x, 4)]
+
+
+def photographs_of(shapes):
+    rng = np.random.default_rng(0)
+    return [rng.integers(90, 110, size=shape, dtype=np.uint8) for shape in shapes]
+
+
+def on_features(images):
+    """RDNA, which has no reconstructions to show with a backbone."""
+    return RDNADetector(
+        backbone=Averages(), image_size=16, hardened_noise=0, epochs=1, random_state=0
+    ).fit(images)
+
+
+def test_with_a_backbone_maps_lie_over_the_photographs_in_their_size():
+    images = np.stack(photographs_of([(32, 24)] * 10))
+    detector = on_features(images)
+    images[0, 8:16, 8:16] = 250
+    masks = images[:3] == 250
+    display = ReconstructionDisplay.from_estimator(detector, images[:3], masks=masks)
+    assert display.X_hat is None
+    assert [ax.get_ylabel() for ax in display.axes_[:, 0]] == ["input", "anomaly map"]
+    photographs, maps = display.axes_
+    expected = detector.anomaly_map(images[:3])
+    usual = expected[detector.predict(images[:3]) > 0]
+    assert display.level == usual.max()
+    for ax, image, of_one in zip(maps, images, expected, strict=False):
+        below, above = ax.images
+        np.testing.assert_array_equal(below.get_array(), (image - 90.0) / 160)
+        np.testing.assert_array_equal(above.get_array(), of_one)
+        assert above.get_alpha().shape == (32, 24)
+        assert above.get_alpha().min() >= 0 and above.get_alpha().max() <= 0.6
+    assert {ax.images[1].get_clim() for ax in maps} == {(expected.min(), expected.max())}
+    # The true defect, and what is above all that is usual; of the others nothing is.
+    assert [len(ax.collections) for ax in maps] == [2, 0, 0]
+    assert [len(ax.collections) for ax in photographs] == [1, 0, 0]
+    assert same_color(maps[0].collections[0].get_edgecolor(), "white")
+    corners = maps[0].collections[0].get_paths()[0].get_extents()
+    assert corners.x0 < 11.5 < corners.x1 and corners.y0 < 11.5 < corners.y1
+
+
+def test_photographs_of_several_shapes_keep_theirs():
+    images = photographs_of([(32, 24), (32, 40)] * 6)
+    detector = on_features(images)
+    display = ReconstructionDisplay.from_estimator(detector, images[:2], titles=["a", "b"])
+    sizes = [ax.images[1].get_array().shape for ax in display.axes_[1]]
+    assert sizes == [(32, 24), (32, 40)]
+    assert [ax.get_title() for ax in display.axes_[0]] == ["a", "b"]
+    assert display.axes_[1, 0].images[1].get_clim() == display.axes_[1, 1].images[1].get_clim()
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "message"),
+    [
+        (np.zeros((2, 4, 4)), {}, "give an anomaly_map"),
+        (ROWS, {"anomaly_map": ROWS}, "X must be images"),
+        ([np.zeros((4, 4)), np.zeros((4, 5))], {"anomaly_map": np.zeros((2, 4, 4))}, "X needs"),
+    ],
+)
+def test_wrong_input_without_reconstructions(X, options, message):
+    with pytest.raises(ValueError, match=message):
+        ReconstructionDisplay.from_predictions(X, None, **options)
+
+
+def test_what_is_usual_is_the_largest_of_the_usual_maps():
+    assert outline_level([np.array([[1.0, 2.0]]), np.array([[4.0], [3.0]])]) == 4.0

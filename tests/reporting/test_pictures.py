@@ -11,7 +11,6 @@ from gandetect.reporting.pictures import (
     curves_svg,
     histogram_svg,
     history_svg,
-    outline_level,
 )
 
 
@@ -93,7 +92,3 @@ def test_grey_channels_first_and_deep_images(tmp_path):
     shown = picture(Photographs([tmp_path / "deep.png"], [values], 2.0).pair(0)[0])
     assert shown[:16, :16].mean() < 30
     assert shown[-16:, -16:].mean() > 225
-
-
-def test_what_is_usual_is_the_largest_of_the_usual_maps():
-    assert outline_level([np.array([[1.0, 2.0]]), np.array([[4.0], [3.0]])]) == 4.0
