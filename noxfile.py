@@ -1,8 +1,8 @@
 """The tests at the lowest, at middle and at the newest versions that setup.cfg allows.
 
 ``pip install nox``, then ``nox -s lowest``, ``nox -s lowest_torch``, ``nox -s middle`` or
-``nox -s newest``: each builds the wheel, installs it into an environment of its own and runs the
-tests of the source distribution against it.
+``nox -s newest``: each builds the wheel, installs it with what it asks for into an environment of
+its own, and runs the tests and the examples in docstrings of the source distribution there.
 """
 
 import configparser
@@ -50,7 +50,7 @@ def as_numbers(version: str) -> list[int]:
 
 
 def run_tests(session: nox.Session, extras: str = "test", *arguments: str) -> None:
-    """Build, install the wheel, and run the tests of the source distribution."""
+    """Build, install the wheel, and run all tests in the unpacked source distribution."""
     dist = Path(session.create_tmp()).resolve()
     session.install("build")
     session.run("python", "-m", "build", "--outdir", str(dist), str(ROOT))
@@ -59,7 +59,7 @@ def run_tests(session: nox.Session, extras: str = "test", *arguments: str) -> No
     with tarfile.open(sdist) as archive:
         archive.extractall(dist, filter="data")
     session.chdir(dist / sdist.name.removesuffix(".tar.gz"))
-    session.run("python", "-m", "pytest", "tests", *session.posargs)
+    session.run("python", "-m", "pytest", *session.posargs)
 
 
 def constraints(session: nox.Session, pins: Iterable[str]) -> tuple[str, str]:
