@@ -2,7 +2,7 @@
 Which entry of a record is wrong?
 =================================
 
-Tables that people keep have words, gaps and now and then two values in each other's place. A
+Tables that people keep have words, gaps and sometimes two values in each other's place. A
 detector takes such a table as it is, learns from its records how the columns belong together, and
 names the columns that do not.
 

@@ -3,7 +3,7 @@
 A tree is a nest of dicts, lists and tuples over None, bool, int, float, str, numpy arrays, torch
 tensors and frozen dataclasses of a closed list. Tensors become the tensors of the file, the rest
 is JSON in its header. Nothing is pickled, and nothing is imported or called by a name that a file
-holds, so that a file from a stranger can do no more than be refused.
+holds, so that a file from an unknown source can do no more than be refused.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LONGEST_REASON = 300
 
 
 class ArchiveError(ValueError):
-    """A file that is not, or no longer, what `write_archive` wrote."""
+    """A file that `write_archive` did not write, or that is damaged."""
 
 
 def write_archive(
@@ -385,7 +385,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
 
 
 def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
-    """Keep a tensor under a number of its own, since ways through a tree may read alike."""
+    """Keep a tensor under a number of its own, because ways through a tree may read alike."""
     name = str(len(tensors))
     tensors[name] = tensor
     return name

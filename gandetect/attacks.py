@@ -247,7 +247,7 @@ def attack_defence(
     clip: tuple[float, float] | str | None = "auto",
     random_state: RandomState = 0,
 ) -> NDArray[Any]:
-    """Fool a classifier and the detector that guards it: an attack that knows both.
+    """Fool a classifier and the detector that guards it: an attack that has access to both.
 
     Each step goes where the classifier takes the sample for another class, and, once it does, where
     the score falls to the threshold of the detector [1]_. Every second start takes out of each

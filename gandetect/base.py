@@ -694,7 +694,7 @@ class BaseDetector(
 
         They are near to the threshold, measured by how far the members disagree about them, and far
         from each other. Label them, and fit again with ``labels="learn"``; with ``warm_start=True``
-        the training goes on from the networks that are there.
+        the training continues from the networks that are there.
 
         Parameters
         ----------
@@ -863,7 +863,7 @@ class BaseDetector(
         return self.model_class
 
     def _settings(self) -> Self:
-        """The parameters as they are now, in a copy of their own."""
+        """The parameters that are set, in a copy of their own."""
         copied = type(self).__new__(type(self))
         for name, value in self.get_params(deep=False).items():
             is_plain = isinstance(value, dict | list | tuple)
@@ -1079,6 +1079,12 @@ class BaseDetector(
         from gandetect.notebook import with_codes
 
         return with_codes(super()._html_repr())
+
+    def _get_doc_link(self) -> str:
+        """The page of the class, to which scikit-learn's box links."""
+        from gandetect.notebook import documentation_page
+
+        return documentation_page(type(self))
 
     def _get_params_html(self, *args: Any, **options: Any) -> Any:
         """The parameters in the box, alone and in a pipeline's."""

@@ -18,8 +18,9 @@ __all__ = ["predict", "score_samples"]
 def score_samples(detector: BaseDetector, X: Any) -> Any:
     """How normal each sample of a Dask collection is, computed where its blocks are.
 
-    Nothing is computed now, and the samples are never brought together: each block is scored by
-    itself, which moves no score by more than `BaseDetector.anomaly_score` says.
+    Nothing is computed until the result is asked for, and the samples are never brought together:
+    each block is scored by itself, which moves no score by more than `BaseDetector.anomaly_score`
+    says.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from html import escape
+from importlib.metadata import PackageNotFoundError, metadata
 from typing import Any
 
 _COUNT = re.compile(r"(<div>(?:[\d,]+ of )?[\d,]+ )features?(</div>)")
@@ -30,6 +31,30 @@ def parameter_docs(cls: type) -> dict[str, str]:
         told = " ".join(f"{kind}. {description}".split())
         docs |= dict.fromkeys(names.split(", "), told)
     return docs
+
+
+def documentation_page(cls: type) -> str:
+    """The address of the page of a class of this package, or "" if it has none.
+
+    The pages are where the package says that its documentation is: `project_urls` in setup.cfg.
+
+    Examples
+    --------
+    >>> from gandetect.notebook import documentation_page
+    >>> documentation_page(dict)
+    ''
+    """
+    if cls.__module__.split(".")[0] != "gandetect":
+        return ""
+    try:
+        entries = metadata("gandetect").get_all("Project-URL") or []
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return ""
+    for entry in entries:
+        label, _, address = entry.partition(",")
+        if label.strip().lower() == "documentation":
+            return f"{address.strip().rstrip('/')}/api/generated/gandetect.{cls.__name__}.html"
+    return ""
 
 
 def with_tooltips(parameters: Any, cls: type) -> Any:

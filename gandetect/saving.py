@@ -277,7 +277,7 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
 
 
 def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | None:
-    """What tells samples like known anomalies from normal ones."""
+    """What separates samples like known anomalies from normal ones."""
     if values is None:
         return None
     if model.layout.is_image:

@@ -1,4 +1,6 @@
 import re
+from email.message import Message
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from gandetect import ConvNet, GANomalyDetector, detectors
-from gandetect.notebook import parameter_docs, with_codes
+from gandetect.notebook import documentation_page, parameter_docs, with_codes
 from gandetect.training import loop
 
 pytestmark = pytest.mark.skipif(
@@ -38,6 +40,52 @@ def test_a_tooltip_says_what_the_docstring_says():
 def test_also_in_a_pipeline():
     html = make_pipeline(StandardScaler(), GANomalyDetector())._repr_html_()
     assert tooltips(html)["learning_rate"] == "float, default=1e-3. Step size of the optimizers."
+
+
+class TestDocumentationLink:
+    @pytest.fixture
+    def published(self, monkeypatch):
+        """Have the package state this address of its documentation, as a release does."""
+
+        def at(address):
+            stated = Message()
+            stated["Project-URL"] = "Source, https://example.org/code"
+            if address:
+                stated["Project-URL"] = f"Documentation, {address}"
+            monkeypatch.setattr("gandetect.notebook.metadata", lambda name: stated)
+
+        return at
+
+    @pytest.mark.parametrize("address", ["https://example.org/docs", "https://example.org/docs/"])
+    def test_the_box_and_every_parameter_link_to_the_page_of_the_class(self, published, address):
+        published(address)
+        page = "https://example.org/docs/api/generated/gandetect.GANomalyDetector.html"
+        html = GANomalyDetector()._repr_html_()
+        links = re.findall(r'href="([^"]*)"', html)
+        assert page in links  # the question mark in the head of the box
+        parameters = set(GANomalyDetector().get_params(deep=False))
+        assert sum(link.startswith(page + "#") for link in links) == len(parameters)
+        for name in parameters:
+            assert re.search(rf'param-doc-link"[^>]*>\s*{name}\s*<span', html), name
+
+    def test_without_an_address_there_is_no_link(self, published):
+        published(None)
+        assert "href" not in GANomalyDetector()._repr_html_()
+
+    def test_nor_in_a_checkout_that_is_not_installed(self, monkeypatch):
+        def missing(name):
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr("gandetect.notebook.metadata", missing)
+        assert documentation_page(GANomalyDetector) == ""
+
+    def test_a_detector_of_ones_own_has_its_own_pages(self, published):
+        published("https://example.org/docs")
+
+        class Own(GANomalyDetector):
+            pass
+
+        assert documentation_page(Own) == ""
 
 
 def test_codes_are_not_called_features():

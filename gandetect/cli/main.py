@@ -1,4 +1,4 @@
-"""The commands together: their parser, their exit codes, and errors told in one line."""
+"""The commands together: their parser, their exit codes, and errors reported in one line."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 if the command failed, which is told in one line; 2 for options that
+        The exit code: 0; 1 if the command failed, which is reported in one line; 2 for options that
         do not fit together; 130 for Ctrl-C.
 
     Raises

@@ -229,7 +229,7 @@ class ColumnEncoder:
     out. All that is encoded is already scaled: networks and distances take it as it is.
 
     An encoder is data: it holds numbers and words only, and the same table gives the same matrix.
-    Exported graphs take the encoded matrix, since a graph cannot look up words.
+    Exported graphs take the encoded matrix, because a graph cannot look up words.
 
     Parameters
     ----------

@@ -328,7 +328,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
 
     What is hidden is left out: archives made on a Mac hold a ``._name.png`` beside each image,
     notebooks leave copies in ``.ipynb_checkpoints``. Links to folders are followed, but no folder
-    is read twice. What is left out is told in one warning.
+    is read twice. What is left out is reported in one warning.
     """
     if folder.is_file():
         raise NotADirectoryError(
@@ -644,7 +644,7 @@ class ImageFolder(ImageFiles):
         "auto" keeps all levels: images of up to 8 bits are uint8, those of 9 to 16 bits (also
         12 bits stored in 16) are uint16, int16 where they are signed, and float TIFFs float32.
         An integer is the number of bits that the values in files of more than 8 bits use: they
-        are scaled to uint8, so that they go together with others of 8 bits. A warning tells if
+        are scaled to uint8, so that they go together with others of 8 bits. A warning is given if
         that keeps fewer than 64 of the levels of the first image.
     keep_aspect : bool, default=False
         Whether images fit into `image_size` without being squeezed: the longer side gets that

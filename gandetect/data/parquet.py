@@ -165,7 +165,7 @@ class ParquetRows:
     takes them, all rows are first copied batch by batch to a memory map in a temporary file, which
     vanishes with this object.
 
-    A file is open only while it is read, since a directory may hold more of them than a process
+    A file is open only while it is read, because a directory may hold more of them than a process
     may open. What pandas or Dask has written as the index of a table is no column of it.
 
     Parameters
@@ -249,7 +249,7 @@ class ParquetRows:
         Raises
         ------
         ValueError
-            If a file has been changed since, or a value is missing.
+            If a file was changed after it was opened, or a value is missing.
         """
         parquet = _pyarrow_parquet()
         n_rows = max(1, _VALUES_A_BATCH // max(1, self.shape[1]))

@@ -268,7 +268,7 @@ class FrameSource:
         return len(self.frame)
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Take the encoded rows; of a large table they are encoded now."""
+        """Take the encoded rows; those of a large table are encoded as they are read."""
         if self._encoded is not None:
             return self._encoded[index]
         return self.encoder.encode(self.frame.rows(index))

@@ -174,8 +174,8 @@ def read_table(
     r"""Read a table from a text file, and find out how it is written.
 
     Every row of the file is a row of the table. Blank lines are passed over; in a table of one
-    column, where one may stand for a gap, this is told in a warning. What is guessed and could be
-    wrong is told in a warning, and what cannot be guessed is an error.
+    column, where one may stand for a gap, a warning says so. What is guessed and could be wrong
+    is reported in a warning, and what cannot be guessed is an error.
 
     Parameters
     ----------

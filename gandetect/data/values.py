@@ -2,7 +2,7 @@
 
 Nothing here changes X or depends on a detector. A missing value, a time or a word never becomes a
 number, numbers that float64 cannot tell apart are refused instead of rounded, and values that
-would spoil a fit are named.
+would harm a fit are named.
 """
 
 from __future__ import annotations

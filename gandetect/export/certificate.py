@@ -122,7 +122,7 @@ class Certificate:
     def difference(self, anomaly_score: np.ndarray) -> float:
         """The largest difference from the native scores.
 
-        It is relative for scores larger than `unit`, since float32 has seven digits, and in
+        It is relative for scores larger than `unit`, because float32 has seven digits, and in
         units for smaller ones.
         """
         differences = np.abs(anomaly_score - self.anomaly_score)
@@ -453,7 +453,7 @@ def to_onnx(
     may be left out: it is `threshold_` then.
 
     Of a detector of tables with words, dates or missing values the model takes encoded rows
-    ``(n, width)``, since a graph cannot look up words. The file holds the encoder as data: what
+    ``(n, width)``, because a graph cannot look up words. The file holds the encoder as data: what
     `load_onnx` gives takes tables, and its ``certificate.encoder.encode(table)`` makes the rows
     that another runtime is given.
 

@@ -514,7 +514,7 @@ class Model(nn.Module, Generic[P]):
         return {name: pair[self.layout.is_image] for name, pair in weights.items()}
 
     def weights_of_a_fit(self) -> dict[str, float]:
-        """The weights in the default score of what is fitted now, of rows, tables or images."""
+        """The weights in the default score of this fit, of rows, tables or images."""
         weights = self.of_kind(self.part_weights)
         if self.layout.encoder is not None and "sample_neighbours" in weights:
             others = sum(weights.values()) - weights["sample_neighbours"]

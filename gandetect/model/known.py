@@ -153,7 +153,7 @@ class AnomalyTrees(nn.Module):
     """Trees that tell known anomalous rows from normal ones, and how sure they are of it.
 
     They are extremely randomised trees: splits are drawn at random, so that they hold no value of
-    a training row. They look at scaled values alone, whose bits do not depend on a batch, since a
+    a training row. They look at scaled values alone, whose bits do not depend on a batch, because a
     tree jumps where a value passes a split. Each of two halves of the trees has seen one half of
     the normal rows, so that for every one of these there are trees that have not seen it.
 

@@ -1,7 +1,7 @@
 """Simulated anomalies: Perlin masks filled with textures on images, corrupted cells in rows.
 
 Everything draws from a `torch.Generator` that is passed along, never from torch's global one. A fit
-passes its own, which a checkpoint stores: a training that is resumed goes on with the anomalies
+passes its own, which a checkpoint stores: a training that is resumed continues with the anomalies
 that it would have seen. Without one, the numbers are new at each call.
 """
 

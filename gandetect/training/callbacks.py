@@ -302,7 +302,7 @@ class TensorBoardLog(Callback):
     Parameters
     ----------
     log_dir : str or path
-        Folder of the event files; made if needed. A fit that goes on from a checkpoint adds to
+        Folder of the event files; made if needed. A fit that continues from a checkpoint adds to
         what is there.
 
     Examples

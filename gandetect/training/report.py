@@ -190,7 +190,7 @@ class Beginning:
         return tuple(still)
 
     def weight_growth(self) -> dict[str, float]:
-        """How many times larger the weights of each network are now."""
+        """How many times larger the weights of each network are after the training."""
         growth = {}
         for name, network in self.networks.items():
             if self.sizes[name] > 0:

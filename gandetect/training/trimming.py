@@ -1,4 +1,4 @@
-"""Leaving out the samples that fit worst, since some of what is trained on may be anomalous."""
+"""Leaving out the samples that fit worst, because some of what is trained on may be anomalous."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def without_worst(x: Tensor, errors: Tensor, share: float) -> Tensor:
     errors : Tensor of shape (K, B)
     share : float in [0, 0.5]
         Of the batch, rounded up: leaving out a normal sample costs less than learning from an
-        anomaly. Two samples are kept, since batch statistics need two.
+        anomaly. Two samples are kept, because batch statistics need two.
     """
     n_samples = x.shape[1]
     n_kept = max(n_samples - math.ceil(share * n_samples), min(2, n_samples))

@@ -93,6 +93,22 @@ def wider_than(browser, pages, width):
     return found
 
 
+# Names in tables that stand on more than one line, but for those with a place to break.
+_BROKEN_NAMES = """[...document.querySelectorAll("article td code")]
+    .filter(code => !/[\\s\\-/]/.test(code.textContent) && code.getClientRects().length > 1)
+    .map(code => code.textContent).join(" ")"""
+
+
+def broken_names(browser, pages, width):
+    """The names in tables of each page that are not whole in a window of this width."""
+    found = {}
+    for path in pages:
+        browser.open(path, width)
+        if names := browser.value(_BROKEN_NAMES):
+            found[path.name] = names
+    return found
+
+
 def errors_of(browser, pages):
     """What pages write to the console as errors, on a first visit."""
     found = {}
@@ -135,6 +151,10 @@ class TestSite:
     def test_no_page_scrolls_sideways(self, browser, site, width):
         assert wider_than(browser, site, width) == {}
 
+    @pytest.mark.parametrize("width", WIDTHS)
+    def test_names_in_tables_are_whole(self, browser, site, width):
+        assert broken_names(browser, site, width) == {}
+
 
 class TestFaultsAreFound:
     """Each of the tests above fails on a page that has what it looks for."""
@@ -158,6 +178,12 @@ class TestFaultsAreFound:
         path = tmp_path / "index.html"
         path.write_text(f"<html><body>{cut}{'long_name' * 99}</code></p></article></body></html>")
         assert list(wider_than(browser, [path], 390)) == ["index.html"]
+
+    def test_names_that_are_broken(self, browser, tmp_path):
+        page = "<article><table style='width: 9em'><td style='overflow-wrap: anywhere'>"
+        path = tmp_path / "index.html"
+        path.write_text(f"<html><body>{page}<code>{'long_name' * 9}</code> <code>a b</code>")
+        assert broken_names(browser, [path], 390) == {"index.html": "long_name" * 9}
 
     @pytest.mark.parametrize("width", WIDTHS)
     def test_width(self, browser, pages, width):
