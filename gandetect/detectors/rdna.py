@@ -1167,8 +1167,9 @@ class RDNADetector(BaseDetector):
         name : {"laptop", "gpu", "paper"}
             "laptop", 64 pixels and width 16, costs 1, counted in multiply-adds of training on an
             image; "gpu", 256 pixels and widths 32 and 16, about 40; "paper", DRAEM's 256 pixels and
-            widths 128 and 64, about 600. Its two modules have 72.4 million weights, of which the
-            released code of DRAEM has 97.4: the decoders here have two convolutions a level.
+            widths 128 and 64, about 600. Their two modules have 1.6, 4.5 and 72.4 million weights
+            on photographs in colour; the released code of DRAEM has 97.4, as its decoders have
+            three convolutions a level, and two here.
         **parameters
             Of the detector, also in place of those that the preset has.
 

@@ -162,3 +162,46 @@ def test_the_table_has_the_mean_of_the_categories(tmp_path):
 def test_an_unknown_method_is_refused():
     with pytest.raises(SystemExit):
         industrial.parse_arguments(["--data", "d", "--out", "o", "--methods", "RDNA,SVM"])
+
+
+@pytest.fixture
+def parts(category):
+    """The test set with kinds of defects; parts are shown twice, the first two are not listed."""
+    _, test = category
+    defects = np.array(["good"] * 20 + ["hole"] * 6 + ["crack"] * 4)
+    groups = np.array([str(i // 2) if i > 1 else "" for i in range(30)])
+    images = test.images.copy()
+    images[:, 0, 0] = np.arange(30)  # by which they are known again
+    return Bunch(**{**test, "images": images, "defects": defects, "groups": groups})
+
+
+def test_labelled_defects_leave_the_test_set_with_all_photographs_of_their_parts(parts):
+    labelled, rest = industrial.with_labelled(parts, 4, seed=0)
+    chosen, tested = labelled.images[:, 0, 0], rest.images[:, 0, 0]
+    np.testing.assert_array_equal(labelled.masks, parts.masks[chosen])
+    assert sorted(parts.defects[chosen]) == ["crack", "crack", "hole", "hole"]
+    of_labelled = set(parts.groups[chosen])
+    assert len(of_labelled) == 4
+    assert tested.tolist() == [i for i in range(30) if parts.groups[i] not in of_labelled]
+    np.testing.assert_array_equal(rest.labels, parts.labels[tested])
+    other, _ = industrial.with_labelled(parts, 4, seed=1)
+    assert set(other.images[:, 0, 0]) != set(chosen)
+    with pytest.raises(ValueError, match="only 5 parts"):
+        industrial.with_labelled(parts, 6, seed=0)
+
+
+def test_rdna_learns_from_labelled_defects_if_it_is_told_to(category, parts, monkeypatch):
+    fitted = []
+    for labels in ("learn", "ignore"):
+        planned = replace(row("RDNA", labels=labels), n_labelled=2)
+        made = RDNADetector(labels=labels)
+        monkeypatch.setattr(made, "fit", lambda X, **known: fitted.append((X, known)))
+        monkeypatch.setattr(industrial, "make_method", lambda *_, made=made: made)
+        monkeypatch.setattr(
+            industrial, "judge", lambda _, X: (X[:, 1, 1].astype(float), X.astype(float))
+        )
+        industrial.measure(planned, category[0], parts)
+        assert planned.n_test == 26
+    (with_them, known), (without, nothing) = fitted
+    assert len(with_them) == 32 and len(without) == 30 and nothing == {}
+    assert known["masks"].any(axis=(1, 2)).tolist() == [False] * 30 + [True] * 2

@@ -8,8 +8,10 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from gandetect import Checkpoint, ConvNet, RDNADetector
+from gandetect.data.sources import blocks, read
 from gandetect.detectors import rdna
 from gandetect.losses import focal_loss, structural_similarity
+from gandetect.model.statistics import Scaler
 from gandetect.training import current_run
 
 RNG = np.random.default_rng(0)
@@ -266,6 +268,22 @@ def test_presets(name):
     assert detector.image_size in (64, 256)
     assert detector.random_state == 3
     assert detector.epochs == 7
+
+
+@pytest.mark.parametrize(("name", "millions"), [("laptop", 1.6), ("gpu", 4.5), ("paper", 72.4)])
+def test_presets_have_as_many_weights_as_is_said(name, millions):
+    assert "1.6, 4.5 and 72.4 million weights" in " ".join(RDNADetector.preset.__doc__.split())
+    photographs = np.tile(np.array([0, 255], np.uint8)[:, None, None, None], (1, 256, 256, 3))
+    detector = RDNADetector.preset(name)
+    source = read(detector, photographs)
+    vars(detector).update(rdna.RDNAModel.resolved(detector, source.layout))
+    scaler = Scaler.fitted(detector.scaling, blocks(source), True)
+    networks = rdna.RDNAModel.empty(detector, source.layout, scaler).networks
+    weights = [
+        *networks["reconstructor"].parameters(),
+        *networks["discriminant"].parameters(),
+    ]
+    assert sum(w.numel() for w in weights) == pytest.approx(1e6 * millions, abs=5e4)
 
 
 def test_published_augmentation_turns_normal_images_too(in_training):
