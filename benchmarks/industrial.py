@@ -7,6 +7,13 @@ auto-encoder; or, on the features of a backbone, the nearest patches alone, RDNA
 reconstruction module, and detectors of rows on pooled features, which have no maps. Runs that the
 file already holds are skipped; with --checkpoints a run of RDNA that was broken off goes on where
 it stopped. At the end the table of all that the file holds is printed.
+
+    python benchmarks/industrial.py ... --methods RDNA --labelled 10 --set labels=learn
+
+takes ten defects, of each kind as many, out of the test set, and gives them to RDNA with their
+masks. Of a category whose photographs show some parts several times, all photographs of these
+parts leave the test set, so that none is tested on what it has learned. Without
+`--set labels=learn` the same test set is judged without them.
 """
 
 from __future__ import annotations
@@ -82,6 +89,7 @@ class Row:
     params: str  # JSON; empty braces for a baseline
     resolution: int  # of the images and the masks that are judged
     seed: int
+    n_labelled: int = 0  # defects that were taken out of the test set, to be learned from
     image_auroc: float | None = None
     pixel_auroc: float | None = None
     pixel_ap: float | None = None
@@ -105,7 +113,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-KEY = ("category", "method", "params", "resolution", "seed")
+KEY = ("category", "method", "params", "resolution", "seed", "n_labelled")
 
 
 class ErrorMaps:
@@ -267,6 +275,31 @@ def make_method(row: Row, checkpoints: Path | None) -> Any:
     return detector
 
 
+def with_labelled(test: Bunch, n_labelled: int, seed: int) -> tuple[Bunch, Bunch]:
+    """Some defects with their masks, and the rest of the test set that shows none of their parts.
+
+    Kinds of defects take turns; of each one is drawn of a part that has not been drawn before.
+    """
+    numbers = np.arange(len(test.labels)).astype(str)
+    groups = numbers if test.groups is None else np.char.add("part ", test.groups)
+    groups = np.where(groups == "part ", numbers, groups)  # one that is not listed is by itself
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(test.labels))
+    chosen: list[int] = []
+    while len(chosen) < n_labelled:
+        n_before = len(chosen)
+        for kind in np.unique(test.defects[order]):
+            is_free = (test.defects[order] == kind) & ~np.isin(groups[order], groups[chosen])
+            chosen += order[is_free][:1].tolist()
+        if len(chosen) == n_before:
+            raise ValueError(f"There are only {n_before} parts with a defect, not {n_labelled}.")
+    chosen = chosen[:n_labelled]
+    is_rest = ~np.isin(groups, groups[chosen])
+    return (
+        Bunch(images=test.images[chosen], masks=test.masks[chosen]),
+        Bunch(images=test.images[is_rest], masks=test.masks[is_rest], labels=test.labels[is_rest]),
+    )
+
+
 def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
     """Scores and maps of images, from one pass where a method gives both."""
     if hasattr(method, "judge"):
@@ -286,9 +319,16 @@ def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
 def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None) -> None:
     """Fit and judge one method; fill in the row."""
     method = make_method(row, checkpoints)
-    row.n_train, row.n_test = len(train.images), len(test.images)
+    images, masks = train.images, {}
+    if row.n_labelled:
+        labelled, test = with_labelled(test, row.n_labelled, row.seed)
+        if getattr(method, "labels", "") == "learn":
+            images = np.concatenate([images, labelled.images])
+            none = np.zeros((len(train.images), *labelled.masks.shape[1:]), dtype=bool)
+            masks = {"masks": np.concatenate([none, labelled.masks])}
+    row.n_train, row.n_test = len(images), len(test.images)
     start = time.perf_counter()
-    method.fit(train.images)
+    method.fit(images, **masks)
     fitted = time.perf_counter()
     scores, maps = judge(method, test.images)
     row.fit_seconds = round(fitted - start, 1)
@@ -341,6 +381,7 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
                     params=json.dumps(_params_of(method, params), sort_keys=True),
                     resolution=args.resolution,
                     seed=int(seed),
+                    n_labelled=args.labelled,
                     threads=args.threads,
                 )
 
@@ -359,6 +400,8 @@ def report(path: Path) -> str:
     for row in read_rows(path, COLUMNS):
         if not row["error"]:
             name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
+            if row["n_labelled"] != "0":
+                name += f", {row['n_labelled']} defects not tested"
             values = [float(row[figure] or "nan") for figure in (*FIGURES, "fit_seconds")]
             figures[name][row["category"]].append(values)
     lines = []
@@ -389,6 +432,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--preset", default="laptop", help="of RDNADetector: laptop, gpu or paper")
     add("--backbone", help="of RDNADetector, in place of a preset: efficientnet-lite0")
     add("--adversarial-weight", type=float)
+    add("--labelled", type=int, default=0, help="defects to take out of the test set")
     add("--max-time", type=float, help="seconds to train a category")
     add("--image-size", type=int, help="the longer side inside the networks")
     add_parameters(parser, "RDNADetector")

@@ -32,7 +32,7 @@ SECTIONS = {
     "Anomalies in the training data": ("contamination", "http"),
     "Thresholds, settings and diagnostics": ("thresholds", "selection", "training_report"),
     "Published figures": ("published", "alocc_f1", "alocc_along"),
-    "Speed and memory": ("speed", "growth", "memory", "scale", "processes"),
+    "Speed and memory": ("speed", "growth", "memory", "photographs", "scale", "processes"),
 }
 # The last is for files that are not named above.
 OTHERS = "Others"
@@ -44,6 +44,10 @@ TITLES = {
     "speed": ("Speed", "Ratios of median times, beside the limit that the project promises."),
     "memory": ("Memory", "Growth of a process in MB while it fits and scores a memory map."),
     "kdd": ("Network traffic", "KDD Cup 1999 by EGBAD's protocol."),
+    "photographs": (
+        "Larger photographs",
+        "RDNA on features: processor seconds on one thread, and the largest resident size.",
+    ),
     "planted_cells": (
         "Which cell is wrong",
         "Rows in which the map's largest value is at a cell that was planted.",
@@ -96,6 +100,7 @@ _OWN_FILE = (
     "growth",
     "industrial",
     "kdd",
+    "photographs",
     "planted_cells",
     "published",
     "robustness",

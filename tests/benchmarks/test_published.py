@@ -105,3 +105,13 @@ def test_an_unknown_experiment_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         published.main(["--data", str(tmp_path), "--out", out, "--experiments", "AnoGAN"])
     assert "ALOCC MNIST 1 normal" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "cell"),
+    [(1, "0.500 (one seed)"), (2, "0.550 ± 0.071 (two seeds)"), (3, "0.600 ± 0.100")],
+)
+def test_a_mean_over_few_seeds_says_so(n_seeds, cell, tmp_path):
+    rows = [f"a,{seed},,{0.5 + seed / 10}" for seed in range(n_seeds)]
+    (tmp_path / "x.csv").write_text("\n".join(["name,seed,error,auroc", *rows]), encoding="utf-8")
+    assert published.Rows("x", "auroc", {"name": "a"}).cell(tmp_path) == cell
