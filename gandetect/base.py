@@ -30,7 +30,13 @@ from gandetect.data.labels import LABELS, known_by
 from gandetect.data.plausibility import range_warning
 from gandetect.data.sources import Layout, Source, blocks, parts_of, read
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
-from gandetect.model.fitted import Model, are_weights, own_torch_settings, resolve_device
+from gandetect.model.fitted import (
+    Model,
+    are_weights,
+    limited_to,
+    own_torch_settings,
+    resolve_device,
+)
 from gandetect.model.known import KNOWN, worth_labelling
 from gandetect.model.parameters import SharedParameters
 from gandetect.model.statistics import (
@@ -48,9 +54,8 @@ from gandetect.model.statistics import (
 )
 from gandetect.networks import Architecture
 from gandetect.saving import SAVED_CLASSES, restore, tree_of
-from gandetect.training.loop import FitTasks, TrainingRun, current_run, fit_model
+from gandetect.training.loop import SCHEDULES, FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
-from gandetect.training.schedule import SCHEDULES
 
 if TYPE_CHECKING:
     from gandetect.summary import Summary
@@ -230,19 +235,20 @@ class BaseDetector(
             else:
                 model = earlier.copied(settings)
             model.fitted_on = {"n_excluded": 0 if kept is None else int((~kept).sum())}
-            learned, is_interrupted = fit_model(
-                model,
-                source,
-                FitTasks(self, X, y),
-                random,
-                device,
-                y,
-                class_labels,
-                self.history_ if earlier else (),
-                self.training_report_ if earlier else None,
-                known,
-                None if masks is None else masks[is_known],
-            )
+            with limited_to(model.n_jobs_of_fit()):
+                learned, is_interrupted = fit_model(
+                    model,
+                    source,
+                    FitTasks(self, X, y),
+                    random,
+                    device,
+                    y,
+                    class_labels,
+                    self.history_ if earlier else (),
+                    self.training_report_ if earlier else None,
+                    known,
+                    None if masks is None else masks[is_known],
+                )
         self.learn(learned.pop("model_"), **learned)
         if is_interrupted:
             raise KeyboardInterrupt
@@ -930,6 +936,10 @@ class BaseDetector(
         _check_count(self, "verbose", minimum=0)
         check_real(self, "learning_rate", 0)
         check_choice(self, "schedule", SCHEDULES)
+        if self.n_jobs is not None:
+            _check_count(self, "n_jobs", minimum=None)
+            if self.n_jobs == 0:
+                raise ValueError("n_jobs must be a number of threads, or -1 for all cores, got 0.")
         if not (isinstance(self.contamination, str) and self.contamination == "auto"):
             check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
@@ -1133,7 +1143,7 @@ def check_real(
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
 
 
-def _check_count(detector: SharedParameters, name: str, minimum: int = 1) -> None:
+def _check_count(detector: SharedParameters, name: str, minimum: int | None = 1) -> None:
     value = getattr(detector, name)
     if isinstance(value, bool) and name != "verbose":
         raise TypeError(f"{name} must be an integer, got {value!r}.")

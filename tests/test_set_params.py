@@ -20,6 +20,7 @@ OTHERS = {
     "epochs": 3,
     "batch_size": 7,
     "learning_rate": 0.01,
+    "n_jobs": 2,
     "contamination": 0.3,
     "image_shape": ((2, 3), (3, 3)),
     "channel_axis": 0,

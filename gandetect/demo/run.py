@@ -20,6 +20,7 @@ from gandetect.demo.known import known_table, with_and_without
 from gandetect.demo.methods import make_methods, select_detectors
 from gandetect.demo.pictures import save_pictures
 from gandetect.demo.tasks import TASKS, Task
+from gandetect.model import limited_to
 from gandetect.plotting.style import matplotlib_module
 
 _INTRODUCTION = """\
@@ -116,13 +117,9 @@ def _torch_ready() -> Iterator[None]:
     """Let torch do what would else be counted as a part of the fits."""
     # The networks are too small to gain from threads, and on cores that other programs use as
     # well, threads that wait for each other take many times as long as one.
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler: seconds
-    try:
+    with limited_to(1):
+        torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler: seconds
         yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def announcer(n_fits: int) -> Callable[[str], AbstractContextManager[None]]:

@@ -6,12 +6,14 @@ import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import joblib
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
@@ -292,6 +294,13 @@ class Model(nn.Module, Generic[P]):
         So many are enough for any quantile, and the memory stays flat.
         """
         return thinned(rows, _MOST_CALIBRATED)
+
+    def n_jobs_of_fit(self) -> int | None:
+        """The threads to fit with, None for as many as torch has."""
+        n_jobs: int | None = self.settings.n_jobs
+        if n_jobs is None and not self.layout.is_image and self.layout.n_values <= _WIDE:
+            return 1
+        return n_jobs
 
     def batch_size(self) -> int:
         """The samples in an update."""
@@ -597,7 +606,7 @@ class Model(nn.Module, Generic[P]):
 
         def compute(rows: np.ndarray | None) -> np.ndarray:
             results = []
-            with own_torch_settings(device):
+            with own_torch_settings(device), limited_to(self.settings.n_jobs):
                 for x, n in scoring_blocks(source, rows, self.scaler, size, multiple, device):
                     x = x.expand(self.n_members, *x.shape)
                     results.append(function(x)[:n].detach().cpu())
@@ -734,7 +743,7 @@ class Model(nn.Module, Generic[P]):
 
     def scoring_as(self, detector: SharedParameters) -> Self:
         """The model itself, or one that shares its networks with the score of `detector`."""
-        names = ("score", *self.score_parameters)
+        names = ("score", "n_jobs", *self.score_parameters)
         asked, used = vars(detector), vars(self.settings)
         if all(asked[name] is used[name] or asked[name] == used[name] for name in names):
             return self
@@ -858,6 +867,38 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
         nullcontext() if torch.get_default_dtype() == torch.float32 else _Float32(),
     ):
         yield
+
+
+@contextmanager
+def limited_to(n_jobs: int | None) -> Iterator[None]:
+    """Compute with so many threads in this thread of Python, and with as many as before at the end.
+
+    torch's own `set_num_threads` is for the whole process: another fit beside this one would be
+    left with another number in its midst, and so with other bits.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As in scikit-learn: -1 is all cores, -2 all but one. None changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If it is 0.
+    """
+    if n_jobs is None:
+        yield
+        return
+    # In a thread where torch has not computed yet, its first use would set the number back.
+    torch.get_num_threads()
+    with _controller().limit(limits=joblib.effective_n_jobs(n_jobs), user_api="openmp"):
+        yield
+
+
+@lru_cache
+def _controller() -> ThreadpoolController:
+    """The thread pools of this process; to look for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

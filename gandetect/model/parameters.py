@@ -111,6 +111,12 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Whether a further `fit` continues from the networks of the last one.
     device : str, default="auto"
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
+    n_jobs : int or None, default=None
+        Threads that torch computes with on a CPU, in this fit and in what is computed with it;
+        the process's own number is left as it was. -1 is all cores. None: one for a fit to rows of
+        up to 256 columns, whose products are too small to be divided, and elsewhere as many as
+        torch has. On cores that other programs use as well, threads wait for each other: set 1
+        there. Where `torch.set_num_threads` was called, its number stays for matrix products.
     random_state : int, RandomState, Generator or None, default=None
         An integer makes `fit` repeatable bit by bit on one machine, also beside other fits in
         threads of one process. numpy's and torch's global generators are neither read nor changed.
@@ -163,6 +169,7 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     robust: float = 0.0
     warm_start: bool = False
     device: str = "auto"
+    n_jobs: int | None = None
     random_state: RandomState = None
     verbose: int = 0
 

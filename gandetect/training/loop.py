@@ -49,7 +49,6 @@ from gandetect.model.statistics import (
 from gandetect.networks.members import Dropout, MemberAdam
 from gandetect.training.report import Beginning, Reconstructions, TrainingReport, TrainingWarning
 from gandetect.training.robust import attacked
-from gandetect.training.schedule import rate_factor
 from gandetect.training.trimming import not_among_worst, trimmed
 from gandetect.versions import VERSIONS
 
@@ -62,9 +61,15 @@ _MAX_REFERENCES, _MAX_REFERENCE_VALUES = 2_000, 2**24
 # Values of training samples that the report on the training looks at.
 _REPORT_VALUES = 2**15
 # What a checkpoint need not agree on: these change nothing about the training.
-_WITHOUT_EFFECT = {"verbose", "device", "score", "contamination", "store_references"}
+_WITHOUT_EFFECT = {"verbose", "device", "n_jobs", "score", "contamination", "store_references"}
 # What the processes of one fit need not agree on: the seed is the first's.
-_OF_EACH_PROCESS = {"verbose", "device", "random_state"}
+_OF_EACH_PROCESS = {"verbose", "device", "n_jobs", "random_state"}
+
+# How the learning rate may go over a training.
+SCHEDULES = ("auto", "one-cycle", "cosine", "steps", None)
+# Of "one-cycle": the share of the training in which the rate climbs, and how many times the
+# learning rate it is at the beginning and at the top.
+_CLIMB, _FIRST, _TOP = 0.25, 0.3, 3.0
 
 # The training under way in this thread.
 _CURRENT: ContextVar[TrainingRun] = ContextVar("current_run")
@@ -103,6 +108,40 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
     total.backward(inputs=parameters, retain_graph=retain_graph)
     distributed.average_gradients(parameters)
     optimizer.step()
+
+
+def rate_factor(schedule: str | None, progress: float) -> float:
+    """By what the learning rate is multiplied at a share of the training that is done.
+
+    Parameters
+    ----------
+    schedule : {"one-cycle", "cosine", "steps", None}
+    progress : float in [0, 1]
+
+    Returns
+    -------
+    float
+
+    References
+    ----------
+    Smith and Topin, "Super-convergence: very fast training of neural networks using large learning
+    rates", 2018 (one cycle; the momentum stays here). Loshchilov and Hutter, "SGDR: stochastic
+    gradient descent with warm restarts", ICLR 2017 (cosine, without restarts).
+    """
+    if schedule == "one-cycle":
+        if progress < _CLIMB:
+            return _along_cosine(_FIRST, _TOP, progress / _CLIMB)
+        return _along_cosine(_TOP, 0.0, (progress - _CLIMB) / (1 - _CLIMB))
+    if schedule == "cosine":
+        return _along_cosine(1.0, 0.0, progress)
+    if schedule == "steps":
+        return float(0.2 ** ((progress >= 0.8) + (progress >= 0.9)))
+    return 1.0
+
+
+def _along_cosine(start: float, end: float, share: float) -> float:
+    """From `start` to `end` along half a cosine."""
+    return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * share))
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gandetect import AdversarialVAEDetector, GANomalyDetector, RDNADetector
-from gandetect.training.schedule import rate_factor
+from gandetect.training.loop import rate_factor
 
 
 @pytest.mark.parametrize(
