@@ -270,6 +270,13 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     for ends in (scaler.center, scaler.spread):
         if ends.ndim != 1 or len(ends) not in sizes or not bool(ends.isfinite().all()):
             raise ValueError("its scale is none of its samples")
+    skew = scaler.skew
+    if (skew is None) != (scaling != "unskewed"):
+        raise ValueError("it does not say which columns are skewed")
+    if skew is not None:
+        is_shaped = skew.shape == (3, layout.n_values) and bool(skew.isfinite().all())
+        if not is_shaped or not bool((skew[2] > 0).all()) or not bool((skew[0].abs() <= 1).all()):
+            raise ValueError("its columns are skewed in no way")
     # 0 is that of a column that was constant.
     if scaler.kind != scaling or not bool((scaler.spread >= 0).all()):
         raise ValueError("its scale is not one of its scaling")

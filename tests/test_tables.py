@@ -211,7 +211,7 @@ class TestWhatIsEncoded:
         plain = make(GANomalyDetector, columns=None).fit(numbers)
         np.testing.assert_array_equal(detector.score_samples(numbers), plain.score_samples(numbers))
         assert not hasattr(detector, "columns_")
-        assert detector.model_.scaler.kind == "standard"
+        assert detector.model_.scaler.kind == "unskewed"
 
     @pytest.mark.parametrize("value", [np.nan, None, "word"])
     def test_a_gap_or_a_word_in_an_array_names_columns(self, make, value):

@@ -138,8 +138,12 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     @classmethod
     def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
         found = super().resolved(settings, layout)
-        if settings.classifier is not None and settings.schedule == "auto":
-            found["schedule"] = None
+        if settings.classifier is not None:
+            # The noise that rows are trained with is that of their own units.
+            if settings.schedule == "auto":
+                found["schedule"] = None
+            if settings.scaling == "auto" and not layout.is_image:
+                found["scaling"] = "standard"
         return found
 
     def n_updates(self) -> int:

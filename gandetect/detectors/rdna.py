@@ -191,7 +191,7 @@ class RDNAModel(Model["RDNADetector"]):
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (350, 4000)
     auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", "cosine")
-    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "unit")
+    auto_scaling: ClassVar[tuple[str, str]] = ("unskewed", "unit")
     shown_as: ClassVar[str | None] = "masks"
     can_be_robust: ClassVar[bool] = True
 

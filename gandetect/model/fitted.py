@@ -111,7 +111,7 @@ class Model(nn.Module, Generic[P]):
     # Whether images may differ in height and width.
     takes_any_size: ClassVar[bool] = False
     # What scaling="auto" stands for, of rows and of images.
-    auto_scaling: ClassVar[tuple[str, str]] = ("standard", "symmetric")
+    auto_scaling: ClassVar[tuple[str, str]] = ("unskewed", "symmetric")
     # Whether `training_step` gives its networks what ``run.seen(x)`` makes of a batch, so that
     # `robust` has a meaning.
     can_be_robust: ClassVar[bool] = False

@@ -51,10 +51,13 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         The axis of one image that holds the channels, as in scikit-image: -1 for
         (n, height, width, channels), 0 for (n, channels, height, width), None for images without
         one.
-    scaling : {"auto", "standard", "robust", "unit", "symmetric", "none"}, default="auto"
-        Fitted to X. "standard": mean 0 and standard deviation 1 a column, "robust": by median and
-        quartiles, both with values beyond 5 scales compressed to their logarithm; "unit" and
-        "symmetric": the range to [0, 1] or [-1, 1]. "auto" is "standard" for rows and "symmetric"
+    scaling : {"auto", "unskewed", "standard", "robust", "unit", "symmetric", "none"}, \
+            default="auto"
+        Fitted to X. "standard": mean 0 and standard deviation 1 a column; "unskewed": the same,
+        after taking the logarithm of columns whose skewness is beyond 1.5, such as amounts and
+        counts; "robust": by median and quartiles; all three with values beyond 5 scales compressed
+        to their logarithm. "unit" and "symmetric": the range to [0, 1] or [-1, 1]. "auto" is
+        "unskewed" for rows, "standard" for those with a classifier, and "symmetric"
         for images, "unit" for those of RDNA; encoded tables are scaled already, and take "auto" or
         "none". The decoder's output activation follows it.
     columns : {"auto"}, dict, list or None, default="auto"

@@ -359,10 +359,15 @@ def mix(
 
 # The input scaler.
 
-SCALINGS = ("auto", "standard", "robust", "unit", "symmetric", "none")
+SCALINGS = ("auto", "unskewed", "standard", "robust", "unit", "symmetric", "none")
+# Those of single columns, in which extreme values are compressed.
+_OF_COLUMNS = ("unskewed", "standard", "robust")
+# Of columns whose skewness is beyond this the logarithm is taken.
+_SKEWED = 1.5
 
 # The decoder's output activation that covers the range each scaling maps to.
 MATCHING_ACTIVATION = {
+    "unskewed": "linear",
     "standard": "linear",
     "robust": "linear",
     "unit": "sigmoid",
@@ -388,15 +393,20 @@ class Scaler(OnCPU):
 
     Parameters
     ----------
-    kind : {"standard", "robust", "unit", "symmetric", "none"}
+    kind : {"unskewed", "standard", "robust", "unit", "symmetric", "none"}
         "standard" subtracts the mean and divides by the standard deviation of each column,
-        "robust" does so with the median and the interquartile range; both compress what lies
-        beyond 5 scales to its logarithm. "unit" maps the range of the training data to [0, 1]
+        "unskewed" does so after taking the logarithm of columns that are skewed, "robust" does so
+        with the median and the interquartile range; all three compress what lies beyond 5 scales
+        to its logarithm. "unit" maps the range of the training data to [0, 1]
         and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
         holds. "none" changes nothing. Scaled values end at 1e15 on either side.
     center, spread : array-like of float64
         One a column for rows, one in all for images. A spread of 0 is that of a column that was
         constant in training.
+    skew : array-like of shape (3, n_columns), float64, or None, default=None
+        Of "unskewed", for each column: 1 if its tail is towards large values, -1 if towards small
+        ones, 0 if it is not skewed; the end without a tail; and the unit, in which the logarithm of
+        1 + the distance from that end is taken. Beyond that end a value counts as it is.
 
     Notes
     -----
@@ -404,13 +414,17 @@ class Scaler(OnCPU):
     only the result is float32.
     """
 
-    def __init__(self, kind: str, center: ArrayLike, spread: ArrayLike) -> None:
+    def __init__(
+        self, kind: str, center: ArrayLike, spread: ArrayLike, skew: ArrayLike | None = None
+    ) -> None:
         super().__init__()
         self.kind = kind
-        for name, values in (("center", center), ("spread", spread)):
-            self.register_buffer(name, torch.tensor(np.asarray(values), dtype=torch.float64))
+        for name, values in (("center", center), ("spread", spread), ("skew", skew)):
+            ends = None if values is None else torch.tensor(np.asarray(values), dtype=torch.float64)
+            self.register_buffer(name, ends)
         self.center: Tensor
         self.spread: Tensor
+        self.skew: Tensor | None
         self.has_constants = not bool(self.spread.all())
 
     @classmethod
@@ -419,7 +433,7 @@ class Scaler(OnCPU):
 
         Parameters
         ----------
-        kind : {"standard", "robust", "unit", "symmetric", "none"}
+        kind : {"unskewed", "standard", "robust", "unit", "symmetric", "none"}
         blocks : iterable of ndarray
         is_image : bool
             Images share one center and scale, rows have one a column.
@@ -427,7 +441,8 @@ class Scaler(OnCPU):
         Raises
         ------
         ValueError
-            If values are too large for a center and a scale that are finite.
+            If values are too large for a center and a scale that are finite, or images are to be
+            scaled by the column.
         """
         if kind == "none":
             size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
@@ -437,7 +452,18 @@ class Scaler(OnCPU):
                     f"{_LIMIT:.0e}: divide X by a power of ten, or choose another scaling."
                 )
             return cls(kind, np.zeros(1), np.ones(1))
+        if kind == "unskewed" and is_image:
+            raise ValueError(
+                "scaling='unskewed' takes logarithms of columns, and X holds images: leave scaling "
+                "at 'auto'."
+            )
+        skew = None
         with np.errstate(over="ignore", invalid="ignore"):
+            if kind != "robust" and not is_image:
+                head, blocks = _without_wild_values(iter(blocks))
+                if kind == "unskewed":
+                    skew = _skew_of(head)
+                    blocks = (_unskewed(torch.from_numpy(x), skew).numpy() for x in blocks)
             center, spread = _center_and_spread(kind, blocks, is_image)
         sound = (np.abs(center) <= _LARGEST) & (spread <= _LARGEST)
         if not sound.all():
@@ -448,7 +474,7 @@ class Scaler(OnCPU):
                 "samples that hold them."
             )
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
-        return cls(kind, center, np.where(negligible, 0.0, spread))
+        return cls(kind, center, np.where(negligible, 0.0, spread), skew)
 
     def __call__(self, x: np.ndarray | Tensor) -> Tensor:
         """Scale samples (n, ...), an array of any numeric dtype or a tensor, to float32."""
@@ -460,8 +486,9 @@ class Scaler(OnCPU):
         if isinstance(x, np.ndarray):
             x = torch.from_numpy(np.ascontiguousarray(x.astype(np.float64)))
         if self.kind != "none":
-            x = self._standardised(x.double())
-        if self.kind in ("standard", "robust"):
+            x = x.double()
+            x = self._standardised(x if self.skew is None else _unskewed(x, self.skew))
+        if self.kind in _OF_COLUMNS:
             beyond = x.abs() - _KNEE
             # Not log1p, which in torch 2.5 is infinite for the largest numbers.
             compressed = x.sign() * (_KNEE + (1 + beyond.clamp(min=0)).log())
@@ -481,11 +508,12 @@ class Scaler(OnCPU):
         """Back to the user's units: (..., *sample shape) on any device, differentiable."""
         if self.kind == "none":
             return x
-        if self.kind in ("standard", "robust"):
+        if self.kind in _OF_COLUMNS:
             size = x.abs()
             stretched = _KNEE + torch.expm1((size - _KNEE).clamp(0, 80))
             x = torch.where(size > _KNEE, torch.copysign(stretched, x), x)
-        return x * self.spread.to(x) + self.center.to(x)
+        x = x * self.spread.to(x) + self.center.to(x)
+        return x if self.skew is None else _skewed(x, self.skew.to(x))
 
     def eps_unit(self, is_image: bool) -> float:
         """What 1 is of an `eps` in scaled values: the range of images, a scale of a column."""
@@ -516,20 +544,21 @@ def _center_and_spread(
     if kind == "robust":
         return _quartiles(blocks, is_image)
     moments = _Moments(is_image)
-    if not is_image:
-        blocks = _without_wild_values(iter(blocks))
     for block in blocks:
         moments.add(block)
-    if kind == "standard":
+    if kind in ("standard", "unskewed"):
         return moments.mean, moments.standard_deviation()
     low, width = moments.range()
     return (low + width / 2, width / 2) if kind == "symmetric" else (low, width)
 
 
-def _without_wild_values(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Blocks of rows in which values far beyond all others, such as fill values, are clipped.
+def _without_wild_values(
+    blocks: Iterator[np.ndarray],
+) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """Rows in which values far beyond all others, such as fill values, are clipped.
 
-    What is far is judged by the first rows. A warning names the columns.
+    What is far is judged by the first rows, which are returned beside all blocks. A warning names
+    the columns.
     """
     head, n_rows, n_values = [], 0, 0
     for block in blocks:
@@ -541,8 +570,42 @@ def _without_wild_values(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     low, high = sound_limits(sample)
     if told := wild_values_warning(sample):
         warnings.warn(told, UserWarning, stacklevel=9)
-    for block in chain(head, blocks):
-        yield np.clip(block.astype(np.float64), low, high)
+
+    def clipped(block: np.ndarray) -> np.ndarray:
+        return np.clip(block.astype(np.float64), low, high)
+
+    return clipped(sample), map(clipped, chain(head, blocks))
+
+
+def _skew_of(sample: np.ndarray) -> Tensor:
+    """Which columns of these rows are skewed, from which end on and in which unit: (3, d)."""
+    mean, deviation = sample.mean(0), sample.std(0)
+    varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(mean)
+    standardised = (sample - mean) / np.where(varies, deviation, 1.0)
+    skewness = np.where(varies, (standardised**3).mean(0), 0.0)
+    side = np.where(np.abs(skewness) > _SKEWED, np.sign(skewness), 0.0)
+    towards_tail = sample * np.where(side < 0, -1.0, 1.0)
+    end = towards_tail.min(0)
+    unit = np.median(towards_tail, axis=0) - end
+    # Half of the values and more may be those at the end.
+    unit = np.where(unit > 0, unit, np.where(deviation > 0, deviation, 1.0))
+    return torch.from_numpy(np.stack([side, np.where(side == 0, 0.0, end), unit]))
+
+
+def _unskewed(x: Tensor, skew: Tensor) -> Tensor:
+    """Skewed columns of x (n, d), as the logarithm of 1 + their distance from the end."""
+    side, end, unit = skew
+    distance = (side * x - end) / unit
+    logarithm = (1 + distance.clamp(min=0)).log()
+    return torch.where(side == 0, x, side * torch.where(distance > 0, logarithm, distance))
+
+
+def _skewed(x: Tensor, skew: Tensor) -> Tensor:
+    """What `_unskewed` makes x (..., d) of."""
+    side, end, unit = skew
+    x_tail = side * x
+    distance = torch.where(x_tail > 0, torch.expm1(x_tail.clamp(0, 80)), x_tail)
+    return torch.where(side == 0, x, side * (end + unit * distance))
 
 
 class _Moments:

@@ -521,7 +521,7 @@ def test_layouts_of_images(channel_axis, shape):
     np.testing.assert_allclose(scores, detector.anomaly_score(X), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("scaling", ["standard", "robust", "unit", "symmetric", "none"])
+@pytest.mark.parametrize("scaling", ["unskewed", "standard", "robust", "unit", "symmetric", "none"])
 def test_values_beyond_float32(rows, scaling):
     X = rows[:80]
     detector = GANomalyDetector(epochs=1, n_estimators=1, scaling=scaling, random_state=0).fit(X)

@@ -42,7 +42,7 @@ class TestAuto:
         is_rdna = Detector.__name__ == "RDNADetector"
         assert model.n_members == {1: (8, 4), 2: (2, 1)}[len(shape)][is_rdna]
         assert model.latent_dim == {1: 4, 2: 32}[len(shape)]
-        scaling = {1: "standard", 2: "unit" if is_rdna else "symmetric"}[len(shape)]
+        scaling = {1: "unskewed", 2: "unit" if is_rdna else "symmetric"}[len(shape)]
         assert model.settings.scaling == scaling
         assert model.batch_size() == 64 or (is_rdna and 8 <= model.batch_size() <= 16)
 

@@ -18,7 +18,7 @@ GOOD = [
     *[("learning_rate", value) for value in (1e-9, 1, np.float32(0.1))],
     *[("contamination", value) for value in (1e-9, 0.5, np.float64(0.1))],
     *[("validation_fraction", value) for value in (0, 0.0, 0.999)],
-    *[("scaling", value) for value in ("auto", "standard", "robust", "unit", "symmetric", "none")],
+    *[("scaling", value) for value in ("auto", "unskewed", "robust", "unit", "symmetric", "none")],
     *[("channel_axis", value) for value in (-1, 0, None)],
     *[("image_shape", value) for value in (None, (1, 1), (8, 9, 3), [8, 9])],
     *[("verbose", value) for value in (0, 1, 2, True, False)],

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import skew
 from sklearn.preprocessing import StandardScaler
 
 from gandetect.model.statistics import MATCHING_ACTIVATION, SCALINGS, Scaler
 
 KINDS = [kind for kind in SCALINGS if kind != "auto"]
+OF_COLUMNS = ["unskewed", "standard", "robust"]
 
 
 def fitted(kind, X, n_blocks=1):
@@ -83,6 +85,53 @@ class TestFitted:
         assert fitted("robust", X, 4).center[0] == 1.5
 
 
+class TestUnskewed:
+    """Logarithms of skewed columns, by hand; others as by "standard"."""
+
+    @pytest.fixture
+    def amounts(self):
+        rng = np.random.default_rng(0)
+        skewed, plain = rng.lognormal(sigma=1.5, size=(400, 1)), rng.normal(size=(400, 1))
+        return np.hstack([100 + 20 * skewed, plain, -3 * skewed])
+
+    def test_by_hand(self):
+        # Skewness of 2.2; the end is 1, the median 3, and the unit so 2.
+        column = np.array([1.0, 1, 2, 3, 3, 4, 5, 41])
+        scaler = fitted("unskewed", column[:, None])
+        np.testing.assert_allclose(scaler.skew, [[1], [1], [2]])
+        logarithms = np.log1p((column - 1) / 2)
+        np.testing.assert_allclose(scaler.center, [logarithms.mean()])
+        np.testing.assert_allclose(scaler.spread, [logarithms.std()])
+
+    def test_a_column_that_is_not_skewed_is_standardised(self, amounts):
+        scaled = fitted("unskewed", amounts)(amounts)
+        np.testing.assert_array_equal(scaled[:, 1], fitted("standard", amounts)(amounts)[:, 1])
+
+    def test_tails_to_either_side_are_shortened_alike(self, amounts):
+        scaled = fitted("unskewed", amounts)(amounts)
+        np.testing.assert_allclose(scaled[:, 0], -scaled[:, 2], rtol=1e-4, atol=1e-5)
+        assert skew(scaled[:, 0]) < skew(amounts[:, 0]) / 3
+
+    def test_values_beyond_the_end_go_on_falling(self, amounts):
+        scaler = fitted("unskewed", amounts)
+        below = np.repeat(amounts[:1], 4, axis=0)
+        below[:, 0] = amounts[:, 0].min() - [0, 100, 1e4, 1e8]
+        assert (np.diff(scaler(below)[:, 0]) < -0.5).all()
+
+    def test_most_values_at_the_end(self):
+        counts = np.r_[np.zeros(90), np.arange(1.0, 11)][:, None]
+        scaled = fitted("unskewed", counts)(counts)
+        assert scaled.isfinite().all() and scaled.unique().numel() == 11
+
+    def test_blocks_are_scaled_as_one(self, amounts):
+        whole, parts = fitted("unskewed", amounts), fitted("unskewed", amounts, 7)
+        np.testing.assert_array_equal(whole.skew, parts.skew)
+
+    def test_images_are_refused(self):
+        with pytest.raises(ValueError, match="unskewed"):
+            fitted("unskewed", np.zeros((3, 1, 4, 4)))
+
+
 class TestDegenerate:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("value", [0.0, 1.0, 0.1, -1e9, 1e-9])
@@ -90,17 +139,17 @@ class TestDegenerate:
         X = np.full((9, 2), value)
         scaled = fitted(kind, X, 3)(X)
         assert torch.isfinite(scaled).all()
-        if kind in ("standard", "robust"):
+        if kind in OF_COLUMNS:
             np.testing.assert_allclose(scaled, 0, atol=1e-6)
 
-    @pytest.mark.parametrize("kind", ["standard", "robust", "unit", "symmetric"])
+    @pytest.mark.parametrize("kind", [*OF_COLUMNS, "unit", "symmetric"])
     def test_digits_beside_a_large_mean(self, kind):
         X = 1e9 + np.arange(10.0).reshape(10, 1)
         scaled = fitted(kind, X)(X).numpy().ravel()
         steps = np.diff(scaled)
         np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
 
-    @pytest.mark.parametrize("kind", ["standard", "robust", "unit", "symmetric"])
+    @pytest.mark.parametrize("kind", [*OF_COLUMNS, "unit", "symmetric"])
     @pytest.mark.parametrize("size", [1e150, 1e-150])
     def test_very_large_and_very_small(self, kind, size):
         X = np.random.default_rng(0).normal(size=(20, 2)) * size
@@ -171,7 +220,7 @@ def by_numpy(kind, x, center, spread):
     if kind != "none":
         with np.errstate(over="ignore"):
             x = (x - center) / spread
-    if kind in ("standard", "robust"):
+    if kind in OF_COLUMNS:
         size = np.abs(x)
         x = np.where(size > 5, np.sign(x) * (5 + np.log1p(np.maximum(size - 5, 0))), x)
     return np.clip(x, -1e15, 1e15)
@@ -210,7 +259,7 @@ class TestPrecision:
 
 
 class TestTails:
-    @pytest.mark.parametrize("kind", ["standard", "robust"])
+    @pytest.mark.parametrize("kind", OF_COLUMNS)
     def test_beyond_5_spreads_only_the_logarithm_grows(self, kind):
         scaler = Scaler(kind, np.zeros(1), np.ones(1))
         x = np.array([[4.0], [5.0], [6.0], [-6.0], [5 + np.e**3 - 1]])
@@ -233,12 +282,14 @@ class TestInverse:
     @pytest.mark.parametrize("shape", [(200, 3), (10, 1, 6, 10)])
     def test_there_and_back(self, kind, shape, X):
         X = X.reshape(shape)
+        if kind == "unskewed":
+            X = np.exp(np.random.default_rng(0).normal(size=(200, 3))) * [1, -1e3, 1e-3]
         scaler = fitted(kind, X)
         np.testing.assert_allclose(
             scaler.inverse(scaler(X).double()), X, rtol=1e-3, atol=1e-6 * np.abs(X).max()
         )
 
-    @pytest.mark.parametrize("kind", ["standard", "robust"])
+    @pytest.mark.parametrize("kind", OF_COLUMNS)
     def test_of_tails(self, kind):
         scaler = Scaler(kind, np.array([3.0]), np.array([2.0]))
         X = np.array([[-100.0], [3.0], [12.9], [13.1], [1000.0]])
