@@ -32,6 +32,7 @@ from gandetect.data.frames import (
     read_frame,
     table_like,
 )
+from gandetect.data.values import skew_of, sound_limits
 
 KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
@@ -52,8 +53,6 @@ _MAX_LEVELS = 100
 # A column of numbers with a few other words in it is one of codes up to so many values; beyond,
 # a word between numbers is more likely a gap that nobody has named.
 _MAX_CODES = 20
-# Numbers above 0 that are skewed by more than this are read by their logarithm too.
-_SKEWED = 1.0
 # Standard deviations beyond which a number grows by its logarithm only.
 _KNEE, _LARGEST = 5.0, 1e300
 # Values so many interquartile ranges from the median tell nothing of the others.
@@ -120,9 +119,9 @@ class TableColumn:
         Whether there were values without a place of their own.
     scale : tuple of float
         Mean and standard deviation of a number, or of the days of a date since the first.
-    log_scale : tuple of float
-        What is added to a skewed number before its logarithm is taken, and mean and standard
-        deviation of that; empty for other columns.
+    skew : tuple of float
+        Side, end and unit by which the logarithm of a skewed number is taken, as `skew_of` gives
+        them; empty for other columns.
     low, high : float
         Range of the scaled training values.
     first : int
@@ -147,7 +146,7 @@ class TableColumn:
     levels: tuple[Any, ...] = ()
     has_rare: bool = False
     scale: tuple[float, ...] = (0.0, 1.0)
-    log_scale: tuple[float, ...] = ()
+    skew: tuple[float, ...] = ()
     low: float = 0.0
     high: float = 0.0
     first: int = 0
@@ -158,15 +157,14 @@ class TableColumn:
 
     def check(self) -> None:
         """Raise TypeError or ValueError unless this is what a fit may have found."""
-        numbers = (*self.scale, *self.log_scale, self.low, self.high, self.gap_share)
+        numbers = (*self.scale, *self.skew, self.low, self.high, self.gap_share)
         if not all(isinstance(text, str) for text in (self.name, self.why, self.zone)):
             raise TypeError("its column has no name")
         if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers):
             raise TypeError(f"its column {self.name!r} has no scale")
-        spreads = (self.scale[1:], self.log_scale[2:]) if self.log_scale else (self.scale[1:],)
-        if len(self.scale) != 2 or not all(len(s) == 1 and s[0] > 0 for s in spreads):
+        if len(self.scale) != 2 or not self.scale[1] > 0:
             raise ValueError(f"its column {self.name!r} has no scale")
-        if self.log_scale and not self.log_scale[0] > 0:
+        if self.skew and not (len(self.skew) == 3 and abs(self.skew[0]) == 1 and self.skew[2] > 0):
             raise ValueError(f"its column {self.name!r} has no logarithm")
         is_known = self.kind in ("number", "category", "boolean", "date", "constant", "id", "drop")
         is_known = is_known and self.order in ORDERS
@@ -344,7 +342,7 @@ class ColumnEncoder:
         TypeError, ValueError, KeyError
             If the data are not those of an encoder.
         """
-        tuples = ("levels", "scale", "log_scale", "cycles")
+        tuples = ("levels", "scale", "skew", "cycles")
         columns = []
         for found in data["columns"]:
             values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in found.items()}
@@ -791,56 +789,45 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
 def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
     """Learn the scale of numbers."""
     values = numbers.values[~numbers.missing].astype(np.float64)
-    column = replace(column, scale=_moments(values))
-    center, spread = column.scale
-    beyond = np.clip((values - center) / spread, -_WILD, _WILD)
-    if values.min() >= 0 and (beyond**3).mean() > _SKEWED:
-        offset = float(np.median(values[values > 0])) / 10
+    low, high = sound_limits(values[:, None])
+    skew = skew_of(np.clip(values[:, None], low, high))[:, 0]
+    if skew[0]:
         column = replace(
             column,
-            log_scale=(offset, *_moments(_log(values, offset))),
-            why=f"{column.why}, skewed: with their logarithm",
+            skew=tuple(float(number) for number in skew),
+            why=f"{column.why}, skewed: by its logarithm",
         )
+    column = replace(column, scale=_moments(_unskewed(column.skew, values)))
     scaled = _scaled(column, values)
     return replace(column, low=float(scaled.min()), high=float(scaled.max()))
 
 
-def _log(values: np.ndarray, offset: float) -> np.ndarray:
-    """The logarithm, below 0 its tangent."""
-    below = np.minimum(values, 0) / offset
-    logarithms: np.ndarray = np.log(np.maximum(values, 0) + offset) + below
-    return logarithms
+def _unskewed(skew: tuple[float, ...], values: np.ndarray) -> np.ndarray:
+    """Skewed numbers as the logarithm of 1 + their distance from the end; others as they are."""
+    if not skew:
+        return values
+    side, end, unit = skew
+    with np.errstate(over="ignore"):
+        distance = np.clip((side * values - end) / unit, -_LARGEST, _LARGEST)
+    logarithm = np.log1p(np.maximum(distance, 0))
+    found: np.ndarray = side * np.where(distance > 0, logarithm, distance)
+    return found
 
 
 def _scaled(column: TableColumn, values: np.ndarray) -> np.ndarray:
-    """Standardise numbers (n,); skewed ones half by their logarithm."""
-    values = values.astype(np.float64)
-    scaled = _apply(column.scale, values)
-    if not column.log_scale:
-        return scaled
-    offset, *scale = column.log_scale
-    mean: np.ndarray = (scaled + _apply(scale, _log(values, offset))) / 2
-    return mean
+    """Standardise numbers (n,), after the logarithm of skewed ones."""
+    return _apply(column.scale, _unskewed(column.skew, values.astype(np.float64)))
 
 
 def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
     """The numbers that `_scaled` makes these of."""
     values = _invert(column.scale, scaled)
-    if not column.log_scale:
+    if not column.skew:
         return values
-    offset, *scale = column.log_scale
-    logarithms = np.minimum(_invert(scale, scaled), 650)
-    below = (logarithms - math.log(offset)) * offset
-    other = np.where(below < 0, below, np.exp(logarithms) - offset)
-    # Both halves grow, so the number lies between those that each alone would give. They may be
-    # powers of ten apart: their distance is halved on a scale that is logarithmic at its ends.
-    low = np.arcsinh(np.minimum(values, other) / offset)
-    high = np.arcsinh(np.maximum(values, other) / offset)
-    for _ in range(64):
-        middle = (low + high) / 2
-        is_below = _scaled(column, np.sinh(middle) * offset) < scaled
-        low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-    numbers: np.ndarray = np.sinh((low + high) / 2) * offset
+    side, end, unit = column.skew
+    along = side * values
+    distance = np.where(along > 0, np.expm1(np.clip(along, 0, 650)), along)
+    numbers: np.ndarray = side * (end + unit * distance)
     return numbers
 
 

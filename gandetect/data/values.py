@@ -41,6 +41,8 @@ _TIMES = (
     np.datetime64,
     np.timedelta64,
 )
+# Columns whose skewness is beyond this are scaled by their logarithm.
+_SKEWED = 1.5
 # Last words of the names of columns that hold labels.
 _LABEL_WORDS = {
     *("label", "labels", "class", "target", "truth", "groundtruth"),
@@ -247,6 +249,31 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
         f"{values[np.argmax(mark), columns[0]]:.6g}: its scale was learned without them. If they "
         "stand for missing values, impute or leave out these samples."
     )
+
+
+def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Which columns of (n, d) are skewed, from which end on and in which unit.
+
+    The distance of amounts, counts and concentrations is a ratio rather than a difference: for
+    these the logarithm of 1 + (value - end) / unit is what is scaled.
+
+    Returns
+    -------
+    ndarray of shape (3, d)
+        1 for a tail towards large values, -1 for one towards small ones, 0 for neither; the end
+        without a tail, times that sign; and the distance from it to the median, or if that is 0 the
+        standard deviation.
+    """
+    mean, deviation = values.mean(0), values.std(0)
+    varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(mean)
+    standardised = (values - mean) / np.where(varies, deviation, 1.0)
+    skewness = np.where(varies, (standardised**3).mean(0), 0.0)
+    side = np.where(np.abs(skewness) > _SKEWED, np.sign(skewness), 0.0)
+    towards_tail = values * np.where(side < 0, -1.0, 1.0)
+    end = towards_tail.min(0)
+    unit = np.median(towards_tail, axis=0) - end
+    unit = np.where(unit > 0, unit, np.where(deviation > 0, deviation, 1.0))
+    return np.stack([side, np.where(side == 0, 0.0, end), unit])
 
 
 def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:

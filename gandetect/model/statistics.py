@@ -17,7 +17,12 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 from torch import Tensor, nn
 
-from gandetect.data.values import change_of_constant, sound_limits, wild_values_warning
+from gandetect.data.values import (
+    change_of_constant,
+    skew_of,
+    sound_limits,
+    wild_values_warning,
+)
 
 # From the parts of a score to one number a sample.
 
@@ -362,8 +367,6 @@ def mix(
 SCALINGS = ("auto", "unskewed", "standard", "robust", "unit", "symmetric", "none")
 # Those of single columns, in which extreme values are compressed.
 _OF_COLUMNS = ("unskewed", "standard", "robust")
-# Of columns whose skewness is beyond this the logarithm is taken.
-_SKEWED = 1.5
 
 # The decoder's output activation that covers the range each scaling maps to.
 MATCHING_ACTIVATION = {
@@ -462,7 +465,7 @@ class Scaler(OnCPU):
             if kind != "robust" and not is_image:
                 head, blocks = _without_wild_values(iter(blocks))
                 if kind == "unskewed":
-                    skew = _skew_of(head)
+                    skew = torch.from_numpy(skew_of(head))
                     blocks = (_unskewed(torch.from_numpy(x), skew).numpy() for x in blocks)
             center, spread = _center_and_spread(kind, blocks, is_image)
         sound = (np.abs(center) <= _LARGEST) & (spread <= _LARGEST)
@@ -575,21 +578,6 @@ def _without_wild_values(
         return np.clip(block.astype(np.float64), low, high)
 
     return clipped(sample), map(clipped, chain(head, blocks))
-
-
-def _skew_of(sample: np.ndarray) -> Tensor:
-    """Which columns of these rows are skewed, from which end on and in which unit: (3, d)."""
-    mean, deviation = sample.mean(0), sample.std(0)
-    varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(mean)
-    standardised = (sample - mean) / np.where(varies, deviation, 1.0)
-    skewness = np.where(varies, (standardised**3).mean(0), 0.0)
-    side = np.where(np.abs(skewness) > _SKEWED, np.sign(skewness), 0.0)
-    towards_tail = sample * np.where(side < 0, -1.0, 1.0)
-    end = towards_tail.min(0)
-    unit = np.median(towards_tail, axis=0) - end
-    # Half of the values and more may be those at the end.
-    unit = np.where(unit > 0, unit, np.where(deviation > 0, deviation, 1.0))
-    return torch.from_numpy(np.stack([side, np.where(side == 0, 0.0, end), unit]))
 
 
 def _unskewed(x: Tensor, skew: Tensor) -> Tensor:
