@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from gandetect.classifiers import FORMS, LabelledClassifier
 from gandetect.data.columns import ColumnEncoder, TableColumn
 from gandetect.data.sources import Layout
-from gandetect.model.fitted import POINTS, ROBUST_ORDER, Model, are_weights
+from gandetect.model.fitted import POINTS, Model, are_weights
 from gandetect.model.known import KNOWN, AnomalyTrees, KnownDistances
-from gandetect.model.statistics import Calibration, Neighbours, Scaler
+from gandetect.model.statistics import CANDIDATES, Calibration, Neighbours, Scaler
 from gandetect.networks import ARCHITECTURES
 from gandetect.training.report import TrainingReport
 
@@ -299,7 +299,7 @@ def _check_sound(model: Model[Any]) -> None:
     for name, found in model.neighbours.items():
         assert isinstance(found, Neighbours)
         points, spreads = found.points, found.spreads
-        if found.order not in (2.0, ROBUST_ORDER):
+        if found.order not in CANDIDATES:
             raise ValueError(f"its {name!r} are measured by no known norm")
         sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
         shape = (model.n_members * model.latent_dim, model.latent_dim)

@@ -799,13 +799,18 @@ REFERENCES_OF_IMAGES: dict[str, Callable[[Tensor], nn.Module]] = {
     "sample_neighbours": Neighbours.of,
     "subsampled_neighbours": Neighbours.among_draws,
 }
-# And of rows of numbers.
-REFERENCES = {**REFERENCES_OF_IMAGES, "neighbours": Neighbours.of_joined}
+# And of rows of numbers, whose columns mean something each: of these sums of absolute differences
+# find more than Euclid's norm, and of codes they do not.
+REFERENCES: dict[str, Callable[[Tensor], nn.Module]] = {
+    **REFERENCES_OF_IMAGES,
+    "neighbours": Neighbours.of_joined,
+    "sample_neighbours": partial(Neighbours.of, order=1.0),
+}
 # And of tables.
-REFERENCES_OF_TABLES = {
+REFERENCES_OF_TABLES: dict[str, Callable[[Tensor], nn.Module]] = {
     **REFERENCES,
     "neighbours": Neighbours.of_joined_table,
-    "sample_neighbours": Neighbours.of_table,
+    "sample_neighbours": partial(Neighbours.of_table, order=1.0),
 }
 # And where `robust` is set: not in units of the neighbours' own distances, as a sample that is
 # moved a little can come nearer to references with larger ones.

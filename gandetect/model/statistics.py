@@ -43,6 +43,9 @@ _LEAST_SCALE = 0.05
 _CONSTANT = 1e-6
 # References whose scales are found at once, which bounds the memory.
 _BLOCK_VALUES = 2**20
+# By the norm of a distance: how many times as many references are looked at as are nearest. They
+# are those nearest by Euclid's norm, which a matrix product finds.
+CANDIDATES = {1.0: 4, 2.0: 1, 4.0: 2}
 # References of which the nearest is found first, and from how many on that pays.
 _GROUP, _LEAST_GROUPS = 20, 25
 
@@ -127,9 +130,10 @@ class Neighbours(nn.Module):
     points : Tensor of shape (n_members, n_references, n_dimensions)
     spreads : Tensor of shape (n_members, n_references)
         By which squared distances to each reference are divided.
-    order : float, default=2.0
+    order : {1.0, 2.0, 4.0}, default=2.0
         Of the norm that distances are measured by, among the references that are nearest by
-        Euclid's. A change of all values by as much moves it the less, the higher it is.
+        Euclid's. Many small differences count for more, the lower it is; a change of all values by
+        as much moves it the less, the higher it is.
     axes : Tensor of shape (n_values, n_dimensions) or None, default=None
         Where the points of all members are joined to one: the directions that are kept of the
         values of all members, one behind the other. `points` then has one member.
@@ -166,19 +170,19 @@ class Neighbours(nn.Module):
         self.usual_norm: Tensor
 
     @classmethod
-    def of(cls, points: Tensor, axes: Tensor | None = None) -> Self:
+    def of(cls, points: Tensor, order: float = 2.0, axes: Tensor | None = None) -> Self:
         """From references (n_members, n_references, n_dimensions), whose spreads are found.
 
         Points that were joined bring the `axes` that they were joined by.
         """
-        plain = cls.plain(points)
+        plain = cls.plain(points, order)
         n_members, _, n_dimensions = points.shape
         blocks = points.split(max(_BLOCK_VALUES // (n_members * n_dimensions), 1), dim=1)
         spreads = torch.cat([plain.distance(block) for block in blocks], dim=1)
         # Samples that occur many times have no distance to each other, but do to all others.
         usual = spreads.mean(dim=1, keepdim=True)
         spreads = torch.maximum(spreads, _LEAST_SCALE * usual)
-        return cls(points, torch.where(usual > 0, spreads, 1.0), axes=axes)
+        return cls(points, torch.where(usual > 0, spreads, 1.0), order, axes)
 
     @classmethod
     def of_joined(cls, points: Tensor) -> Self:
@@ -190,7 +194,7 @@ class Neighbours(nn.Module):
         all of theirs (benchmarks/ideas.md).
         """
         axes = principal_axes(joined(points), points.shape[-1])
-        return cls.of(joined(points, axes), axes)
+        return cls.of(joined(points, axes), axes=axes)
 
     @classmethod
     def of_joined_table(cls, points: Tensor) -> Self:
@@ -199,14 +203,14 @@ class Neighbours(nn.Module):
         return cls(found.points, found.spreads.sqrt(), axes=found.axes)
 
     @classmethod
-    def of_table(cls, points: Tensor) -> Self:
+    def of_table(cls, points: Tensor, order: float = 2.0) -> Self:
         """From references that are encoded rows of a table, or their codes: scaled half as much.
 
         Rows of words are alike by the dozen, or differ by whole steps, so that the distances to
         their own neighbours say less of how dense the normal rows lie.
         """
-        found = cls.of(points)
-        return cls(points, found.spreads.sqrt())
+        found = cls.of(points, order)
+        return cls(points, found.spreads.sqrt(), order)
 
     @classmethod
     def plain(cls, points: Tensor, order: float = 2.0) -> Self:
@@ -254,8 +258,7 @@ class Neighbours(nn.Module):
         points = self.points
         z = z.expand(len(points), -1, -1) if self.axes is None else joined(z, self.axes)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
-        # Of another norm the nearest are looked for among some more.
-        n_candidates = n_nearest if self.order == 2 else min(2 * n_nearest, points.shape[1])
+        n_candidates = min(CANDIDATES[self.order] * n_nearest, points.shape[1])
         z_p = z - self.center
         z_terms = torch.cat(
             [z_p, z_p.square().sum(-1, keepdim=True), torch.ones_like(z_p[..., :1])], dim=-1

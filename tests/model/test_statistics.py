@@ -70,6 +70,28 @@ class TestMix:
         np.testing.assert_allclose(mix(parts, {"a": 1.0, "b": 0.0}, calibration), [[1], [3]])
 
 
+class TestOrder:
+    @pytest.mark.parametrize("order", [1.0, 2.0, 4.0])
+    def test_distances_are_those_of_the_norm(self, order):
+        points = torch.randn(1, 60, 4, generator=torch.Generator().manual_seed(0))
+        z = torch.randn(1, 9, 4, generator=torch.Generator().manual_seed(1))
+        # With so few references, none that is near by one norm is missed by the other.
+        found = Neighbours.plain(points[:, :12], order).distance(z)
+        distances = torch.cdist(z, points[:, :12], p=order).sort(dim=-1).values
+        n_looked_at = min(6 * {1.0: 4, 2.0: 1, 4.0: 2}[order], 12)
+        assert n_looked_at == 12 or order == 2
+        torch.testing.assert_close(found, distances[..., :5].mean(-1), rtol=1e-4, atol=1e-5)
+
+    def test_sums_of_differences_see_many_small_ones(self):
+        """One sample differs by 3 in one column, one by 1 in each of five."""
+        points = torch.zeros(1, 6, 5)
+        one, many = torch.tensor([[3.0, 0, 0, 0, 0]]), torch.ones(1, 5)
+        z = torch.stack([one, many], dim=1)
+        by_sum = Neighbours.plain(points, 1.0).distance(z)[0]
+        by_root = Neighbours.plain(points, 2.0).distance(z)[0]
+        assert by_sum[0] < by_sum[1] and by_root[0] > by_root[1]
+
+
 class TestJoinedNeighbours:
     """The codes of all members as one point."""
 
