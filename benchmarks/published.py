@@ -298,7 +298,7 @@ _RDNA_33_MINUTES = {
 _KDD_PUBLISHED = (
     '{"batch_size": 50, "discriminator_score": "cross_entropy", "epochs": 100, '
     '"latent_dim": 32, "learning_rate": 0.0001, "n_estimators": 1, "reconstruction_weight": 0.0, '
-    '"score": "paper", "stochastic_encoder": false}'
+    '"scaling": "standard", "schedule": null, "score": "paper", "stochastic_encoder": false}'
 )
 _SHORT = (
     "published settings: 1,000 images and 240 updates, where the paper has about 12,000; it takes "

@@ -138,9 +138,27 @@ def toolkit_pairs() -> list[Pair]:
     ]
 
 
+def schedule_pairs() -> list[Pair]:
+    """A fit at the defaults over one of 800 updates at a constant rate, to the same AUROC."""
+    X = rows(2_000, 36)
+    pairs = []
+    for name in detectors.__all__:
+        default = getattr(detectors, name)(random_state=0)
+        long = clone(default).set_params(schedule=None, epochs=-(-800 // (len(X) // 64)))
+        pairs.append(
+            Pair(
+                f"fit {name.removesuffix('Detector')} / 800 updates at a constant rate",
+                lambda default=default: clone(default).fit(X),
+                lambda long=long: clone(long).fit(X),
+                0.5,
+            )
+        )
+    return pairs
+
+
 def scoring_pairs() -> list[Pair]:
     """Scoring with each default over nearest neighbours among as many, and the forward pass."""
-    X, many = rows(2_000, 36), rows(20_000, 36)
+    X, many = rows(2_000, 36), rows(200_000, 36)
     mean, scale = X.mean(0), X.std(0)
     found = NearestNeighbors(n_neighbors=5).fit((X - mean) / scale)
     pairs = []
@@ -154,7 +172,7 @@ def scoring_pairs() -> list[Pair]:
 
         pairs.append(
             Pair(
-                f"score 20,000 rows, {name.removesuffix('Detector')} / 5-NN and the forward pass",
+                f"score 200,000 rows, {name.removesuffix('Detector')} / 5-NN and the forward pass",
                 lambda detector=detector: detector.score_samples(many),
                 both,
                 1.0,
@@ -340,7 +358,13 @@ def measured(only: str, repeats: int) -> Iterator[tuple[str, float, float, float
                 yield line
     if only.startswith("one row"):
         return
-    pairs = [*toolkit_pairs(), import_pair(), first_fit_pair(), *scoring_pairs()]
+    pairs = [
+        *toolkit_pairs(),
+        *schedule_pairs(),
+        import_pair(),
+        first_fit_pair(),
+        *scoring_pairs(),
+    ]
     if find_spec("onnxruntime"):
         pairs += export_pairs()
     if find_spec("pyod"):
