@@ -58,6 +58,8 @@ class AnoGANModel(Model["AnoGANDetector"]):
         "neighbours": (0.0, 0.0),
     }
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
+    # With a rate that rises, neither of the two networks follows the other.
+    auto_schedule: ClassVar[tuple[str | None, str | None]] = (None, None)
     cannot_be_exported: ClassVar[str | None] = (
         "its score searches codes by gradient, which the operators of "
         "exported files cannot do"
