@@ -440,7 +440,7 @@ class AdversarialVAEDetector(GuardingDetector):
     log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with
     ``log_variance=None`` and a `temperature` of 0.5.
 
-    `fit` never learns from y: in a search, y is for the scorer alone.
+    `fit` does not learn from y unless `labels` says so: in a search, y is for the scorer alone.
 
     Departures from the paper and its code, on purpose:
 
