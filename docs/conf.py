@@ -76,6 +76,7 @@ _ALONE = (
     "genindex",
     "getting_started",
     "glossary",
+    "ideas",
     "index",
     "licences",
     "search",

@@ -1,11 +1,13 @@
 """What several test files need beside the fixtures of conftest.py."""
 
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pytest
 import torch
 
+from gandetect import detectors
 from gandetect.data.sources import read
 from gandetect.distributed import RandomNumbers
 from gandetect.model import Model
@@ -16,6 +18,17 @@ from gandetect.training.protocol import HAS_CALLBACKS
 
 # What a fit with callbacks is tested by.
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="needs scikit-learn 1.9")
+
+
+def one_detector(test):
+    """Have one of the registered detectors pass a test, and another one each test.
+
+    For what is one piece of code that all share. What differs between detectors is tested with
+    each of them, and so is the contract.
+    """
+    name = detectors.__all__[crc32(test.__qualname__.encode()) % len(detectors.__all__)]
+    cls = getattr(detectors, name)
+    return pytest.mark.parametrize("Detector", [cls], ids=[name], indirect=True)(test)
 
 
 class Untrained(NamedTuple):

@@ -13,6 +13,7 @@ from torch import nn
 
 from gandetect import AdversarialVAEDetector, GANomalyDetector
 from gandetect.attacks import attack_defence, attack_score, projected_gradient
+from tests.helpers import one_detector
 
 X, Y = load_iris(return_X_y=True)
 NAMES = np.array(["c", "a", "b"])[Y]
@@ -112,6 +113,7 @@ class TestScore:
         assert (difference[y == 1] < 1e-6).all()
         assert np.abs(difference).mean() > 0.05
 
+    @one_detector
     def test_it_is_stronger_than_noise(self, fitted_to_rows, rows):
         X, y = rows[:40], np.zeros(40)
         signs = np.random.default_rng(0).choice([-1, 1], size=X.shape)
@@ -136,6 +138,7 @@ class TestScore:
         again = detector.predict(attack_score(detector, X, eps=0.5))
         assert (again != labels).sum() > 5
 
+    @one_detector
     def test_more_starts_find_no_less(self, fitted_to_rows, rows):
         found = [
             fitted_to_rows.anomaly_score(
@@ -147,6 +150,7 @@ class TestScore:
         ]
         assert (found[1] >= found[0] - 1e-5).all()
 
+    @one_detector
     def test_a_radius_for_each_column_in_its_units(self, fitted_to_rows, rows):
         eps = np.array([0.0, 0.5, 0.01, 0.0, 0.2, 0.3])
         moved = attack_score(fitted_to_rows, rows[:20], np.ones(20) > 0, eps=eps, units="X")

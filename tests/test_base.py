@@ -21,7 +21,7 @@ from gandetect import BaseDetector, GANomalyDetector
 from gandetect.losses import mean_squared_error
 from gandetect.model import Model
 from gandetect.training import update
-from tests.helpers import before_each_step, interrupt_at, weights_of
+from tests.helpers import before_each_step, interrupt_at, one_detector, weights_of
 
 
 class AutoencoderModel(Model["AutoencoderDetector"]):
@@ -77,23 +77,28 @@ class TestInferThreshold:
     def detector(self, fitted_to_rows):
         return copy.copy(fitted_to_rows)
 
+    @one_detector
     def test_returns_self(self, detector, rows):
         assert detector.infer_threshold(rows) is detector
 
+    @one_detector
     def test_flags_this_percentage_of_distinct_scores(self, detector, rows):
         X = rows[:200]
         for percentage in (1, 5, 12.5, 50, 99):
             n_flagged = (detector.infer_threshold(X, percentage).predict(X) == -1).sum()
             assert n_flagged == 2 * percentage
 
+    @one_detector
     def test_by_default_5_percent(self, detector, rows):
         assert (detector.infer_threshold(rows[:200]).predict(rows[:200]) == -1).sum() == 10
 
+    @one_detector
     def test_0_flags_nothing_and_100_everything(self, detector, rows):
         assert (detector.infer_threshold(rows, outlier_perc=0).predict(rows) == 1).all()
         assert (detector.infer_threshold(rows, outlier_perc=100).predict(rows) == -1).all()
 
     @pytest.mark.filterwarnings("ignore:outlier_perc=:UserWarning")
+    @one_detector
     def test_ties_flag_fewer(self, detector, rows):
         same = np.repeat(rows[:1], 40, axis=0)
         with pytest.warns(UserWarning, match="ties are not flagged"):
@@ -105,6 +110,7 @@ class TestInferThreshold:
         assert (detector.predict(some) == -1).sum() <= 15
         assert (detector.infer_threshold(same, outlier_perc=100).predict(same) == -1).all()
 
+    @one_detector
     def test_moves_the_offset_and_nothing_else(self, detector, rows):
         before = detector.anomaly_score(rows)
         weights, history = weights_of(detector.networks_), detector.history_
@@ -118,6 +124,7 @@ class TestInferThreshold:
 
 class TestContamination:
     @pytest.mark.parametrize("contamination", [0.05, 0.25])
+    @one_detector
     def test_flags_this_share_of_training_rows(self, Detector, make, rows, contamination):
         detector = make(Detector, epochs=1, contamination=contamination).fit(rows[:200])
         n_flagged = (detector.predict(rows[:200]) == -1).sum()
@@ -162,6 +169,7 @@ class TestScoreParameter:
         detector.set_params(score="reconstruction").fit(rows[:60] + 1)
         assert detector.neighbours_ == {}
 
+    @one_detector
     def test_the_first_threshold_is_of_the_score_that_was_set(self, Detector, make, rows):
         detector = make(Detector, score="paper").fit(rows[:60])
         assert detector.threshold_ == np.percentile(detector.anomaly_score(rows[:60]), 90)
@@ -181,6 +189,7 @@ class TestWarmStart:
         moved = max((after[n] - w).abs().max() for n, w in first.items() if w.is_floating_point())
         assert 0 < moved < 0.05
 
+    @one_detector
     def test_without_it_a_refit_starts_anew(self, Detector, make, rows):
         detector = make(Detector, epochs=1).fit(rows[:60])
         once = detector.anomaly_score(rows)
@@ -207,6 +216,7 @@ class TestValidationFraction:
         assert names
         assert all(np.isfinite([record[n] for n in names]).all() for record in detector.history_)
 
+    @one_detector
     def test_without_it_there_are_none(self, fitted_to_rows):
         assert not [n for n in fitted_to_rows.history_[-1] if n.startswith("validation_")]
 
@@ -252,6 +262,7 @@ class TestAllOrNothing:
     @pytest.mark.parametrize(
         "X", [np.full((5, 4), np.nan), np.ones((1, 4)), np.ones((2, 3, 4, 5, 6))]
     )
+    @one_detector
     def test_x_that_cannot_be_used(self, fitted, rows, X):
         before = fitted.anomaly_score(rows)
         with pytest.raises(ValueError):
@@ -261,6 +272,7 @@ class TestAllOrNothing:
     @pytest.mark.parametrize(
         "bad", [{"latent_dim": 0}, {"n_estimators": 0}, {"n_estimators": -2}, {"contamination": 2}]
     )
+    @one_detector
     def test_a_parameter_that_cannot_be_used(self, fitted, rows, bad):
         before = fitted.anomaly_score(rows)
         with pytest.raises(ValueError):
@@ -268,6 +280,7 @@ class TestAllOrNothing:
         self.assert_as_before(fitted, rows, before)
 
     @pytest.mark.parametrize("warm_start", [False, True])
+    @one_detector
     def test_a_failure_amid_training(self, Detector, fitted, rows, warm_start, monkeypatch):
         before = fitted.anomaly_score(rows)
         fitted.set_params(warm_start=warm_start, epochs=3)
@@ -281,12 +294,14 @@ class TestAllOrNothing:
             fitted.fit(rows[:60] + 1)
         self.assert_as_before(fitted, rows, before)
 
+    @one_detector
     def test_a_first_fit_that_raises_leaves_nothing(self, Detector, make):
         detector = make(Detector)
         with pytest.raises(ValueError):
             detector.fit(np.full((5, 4), np.inf))
         assert not [name for name in vars(detector) if name.endswith("_")]
 
+    @one_detector
     def test_parameters_set_after_fit_wait_for_the_next(self, fitted, rows):
         before = fitted.anomaly_score(rows)
         fitted.set_params(n_estimators=3, latent_dim=2)
@@ -315,6 +330,7 @@ class TestInterrupted:
         # The next fit is not interrupted, and begins anew.
         assert detector.set_params(epochs=1).fit(rows[:60]).n_iter_ == 1
 
+    @one_detector
     def test_a_search_ends_with_the_first_fit_that_is_interrupted(
         self, Detector, make, rows, monkeypatch
     ):
@@ -341,6 +357,7 @@ class TestStored:
             assert copied.get_params() == fitted.get_params()
             assert copied.history_ == fitted.history_
 
+    @one_detector
     def test_a_pickle_of_an_unfitted_detector(self, Detector):
         copied = pickle.loads(pickle.dumps(Detector(latent_dim=3)))
         assert copied.get_params() == Detector(latent_dim=3).get_params()
@@ -488,6 +505,7 @@ class TestDataclasses:
         assert vars(detector).keys() == {field.name for field in fields(Detector)}
 
 
+@one_detector
 def test_check_is_fitted(Detector, make, rows):
     detector = make(Detector, epochs=1)
     with pytest.raises(NotFittedError):

@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 
 from gandetect import BiGANDetector, GANomalyDetector, load
 from gandetect.model.statistics import benjamini_hochberg, conformal_p_values, false_discovery_bound
+from tests.helpers import one_detector
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ class TestPValue:
         # Small where the score is high.
         assert (np.diff(p_values[np.argsort(detector.anomaly_score(rows))]) <= 0).all()
 
+    @one_detector
     def test_of_rows_given_later(self, detector, rows):
         assert detector.calibrate_p_values(rows[200:700]) is detector
         by_hand = conformal_p_values(
@@ -35,6 +37,7 @@ class TestPValue:
         )
         np.testing.assert_array_equal(detector.p_value(rows[700:]), by_hand)
 
+    @one_detector
     def test_normal_rows_have_the_level_they_should(self, detector, rows):
         """500 rows to compare with and 400 new ones: standard deviation 1.5 % at a level of 5 %."""
         p_values = detector.calibrate_p_values(rows[200:700]).p_value(rows[700:])
@@ -42,42 +45,50 @@ class TestPValue:
             spread = np.sqrt(level * (1 - level) * (1 / 502 + 1 / 400))
             assert abs((p_values <= level).mean() - level) < 4 * spread
 
+    @one_detector
     def test_without_normal_samples(self, detector, rows):
         with pytest.raises(NotFittedError, match=r"calibrate_p_values.*validation_fraction"):
             detector.p_value(rows)
 
+    @one_detector
     def test_before_fit(self, Detector, rows):
         for method in ("p_value", "calibrate_p_values", "flag_by_fdr", "score_std"):
             with pytest.raises(NotFittedError, match="not fitted yet"):
                 getattr(Detector(), method)(rows)
 
+    @one_detector
     def test_another_fit_forgets_them(self, detector, rows):
         detector.calibrate_p_values(rows[200:300]).fit(rows[:60])
         with pytest.raises(NotFittedError):
             detector.p_value(rows)
 
+    @one_detector
     def test_going_on_with_the_training_forgets_them(self, detector, rows):
         detector.calibrate_p_values(rows[200:300]).set_params(warm_start=True).fit(rows[:60])
         with pytest.raises(NotFittedError):
             detector.p_value(rows)
 
+    @one_detector
     def test_another_score_needs_them_anew(self, detector, rows):
         detector.calibrate_p_values(rows[200:300]).set_params(score="paper")
         with pytest.raises(ValueError, match="calibrate_p_values"):
             detector.p_value(rows)
         detector.calibrate_p_values(rows[200:300]).p_value(rows)
 
+    @one_detector
     def test_saved_and_loaded(self, detector, rows, tmp_path):
         detector.calibrate_p_values(rows[200:300]).save(tmp_path / "detector")
         loaded = load(tmp_path / "detector")
         np.testing.assert_array_equal(loaded.p_value(rows), detector.p_value(rows))
 
+    @one_detector
     def test_of_images(self, fitted_to_images, images):
         detector = copy.deepcopy(fitted_to_images).calibrate_p_values(images[60:100])
         assert detector.p_value(images[100:]).shape == (50,)
 
 
 class TestFlagByFdr:
+    @one_detector
     def test_is_the_rule_of_p_values(self, detector, rows):
         detector.calibrate_p_values(rows[200:700])
         for rate in (0.05, 0.5):
@@ -85,6 +96,7 @@ class TestFlagByFdr:
                 detector.flag_by_fdr(rows, rate), benjamini_hochberg(detector.p_value(rows), rate)
             )
 
+    @one_detector
     def test_flags_what_is_far_away(self, detector, rows):
         detector.calibrate_p_values(rows[200:700])
         X = np.concatenate([rows[700:], rows[700:720] + 100])
@@ -94,6 +106,7 @@ class TestFlagByFdr:
 
 
 class TestFalseDiscoveryBound:
+    @one_detector
     def test_of_what_predict_flags_and_of_any_choice(self, detector, rows):
         detector.calibrate_p_values(rows[200:700])
         X = np.concatenate([rows[700:], rows[700:720] + 100])
@@ -104,6 +117,7 @@ class TestFalseDiscoveryBound:
         assert detector.false_discovery_bound(X, is_flagged, 0.9) == by_hand < 20
         assert detector.false_discovery_bound(X, ~is_flagged) == 400
 
+    @one_detector
     def test_without_normal_samples(self, detector, rows):
         with pytest.raises(NotFittedError, match="calibrate_p_values"):
             detector.false_discovery_bound(rows)
@@ -134,6 +148,7 @@ class TestScoreStd:
         with pytest.raises(ValueError, match="n_estimators"):
             detector.score_std(rows)
 
+    @one_detector
     def test_of_images(self, fitted_to_images, images):
         assert (fitted_to_images.score_std(images) > 0).all()
 

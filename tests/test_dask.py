@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV
 import gandetect.dask
 from gandetect import GANomalyDetector
 from gandetect.metrics import roc_auc_scorer
+from tests.helpers import one_detector
 
 array = pytest.importorskip("dask.array")
 distributed = pytest.importorskip("distributed")
@@ -61,6 +62,7 @@ class TestWeight:
     def test_unfitted(self):
         assert len(pickle.dumps(GANomalyDetector())) < 2_000
 
+    @one_detector
     def test_fitted_is_weights_and_references_and_little_else(self, Detector, make, rows):
         detector = make(Detector, epochs=1).fit(rows)
         tensors = [*detector.networks_.state_dict().values()]

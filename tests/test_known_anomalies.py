@@ -15,7 +15,7 @@ import gandetect
 from gandetect import ConvNet, GANomalyDetector, RDNADetector
 from gandetect.metrics import roc_auc_scorer
 from gandetect.model.known import KNOWN, AnomalyTrees, KnownDistances
-from tests.helpers import assert_equal_scores
+from tests.helpers import assert_equal_scores, one_detector
 
 N_NORMAL, N_KNOWN = 300, 8
 
@@ -86,17 +86,20 @@ def test_known_anomalies_are_not_trained_on_as_normal(learned, without):
             np.testing.assert_array_equal(found.points, without.neighbours_[name].points)
 
 
+@one_detector
 def test_new_normal_rows_are_not_flagged_by_the_trees(learned, planted):
     """The threshold knows how trees err about rows that they have not seen."""
     assert (learned.predict(planted["normal"]) == -1).mean() < 0.2
 
 
+@one_detector
 def test_the_part_has_half_of_the_default_score(learned):
     weights = learned.model_.weights()
     assert weights[KNOWN] == pytest.approx(sum(weights.values()) / 2)
     assert isinstance(learned.model_.known, AnomalyTrees)
 
 
+@one_detector
 def test_the_part_alone_is_a_score(learned, planted):
     alone = copy.copy(learned).set_params(score=KNOWN)
     assert auroc(alone, planted, "labelled") > 0.9
@@ -104,6 +107,7 @@ def test_the_part_alone_is_a_score(learned, planted):
     assert mixed.anomaly_score(planted["normal"]).std() > 0
 
 
+@one_detector
 def test_the_published_score_has_no_such_part(learned, planted):
     paper = copy.copy(learned).set_params(score="paper")
     assert KNOWN not in paper.model_.scoring_as(paper).weights()
@@ -117,6 +121,7 @@ def test_the_same_call_gives_the_same_bits(learned, planted):
     np.testing.assert_array_equal(again.query(X, 7), learned.query(X, 7))
 
 
+@one_detector
 def test_saved_and_pickled_detectors_score_the_same_bits(learned, planted, tmp_path):
     learned.save(tmp_path / "model")
     X = planted["labelled"]
@@ -125,12 +130,14 @@ def test_saved_and_pickled_detectors_score_the_same_bits(learned, planted, tmp_p
         np.testing.assert_array_equal(again.predict(X), learned.predict(X))
 
 
+@one_detector
 def test_one_row_scores_as_in_a_batch(learned, planted):
     X = planted["labelled"][:5]
     each = np.concatenate([learned.anomaly_score(x[None]) for x in X])
     assert_equal_scores(each, learned.anomaly_score(X))
 
 
+@one_detector
 def test_what_is_set_later_does_not_change_what_was_learned(learned, planted):
     X = planted["labelled"]
     changed = copy.copy(learned).set_params(labels="ignore", anomaly_label="fraud")
@@ -161,6 +168,7 @@ def test_every_form_of_labels_says_the_same(make, planted, form, parameters):
     np.testing.assert_array_equal(found, expected)
 
 
+@one_detector
 def test_words_without_a_name_are_refused(Detector, make, planted):
     detector = make(Detector, labels="learn")
     with pytest.raises(TypeError, match="anomaly_label"):
@@ -170,6 +178,7 @@ def test_words_without_a_name_are_refused(Detector, make, planted):
     assert "model_" not in vars(detector)
 
 
+@one_detector
 def test_learning_needs_labels(Detector, make, planted):
     with pytest.raises(ValueError, match="labels='learn' needs y"):
         make(Detector, labels="learn").fit(planted["X"])
@@ -190,6 +199,7 @@ def test_without_an_anomaly_it_learns_as_without_labels(make, planted):
         make(GANomalyDetector, labels="learn", score=KNOWN).fit(X, y)
 
 
+@one_detector
 def test_the_part_is_refused_before_training_without_labels(Detector, make, planted):
     with pytest.raises(ValueError, match="there are none: fit with labels='learn'"):
         make(Detector, score=KNOWN).fit(planted["X"])
@@ -204,6 +214,7 @@ def test_one_known_anomaly_is_enough(Detector, make, planted):
     assert detector.anomaly_score(X)[-1] > np.median(detector.anomaly_score(X))
 
 
+@one_detector
 def test_rows_are_learned_from_without_keeping_any(Detector, make, planted, tmp_path):
     """Trees hold no row: splits are drawn at random."""
     parameters = {"labels": "learn", "store_references": False}
@@ -219,6 +230,7 @@ def test_labels_and_validation_and_trim_go_together(make, planted):
     assert (detector.p_value(planted["labelled"]) <= 0.1).mean() > 0.5
 
 
+@one_detector
 def test_new_labels_are_learned_from_the_networks_that_are_there(Detector, make, planted):
     X, y = planted["X"], planted["y"].copy()
     y[-4:] = False
@@ -233,6 +245,7 @@ def test_new_labels_are_learned_from_the_networks_that_are_there(Detector, make,
     assert detector.model_.known is None
 
 
+@one_detector
 def test_a_search_and_cross_validation_pass_labels_safely(Detector, make, planted):
     """Metrics see y of the parts that are judged; a fit learns from its own part if asked."""
     X, y = planted["X"], planted["y"].astype(int)
@@ -314,6 +327,7 @@ def test_images_are_told_by_their_codes(Detector, make, defects, tmp_path):
     assert sorted(set(detector.query(X, 5))) == sorted(detector.query(X, 5))
 
 
+@one_detector
 def test_codes_of_known_images_are_not_kept_against_the_users_will(Detector, make, defects):
     X, y, _ = defects
     with pytest.raises(ValueError, match="store_references=True"):
@@ -352,6 +366,7 @@ def test_masks_are_not_taken_silently(make, defects):
         make(RDNADetector).fit(X, y, masks=masks)
 
 
+@one_detector
 def test_what_to_label_next(learned, planted):
     pool = np.concatenate([planted["normal"], planted["labelled"], planted["other"]])
     chosen = learned.query(pool, 12)
@@ -362,6 +377,7 @@ def test_what_to_label_next(learned, planted):
     assert sorted(learned.query(pool[:9], 9)) == list(range(9))
 
 
+@one_detector
 def test_equal_samples_are_not_asked_for_twice(learned, planted):
     pool = np.repeat(planted["normal"][:5], 30, axis=0)
     assert len(np.unique(pool[learned.query(pool, 4)], axis=0)) == 4
@@ -370,6 +386,7 @@ def test_equal_samples_are_not_asked_for_twice(learned, planted):
 @pytest.mark.parametrize(
     ("n", "error"), [(0, ValueError), (201, ValueError), (1.5, TypeError), ("all", TypeError)]
 )
+@one_detector
 def test_a_number_of_samples_that_are_not_there(learned, planted, n, error):
     with pytest.raises(error, match="n"):
         learned.query(planted["normal"], n)

@@ -21,7 +21,7 @@ from gandetect import GANomalyDetector
 from gandetect.defence import GuardingDetector
 from gandetect.model.statistics import WORST_SCORE
 from gandetect.networks import MLP, ConvNet
-from tests.helpers import assert_equal_scores
+from tests.helpers import assert_equal_scores, one_detector
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -273,12 +273,14 @@ class TestEveryMethod:
 
 class TestValuesBeyondFloat32:
     @pytest.mark.parametrize("value", [1e30, 1e39, -1e308])
+    @one_detector
     def test_a_sample_that_holds_one_is_an_outlier(self, fitted, kind, value):
         X = samples(kind)[:2]
         X.reshape(2, -1)[0, 1] = value
         assert fitted.anomaly_score(X)[0] <= WORST_SCORE
         assert fitted.predict(X)[0] == -1
 
+    @one_detector
     def test_others_score_what_they_score_alone(self, fitted, kind):
         X = samples(kind)[:2]
         alone = fitted.anomaly_score(X[1:])
@@ -286,6 +288,7 @@ class TestValuesBeyondFloat32:
         assert_equal_scores(fitted.anomaly_score(X)[1:], alone)
 
     @pytest.mark.parametrize("size", [1e181, 1e308])
+    @one_detector
     def test_they_are_not_learned(self, fitted, kind, size):
         detector = clone(fitted)
         with pytest.raises(ValueError, match=r"(pixels|Column 0 of X).*power of ten"):
@@ -293,6 +296,7 @@ class TestValuesBeyondFloat32:
         assert not hasattr(detector, "model_")
 
 
+@one_detector
 def test_a_score_that_overflows_is_the_worst(Detector, fitted, kind, monkeypatch):
     detector, model_class = copy.copy(fitted), Detector.model_class
     scores = model_class.member_scores
@@ -313,6 +317,7 @@ def test_a_score_that_overflows_is_the_worst(Detector, fitted, kind, monkeypatch
         clone(detector).fit(X)
 
 
+@one_detector
 def test_before_fit_there_is_no_answer(Detector, make, kind):
     for name in set(methods_of(Detector)) - FITTING - {"simulate"}:
         more = [samples(kind)] if name == "scaled_score" else []

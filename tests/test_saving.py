@@ -26,7 +26,7 @@ from gandetect import (
 )
 from gandetect.archive import read_archive, write_archive
 from gandetect.saving import SAVED_CLASSES
-from tests.helpers import rounding_of
+from tests.helpers import one_detector, rounding_of
 
 METHODS = [
     "anomaly_score",
@@ -54,6 +54,7 @@ class TestSavedAndLoaded:
                 getattr(loaded, method)(X), getattr(fitted, method)(X), err_msg=method
             )
 
+    @one_detector
     def test_everything_learned(self, fitted_and_X, tmp_path):
         fitted, _ = fitted_and_X
         fitted.save(str(tmp_path / "detector"))
@@ -141,6 +142,7 @@ class TestSavedAndLoaded:
         with pytest.raises(ValueError, match="feature names"):
             loaded.predict(X.rename(columns={"a": "z"}))
 
+    @one_detector
     def test_a_threshold_that_was_inferred(self, fitted_to_rows, rows, tmp_path):
         detector = copy.copy(fitted_to_rows).infer_threshold(rows, 30).calibrate_p_values(rows)
         detector.save(tmp_path / "detector")
@@ -162,6 +164,7 @@ class TestSavedAndLoaded:
         small(random_state=seed).fit(rows[:30]).save(tmp_path / "detector")
         assert GANomalyDetector.load(tmp_path / "detector").random_state == 7
 
+    @one_detector
     def test_saving_and_loading_move_no_generator(self, fitted_to_rows, tmp_path):
         before = torch.get_rng_state()
         fitted_to_rows.save(tmp_path / "detector")
@@ -202,6 +205,7 @@ class TestSavedAndLoaded:
             pickle.loads(pickle.dumps(fitted)).predict(X), loaded.predict(X)
         )
 
+    @one_detector
     def test_the_file_names_its_format(self, fitted_to_rows, tmp_path):
         fitted_to_rows.save(tmp_path / "detector")
         with safe_open(tmp_path / "detector", framework="pt") as file:

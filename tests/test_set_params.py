@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 import gandetect
 from gandetect import MLP, AdversarialVAEDetector, ALOCCDetector, ConvNet, RDNADetector
-from tests.helpers import assert_equal_scores
+from tests.helpers import assert_equal_scores, one_detector
 
 # Another valid value of every parameter than the default, for rows and for images.
 OTHERS = {
@@ -223,6 +223,7 @@ class TestTheScore:
         assert_equal_scores(fitted.anomaly_score(X), scores)
         fitted.set_params(score=None)
 
+    @one_detector
     def test_a_part_that_was_not_fitted_is_refused_in_words(self, make, Detector):
         detector = tiny(make, Detector, "rows", score="reconstruction").fit(samples("rows"))
         detector.set_params(score="neighbours")

@@ -11,6 +11,7 @@ from sklearn.utils import get_tags
 
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
 from gandetect.networks import MLP
+from tests.helpers import one_detector
 
 
 def test_common_checks(estimator, sklearn_check):
@@ -28,6 +29,7 @@ def labelled():
     return X, y
 
 
+@one_detector
 def test_in_a_pipeline(Detector, make, rows):
     pipeline = make_pipeline(StandardScaler(), make(Detector)).fit(rows[:60])
     by_hand = make(Detector).fit(StandardScaler().fit_transform(rows[:60]))
@@ -36,6 +38,7 @@ def test_in_a_pipeline(Detector, make, rows):
     np.testing.assert_array_equal(pipeline.predict(rows), by_hand.predict(X))
 
 
+@one_detector
 def test_images_as_flat_rows_in_a_pipeline(Detector, make, images, tiny_convnet):
     detector = make(
         Detector, epochs=1, architecture=tiny_convnet, latent_dim=3, image_shape=(9, 13, 3)
@@ -46,11 +49,13 @@ def test_images_as_flat_rows_in_a_pipeline(Detector, make, images, tiny_convnet)
     assert detector.reconstruct(flat).shape == flat.shape
 
 
+@one_detector
 def test_a_step_before_another(Detector, make, rows):
     pipeline = make_pipeline(make(Detector, latent_dim=3), StandardScaler())
     assert pipeline.fit_transform(rows[:40]).shape == (40, 6)
 
 
+@one_detector
 def test_grid_search_in_processes(Detector, make, labelled):
     X, y = labelled
     search = GridSearchCV(
@@ -75,6 +80,7 @@ def test_grid_search_in_processes(Detector, make, labelled):
     )
 
 
+@one_detector
 def test_grid_search_over_architectures(Detector, make, labelled):
     X, y = labelled
     grid = {"architecture": [MLP(hidden_dims=(4,)), MLP(hidden_dims=(8, 4))]}
@@ -84,6 +90,7 @@ def test_grid_search_over_architectures(Detector, make, labelled):
     assert search.best_params_["architecture"] in grid["architecture"]
 
 
+@one_detector
 def test_a_search_that_learns_from_normal_rows_alone(Detector, make, labelled):
     """As README.md has it: labels are for the scorer, folds for training hold no anomaly."""
     X, y = labelled
@@ -100,6 +107,7 @@ def test_a_search_that_learns_from_normal_rows_alone(Detector, make, labelled):
     assert ((scores > 0) & (scores <= 1)).all()
 
 
+@one_detector
 def test_a_search_over_a_pipeline_with_y(Detector, make, labelled):
     X, y = labelled
     pipeline = make_pipeline(StandardScaler(), make(Detector))
@@ -120,6 +128,7 @@ def test_y_is_never_learned_from(Detector, make, labelled):
     np.testing.assert_array_equal(-in_a_pipeline.score_samples(X), without)
 
 
+@one_detector
 def test_a_search_in_threads_scores_as_in_one(Detector, make, labelled):
     X, y = labelled
 
@@ -138,11 +147,13 @@ def test_a_search_in_threads_scores_as_in_one(Detector, make, labelled):
     np.testing.assert_array_equal(found, search(1).cv_results_["mean_test_score"])
 
 
+@one_detector
 def test_a_search_without_scoring_is_refused(Detector, make, labelled):
     with pytest.raises(TypeError, match="score"):
         GridSearchCV(make(Detector), {"latent_dim": [1, 2]}).fit(*labelled)
 
 
+@one_detector
 def test_cross_val_score(Detector, make, labelled):
     scores = cross_val_score(make(Detector), *labelled, scoring=roc_auc_scorer, cv=3)
     assert scores.shape == (3,)
@@ -176,6 +187,7 @@ def test_repr_names_what_was_set(Detector):
     assert Detector.__name__ in Detector()._repr_html_()
 
 
+@one_detector
 def test_pandas_out(Detector, make, rows):
     pandas = pytest.importorskip("pandas")
     X = pandas.DataFrame(rows[:40], columns=list("abcdef"), index=range(100, 140))
@@ -187,6 +199,7 @@ def test_pandas_out(Detector, make, rows):
     assert list(detector.feature_names_in_) == list("abcdef")
 
 
+@one_detector
 def test_polars_out(Detector, make, rows):
     polars = pytest.importorskip("polars")
     X = polars.DataFrame(rows[:40], schema=list("abcdef"))
@@ -204,6 +217,7 @@ def test_tags(Detector):
     assert not tags.non_deterministic
 
 
+@one_detector
 def test_set_callbacks_is_there(Detector):
     with pytest.raises(TypeError, match="FitCallback"):
         Detector().set_callbacks("not a callback")

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import gandetect
 from gandetect import GANomalyDetector
+from tests.helpers import one_detector
 
 pd = pytest.importorskip("pandas")
 
@@ -52,6 +53,7 @@ def fitted(Detector, make, table):
 
 
 class TestEveryDetector:
+    @one_detector
     def test_speaks_of_the_columns_of_the_table(self, fitted, table):
         assert fitted.n_features_in_ == len(NAMES)
         assert fitted.input_shape_ == (len(NAMES),)
@@ -95,6 +97,7 @@ class TestEveryDetector:
         assert not np.allclose(maps, of_networks)
         np.testing.assert_allclose(maps[:, 0], 0, atol=1e-6)  # the identifier
 
+    @one_detector
     def test_columns_are_found_by_name(self, fitted, table):
         scores = fitted.score_samples(table)
         turned = table[NAMES[::-1]]
@@ -102,6 +105,7 @@ class TestEveryDetector:
         without_id = table.drop(columns="id")
         np.testing.assert_allclose(fitted.score_samples(without_id), scores, atol=1e-5)
 
+    @one_detector
     def test_a_column_that_lacks_is_named(self, fitted, table):
         with pytest.raises(ValueError, match="lacks 'amount'"):
             fitted.score_samples(table.drop(columns="amount"))
@@ -118,6 +122,7 @@ class TestEveryDetector:
             assert other.columns_ == fitted.columns_
             assert other.reconstruct(table).equals(fitted.reconstruct(table))
 
+    @one_detector
     def test_thresholds_and_p_values(self, fitted, table):
         detector = pickle.loads(pickle.dumps(fitted))
         detector.infer_threshold(table, outlier_perc=10)
@@ -125,6 +130,7 @@ class TestEveryDetector:
         p = detector.calibrate_p_values(table).p_value(table)
         assert ((p > 0) & (p <= 1)).all()
 
+    @one_detector
     def test_behind_a_gap_nothing_is_compared(self, fitted, table):
         gaps = np.isnan(table["age"].to_numpy())
         frame = table.assign(age=np.where(gaps, np.nan, 40.0))
@@ -166,6 +172,7 @@ def test_files_are_read_as_tables_are(suffix, make, table, tmp_path):
     assert set(detector.reconstruct(path)) == {*NAMES} - {"id"}
 
 
+@one_detector
 def test_a_file_of_numbers_is_read_as_they_are(Detector, make, tmp_path):
     numbers = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"])
     numbers.to_csv(tmp_path / "rows.csv", index=False)
@@ -306,6 +313,7 @@ class TestAroundADetector:
 
 
 class TestLabels:
+    @one_detector
     def test_anomalous_rows_are_left_out(self, Detector, make, table):
         X, y = table.drop(columns="id"), np.arange(N) % 4 == 0
         odd = X.assign(amount=np.where(y, 1e6, X["amount"]))

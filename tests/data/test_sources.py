@@ -26,6 +26,7 @@ from gandetect.data.sources import (
     sample_shape_of,
     scoring_blocks,
 )
+from tests.helpers import one_detector
 
 CPU = torch.device("cpu")
 TINY = ConvNet(n_filters=2)
@@ -71,6 +72,7 @@ class TestMemoryMaps:
     @pytest.mark.parametrize(
         ("kind", "resident_bytes"), [("rows", 2**28), ("rows", 0), ("images", 0)]
     )
+    @one_detector
     def test_the_same_bits_as_in_memory(
         self, request, Detector, make, tmp_path, monkeypatch, kind, resident_bytes
     ):
@@ -177,6 +179,7 @@ class TestDatasets:
     @pytest.mark.parametrize(
         "wrap", [lambda X: TensorDataset(X), lambda X: TensorDataset(X, torch.zeros(len(X)))]
     )
+    @one_detector
     def test_it_scores_as_an_array_does(self, Detector, make, rows, wrap):
         X = rows[:60].astype(np.float32)
         detector = make(Detector).fit(wrap(torch.from_numpy(X)))
@@ -185,6 +188,7 @@ class TestDatasets:
         )
         assert detector.n_features_in_ == 6
 
+    @one_detector
     def test_images(self, Detector, make, images):
         dataset = Counting(images[:20])
         detector = make(Detector, architecture=TINY).fit(dataset)
@@ -222,6 +226,7 @@ class TestFolders:
         return tmp_path, X
 
     @pytest.mark.parametrize("as_path", [str, lambda path: path], ids=["str", "Path"])
+    @one_detector
     def test_it_is_the_array_of_its_images(self, Detector, make, folder, as_path):
         path, X = folder
         detector = make(Detector, architecture=TINY).fit(as_path(path))
@@ -511,6 +516,7 @@ class TestImagesOfAnySize:
         flat = images[:20].reshape(20, -1)
         assert detector.fit(flat).reconstruct(flat).shape == flat.shape
 
+    @one_detector
     def test_8_bit_images(self, Detector, make):
         X = np.random.default_rng(0).integers(0, 256, size=(20, 8, 8, 3), dtype=np.uint8)
         detector = make(Detector, architecture=TINY).fit(X)
@@ -600,20 +606,39 @@ class TestSizes:
     """Few rows, odd columns: all work, and the scores are finite."""
 
     @pytest.mark.parametrize("n", [2, 3, 4, 7, 10])
+    @one_detector
     def test_few_rows(self, Detector, make, rows, n):
         detector = make(Detector, epochs=1).fit(rows[:n])
         assert detector.n_iter_ == 1
         assert np.isfinite(detector.anomaly_score(rows)).all()
 
     @pytest.mark.parametrize("n", [2, 3, 5])
+    @one_detector
     def test_few_images(self, Detector, make, images, n):
         detector = make(Detector, epochs=1, architecture=TINY).fit(images[:n])
         assert np.isfinite(detector.anomaly_score(images)).all()
+
+    def test_every_detector_takes_few_samples(self, Detector, make, rows, images):
+        of_rows = make(Detector, epochs=1).fit(rows[:2])
+        assert np.isfinite(of_rows.anomaly_score(rows)).all()
+        of_images = make(Detector, epochs=1, architecture=TINY).fit(images[:2])
+        assert np.isfinite(of_images.anomaly_score(images)).all()
 
     @pytest.mark.parametrize("batch_size", [1, 3, 29, 30, 31, 10**9])
     def test_any_batch_size(self, rows, batch_size):
         detector = small(batch_size=batch_size).fit(rows[:30])
         assert np.isfinite(detector.anomaly_score(rows)).all()
+
+    @pytest.mark.parametrize(
+        "change",
+        [lambda X: X[:, :1], np.ones_like, lambda X: X * [1e9, 1e-9, 1, 1, 1e-9, 1e9]],
+        ids=["1 column", "all ones", "1e9 beside 1e-9"],
+    )
+    def test_every_detector_takes_odd_columns(self, Detector, make, rows, change):
+        X = change(rows[:60])
+        detector = make(Detector, epochs=1).fit(X)
+        for method in ("anomaly_score", "transform", "reconstruct", "anomaly_map"):
+            assert np.isfinite(getattr(detector, method)(X)).all(), method
 
     @pytest.mark.parametrize(
         "change",
@@ -645,6 +670,7 @@ class TestSizes:
         ],
     )
     @pytest.mark.parametrize("scaling", ["auto", "robust"])
+    @one_detector
     def test_odd_columns(self, Detector, make, rows, change, scaling):
         X = change(rows[:60])
         detector = make(Detector, epochs=1, scaling=scaling).fit(X)
@@ -654,6 +680,7 @@ class TestSizes:
         assert np.isfinite(detector.anomaly_map(X)).all()
         assert set(detector.predict(X)) <= {-1, 1}
 
+    @one_detector
     def test_small_columns_count_as_large_ones_do(self, Detector, make, rows):
         scaled = rows[:60] * [2.0**30, 2.0**-30, 1, 1, 1, 1]
         np.testing.assert_allclose(

@@ -9,6 +9,7 @@ import pytest
 
 from gandetect import ALOCCDetector, ArchiveError, GANomalyDetector
 from gandetect.export.certificate import Certificate, ParityError, ParityWarning, certify
+from tests.helpers import one_detector
 
 CERTIFICATE = Certificate(
     detector="D",
@@ -229,6 +230,7 @@ class TestText:
 
 
 class TestReference:
+    @one_detector
     def test_drawn(self, fitted_and_X):
         fitted, _ = fitted_and_X
         certificate = certify(fitted)
@@ -240,6 +242,7 @@ class TestReference:
         )
         np.testing.assert_array_equal(certificate.X, certify(fitted).X)
 
+    @one_detector
     def test_given(self, fitted_and_X):
         fitted, X = fitted_and_X
         certificate = certify(fitted, X)

@@ -28,6 +28,7 @@ from gandetect.export import (
 )
 from gandetect.export import certificate as certificates
 from gandetect.model.statistics import WORST_SCORE
+from tests.helpers import one_detector
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -544,12 +545,14 @@ def test_an_overflow_is_the_worst(images):
     assert labels[1] == detector.predict(X)[1] == -1
 
 
+@one_detector
 def test_what_is_not_a_number_is_no_inlier(fitted_to_rows, rows):
     X = rows[:2].copy()
     X[0, 0] = np.nan
     assert traced(fitted_to_rows, X)[1].tolist()[0] == -1
 
 
+@one_detector
 def test_a_threshold_of_another_score(fitted_to_rows):
     changed = copy.deepcopy(fitted_to_rows).set_params(score="paper")
     with pytest.raises(ValueError, match="infer_threshold"):
@@ -557,6 +560,7 @@ def test_a_threshold_of_another_score(fitted_to_rows):
 
 
 @pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+@one_detector
 def test_a_method_that_cannot_be_exported(write, fitted_to_rows, monkeypatch, tmp_path):
     reason = "its features come from a network of another package."
     monkeypatch.setattr(type(fitted_to_rows.model_), "cannot_be_exported", reason, raising=False)
@@ -586,6 +590,7 @@ class TestThresholdAtRunTime:
         to_onnx(fitted_to_rows, path, rows)
         return path
 
+    @one_detector
     def test_the_graph_takes_one_or_has_its_own(self, exported, fitted_to_rows, rows):
         session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
         X = np.asarray(rows, dtype=np.float64)
@@ -598,6 +603,7 @@ class TestThresholdAtRunTime:
             np.testing.assert_array_equal(labels, np.where(scores > threshold + tolerance, -1, 1))
         assert (labels == -1).all()
 
+    @one_detector
     def test_it_is_given_while_loading(self, exported, rows):
         plain = load_onnx(exported)
         threshold = float(np.median(plain.anomaly_score(rows)))
@@ -607,12 +613,14 @@ class TestThresholdAtRunTime:
         assert (scorer.predict(rows, plain.threshold_) == plain.predict(rows)).all()
         assert (scorer.predict(rows) != plain.predict(rows)).any()
 
+    @one_detector
     def test_of_a_torch_export_program(self, fitted_to_rows, rows, tmp_path):
         to_torch_export(fitted_to_rows, tmp_path / "detector.pt2", rows)
         scorer = load_torch_export(tmp_path / "detector.pt2", threshold=-1e9)
         assert (scorer.predict(rows) == -1).all()
 
     @pytest.mark.parametrize(("threshold", "error"), [("2", TypeError), (np.nan, ValueError)])
+    @one_detector
     def test_what_is_no_threshold(self, exported, threshold, error):
         with pytest.raises(error, match="threshold must be"):
             load_onnx(exported, threshold=threshold)

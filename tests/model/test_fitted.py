@@ -17,6 +17,7 @@ from gandetect.model.fitted import (
     thinned,
 )
 from gandetect.model.statistics import Neighbours, Scaler, draws
+from tests.helpers import one_detector
 
 CPU = torch.device("cpu")
 
@@ -32,6 +33,7 @@ def unfitted(Detector, shape, **parameters):
 
 @pytest.mark.parametrize("shape", [(7,), (8, 9)])
 class TestAuto:
+    @one_detector
     def test_numbers_are_themselves(self, Detector, shape):
         model = unfitted(Detector, shape, n_estimators=3, latent_dim=5, epochs=7, batch_size=3)
         found = (model.n_members, model.latent_dim, model.n_epochs(100), model.batch_size())
@@ -52,6 +54,7 @@ class TestAuto:
         for n_batches in (1, 7, updates - 1, updates, 10**9):
             assert updates <= model.n_epochs(n_batches) * n_batches < updates + n_batches
 
+    @one_detector
     def test_what_was_resolved_is_not_the_users_parameter(self, Detector, make, shape):
         X = np.random.default_rng(0).normal(size=(6, *shape))
         detector = make(Detector, epochs=1, n_estimators=1, architecture=None, latent_dim="auto")
@@ -74,6 +77,7 @@ def test_a_method_of_one_member_has_one_on_wide_rows(monkeypatch):
     assert unfitted(GANomalyDetector, (20_000,)).n_members == 1
 
 
+@one_detector
 def test_the_code_of_one_column_has_one_number(Detector):
     assert unfitted(Detector, (1,)).latent_dim == 1
 
@@ -134,6 +138,7 @@ class TestInBlocks:
         return compute, len(X)
 
     @pytest.mark.parametrize("what", ["scores", "codes", "reconstructions", "maps"])
+    @one_detector
     def test_alone_permuted_and_in_batches(self, computed, what, monkeypatch):
         compute, n = computed
         together = compute(what)
@@ -147,6 +152,7 @@ class TestInBlocks:
         monkeypatch.setattr(Model, "block_size", lambda model: 7)
         np.testing.assert_allclose(compute(what), together, rtol=1e-5, atol=1e-5)
 
+    @one_detector
     def test_gradients_and_the_users_settings_have_no_part(self, fitted_to_rows, rows):
         expected = fitted_to_rows.anomaly_score(rows)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -172,6 +178,7 @@ class TestOwnTorchSettings:
 
 
 class TestLabels:
+    @one_detector
     def test_a_score_that_exceeds_the_threshold_by_rounding_is_an_inliers(self, fitted_to_rows):
         model = fitted_to_rows.model_.with_threshold(2.0)
         scores = 2 + torch.tensor([-1, 0, 0.5, 2, 1e6]).double() * model.score_tolerance
@@ -180,6 +187,7 @@ class TestLabels:
         assert fitted_to_rows.threshold_ != 2.0
 
     @pytest.mark.parametrize("threshold", [0.5, 3e6, -4e4])
+    @one_detector
     def test_the_rounding_is_that_of_scores_as_large_as_the_threshold(
         self, fitted_to_rows, threshold
     ):
@@ -191,6 +199,7 @@ class TestLabels:
         assert Model.finite(scores).tolist() == [1.0, *[WORST_SCORE] * 4]
 
 
+@one_detector
 def test_what_was_changed_in_a_copy_leaves_the_model_alone(fitted_to_rows, rows):
     model = fitted_to_rows.model_
     before = {name: w.clone() for name, w in model.networks.state_dict().items()}
@@ -203,6 +212,7 @@ def test_what_was_changed_in_a_copy_leaves_the_model_alone(fitted_to_rows, rows)
         assert torch.equal(w, before[name]), name
 
 
+@one_detector
 def test_more_rows_than_are_calibrated_on(Detector, make, rows, monkeypatch):
     monkeypatch.setattr("gandetect.model.fitted._MOST_CALIBRATED", 100)
     monkeypatch.setattr("gandetect.training.loop._MAX_REFERENCES", 30)

@@ -9,6 +9,7 @@ import pytest
 
 from gandetect import MLP, ALOCCDetector, BiGANDetector, GANomalyDetector
 from gandetect.model.parameters import SHARED_PARAMETERS
+from tests.helpers import one_detector
 
 GOOD = [
     *[("latent_dim", value) for value in (1, "auto", np.int64(3))],
@@ -28,6 +29,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize(("name", "value"), GOOD, ids=[f"{n}={v!r}" for n, v in GOOD])
+@one_detector
 def test_good_values_pass(Detector, name, value):
     Detector(**{name: value}).check_parameters()
 
@@ -99,6 +101,7 @@ class TestDocumentation:
             assert stated, f"{name} states no default"
             assert ast.literal_eval(stated[1]) == Detector().get_params()[name], name
 
+    @one_detector
     def test_every_description_is_a_sentence(self, Detector):
         for block in re.split(r"\n {4}(?=\w+ : )", "    " + SHARED_PARAMETERS):
             _, description = block.split("\n", 1)

@@ -20,6 +20,7 @@ from gandetect import (
 from gandetect.archive import ArchiveError, read_archive, write_archive
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
 from gandetect.training import current_run
+from tests.helpers import one_detector
 
 callback = pytest.importorskip("sklearn.callback", reason="needs scikit-learn 1.9")
 ProgressBar, ScoringMonitor = callback.ProgressBar, callback.ScoringMonitor
@@ -72,17 +73,20 @@ class Watcher:
 
 
 class TestProtocol:
+    @one_detector
     def test_one_task_is_one_epoch(self, Detector, make, rows):
         watcher = Watcher()
         make(Detector).set_callbacks(watcher).fit(rows[:30])
         epoch = ["begin epoch", "end epoch"]
         assert watcher.calls == ["setup", "begin fit", *epoch, *epoch, "end fit", "teardown"]
 
+    @one_detector
     def test_true_stops(self, Detector, make, rows):
         detector = make(Detector, epochs=9).set_callbacks(Watcher(stop_after=3)).fit(rows[:30])
         assert detector.n_iter_ == len(detector.history_) == 3
         assert "callback after epoch 3" in detector.stop_reason_
 
+    @one_detector
     def test_without_a_stop_all_epochs_are_done(self, fitted_to_rows):
         assert fitted_to_rows.stop_reason_ == "all epochs done"
 
@@ -96,6 +100,7 @@ class TestProtocol:
             current_run()
         assert small().set_callbacks(watcher).fit(rows[:30]).n_iter_ == 6
 
+    @one_detector
     def test_watching_changes_no_bit(self, Detector, make, rows):
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
@@ -110,6 +115,7 @@ def logged(monitor):
 
 
 class TestScoringMonitor:
+    @one_detector
     def test_it_logs_every_epoch_and_the_finished_fit(self, Detector, make, rows):
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(
@@ -137,6 +143,7 @@ class TestScoringMonitor:
         assert of_fit["roc_auc"] == roc_auc_scorer(detector, rows[:60], y)
         assert of_fit["roc_auc"] != epochs[-1]["roc_auc"]
 
+    @one_detector
     def test_until_a_callback_stops(self, Detector, make, rows):
         y = np.arange(60) % 5 == 0
         monitor = ScoringMonitor(scoring={"roc_auc": roc_auc_scorer})
@@ -153,6 +160,7 @@ class TestScoringMonitor:
 
 
 class TestProgress:
+    @one_detector
     def test_scikit_learns_progress_bar(self, Detector, make, rows, capsys):
         pytest.importorskip("rich")
         make(Detector).set_callbacks(ProgressBar()).fit(rows[:30])
@@ -176,6 +184,7 @@ class TestProgress:
             detector.fit(rows[:30])
             assert shown == pytest.approx([0.5, 1, 1])
 
+    @one_detector
     def test_verbose_shows_losses(self, Detector, make, rows, capsys):
         detector = make(Detector, verbose=1).fit(rows[:30])
         shown = capsys.readouterr().err
@@ -184,6 +193,7 @@ class TestProgress:
         for name in detector.history_[-1]:
             assert name == "epoch" or f"{name}=" in shown
 
+    @one_detector
     def test_silence(self, Detector, make, rows, capsys):
         make(Detector).fit(rows[:30]).predict(rows)
         captured = capsys.readouterr()
@@ -191,6 +201,7 @@ class TestProgress:
 
 
 class TestEarlyStopping:
+    @one_detector
     def test_it_goes_back_to_the_best_epoch(self, Detector, make, rows):
         losses = [5.0, 3.0, 4.0, 2.0, 2.5, 2.1, 9.0, 1.0]
         weights = []
@@ -230,6 +241,7 @@ class TestEarlyStopping:
         losses = [record["validation_reconstruction"] for record in detector.history_]
         assert detector.n_iter_ in {40, int(np.argmin(losses)) + 1 + 2}
 
+    @one_detector
     def test_a_validation_loss_that_cannot_be_there_is_told_before_training(
         self, Detector, make, rows
     ):
@@ -315,12 +327,14 @@ class TestExponentialMovingAverage:
         found = detector.networks_.encoder[0][0].weight
         np.testing.assert_allclose(found.detach(), average, rtol=1e-4, atol=1e-6)
 
+    @one_detector
     def test_decay_0_is_the_last_weights(self, Detector, make, rows):
         averaged = make(Detector).set_callbacks(ExponentialMovingAverage(0.0)).fit(rows[:60])
         np.testing.assert_array_equal(
             averaged.anomaly_score(rows), make(Detector).fit(rows[:60]).anomaly_score(rows)
         )
 
+    @one_detector
     def test_training_goes_on_as_without_it(self, Detector, make, rows):
         averaged = make(Detector).set_callbacks(ExponentialMovingAverage(0.9)).fit(rows[:60])
         plain = make(Detector).fit(rows[:60])
@@ -363,6 +377,7 @@ class TestCheckpoint:
         assert resumed.n_iter_ == 5
         assert_same(resumed, make(Detector, epochs=5, validation_fraction=0.2).fit(X), rows)
 
+    @one_detector
     def test_on_images(self, Detector, make, images, tiny_convnet, tmp_path):
         X, path = images[:20], tmp_path / "run"
         detector = make(Detector, architecture=tiny_convnet)

@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from gandetect import GANomalyDetector, TrainingWarning, load
 from gandetect.training.report import Beginning, Reconstructions
+from tests.helpers import one_detector
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,7 @@ class TestSilent:
         assert detector.training_report_.problems == {}
 
     @pytest.mark.parametrize("n", [2, 9])
+    @one_detector
     def test_about_few_samples(self, Detector, make, rows, n):
         assert make(Detector, learning_rate=0).fit(rows[:n]).training_report_.problems == {}
 
@@ -208,6 +210,7 @@ class TestRules:
 
 
 class TestReport:
+    @one_detector
     def test_saved_and_loaded(self, fitted_to_rows, tmp_path):
         fitted_to_rows.save(tmp_path / "detector")
         assert load(tmp_path / "detector").training_report_ == fitted_to_rows.training_report_

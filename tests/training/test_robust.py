@@ -13,7 +13,7 @@ from gandetect import GANomalyDetector, RDNADetector
 from gandetect.attacks import attack_score
 from gandetect.losses import mean_squared_error
 from gandetect.training.robust import _MARGIN, attacked
-from tests.helpers import assert_equal_scores, untrained, weights_of
+from tests.helpers import assert_equal_scores, one_detector, untrained, weights_of
 
 EPS = 0.2
 # By how much a robust fit is to be better under attack, in AUROC, at 20 epochs and two members.
@@ -31,6 +31,7 @@ def planted():
 
 
 class TestBatch:
+    @one_detector
     def test_without_robust_the_networks_see_the_batch(self, Detector, make, rows):
         _, run, x = untrained(make(Detector), rows[:20])
         assert run.seen(x) is x
@@ -69,6 +70,7 @@ class TestFit:
         assert robust_under_attack > under_attack + LEAST_GAIN
         assert robust_clean > clean - 0.05
 
+    @one_detector
     def test_it_repeats_and_leaves_the_global_generators(self, Detector, make, rows):
         before = torch.get_rng_state(), np.random.get_state()[1].copy()
         scores = [
@@ -84,6 +86,7 @@ class TestFit:
         ).fit(images[:24])
         assert np.isfinite(detector.anomaly_score(images[:5])).all()
 
+    @one_detector
     def test_it_is_saved_and_goes_on(self, Detector, make, rows, tmp_path):
         detector = make(Detector, robust=0.1).fit(rows[:80])
         scores = detector.anomaly_score(rows[:20])
@@ -98,6 +101,7 @@ class TestFit:
         assert further.n_iter_ == 4
         assert {found.order for found in further.neighbours_.values()} <= {2.0}
 
+    @one_detector
     def test_beside_trim_and_without_references(self, Detector, make, rows):
         detector = make(Detector, robust=0.1, trim=0.1, store_references=False).fit(rows[:80])
         assert np.isfinite(detector.anomaly_score(rows[:5])).all()
@@ -105,10 +109,12 @@ class TestFit:
 
 class TestRefused:
     @pytest.mark.parametrize("robust", [-0.1, float("nan"), float("inf")])
+    @one_detector
     def test_values(self, Detector, make, rows, robust):
         with pytest.raises(ValueError, match="robust"):
             make(Detector, robust=robust).fit(rows)
 
+    @one_detector
     def test_words(self, Detector, make, rows):
         with pytest.raises(TypeError, match="robust"):
             make(Detector, robust="much").fit(rows)
