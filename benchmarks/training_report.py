@@ -52,8 +52,8 @@ SMALL_CASES: dict[tuple[str, str], dict[str, Any]] = {
     ("breast cancer", SMALL): {"n_estimators": 1, "epochs": 20},
     ("digits as images", SMALL): {
         "n_estimators": 1,
-        "epochs": 12,
-        "batch_size": 64,
+        "epochs": 4,
+        "batch_size": 32,
         "architecture": ConvNet(n_filters=4),
     },
     # The settings of Novelty_Detection in its own units, for a network without a bottleneck.

@@ -28,8 +28,9 @@ _MIN_UPDATES = 100
 _DIVERGED = 3.0
 # Standard deviation between samples of reconstructions, relative to samples, that counts as none.
 _COLLAPSED = 1e-2
-# The same where the mean of all samples would be the better reconstruction of each.
-_COLLAPSED_AROUND_NO_SAMPLE = 0.3
+# The same where the mean of all samples would be a much better reconstruction of each. A network
+# that is still on its way to that mean has an error near that of the mean.
+_COLLAPSED_AROUND_NO_SAMPLE, _WORSE_THAN_MEAN = 0.3, 1.5
 # Standard deviation of a part of the score, relative to its mean, that may be float32 rounding.
 _CONSTANT = 1e-5
 # Growth of a network's weights that leaves nothing of how they began: activations that bound what
@@ -260,7 +261,7 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
     errors_to_mean = report.error_to_mean or (1.0,) * n_members
     n_worse = sum(not error <= 1 for error in errors_to_mean)
     n_alike = sum(
-        not spread > (_COLLAPSED if error <= 1 else _COLLAPSED_AROUND_NO_SAMPLE)
+        not spread > (_COLLAPSED if error <= _WORSE_THAN_MEAN else _COLLAPSED_AROUND_NO_SAMPLE)
         for spread, error in zip(report.reconstruction_spread, errors_to_mean, strict=True)
     )
     n_constant = sum(not spread > _CONSTANT for spread in report.score_spread)

@@ -168,6 +168,10 @@ class TestRules:
         # Faint, but nearer to its sample than the mean is; or wrong, but different for each.
         assert report_of(x, 0.02 * x + 0.98 * x.mean(0), untrained=5.0).problems == {}
         assert report_of(x, stroke + x, untrained=5.0).problems == {}
+        # Or still on its way to the mean of all samples, and about as good.
+        on_its_way = report_of(x, 0.5 + 0.1 * x, untrained=5.0)
+        assert 1 < on_its_way.error_to_mean[0] < 1.5
+        assert on_its_way.problems == {}
 
     def test_errors_as_before_training(self, x):
         error = 0.5 * x.abs().mean().item()
