@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -765,6 +765,10 @@ class BaseDetector(
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted detector as data only: JSON and tensors in one safetensors file.
 
+        With the default score of rows the file holds up to 2,000 training samples themselves, which
+        can be read back in your units, and with that of images as many codes of such:
+        ``store_references=False`` leaves them out.
+
         Parameters
         ----------
         path : str or path
@@ -866,7 +870,13 @@ class BaseDetector(
 
     def _model_class(self) -> type[Model[Any]]:
         """The class of the model that these parameters ask for."""
-        return self.model_class
+        model_class = getattr(type(self), "model_class", None)
+        if model_class is None:
+            raise TypeError(
+                f"{type(self).__name__} has no model_class: a detector names the class of its "
+                "model, a subclass of gandetect.model.Model, in a class attribute of that name."
+            )
+        return cast(type[Model[Any]], model_class)
 
     def _settings(self) -> Self:
         """The parameters that are set, in a copy of their own."""

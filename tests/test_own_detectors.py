@@ -6,6 +6,7 @@ import re
 import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +292,14 @@ class TestMistakesInAMethod:
         with pytest.raises(ValueError, match=message):
             detector.fit(rows[:60])
         assert not hasattr(detector, "model_")
+
+    def test_no_model_class(self, rows):
+        @dataclass(eq=False, repr=False, kw_only=True)
+        class Bare(BaseDetector):
+            """It names no model."""
+
+        with pytest.raises(TypeError, match=r"Bare has no model_class: .*gandetect\.model\.Model"):
+            Bare().fit(rows[:30])
 
     @pytest.mark.parametrize("hook", ["optimizers", "parts", "encode", "reconstruct"])
     def test_a_hook_that_every_method_has_is_missed(self, hook, rows):

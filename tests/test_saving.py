@@ -177,6 +177,16 @@ class TestSavedAndLoaded:
         tree = read_archive(tmp_path / "detector", SAVED_CLASSES)
         assert tree["neighbours"] == {}
 
+    def test_with_references_the_training_rows_are_in_the_file(
+        self, Detector, make, rows, tmp_path
+    ):
+        make(Detector, epochs=1).fit(rows[:30]).save(tmp_path / "detector")
+        loaded = gandetect.load(tmp_path / "detector")
+        stored = loaded.neighbours_["sample_neighbours"].points[0].double()
+        read_back = loaded.scaler_.inverse(stored).numpy()
+        order = np.lexsort(rows[:30].T), np.lexsort(read_back.T)
+        np.testing.assert_allclose(read_back[order[1]], rows[:30][order[0]], atol=1e-4)
+
     def test_a_parameter_that_is_no_data(self, rows, tmp_path):
         class Own:
             output_activation = "linear"

@@ -32,6 +32,7 @@ _FILES = {"model": "MODEL", "label_file": "--label-file", "classifier": "--class
 def check_place(path: str | None) -> None:
     """Refuse a place where no file can be written before the work, not after it."""
     if path is not None:
+        _refuse_streams(path)
         check_writable(os.path.expanduser(path))  # a slash at the end stays
 
 
@@ -229,6 +230,27 @@ def _places_of(data: str, data_dir: str | None) -> Iterator[Path]:
         while place.name in ("train", "good"):  # of MVTec's layout, in which test/ is beside it
             place = place.parent
         yield place
+
+
+def _refuse_streams(path: str) -> None:
+    """Raise if a place is the file that a shell reads or writes for this process.
+
+    What was written there before would be lost: ``--data - < rows.csv --out rows.csv``, or
+    ``--out /dev/stdout >> all.txt``.
+    """
+    place = os.path.expanduser(path)
+    if not os.path.isfile(place):  # devices and pipes are refused whoever has them open
+        return
+    for name, stream in (("input", 0), ("output", 1), ("error", 2)):
+        try:
+            is_stream = os.path.samestat(os.stat(place), os.fstat(stream))
+        except OSError:  # the stream is closed
+            continue
+        if is_stream:
+            raise UsageError(
+                f"--out {path} is the standard {name} of this command: leave out --out to write "
+                "a table to standard output, or name another place"
+            )
 
 
 def _is_same(place: Path, other: Path) -> bool:

@@ -331,20 +331,18 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     is read twice. What is left out is reported in one warning.
     """
     if folder.is_file():
-        raise NotADirectoryError(
-            f"{folder} is a file, and a folder of images is needed; ImageFiles([{str(folder)!r}]) "
-            "reads single images"
-        )
+        loads = f"ImageFiles([{str(folder)!r}]) reads single images"
+        if folder.suffix.lower() in (".npy", ".npz"):
+            loads = f"numpy.load({str(folder)!r}) reads arrays"
+        raise NotADirectoryError(f"{folder} is a file, and a folder of images is needed; {loads}")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     files, left_out = _walk(folder)
     if pattern != "**/*":
         chosen = set(folder.glob(pattern))
         files = [path for path in files if path in chosen]
-    paths = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    others = [
-        path.suffix or path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES
-    ]
+    paths = [path for path in files if _is_image(path)]
+    others = [path.suffix or path.name for path in files if not _is_image(path)]
     left_out["files of other endings"] = others
     told = "; ".join(
         f"{kind} left out: {len(names)} ({_some(names)})"
@@ -375,8 +373,9 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
         "hidden files or folders": [],
         "links to folders that are read already": [],
         "links to nothing or special files": [],
+        "folders that are called like images and hold none": [],
     }
-    hidden, loops, special = left_out.values()
+    hidden, loops, special, unlike = left_out.values()
     seen = {folder.resolve(), *folder.resolve().parents}
 
     def enter(place: Path) -> None:
@@ -392,11 +391,17 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
                 elif entry.is_dir():
                     if path.resolve() not in seen:
                         seen.add(path.resolve())
-                        enter(path)
+                        enter_below(path)
                 elif entry.is_file():
                     files.append(path)
                 else:
                     special.append(entry.name)
+
+    def enter_below(place: Path) -> None:
+        n_before = len(files)
+        enter(place)
+        if _is_image(place) and not any(map(_is_image, files[n_before:])):
+            unlike.append(place.name)
 
     enter(folder)
     links.sort()
@@ -405,8 +410,12 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
             loops.append(link.name)
         else:
             seen.add(link.resolve())
-            enter(link)
+            enter_below(link)
     return files, left_out
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 class ImageFiles(Dataset[np.ndarray]):
@@ -594,13 +603,21 @@ class ImageFiles(Dataset[np.ndarray]):
         return image.shape, image.dtype
 
     def _read(self, path: Path) -> np.ndarray:
-        return read_image(path, **self.settings)
+        try:
+            return read_image(path, **self.settings)
+        except DataFileError as error:
+            if len(self) == 1:
+                raise
+            raise DataFileError(
+                f"{error}. Pass on_error='skip' (on the command line --on-error skip) to leave "
+                "such files out"
+            ) from error
 
     def _skip_unreadable(self) -> None:
         errors = {}
         for path in self.paths:
             try:
-                self._read(path)
+                read_image(path, **self.settings)
             except (DataFileError, OSError) as error:
                 errors[path] = error
         if not errors:

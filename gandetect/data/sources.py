@@ -450,7 +450,7 @@ def read(
         source = _read_files(detector, X)
     elif (shapes := _differing_shapes(X)) is not None:
         source = MixedSource(X, shapes, detector.channel_axis)
-    elif isinstance(X, Dataset) and not isinstance(X, IterableDataset):
+    elif isinstance(X, Dataset) and _has_length(X):
         source = DatasetSource(X, detector.channel_axis)
     else:
         source = _read_array(detector, X, layout)
@@ -473,6 +473,10 @@ def read(
             f"fitted with samples of shape {layout.input_shape}. {hint}".rstrip()
         )
     return source
+
+
+def _has_length(dataset: Any) -> bool:
+    return not isinstance(dataset, IterableDataset) and hasattr(dataset, "__len__")
 
 
 def _read_files(detector: Any, files: ImageFiles) -> Source:

@@ -486,14 +486,22 @@ class _Reader:
             self._decimal = "," if self._thousands == "." else "."
         blocks: list[list[NDArray[Any] | None]] = []
         lines: list[int] = []
+        empty: list[int] = []
         for block in _in_blocks(itertools.chain(head[has_names:], rows), n_rows):
             self._check_widths(block, shape, head[0][0], has_names)
             lines += [line for line, _ in block]
+            empty += [line for line, row in block if self._missing.issuperset(row)]
             columns = enumerate(zip(*(row[:width] for _, row in block), strict=True))
             blocks.append([None if i in as_words else self._numbers(x, i) for i, x in columns])
         if len(head[0][1]) == 1 and self._file.n_blank_lines:
             n_blank = _count(self._file.n_blank_lines, "blank line")
             _warn(f"{self._file.name} has {n_blank} between the rows, passed over as no sample")
+        if width > 1 and 0 < len(empty) < len(lines):
+            n_rows_of_gaps = _count(len(empty), "row")
+            _warn(
+                f"{self._file.name} has {n_rows_of_gaps} without a value in any cell, read as "
+                f"samples: the first is line {empty[0]}"
+            )
         table = Table(
             source=self._file.name,
             names=names,

@@ -8,6 +8,7 @@ would harm a fit are named.
 from __future__ import annotations
 
 import datetime
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
@@ -20,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.cluster.hierarchy import linkage
-from torch.utils.data import DataLoader, IterableDataset
+from sklearn.base import BaseEstimator
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 # Above this, float64 does not hold every integer.
 _EXACT_INTEGERS = 2**53
@@ -445,16 +447,21 @@ def _refuse_no_table(X: Any, name: str) -> None:
     elif isinstance(X, IterableDataset):
         kind += ", an IterableDataset"
         way_out = "pass a Dataset that has __len__ and __getitem__, or an array"
+    elif isinstance(X, Dataset) and not hasattr(X, "__len__"):
+        kind += " without a length"
+        way_out = "give the Dataset a __len__, or pass an array"
     elif isinstance(X, Mapping):
         way_out = f"pass an array or a table (pandas.DataFrame({name}))"
+    elif isinstance(X, io.IOBase):
+        way_out = "pass the path of the file"
     elif isinstance(X, Iterator):
         way_out = f"it can be read only once, so pass a list or an array (list({name}))"
     elif isinstance(X, Set):
         way_out = "it has no order, so pass a list or an array"
     elif kind == "a LazyFrame":
         way_out = f"collect it first ({name}.collect())"
-    elif X is None:
-        kind = "None"
+    elif X is None or isinstance(X, bytes | type | torch.device | BaseEstimator):
+        kind = "None" if X is None else kind
         way_out = "pass an array, a table, a Dataset or a path"
     else:
         return

@@ -33,7 +33,7 @@ from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE, thinned
 from gandetect.model.statistics import WORST_SCORE
 
-FORMAT = 2
+FORMAT = 3
 # The largest difference of a score that passes without a warning, in the certificate's unit.
 TOLERANCE = 1e-5
 # The largest difference with which a file is written: a tenth of what training scores vary. Of
@@ -101,6 +101,9 @@ class Certificate:
         Native: +1 or -1.
     encoder : ColumnEncoder or None, default=None
         Of a detector of tables with columns of any kind: it makes of a table what the graph takes.
+    graph : str or None, default=None
+        SHA-256 of the ONNX model without its metadata. None for a `torch.export` program, whose
+        archive has checksums of its own, and in files of earlier versions.
     """
 
     detector: str
@@ -118,6 +121,7 @@ class Certificate:
     anomaly_score: np.ndarray
     label: np.ndarray
     encoder: ColumnEncoder | None = None
+    graph: str | None = None
 
     def difference(self, anomaly_score: np.ndarray) -> float:
         """The largest difference from the native scores.
@@ -218,7 +222,7 @@ class Certificate:
             values = json.loads(text)
             found = values.pop(_CHECKSUM, None)
             version = values["format"]
-            if version not in (1, FORMAT):
+            if version not in (1, 2, FORMAT):
                 raise ValueError("it has another format")
             if found != _checksum(values):
                 raise ValueError("its checksum is not that of its content")
@@ -347,6 +351,10 @@ def _checksum(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _refuse_nonsense(found: Certificate) -> None:
     """Raise ValueError for values that `certify` cannot have put there.
 
@@ -386,6 +394,8 @@ def _refuse_nonsense(found: Certificate) -> None:
         raise ValueError("it has no unit of scores near a threshold")
     if not _is_finite(found.max_difference) or found.max_difference < 0:
         raise ValueError("its largest difference is none")
+    if not isinstance(found.graph, str | None):
+        raise ValueError("its checksum of the graph is none")
 
 
 def _is_count(value: Any) -> bool:
@@ -534,6 +544,7 @@ def to_onnx(
     graph.graph.initializer.append(onnx.numpy_helper.from_array(default, "threshold"))
     if graph.functions:  # older exporters write a function for each of torch's operators
         graph = onnx.inliner.inline_local_functions(graph)
+    del graph.metadata_props[:]
     content = graph.SerializeToString()
     try:
         _checked_model(content)
@@ -544,6 +555,7 @@ def to_onnx(
         ) from error
     run = _onnx_run(content, _CPU, "The model")
     certificate = _measured(run, certificate, tolerance)
+    certificate = dataclasses.replace(certificate, graph=_digest(content))
     entry = graph.metadata_props.add()
     entry.key, entry.value = _KEY, certificate.to_json()
     with written_aside(path) as file:
@@ -613,7 +625,12 @@ def load_onnx(
     texts = [entry.value for entry in model.metadata_props if entry.key == _KEY]
     certificate = Certificate.from_json(texts[0] if texts else None, str(path))
     del model.metadata_props[:]
-    run = _onnx_run(model.SerializeToString(), providers, str(path))
+    content = model.SerializeToString()
+    if certificate.graph not in (None, _digest(content)):
+        raise ArchiveError(
+            f"{str(path)!r} is damaged or was changed: its graph is not the one that was certified."
+        )
+    run = _onnx_run(content, providers, str(path))
     return ExportedScorer(run, certificate, tolerance, threshold)
 
 

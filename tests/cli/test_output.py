@@ -378,6 +378,19 @@ class TestPlaces:
         assert os.strerror(code) in err
         assert out in err
 
+    @pytest.mark.parametrize(("number", "name"), [(0, "input"), (1, "output"), (2, "error")])
+    def test_the_file_that_a_shell_opened(self, number, name, monkeypatch, tmp_path):
+        (tmp_path / "rows.csv").write_text("1,2\n")
+        opened, real = (tmp_path / "rows.csv").stat(), os.fstat
+
+        def fstat(stream):
+            return opened if stream == number else real(stream)
+
+        monkeypatch.setattr(os, "fstat", fstat)
+        with pytest.raises(UsageError, match=rf"rows\.csv is the standard {name} of this command"):
+            check_place(str(tmp_path / "rows.csv"))
+        check_place(str(tmp_path / "other.csv"))
+
     def test_no_place_is_standard_output(self):
         check_table(Namespace(out=None, format=None, data="x.csv", model="m"))
 

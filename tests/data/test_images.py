@@ -112,6 +112,19 @@ class TestWhatIsLeftOut:
         assert "hidden files or folders left out: 1 (.hidden.png)" in str(told[0].message)
         assert "files of other endings left out: 3 (.heic, .txt)" in str(told[0].message)
 
+    def test_folders_that_are_called_like_images(self, tmp_path):
+        _save(tmp_path / "good" / "film.png" / "b.png", GRADIENT)
+        (tmp_path / "good" / "scan.png").mkdir()
+        with pytest.warns(
+            UserWarning, match=r"like images and hold none left out: 1 \(scan\.png\)"
+        ):
+            assert self.names(tmp_path) == ["good/a.png", "good/film.png/b.png"]
+
+    def test_nothing_but_a_folder_that_is_called_like_an_image(self, tmp_path):
+        (tmp_path / "empty" / "scan.png").mkdir(parents=True)
+        with pytest.raises(FileNotFoundError, match=r"hold none left out: 1 \(scan\.png\)"):
+            ImageFolder(tmp_path / "empty")
+
     def test_nothing_but_other_endings(self, tmp_path):
         (tmp_path / "phone").mkdir()
         (tmp_path / "phone" / "a.heic").touch()
@@ -441,6 +454,12 @@ class TestOnError:
         assert [path.name for path in images.paths] == ["a.png", "d.png"]
         assert [path.name for path in images.skipped] == ["b.png", "c.png"]
         assert images.stack().shape == (2, 4, 6)
+
+    def test_without_it_an_error_names_it(self, tmp_path):
+        _save(tmp_path / "a.png", GRADIENT)
+        (tmp_path / "b.png").write_bytes(b"no image")
+        with pytest.raises(DataFileError, match=r"b\.png .*on_error='skip'.*--on-error skip"):
+            ImageFolder(tmp_path)[1]
 
     def test_sound_images_need_no_word(self, tmp_path):
         _save(tmp_path / "a.png", GRADIENT)

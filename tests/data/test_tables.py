@@ -221,6 +221,11 @@ class TestRows:
             table = read("a\n1\n\n2\n\n")
         assert_columns(table, [1, 2])
 
+    def test_rows_of_nothing_but_gaps_are_told(self, read):
+        with pytest.warns(UserWarning, match="2 rows without a value in any cell.* line 3"):
+            table = read("a,b\n1,2\n,\n3,\nNA,\n")
+        assert_columns(table, [1, nan, 3, nan], [2, nan, nan, nan])
+
     def test_a_gap_in_one_column(self, read):
         assert_columns(read('a\n1\n""\n2\n'), [1, nan, 2])
 

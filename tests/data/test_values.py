@@ -1,6 +1,7 @@
 """What passes for a number, which values spoil a scale, which samples are alike."""
 
 import datetime
+import io
 import re
 from decimal import Decimal
 from fractions import Fraction
@@ -13,8 +14,9 @@ import pytest
 import torch
 from scipy import sparse
 from sklearn.utils.validation import check_array
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from gandetect import GANomalyDetector
 from gandetect.data.values import (
     change_of_constant,
     checked_sample,
@@ -144,6 +146,11 @@ def test_complex_numbers_are_two_columns(X):
         checked_values(X)
 
 
+class Endless(Dataset):
+    def __getitem__(self, i):
+        return torch.ones(2)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(range(3))
@@ -154,9 +161,15 @@ NO_TABLES = {
     "stream": (Stream(), "a Stream, an IterableDataset: .*__len__"),
     "dict": ({"a": [1]}, r"a dict: .*pandas\.DataFrame"),
     "generator": ((row for row in [[1.0]]), "a generator: .*only once"),
+    "file": (io.StringIO("1,2"), "a StringIO: pass the path"),
+    "no length": (Endless(), "a Endless without a length: .*__len__"),
     "set": ({1.0}, "a set: .*no order"),
     "lazy": (pl.DataFrame({"a": [1]}).lazy(), r"a LazyFrame: .*collect\(\)"),
     "None": (None, "None: pass an array"),
+    "bytes": (b"rows", "a bytes: pass an array"),
+    "device": (torch.device("cpu"), "a device: pass an array"),
+    "estimator": (GANomalyDetector(), "a GANomalyDetector: pass an array"),
+    "class": (GANomalyDetector, "a type: pass an array"),
 }
 
 
@@ -175,6 +188,7 @@ def test_what_is_no_table_is_named_with_the_way_out(X, message):
         (np.array([(1, 2.0)], dtype=[("a", int), ("b", float)]), "structured_to_unstructured"),
         (torch.eye(2).to_sparse(), "Sparse data was passed for X"),
         (torch.ones(2, 2, device="meta"), "'meta', which holds no values"),
+        (torch.ones(2, 2).to_mkldnn(), "dense data is required"),
     ],
 )
 def test_what_is_no_number_is_named(X, message):

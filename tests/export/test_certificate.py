@@ -134,7 +134,8 @@ class TestText:
     @pytest.mark.parametrize(
         "change",
         [
-            {"format": 3},
+            {"format": 4},
+            {"graph": 1},
             {"format": None},
             {"input_shape": [3]},
             {"input_shape": None},

@@ -195,6 +195,27 @@ def test_damaged_files(written, tmp_path):
             read(tmp_path / "damaged")
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e-3])
+def test_weights_that_are_not_those_that_were_certified(onnx_path, size, tmp_path):
+    """However little they move the scores: that is damage, and not the rounding of a runtime."""
+    model = onnx.load(onnx_path)
+    weights = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    changed = onnx.numpy_helper.to_array(weights) * (1 + size)
+    weights.raw_data = changed.astype(np.float32).tobytes()
+    (tmp_path / "damaged").write_bytes(model.SerializeToString())
+    with pytest.raises(ArchiveError, match="is damaged or was changed"):
+        load_onnx(tmp_path / "damaged")
+
+
+def test_files_of_a_version_without_a_checksum_of_the_graph(onnx_path, tmp_path):
+    model = onnx.load(onnx_path)
+    [entry] = model.metadata_props
+    certificate = Certificate.from_json(entry.value, "file")
+    entry.value = dataclasses.replace(certificate, graph=None).to_json()
+    (tmp_path / "older").write_bytes(model.SerializeToString())
+    assert load_onnx(tmp_path / "older").difference == load_onnx(onnx_path).difference
+
+
 def test_no_file(tmp_path):
     for _, read in FORMATS.values():
         with pytest.raises(FileNotFoundError):
