@@ -192,6 +192,7 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the folder of a path, and the place that it may take: links are followed."""
+    _check_path(path)
     with _told_of("Cannot write", path):
         older = _file_at(path)
         place = Path(os.path.realpath(path))
@@ -213,6 +214,12 @@ def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
     finally:
         with suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(name)
+
+
+def _check_path(path: Any) -> None:
+    """Raise a TypeError for what names no file; a number would be a file that is open."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path must be the path of a file, got {type(path).__name__}.")
 
 
 def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
@@ -324,6 +331,7 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
+    _check_path(path)
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # of a name with a NUL

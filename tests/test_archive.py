@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import pickle
@@ -481,6 +482,12 @@ class TestRefusedToRead:
                 read_archive(tmp_path / name)
         with pytest.raises(ArchiveError, match="is a folder, and not a file"):
             read_archive(tmp_path)
+
+    @pytest.mark.parametrize("path", [None, 0, b"file", io.BytesIO()])
+    def test_what_is_no_path(self, path):
+        for act in (read_archive, check_writable):
+            with pytest.raises(TypeError, match=f"a file, got {type(path).__name__}"):
+                act(path)
 
     @pytest.mark.parametrize(
         "content", [b"", b"x", b"\0" * 100, b"\xff" * 100, pickle.dumps({"a": 1})]

@@ -725,7 +725,26 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
             f"{_told(counts)}",
             stacklevel=2,
         )
-    return samples.take(np.flatnonzero(~is_anomaly))
+    normal = samples.take(np.flatnonzero(~is_anomaly))
+    _warn_of_a_test_part(normal, options)
+    return normal
+
+
+def _warn_of_a_test_part(samples: Samples, options: Namespace) -> None:
+    """Tell of images that are about to be trained on and lie in a test part beside a training part.
+
+    A folder of categories is read as one of classes, whose parts are not looked at.
+    """
+    if not isinstance(samples.X, ImageFiles) or samples.names is None:
+        return
+    parts = [set(Path(name).parts[:-1]) for name in samples.names]
+    n_test = sum("test" in names for names in parts)
+    if n_test and any("train" in names for names in parts):
+        warnings.warn(
+            f"{n_test} of the {len(parts)} images that are trained on lie in a folder test of "
+            f"{options.data}: name a category, or its folder train",
+            stacklevel=2,
+        )
 
 
 def samples_to_score(samples: Samples, options: Namespace) -> Samples:

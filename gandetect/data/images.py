@@ -201,6 +201,8 @@ def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
     if image.mode in ("P", "PA"):
         # Straight to RGB, pillow warns of palettes with transparent colours.
         image = image.convert("RGBA")
+    if image.mode == "LAB":  # which pillow makes coloured, but not grey
+        image = image.convert("RGB")
     mode = "L" if is_grey else "RGB"
     # A copy: the array over pillow's own memory can not be written to.
     return np.array(image if image.mode == mode else image.convert(mode))

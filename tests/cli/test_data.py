@@ -627,6 +627,14 @@ class TestFiles:
         with pytest.warns(UserWarning, match=r"flat \(8\), spot \(4\); --normal-class"):
             assert training_samples(samples, given()) is samples
 
+    def test_images_of_a_test_part_are_told(self, image_folder, tmp_path):
+        for part in ("train/good", "test/good", "test/bad"):
+            shutil.copytree(image_folder / "flat", tmp_path / "nut" / part)
+        with pytest.warns(UserWarning, match=r"8 of the 16 images that are .* a folder test of"):
+            kept = training_samples(read(tmp_path), given(data=str(tmp_path)))
+        assert len(kept) == 16
+        assert len(training_samples(read(tmp_path / "nut"), given())) == 8
+
     @pytest.mark.parametrize("labels", [BINARY, BINARY.astype(bool), 1 - 2 * BINARY])
     def test_a_fit_leaves_out_what_is_labelled_an_anomaly(self, labels):
         kept = training_samples(samples_of(labels), given())

@@ -416,9 +416,21 @@ def test_too_many_pixels(tmp_path, monkeypatch):
         ImageFolder(tmp_path)[0]
 
 
-def test_colours_that_can_not_be_converted(tmp_path):
-    Image.new("RGB", (8, 8)).convert("LAB").save(tmp_path / "a.tif")
-    with pytest.raises(DataFileError, match=r"a\.tif .* LAB"):
+@pytest.mark.parametrize(("channels", "shape"), [(None, (8, 8, 3)), (3, (8, 8, 3)), (1, (8, 8))])
+def test_colours_by_their_lightness(channels, shape, tmp_path):
+    Image.new("RGB", (8, 8), (200, 200, 200)).convert("LAB").save(tmp_path / "a.tif")
+    image = ImageFolder(tmp_path, channels=channels)[0]
+    assert image.shape == shape
+    np.testing.assert_allclose(image, 200.0, atol=3)
+
+
+def test_colours_that_can_not_be_converted(tmp_path, monkeypatch):
+    def fails(*args):
+        raise ValueError("conversion from X to RGB not supported")
+
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tif")
+    monkeypatch.setattr(Image.Image, "convert", fails)
+    with pytest.raises(DataFileError, match=r"a\.tif .* conversion from X"):
         ImageFolder(tmp_path, channels=1)[0]
 
 
