@@ -8,7 +8,7 @@ import torch
 import gandetect.training.loop
 from gandetect import MLP, Checkpoint, ConvNet, EarlyStopping, ExponentialMovingAverage
 from gandetect.data.images import ImageFolder
-from tests.helpers import one_detector
+from tests.helpers import needs_callbacks, one_detector
 
 
 @pytest.fixture
@@ -343,12 +343,14 @@ class TestCallbacks:
         with pytest.raises(ValueError, match=r"decay must be in \[0, 1\)"):
             ExponentialMovingAverage(decay)
 
+    @needs_callbacks
     @one_detector
     def test_a_loss_that_is_not_there(self, Detector, make, rows):
         detector = make(Detector).set_callbacks(EarlyStopping("validation_nothing"))
         with pytest.raises(ValueError, match=r"monitors 'validation_nothing'.*pass another loss"):
             detector.fit(rows[:20])
 
+    @needs_callbacks
     @one_detector
     def test_a_folder_for_checkpoints_that_is_not_there(
         self, Detector, make, rows, tmp_path, no_training

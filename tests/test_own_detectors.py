@@ -19,6 +19,7 @@ import gandetect
 from gandetect import BaseDetector, EarlyStopping, ExponentialMovingAverage
 from gandetect.export import load_onnx, to_onnx, to_torch_export
 from gandetect.model import Model
+from tests.helpers import needs_callbacks
 
 ROOT = Path(__file__).parents[1]
 
@@ -138,6 +139,7 @@ class TestSharedFeatures:
         assert roc_auc_score(np.arange(200) >= 180, detector.anomaly_score(contaminated)) > 0.99
 
     @pytest.mark.parametrize("validation_fraction", [0.0, 0.2])
+    @needs_callbacks
     def test_early_stopping_on_whatever_losses_there_are(self, Detector, rows, validation_fraction):
         detector = make_own(Detector, epochs=4, validation_fraction=validation_fraction)
         # Nothing falls by so much in an epoch.
@@ -178,6 +180,7 @@ class TestSharedFeatures:
         assert not detector.neighbours_
         assert np.isfinite(detector.anomaly_score(rows)).all()
 
+    @needs_callbacks
     def test_averaged_weights(self, Detector, rows):
         averaged = make_own(Detector).set_callbacks(ExponentialMovingAverage(0.9)).fit(rows[:60])
         last = make_own(Detector).fit(rows[:60])

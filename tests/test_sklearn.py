@@ -11,7 +11,7 @@ from sklearn.utils import get_tags
 
 from gandetect.metrics import average_precision_scorer, roc_auc_scorer
 from gandetect.networks import MLP
-from tests.helpers import one_detector
+from tests.helpers import needs_callbacks, one_detector
 
 
 def test_common_checks(estimator, sklearn_check):
@@ -217,6 +217,7 @@ def test_tags(Detector):
     assert not tags.non_deterministic
 
 
+@needs_callbacks
 @one_detector
 def test_set_callbacks_is_there(Detector):
     with pytest.raises(TypeError, match="FitCallback"):
