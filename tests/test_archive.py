@@ -465,6 +465,14 @@ def places_in(value):
             yield from places_in(value[key])
 
 
+@pytest.mark.parametrize("n_letters", range(8))
+def test_tensors_begin_at_multiples_of_8(n_letters):
+    """As safetensors writes them: whoever maps the file reads aligned numbers."""
+    content = packed({"n" * n_letters: torch.ones(3)})
+    n_header = int.from_bytes(content[:8], "little")
+    assert n_header % 8 == 0
+
+
 def test_equal_trees_make_equal_bytes():
     tree = {**TREE, "b": torch.ones(3), "a": np.zeros(2)}
     contents = {packed(tree, [Point]) for _ in range(20)}

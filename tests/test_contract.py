@@ -5,6 +5,7 @@ import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import joblib
 import numpy as np
@@ -15,7 +16,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from gandetect import detectors
 from gandetect.model.statistics import threshold_at_percentile
 from tests.helpers import assert_equal_scores, before_each_step, untrained, weights_of
 
@@ -454,10 +454,25 @@ def fitted_longer_to_images(Detector, make, images, tiny_convnet):
     return detector.set_params(architecture=tiny_convnet).fit(images[:100])
 
 
-# What these settings reach on rows off a plane and on images with a spot, over three seeds, is
-# 0.9957 or more for each detector here; of a method of one's own nothing is known.
-FLOORS = dict.fromkeys(detectors.__all__, 0.99)
-FLOOR_OF_OTHERS = 0.9
+class Floor(NamedTuple):
+    """What a detector has to reach on planted anomalies."""
+
+    rows: float = 0.9  # AUROC
+    images: float = 0.9
+    right: float = 0.8  # share of right labels of rows
+    column: float = 1.2  # how much more the map of the wrong column rises than that of all
+    spot: float = 2.0  # and the map of a wrong spot than that of the other pixels
+
+
+# Each is below the least of three seeds by as much again as that is below 1, or by a third of the
+# rise; of a method of one's own nothing is known.
+FLOORS = {
+    "ALOCCDetector": Floor(0.994, 0.998, 0.95, 1.7, 2.8),
+    "AdversarialVAEDetector": Floor(0.990, 0.998, 0.94, 1.6, 3.0),
+    "BiGANDetector": Floor(0.995, 0.998, 0.95, 1.6, 3.5),
+    "GANomalyDetector": Floor(0.994, 0.998, 0.95, 1.6, 2.7),
+    "RDNADetector": Floor(0.991, 0.998, 0.95, 1.7, 1.6),
+}
 
 
 class TestFinds:
@@ -465,7 +480,7 @@ class TestFinds:
 
     @pytest.fixture
     def floor(self, Detector):
-        return FLOORS.get(Detector.__name__, FLOOR_OF_OTHERS)
+        return FLOORS.get(Detector.__name__, Floor())
 
     def test_rows_off_the_plane(self, fitted_longer, rows, floor):
         unseen = rows[400:600]
@@ -473,24 +488,24 @@ class TestFinds:
         outliers = np.random.default_rng(1).permuted(unseen, axis=0)
         X = np.concatenate([unseen, outliers])
         is_outlier = np.arange(400) >= 200
-        assert roc_auc_score(is_outlier, fitted_longer.anomaly_score(X)) > floor
+        assert roc_auc_score(is_outlier, fitted_longer.anomaly_score(X)) > floor.rows
         detector = copy.deepcopy(fitted_longer).infer_threshold(X, outlier_perc=50)
-        assert ((detector.predict(X) == -1) == is_outlier).mean() > 0.8
+        assert ((detector.predict(X) == -1) == is_outlier).mean() > floor.right
 
-    def test_the_column_that_is_wrong(self, fitted_longer, rows):
+    def test_the_column_that_is_wrong(self, fitted_longer, rows, floor):
         unseen = rows[400:500].copy()
         before = fitted_longer.anomaly_map(unseen).mean(axis=0)
         unseen[:, 2] += 4 * rows[:, 2].std()
         raised = fitted_longer.anomaly_map(unseen).mean(axis=0) - before
-        assert raised[2] > 1.2 * raised.mean()
+        assert raised[2] > floor.column * raised.mean()
 
     def test_images_with_a_spot(self, fitted_longer_to_images, images, floor):
         unseen, spotted = images[100:], images[100:].copy()
         spotted[:, 2:7, 4:10] *= -1
         scores = fitted_longer_to_images.anomaly_score(np.concatenate([unseen, spotted]))
-        assert roc_auc_score(np.arange(100) >= 50, scores) > floor
+        assert roc_auc_score(np.arange(100) >= 50, scores) > floor.images
 
-    def test_the_spot_that_is_wrong(self, fitted_longer_to_images, images):
+    def test_the_spot_that_is_wrong(self, fitted_longer_to_images, images, floor):
         unseen, spotted = images[100:], images[100:].copy()
         spotted[:, 2:7, 4:10] *= -1
         maps = [fitted_longer_to_images.anomaly_map(X).mean(axis=0) for X in (unseen, spotted)]
@@ -498,4 +513,4 @@ class TestFinds:
         n_spot = 5 * 6
         spot = raised[2:7, 4:10].sum()
         elsewhere = (raised.sum() - spot) / (raised.size - n_spot)
-        assert spot / n_spot > 2 * elsewhere
+        assert spot / n_spot > floor.spot * elsewhere
