@@ -234,6 +234,25 @@ class TestPlaces:
         assert mode_of(tmp_path / "file") == 0o666 & ~umask
         assert found == umask
 
+    def test_what_replaces_a_file_is_private_until_it_has_that_ones_mode(
+        self, tmp_path, monkeypatch
+    ):
+        path, modes, take_after = tmp_path / "file", [], archive._take_after
+        path.touch(0o600)
+
+        def seen(handle, older):
+            modes.append(stat.S_IMODE(os.fstat(handle).st_mode))
+            take_after(handle, older)
+
+        monkeypatch.setattr(archive, "_take_after", seen)
+        before = os.umask(0)
+        try:
+            write_archive(path, {"a": 1})
+        finally:
+            os.umask(before)
+        assert modes == [0o600]
+        assert mode_of(path) == 0o600
+
     def test_a_link_stays_one(self, tmp_path):
         (tmp_path / "folder").mkdir()
         (tmp_path / "current").symlink_to("folder/v1")  # which is yet to be written
