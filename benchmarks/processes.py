@@ -1,7 +1,10 @@
-"""One fit on images by two processes against one with the same batches, one thread each.
+"""One fit by two processes against one with the same batches, one thread each.
 
-    python benchmarks/processes.py [--images 256] [--side 128] [--batch-size 128] [--epochs 4]
+    python benchmarks/processes.py [--samples 256] [--side 128] [--batch-size 128] [--epochs 4]
         [--repeats 3] [--out results/processes.csv]
+    python benchmarks/processes.py --samples 20000 --columns 500 --batch-size 4096 ...
+
+The samples are images, or with ``--columns`` rows of so many.
 
 The fits are timed in turn, each in processes of its own that `torchrun` starts; the time is that
 of `fit` alone, a second one, as the first of a process loads half of torch. The ceiling is what the
@@ -36,8 +39,9 @@ LIMIT, TOLERANCE = 1.7, 1e-4
 class Task(NamedTuple):
     """What is fitted, and how often."""
 
-    images: int
+    samples: int
     side: int
+    columns: int
     batch_size: int
     epochs: int
     repeats: int
@@ -56,7 +60,10 @@ def fit_here(task: Task, out: Path) -> None:
     """Fit in this process, which may be one of several; the first writes time and scores."""
     digits = load_digits().images[:512]
     detector = GANomalyDetector(epochs=3, random_state=0).fit(digits)
-    X = blobs(task.images, task.side)
+    if task.columns:
+        X = np.random.default_rng(0).normal(size=(task.samples, task.columns))
+    else:
+        X = blobs(task.samples, task.side)
     start = time.perf_counter()
     GANomalyDetector(epochs=task.epochs, batch_size=task.batch_size, random_state=0).fit(X)
     seconds = time.perf_counter() - start
@@ -84,7 +91,7 @@ def fit_in(n_processes: int, task: Task) -> tuple[float, np.ndarray]:
 
 def seconds_of_halves(task: Task) -> float:
     """Seconds that two processes which share nothing take with half of the work each."""
-    half = task._replace(images=task.images // 2, batch_size=task.batch_size // 2)
+    half = task._replace(samples=task.samples // 2, batch_size=task.batch_size // 2)
     with ThreadPoolExecutor(2) as pool:
         return max(seconds for seconds, _ in pool.map(fit_in, (1, 1), (half, half)))
 
@@ -92,8 +99,9 @@ def seconds_of_halves(task: Task) -> float:
 def main() -> int:
     """Measure, print, append to the CSV; 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--side", type=int, default=128, help="of an image, in pixels")
+    parser.add_argument("--columns", type=int, default=0, help="of rows, instead of images")
     parser.add_argument("--batch-size", type=int, default=128, help="of both processes together")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
