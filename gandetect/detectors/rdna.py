@@ -718,9 +718,9 @@ class RDNAFeatureModel(RDNAModel):
         return 1 if self.layout.varies else super().block_size()
 
     def block_multiple(self) -> int:
-        if self.layout.varies:
-            return 1
-        return min(super().block_multiple(), self._n_at_once(self.network_shape()[1:]))
+        # The products are of cells, of which one image has many: filled up with copies, a single
+        # image would take as long as eight.
+        return 1
 
     def _cells_inside(
         self, size: Sequence[int], part: Box, n_cells: Sequence[int]
