@@ -222,7 +222,7 @@ class GANomalyDetector(BaseDetector):
     for study.
 
     The weights for rows were chosen on half of 21 public sets, where the mean AUROC over three
-    seeds was 0.858 with the latent and the reconstruction part alone and is 0.874 with the
+    seeds is 0.854 with the latent and the reconstruction part alone and 0.875 with the
     distances. Of some data, such as the connections of KDD Cup 1999, a member may reconstruct
     attacks as well as normal rows; which ones depends on the seed. The latent part counts half:
     without it the AUROC was 0.001 higher, but it is what the method is about.
