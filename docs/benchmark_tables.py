@@ -24,7 +24,7 @@ from protocols import halves  # noqa: E402
 SEEDS = (0, 1, 2)
 # What is shown, by task: protocols of quality.py, and files.
 SECTIONS = {
-    "Tables": ("adbench", "tables", "tables_seed_0", "planted_cells", "kdd"),
+    "Tables": ("adbench", "tables", "planted_cells", "kdd"),
     "Known anomalies": ("few_labels",),
     "Images": ("mnist-one-normal", "mnist-one-anomalous", "industrial"),
     "Attacks on a classifier": ("adversarial",),
@@ -73,11 +73,7 @@ TITLES = {
     "selection": ("Choosing a setting without labels", "With 95 % intervals over the sets."),
     "tables": (
         "Categories and missing values",
-        "With planted faults; ours by an earlier default score of tables.",
-    ),
-    "tables_seed_0": (
-        "Categories and missing values, seed 0",
-        "By the present default score; the map had equal parts of networks and nearest rows.",
+        "With planted faults.",
     ),
     "thresholds": (
         "Thresholds",
@@ -110,7 +106,6 @@ _OWN_FILE = (
     "training_report",
 )
 REPORTS = {name: (name, "report") for name in _OWN_FILE}
-REPORTS["tables_seed_0"] = ("tables", "report")
 REPORTS["alocc_along"] = ("alocc_f1", "report_along")
 REPORTS["http"] = ("contamination", "report")
 # Files whose table stands in a guide too, as generated/NAME.md.
