@@ -200,6 +200,12 @@ class TestPlaces:
         assert mode_of(tmp_path / "file") == mode
         assert read_archive(tmp_path / "file") == {"a": 2}
 
+    def test_a_file_that_sets_a_user_when_it_is_run_does_so_no_longer(self, tmp_path):
+        (tmp_path / "file").touch()
+        (tmp_path / "file").chmod(0o4755)
+        write_archive(tmp_path / "file", {"a": 1})
+        assert mode_of(tmp_path / "file") == 0o755
+
     def test_a_private_file_is_private_while_it_is_written(self, tmp_path):
         (tmp_path / "file").touch(0o600)
         with written_aside(tmp_path / "file"):

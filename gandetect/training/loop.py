@@ -221,7 +221,7 @@ class TrainingRun:
     history : list of dict
         One record an epoch: its number and the mean of every loss.
     n_epochs_before : int
-        The epochs of earlier fits that `warm_start` goes on from.
+        The epochs of earlier fits that `warm_start` continues from.
     learned : callable
         Gives the attributes that a detector has learned if training ends here.
     checksum : callable
@@ -251,7 +251,7 @@ class TrainingRun:
     known : KnownAnomalies or None
         What discriminators take for further fakes; it is not stored.
     trees : AnomalyTrees or None
-        What tells rows like these from normal ones.
+        What separates rows like these from normal ones.
     """
 
     model: Model[Any]
@@ -290,7 +290,7 @@ class TrainingRun:
     def known_fakes(self, n: int) -> Tensor | None:
         """Known anomalies and mixtures (K, n, ...) for a discriminator, if there are any.
 
-        At least two, since batch statistics need two.
+        At least two, because batch statistics need two.
         """
         if self.known is None:
             return None
@@ -374,7 +374,7 @@ class TrainingRun:
 
     @property
     def progress_of_fit(self) -> float:
-        """From 0 to 1 over this fit, which may go on from earlier ones."""
+        """From 0 to 1 over this fit, which may continue from earlier ones."""
         n_before = self.n_epochs_before
         return (self.progress * self.n_epochs - n_before) / max(self.n_epochs - n_before, 1)
 
@@ -499,7 +499,7 @@ def fit_model(
     y, class_labels : as given to fit
         y is compared by checkpoints and between processes, and nothing else.
     history : iterable of dict
-        Of earlier fits that this one goes on from.
+        Of earlier fits that this one continues from.
     earlier : TrainingReport or None
         On the earlier training.
     known : Source or None
