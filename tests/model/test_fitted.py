@@ -248,7 +248,7 @@ class TestNeighbours:
         ).fit(rows[:60])
         assert set(detector.neighbours_) == {"sample_neighbours"}
         x = detector.scaler_(rows)[None]
-        distance = Neighbours.of(x[:, :60]).distance(x)[0].double()
+        distance = Neighbours.of(x[:, :60], order=1.0).distance(x)[0].double()
         own = distance[:60]
         expected = (distance - own.mean()) / own.std(correction=0)
         np.testing.assert_allclose(detector.anomaly_score(rows), expected, rtol=1e-5, atol=1e-5)
