@@ -82,8 +82,8 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
     store_references : bool, default=True
         Whether the fitted detector keeps up to 2,000 training samples and their codes, scaled, to
         measure distances to. Without them the default score leaves these distances out, and
-        neither a saved nor an exported file holds a training sample. Most of the AUROC on rows
-        comes from them: the README has the mean of GANomaly's parts without distances.
+        neither a saved nor an exported file holds a training sample. On rows that costs AUROC, over
+        21 public sets from 0.02 (GANomaly) to 0.06 (AdversarialVAE, RDNA).
     score : str, dict or None, default=None
         What `anomaly_score` returns. None: the default weighted mean of standardised parts, which
         the benchmark shows best; "paper": the published score, mean over the members; the name of
