@@ -18,6 +18,7 @@ from gandetect.classifiers import DenseClassifier, ModuleClassifier
 from gandetect.detectors.adversarial_vae import AdversarialVAEDetector
 from gandetect.networks import ConvNet
 from gandetect.training.callbacks import Callback
+from tests.helpers import needs_callbacks
 
 X = np.random.default_rng(0).normal(size=(60, 6))
 
@@ -252,6 +253,7 @@ class TestThreshold:
         np.testing.assert_array_equal(detector.predict(X) == -1, flagged)
         assert detector.infer_threshold(X, outlier_perc=10).threshold_ != 0.25
 
+    @needs_callbacks
     def test_is_there_after_an_interrupted_fit(self):
         class Interrupt(Callback):
             def on_fit_task_end(self, estimator, context):

@@ -13,6 +13,7 @@ from gandetect.detectors import rdna
 from gandetect.losses import focal_loss, structural_similarity
 from gandetect.model.statistics import Scaler
 from gandetect.training import current_run
+from tests.helpers import needs_callbacks
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.normal(size=(60, 6))
@@ -148,6 +149,7 @@ class TestMaxTime:
             RDNADetector(max_time=max_time).fit(ROWS)
 
 
+@needs_callbacks
 @pytest.mark.parametrize("X", [ROWS, IMAGES], ids=["rows", "images"])
 def test_a_resumed_training_sees_the_same_anomalies(X, tmp_path, monkeypatch):
     through = fitted(X, epochs=4)

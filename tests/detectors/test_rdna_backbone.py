@@ -23,6 +23,7 @@ from gandetect.networks import backbone as backbone_module
 from gandetect.networks.backbone import Backbone
 from gandetect.networks.efficientnet import EfficientNetLite0
 from gandetect.training.loop import TrainingRun
+from tests.helpers import needs_callbacks
 
 
 class Edges(nn.Module):
@@ -169,6 +170,7 @@ class TestItsTraining:
         assert (detector.score_std(NEW) > 0).all()
         assert detector.anomaly_map(NEW).shape == NEW.shape[:3]
 
+    @needs_callbacks
     def test_a_broken_off_training_goes_on_to_the_same_bits(self, few, tmp_path, monkeypatch):
         through = make(epochs=2).fit(IMAGES)
         detector = make(epochs=2).set_callbacks(Checkpoint(tmp_path / "run"))
@@ -201,6 +203,7 @@ class TestItsTraining:
         ):
             detector.set_params(backbone=None).fit(IMAGES)
 
+    @needs_callbacks
     def test_a_run_folder_has_no_pictures(self, few, tmp_path):
         folder = RunFolder(tmp_path, every_n_epochs=1)
         make().set_callbacks(folder).fit(IMAGES)

@@ -7,6 +7,7 @@ from sklearn.ensemble import IsolationForest
 from gandetect import GANomalyDetector, RunFolder
 from gandetect.plotting import TrainingCurveDisplay
 from gandetect.plotting.style import BLACK
+from tests.helpers import needs_callbacks
 
 HISTORY = [
     {"epoch": 1, "latent": 1.0, "adversarial": 0.1, "validation_latent": 2.0},
@@ -117,6 +118,7 @@ def test_from_estimator(tmp_path):
     assert (tmp_path / "curves.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@needs_callbacks
 def test_what_a_run_folder_keeps(tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 3))
     detector = GANomalyDetector(epochs=2, n_estimators=1, random_state=0)

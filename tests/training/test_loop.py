@@ -18,6 +18,7 @@ from gandetect.distributed import RandomNumbers
 from gandetect.networks.members import MemberAdam
 from gandetect.training import current_run
 from gandetect.training.loop import TrainingRun, train, update
+from tests.helpers import needs_callbacks
 
 
 class TestUpdate:
@@ -338,6 +339,7 @@ class Noisy(Dataset):
         return self.X[i] + 0.01 * noise
 
 
+@needs_callbacks
 class TestFingerprint:
     """What a checkpoint and the processes of one fit agree on: parameters, X and y."""
 
@@ -531,6 +533,7 @@ class TestNotFinite:
         assert np.isfinite(detector.anomaly_score(rows)).all()
         assert np.isfinite(detector.threshold_)
 
+    @needs_callbacks
     def test_the_moving_average_is_not_broken(self, rows, monkeypatch):
         step = GANomalyDetector.model_class.training_step
 

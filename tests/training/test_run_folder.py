@@ -15,6 +15,9 @@ from gandetect.plotting import animate, draw_losses
 from gandetect.training import current_run
 from gandetect.training.callbacks import Callback, ExponentialMovingAverage
 from gandetect.training.run_folder import epoch_images
+from tests.helpers import needs_callbacks
+
+pytestmark = needs_callbacks
 
 
 @pytest.fixture(scope="module")
