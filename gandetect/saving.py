@@ -197,6 +197,8 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         if not (is_shaped and np.isfinite(scale).all() and (scale[:, 1] > 0).all()):
             raise ValueError("its maps have no scale")
         model.map_scale = scale
+    elif tree.get("map_scale") is not None:
+        raise ValueError("its maps have a scale, which those of tables alone have")
     model.restore_own_data(tree["own"])
     _check_sound(model)
     training = tree["training"]

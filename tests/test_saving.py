@@ -428,6 +428,7 @@ class TestForged:
             (("layout", "input_shape"), (2**20, 2**20)),
             (("layout", "channel_axis"), "first"),
             (("score_unit",), 0.0),
+            (("map_scale",), "x"),
             (("normal_scores",), np.zeros(0)),
             (("training", "history"), [3]),
             (("left_out",), ["latent_dim"]),

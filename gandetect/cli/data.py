@@ -224,6 +224,8 @@ def _read_path(
     else:
         samples = _read_images(path, options, default_part, settings)
     _refuse_options_of_others(path, samples, options)
+    if not len(samples):
+        raise ValueError(f"{path} holds no sample")
     samples = _resized(samples, settings)
     if options.label_file:
         samples = replace(samples, labels=_read_labels(Path(options.label_file), samples))
@@ -340,6 +342,7 @@ def _columns_of_words(options: Namespace) -> list[str]:
 
 
 def _of_table(table: Table, options: Namespace) -> Samples:
+    table.check_rows()
     label, identifier = (
         None if name is None else table.position(name)
         for name in (options.label_column, options.id_column)

@@ -81,8 +81,8 @@ def read_parquet(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a file is damaged, the files differ in their columns, two columns have the same name, or
-        a column holds lists or the like.
+        If there is no row, a file is damaged, the files differ in their columns, two columns have
+        the same name, or a column holds lists or the like.
     ImportError
         Without pyarrow: ``pip install "gandetect[arrow]"``.
 
@@ -114,6 +114,8 @@ def read_parquet(
         if tables[-1].schema.remove_metadata() != tables[0].schema.remove_metadata():
             raise ValueError(f"{str(file)!r} has other columns than {str(_existing(path)[0])!r}.")
     whole = pa.concat_tables(tables)
+    if not whole.num_rows:
+        raise ValueError(f"{path} holds no row")
     names = list(whole.column_names)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -181,7 +183,7 @@ class ParquetRows:
     TypeError
         If a column is not numeric.
     ValueError
-        If the files differ in their columns.
+        If the files differ in their columns, or hold no row.
     ImportError
         Without pyarrow: ``pip install "gandetect[arrow]"``.
     """
@@ -202,6 +204,8 @@ class ParquetRows:
         self.names = [field.name for field in self._fields]
         self.dtype = _common_dtype(self._fields)
         self.shape = (sum(n for _, n in self.files), len(self.names))
+        if not self.shape[0]:
+            raise ValueError(f"{path} holds no row")
         self._stream: Iterator[np.ndarray] = iter(())
         self._position = -1
         self._rest = np.empty((0, self.shape[1]), self.dtype)
@@ -272,7 +276,7 @@ class ParquetRows:
         """The first rows as a table, with the names of its columns."""
         import pyarrow as pa
 
-        columns = next(self.batches(), np.empty((0, self.shape[1]), self.dtype))[:2].T
+        columns = next(self.batches())[:2].T
         return pa.table(dict(zip(self.names, columns, strict=True)))
 
     def _as_array(self, batch: Any) -> np.ndarray:

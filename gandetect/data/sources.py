@@ -536,6 +536,7 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
     gaps = encoder.missing_values if encoder else listed(detector.missing_values)
     missing_values = (*MISSING_VALUES, *map(str, gaps))
     table = read_table(path, missing_values=missing_values)
+    table.check_rows()
     texts = columns_of_words(encoder) if layout else columns_called_words(detector.columns)
     words = [name for name in texts if name in table.names]
     return read_table(path, missing_values=missing_values, words=words) if words else table

@@ -50,6 +50,11 @@ _IN_THOUSANDS = re.compile(
     r"((?P<decimal>[.,])\d+)?"
 )
 _SIGNS = "€$£¥₹"
+# The sign that typography has for a minus; Python reads the hyphen alone.
+_MINUS = "\u2212"
+_WITH_MINUS = re.compile(rf"(?:[{_SIGNS}][ \xa0]?)?{_MINUS}.*\d.*|[+-]?\d[\d.,]*[eE]{_MINUS}\d+")
+# What pages of HTML and documents of XML begin with.
+_MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table)", re.IGNORECASE)
 _IN_FRONT = re.compile(rf"([+-]?)([{_SIGNS}])[ \xa0]?([+-]?.*\d.*)")
 _BEHIND = re.compile(rf"(.*\d.*?)[ \xa0]?([{_SIGNS}%])")
 
@@ -117,6 +122,15 @@ class Table:
             self,
             names=[self.names[i] for i in positions],
             columns=[self.columns[i] for i in positions],
+        )
+
+    def check_rows(self) -> None:
+        """Raise ValueError if there is no row."""
+        if len(self):
+            return
+        raise ValueError(
+            f"{self.source} has no row below the names of its columns ({_list_of(self.names, 5)}); "
+            "if these are a sample, say header=False (on the command line --header no)"
         )
 
     def rows(self, index: NDArray[np.intp]) -> Table:
@@ -216,9 +230,10 @@ def read_table(
     ColumnNotFoundError
         If there is no column of a name in `words` or `dates`.
     ValueError
-        If a row has more or fewer cells than there are names, with the line; if a name is given
-        twice or missing; if the text cannot be decoded or its quotes do not match; if a date cannot
-        be read; if the header, the decimal mark or the thousands cannot be told apart from values.
+        If the file is empty or a page of HTML; if a row has more or fewer cells than
+        there are names, with the line; if a name is given twice or missing; if the text cannot be
+        decoded or its quotes do not match; if a date cannot be read; if the header, the decimal
+        mark or the thousands cannot be told apart from values.
 
     Examples
     --------
@@ -265,6 +280,30 @@ def bare_number(text: str) -> tuple[str, str]:
     return text, ""
 
 
+def with_hyphen(text: str) -> str:
+    """Write the minus of a number as a hyphen, which is what Python reads.
+
+    Parameters
+    ----------
+    text : str
+        Without blanks around it.
+
+    Returns
+    -------
+    str
+        The text itself unless it may be a number with U+2212 in it.
+
+    Examples
+    --------
+    >>> from gandetect.data.tables import with_hyphen
+    >>> with_hyphen("\u22121,5"), with_hyphen("2e\u22123"), with_hyphen("a\u22121") == "a-1"
+    ('-1,5', '2e-3', False)
+    """
+    if _MINUS not in text or not _WITH_MINUS.fullmatch(text):
+        return text
+    return text.replace(_MINUS, "-")
+
+
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether the ending of a path is that of a table in a text file."""
     return os.fspath(path).lower().endswith(TABLE_SUFFIXES)
@@ -300,6 +339,14 @@ class _TextFile:
         self.n_blank_lines = 0
         with self._opened() as text:
             first = text.readline()
+            begin = first
+            while begin and not begin.strip():
+                begin = text.readline()
+        if _MARKUP.match(begin.strip()):
+            raise ValueError(
+                f"{self.name} cannot be read as a table: it seems to be a page of HTML or XML, "
+                f"since it begins with {begin.strip()[:_N_SHOWN]!r}; save the table itself as CSV"
+            )
         named = re.fullmatch(r"sep=(.)\s*", first)  # written for spreadsheets
         self._n_skipped = 1 if named else 0
         if delimiter is None and named:
@@ -335,7 +382,7 @@ class _TextFile:
                     continue
                 n_cells = n_cells or len(cells)
                 self.n_blank_lines, n_pending = self.n_blank_lines + n_pending, 0
-                yield start, [cell.strip() for cell in cells]
+                yield start, [with_hyphen(cell.strip()) for cell in cells]
 
     def _lines(self, text: Iterable[str]) -> Iterable[str]:
         if self._delimiter != _BLANKS:
@@ -440,7 +487,7 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | Non
     agree = 0
     if n_agreeing == len(body) and width > 1:
         agree = {width: 2, width - 1: 1}.get(len(rows[0]), 0)
-    cells = [cell.strip() for row in body for cell in row]
+    cells = [with_hyphen(cell.strip()) for row in body for cell in row]
     n_numbers = sum(
         not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(bare_number(cell)[0]) is not None)
         for cell in cells
@@ -461,7 +508,7 @@ class _Reader:
         self._file = file
         self._decimal = decimal
         self._thousands = thousands
-        self._missing = {"", *(value.strip() for value in missing_values)}
+        self._missing = {"", *(with_hyphen(value.strip()) for value in missing_values)}
         self._signs: dict[int, set[str]] = {}  # of money or per cent, by the column
 
     def read(self, header: bool | str, words: Iterable[str], dates: Iterable[str]) -> Table:

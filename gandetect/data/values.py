@@ -469,13 +469,19 @@ def _refuse_no_table(X: Any, name: str) -> None:
 
 
 def _of_tensor(X: torch.Tensor, name: str) -> NDArray[Any]:
+    if X.is_nested:
+        raise TypeError(f"{name} is a nested tensor: pass one of samples of one shape.")
     if X.layout != torch.strided:
         raise TypeError(
             f"Sparse data was passed for {name}, but dense data is required: call to_dense()."
         )
     if X.device.type == "meta":
         raise TypeError(f"{name} is a tensor on the device 'meta', which holds no values.")
+    if X.is_quantized:
+        raise TypeError(f"{name} is a quantized tensor ({X.dtype}): pass its dequantize().")
     X = X.detach().cpu().resolve_conj().resolve_neg()
+    if X.dtype == torch.complex32:  # which numpy does not have
+        X = X.to(torch.complex64)
     if X.is_floating_point() and X.dtype not in (torch.float64, torch.float32, torch.float16):
         X = X.float()
     values: NDArray[Any] = X.numpy()

@@ -253,9 +253,6 @@ class TestTables:
         with pytest.raises(ValueError, match="no column of features"):
             read(path, drop_columns=["a", "b"])
 
-    def test_no_rows_are_told_by_the_detector(self, write):
-        assert len(read(write("x.csv", "a,b\n"))) == 0
-
 
 class TestParquet:
     @pytest.fixture
@@ -295,6 +292,20 @@ class TestParquet:
 
 
 class TestArrays:
+    def test_a_table_with_names_alone_is_named(self, write):
+        with pytest.raises(ValueError, match=r"x\.csv has no row below .*columns \(a, b\)"):
+            read(write("x.csv", "a,b\n"))
+
+    @pytest.mark.parametrize("name", ["none.npy", "none.npz"])
+    def test_an_array_without_a_sample_is_named(self, name, tmp_path):
+        X = np.empty((0, 3))
+        if name == "none.npy":
+            np.save(tmp_path / name, X)
+        else:
+            np.savez(tmp_path / name, X=X)
+        with pytest.raises(ValueError, match=rf"{name} holds no sample"):
+            read(tmp_path / name)
+
     def test_npy_is_mapped(self, tmp_path):
         np.save(tmp_path / "x.npy", np.eye(3))
         samples = read(tmp_path / "x.npy")

@@ -13,6 +13,7 @@ from gandetect.data.frames import (
     Dates,
     Numbers,
     Words,
+    as_numbers,
     as_words,
     local_microseconds,
     needs_encoding,
@@ -277,3 +278,14 @@ def test_gaps_are_gaps_in_other_packages():
 def test_clocks_show_the_time_of_their_zone(zone, hours):
     summer = np.array([datetime.datetime(2024, 7, 1)], "M8[us]").astype(np.int64)
     assert (local_microseconds(summer, zone) - summer).tolist() == [hours * 3_600_000_000]
+
+
+def test_a_typographic_minus_is_the_sign_of_a_number():
+    frame = read_frame(
+        {"a": ["\u22121.5", "2e\u22121", "3"], "b": ["\u22129", "x", "x\u22121"]}, [-9]
+    )
+    numbers = as_numbers(frame.columns[0])
+    assert isinstance(numbers, Numbers)
+    assert numbers.values.tolist() == [-1.5, 0.2, 3]
+    assert frame.columns[1].missing.tolist() == [True, False, False]
+    assert frame.columns[1].levels == ["x", "x\u22121"]

@@ -267,10 +267,10 @@ class TestRefused:
         with pytest.raises(TypeError, match=r"'b' is .*, 'c' is .*string"):
             small(columns=None).fit(tmp_path / "rows.parquet")
 
-    @pytest.mark.parametrize("n", [0, 1])
-    def test_too_few(self, tmp_path, n):
+    @pytest.mark.parametrize(("n", "message"), [(0, "rows.parquet holds no row"), (1, "1 sample")])
+    def test_too_few(self, tmp_path, n, message):
         write(tmp_path / "rows.parquet", X[:n])
-        with pytest.raises(ValueError, match=f"{n} sample"):
+        with pytest.raises(ValueError, match=message):
             small().fit(tmp_path / "rows.parquet")
 
     def test_files_that_differ(self, folder):
@@ -282,3 +282,11 @@ class TestRefused:
         assert not is_parquet(tmp_path)
         with pytest.raises(FileNotFoundError, match="Parquet"):
             ParquetRows(tmp_path)
+
+
+def test_files_without_a_row_are_named(tmp_path):
+    path = tmp_path / "none.parquet"
+    parquet.write_table(pa.table({"a": pa.array([], pa.float64())}), path)
+    for reader in (read_parquet, ParquetRows):
+        with pytest.raises(ValueError, match=r"none\.parquet holds no row"):
+            reader(path)

@@ -774,3 +774,10 @@ class TestImagesOfSeveralShapes:
         X[3] = np.full((5, 6, 3), np.nan)
         with pytest.raises(ValueError, match="NaN"):
             self.source(X).read(np.array([3]))
+
+
+def test_a_text_file_without_a_row_is_named(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"rows\.csv has no row below the names of its columns"):
+        GANomalyDetector().fit(path)

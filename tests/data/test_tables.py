@@ -177,6 +177,9 @@ class TestHowTheTextIsWritten:
         [
             ("", "is empty"),
             ("\n\n", "is empty"),
+            ("\n<!DOCTYPE html>\n<html>\n1,2\n</html>\n", r"x\.csv .*a page of HTML or XML"),
+            ("<html><body>a,b\n", "begins with '<html><body>a,b'"),
+            ("<?xml version='1.0'?>\n<a>1,2</a>\n", "a page of HTML or XML"),
             (b"PK\x03\x04\0\0", "a workbook"),
             (b"PAR1\0", "a Parquet file"),
             (b"a\0,\0b\0", "UTF-16 without a byte order mark"),
@@ -420,3 +423,25 @@ class TestValues:
             table.matrix()
         np.testing.assert_array_equal(table.select([4]).matrix(), [[1], [2]])
         assert table.position("-1") == table.position("e") == 4
+
+
+class TestTypographicMinus:
+    def test_numbers_are_read(self, read):
+        table = read("a,b\n\u22121,2e\u22123\n3,\u2212.5\n")
+        assert_columns(table, [-1, 3], [0.002, -0.5])
+        assert_columns(read("a;b\n\u22121,5;\u2212$2\n3,25;$4\n"), [-1.5, 3.25], [-2, 4])
+        assert_columns(read("a;b\n\u22121.234,5;1\n2;3\n"), [-1234.5, 2], [1, 3])
+
+    def test_it_makes_no_name_of_a_first_row(self, read):
+        assert_columns(read("\u22121,2\n3,\u22124\n"), [-1, 3], [2, -4])
+
+    def test_a_gap_is_one_with_either_sign(self, read):
+        for gap in ("-999", "\u2212999"):
+            table = read("a,b\n\u2212999,1\n3,-999\n", missing_values=[gap])
+            assert_columns(table, [nan, 3], [1, nan])
+
+    def test_words_keep_it(self, read):
+        assert_columns(read("a,b\nx\u22121,1\n\u2212,2\n"), ["x\u22121", "\u2212"], [1, 2])
+
+    def test_integers_that_no_float_holds_stay_words(self, read):
+        assert_columns(read(f"a\n\u2212{2**53 + 1}\n3\n"), [f"-{2**53 + 1}", "3"])

@@ -458,3 +458,28 @@ class TestDuplicates:
         X[10:16] = X[10]
         assert "trim=0.09" in duplicates_warning(X)
         assert duplicates_warning(np.where(X > 0.99, 1e38, X)) is None
+
+
+@pytest.mark.filterwarnings("ignore:.*(prototype|quantization|quantize|ComplexHalf)")
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: quantized(2, 3), TypeError, r"X is a quantized tensor .*qint8.*dequantize\(\)"),
+        (lambda: [quantized(3), quantized(3)], TypeError, r"X is a quantized tensor"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2)]), TypeError, "X is a nested tensor"),
+        (lambda: torch.ones(2, 3).to(torch.complex32), ValueError, "column 0 of X holds complex"),
+    ],
+)
+def test_tensors_that_numpy_has_no_type_for(make, error, message):
+    with pytest.raises(error, match=message):
+        checked_values(make())
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz")
+def test_quantized_samples_of_a_dataset_are_named():
+    with pytest.raises(TypeError, match=r"Sample 4 of the dataset is a quantized tensor"):
+        checked_sample(quantized(3), 4)
+
+
+def quantized(*shape):
+    return torch.quantize_per_tensor(torch.ones(shape), 0.1, 0, torch.qint8)
