@@ -5,12 +5,17 @@ from __future__ import annotations
 import copy
 import os
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any, Self
 
 from torch import nn
 
 SUFFIXES = (".skops", ".pt2")
+# How much larger than its file a classifier may be that was packed: what is beyond it is no
+# classifier, but fills the memory.
+_MOST_PACKED = 20
+_ALWAYS_TAKEN = 2**24
 
 
 class ExportedNetwork(nn.Module):
@@ -91,9 +96,21 @@ def _from_skops(place: Path) -> Any:
             'reading a classifier from .skops needs skops: pip install "gandetect[skops]"'
         ) from error
     try:
+        _check_unpacked_size(place)
         return skops.io.load(place)
     except Exception as error:
         raise ValueError(f"{str(place)!r} holds no classifier of scikit-learn: {error}") from error
+
+
+def _check_unpacked_size(place: Path) -> None:
+    """Raise ValueError for an archive that unpacks to far more than it is."""
+    with zipfile.ZipFile(place) as archive:
+        n_bytes = sum(entry.file_size for entry in archive.infolist())
+    if n_bytes > _ALWAYS_TAKEN + _MOST_PACKED * place.stat().st_size:
+        raise ValueError(
+            f"it would unpack to {n_bytes} bytes, more than {_MOST_PACKED} times its size; dump it "
+            "without compression if it is yours"
+        )
 
 
 def _from_program(place: Path) -> ExportedNetwork:

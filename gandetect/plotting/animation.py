@@ -125,7 +125,7 @@ def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, P
     numbered: dict[int, Path] = {}
     for path in sorted(folder.glob("[!.]*")):
         number = re.search(r"(\d+)\D*$", path.stem)
-        if number is None or path.suffix.lower() not in IMAGE_SUFFIXES:
+        if number is None or path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             continue
         other = numbered.setdefault(int(number[1]), path)
         if other is not path:

@@ -148,15 +148,11 @@ class TrainingCurveDisplay(Display):
         Raises
         ------
         ValueError
-            If the history is empty, a record has no epoch, an entry is no number, or one of
-            `losses` is not in it.
+            If the history is empty, a record has no epoch, an entry is no number, one of `losses`
+            is not in it, or the file is no CSV.
         """
         records: Sequence[Mapping[str, Any]]
-        if isinstance(history, str | os.PathLike):
-            with Path(history).open(newline="", encoding="utf-8") as file:
-                records = list(csv.DictReader(file))
-        else:
-            records = history
+        records = _read_records(history) if isinstance(history, str | os.PathLike) else history
         if any("epoch" not in record for record in records):
             raise ValueError('history needs an "epoch" in each record.')
         numbers = [{key: _number(key, value) for key, value in r.items()} for r in records]
@@ -271,6 +267,18 @@ def _style(place: int, n_losses: int, n_epochs: int) -> dict[str, Any]:
         "markersize": 5,
         "markevery": (place * step // n_losses, step),
     }
+
+
+def _read_records(path: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """The rows of a CSV, each as long as the names that it begins with."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            records = list(csv.DictReader(file))
+    except (UnicodeError, csv.Error) as error:
+        raise ValueError(f"{str(path)!r} is no CSV of losses: {error}") from error
+    if any(None in record for record in records):
+        raise ValueError(f"{str(path)!r} is no CSV of losses: a row has more cells than names.")
+    return records
 
 
 def _number(key: str, value: Any) -> float:

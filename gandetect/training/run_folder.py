@@ -232,7 +232,8 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
             f"{str(path)!r} has no folder {IMAGES!r}: pass the folder of a run on images, which "
             "the callback RunFolder writes."
         )
-    files = sorted(Path(images, folder).glob("epoch_*.png"))
+    # A folder or a pipe of that name is none: to open a pipe waits for its other end.
+    files = sorted(f for f in Path(images, folder).glob("epoch_*.png") if f.is_file())
     by_epoch = {int(match[1]): f for f in files if (match := _EPOCH_FILE.fullmatch(f.name))}
     if not by_epoch:
         there = ", ".join(sorted(other.name for other in images.iterdir())) or "nothing"

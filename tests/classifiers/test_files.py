@@ -1,5 +1,7 @@
 """Classifiers from files: scikit-learn's as data, networks as programs."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -87,3 +89,26 @@ def test_scikit_learns_is_data(tmp_path):
     io.dump(Foreign(), tmp_path / "foreign.skops")
     with pytest.raises(ValueError, match="holds no classifier of scikit-learn"):
         read_classifier(tmp_path / "foreign.skops")
+
+
+@pytest.mark.parametrize("name", ["schema.json", "1.npy"])
+def test_a_small_file_that_unpacks_to_much_is_refused_unread(name, tmp_path, monkeypatch):
+    io = pytest.importorskip("skops.io")
+    fitted = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    io.dump(fitted, tmp_path / "net.skops")
+    bomb = tmp_path / "bomb.skops"
+    with zipfile.ZipFile(tmp_path / "net.skops") as sound, zipfile.ZipFile(bomb, "w") as forged:
+        for entry in set(sound.namelist()) - {name}:
+            forged.writestr(entry, sound.read(entry))
+        forged.writestr(name, b"[" * 2**25, compress_type=zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(io, "load", lambda place: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match=r"bomb\.skops' holds no classifier .*without compression"):
+        read_classifier(bomb)
+
+
+def test_what_skops_compresses_is_read(tmp_path):
+    io = pytest.importorskip("skops.io")
+    fitted = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    path = tmp_path / "net.skops"
+    io.dump(fitted, path, compression=zipfile.ZIP_DEFLATED, compresslevel=9)
+    assert read_classifier(path).predict([[0.0], [1.0]]).tolist() == [0, 1]

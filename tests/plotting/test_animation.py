@@ -1,3 +1,5 @@
+import os
+
 import matplotlib
 import numpy as np
 import pytest
@@ -52,6 +54,18 @@ def curves(tmp_path):
     (tmp_path / "._loss11.png").write_text("not an image")
     Image.new("L", (40, 20)).save(tmp_path / "logo.png")
     return tmp_path
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes in folders are of POSIX")
+def test_pipes_and_folders_that_are_called_like_pictures_are_passed_over(run, curves):
+    for epoch, name in ((5, "reconstruction/comparison/epoch_{:04d}.png"), (300, "loss{}.png")):
+        (run / name.format(epoch)).mkdir()
+        os.mkfifo(run / name.format(epoch + 1))
+    with Image.open(animate(run, run / "film.gif", dpi=20)) as film:
+        assert film.n_frames == 3
+    (run / "reconstruction").rename(run / "kept")
+    with Image.open(animate(curves, run / "film.gif", dpi=20)) as film:
+        assert film.n_frames == 3
 
 
 def test_any_numbered_pictures_are_a_film_in_the_order_of_their_numbers(curves, tmp_path_factory):

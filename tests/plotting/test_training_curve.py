@@ -150,6 +150,18 @@ def test_what_is_no_history(history, message):
         TrainingCurveDisplay.from_predictions(history)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe\x00", b"epoch,latent\n1,2,3\n", b"epoch,latent\n1," + b"9" * 2**18, b"\x89PNG\r\n"],
+    ids=["encoding", "more cells", "long cell", "image"],
+)
+def test_a_file_that_is_no_csv_of_losses_is_named(content, tmp_path):
+    path = tmp_path / "history.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"history\.csv' is no CSV of losses"):
+        TrainingCurveDisplay.from_predictions(path)
+
+
 def test_the_legend_covers_no_data():
     display = TrainingCurveDisplay(history=HISTORY).plot()
     display.figure_.canvas.draw()
