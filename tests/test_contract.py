@@ -395,6 +395,16 @@ def deterministic():
         torch.use_deterministic_algorithms(False)
 
 
+@contextmanager
+def threads(n):
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 SETTINGS_OF_TORCH = {
     "default dtype float64": lambda: default_dtype(torch.float64),
     "no_grad": torch.no_grad,
@@ -403,6 +413,7 @@ SETTINGS_OF_TORCH = {
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "device meta": lambda: torch.device("meta"),
     "deterministic algorithms": deterministic,
+    "three threads": lambda: threads(3),
 }
 
 
@@ -433,10 +444,14 @@ class TestSettingsOfTorch:
                 before = torch_settings()
                 again = clone(fitted).fit(training)
                 loaded = type(fitted).load(tmp_path / "detector")
-                found = [detector.anomaly_score(X) for detector in (fitted, again, loaded)]
+                detectors = [fitted, loaded]
+                # More threads round sums of convolutions differently, and training magnifies that.
+                if name != "three threads" or X.ndim == 2:
+                    detectors.append(again)
+                found = [detector.anomaly_score(X) for detector in detectors]
                 found_codes = fitted.transform(X)
                 assert torch_settings() == before, name
-            found += [detector.anomaly_score(X) for detector in (again, loaded)]
+            found += [detector.anomaly_score(X) for detector in detectors[1:]]
             for other in found:
                 assert_equal_scores(other, scores, name)
             assert_equal_scores(found_codes, codes, name)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import json
+import select
 import socket
 import threading
 import time
@@ -156,6 +157,19 @@ def test_too_much_of_which_the_size_was_not_told(address):
 def test_a_body_that_does_not_arrive(address, monkeypatch):
     monkeypatch.setattr(example, "MOST_SECONDS", 0.1)
     assert raw(address, b"Content-Length: 100", b'{"samples": [') == 408
+
+
+def test_a_body_that_arrives_byte_by_byte(address, monkeypatch):
+    """The limit is one of the whole body: a client that never pauses for long gains nothing."""
+    monkeypatch.setattr(example, "MOST_SECONDS", 0.3)
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"POST /score HTTP/1.1\r\nHost: here\r\nContent-Length: 2000\r\n\r\n")
+        for _ in range(1500):
+            connection.sendall(b" ")
+            if select.select([connection], [], [], 0.02)[0]:
+                break
+        assert int(connection.recv(100).split()[1]) == 408
 
 
 class Waiting:
