@@ -23,6 +23,7 @@ from gandetect.data.values import (
     sound_limits,
     wild_values_warning,
 )
+from gandetect.networks.members import LEAST_WIDTH
 
 # From the parts of a score to one number a sample.
 
@@ -280,7 +281,11 @@ class Neighbours(nn.Module):
 def joined(points: Tensor, axes: Tensor | None = None) -> Tensor:
     """Points (K, B, n) of all members side by side, (1, B, K * n), or along these axes of them."""
     side_by_side: Tensor = points.transpose(0, 1).flatten(1)
-    return (side_by_side if axes is None else side_by_side @ axes).unsqueeze(0)
+    if axes is None:
+        return side_by_side.unsqueeze(0)
+    width = axes.shape[1]
+    filled = nn.functional.pad(axes, (0, max(LEAST_WIDTH - width, 0)))
+    return (side_by_side @ filled)[:, :width].unsqueeze(0)
 
 
 def principal_axes(points: Tensor, n: int) -> Tensor:

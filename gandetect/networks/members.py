@@ -26,7 +26,7 @@ from gandetect.distributed import batch_norm, n_processes
 SKIPS = (None, "add", "concat")
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
 # Outputs with which a layer is computed in evaluation at least.
-_LEAST_WIDTH = 16
+LEAST_WIDTH = 16
 _DEVICE = ContextVar("device", default="cpu")
 
 AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
@@ -143,11 +143,11 @@ class MemberLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Multiply every member's batch by that member's weights."""
         width = self.bias.shape[-1]
-        if self.training or width == 1 or width >= _LEAST_WIDTH:
+        if self.training or width == 1 or width >= LEAST_WIDTH:
             return torch.baddbmm(self.bias, x, self.weight)
         # In products with few outputs MKL rounds a row by its place in the batch (seen on AMD's
         # AVX-512, with 5 to 7 and 9 to 11 outputs): scores are computed with more, and these cut.
-        missing = (0, _LEAST_WIDTH - width)
+        missing = (0, LEAST_WIDTH - width)
         bias, weight = (nn.functional.pad(values, missing) for values in (self.bias, self.weight))
         return torch.baddbmm(bias, x, weight)[..., :width]
 
