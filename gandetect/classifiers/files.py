@@ -75,7 +75,8 @@ def read_classifier(path: str | os.PathLike[str]) -> Any:
     ImportError
         If skops is not installed and the file needs it.
     ValueError
-        If the ending is another, or the file is damaged or of another kind.
+        If the ending is another, or the file is damaged, of another kind, or packed so much that
+        it would fill the memory.
     """
     place = Path(path).expanduser()
     if place.suffix.lower() not in SUFFIXES:
