@@ -91,7 +91,7 @@ def projected_gradient(
     >>> from sklearn.linear_model import LogisticRegression
     >>> from gandetect.attacks import projected_gradient
     >>> X, y = load_digits(return_X_y=True)
-    >>> classifier = LogisticRegression(C=0.01, max_iter=1000).fit(X, y)
+    >>> classifier = LogisticRegression(C=0.01, max_iter=10_000).fit(X, y)
     >>> X_attacked = projected_gradient(classifier, X, y, eps=2.0, clip=(0, 16))
     >>> bool(classifier.score(X_attacked, y) < 0.5 * classifier.score(X, y))
     True

@@ -145,7 +145,7 @@ class TestClassifiers:
     def test_a_classifier_of_rows_sees_images_in_their_own_order(self):
         images = np.stack([DIGITS[:200, :6], DIGITS[:200, 2:]], axis=-1)
         y = load_digits().target[:200]
-        rows = LogisticRegression(C=0.01, max_iter=1000).fit(images.reshape(200, -1), y)
+        rows = LogisticRegression(C=0.01, max_iter=10_000).fit(images.reshape(200, -1), y)
         detector = small(classifier=rows, architecture=ConvNet(n_filters=2)).fit(images)
         expected = rows.predict(images.reshape(200, -1))
         np.testing.assert_array_equal(detector.correct(images)["data"]["no_defense"], expected)

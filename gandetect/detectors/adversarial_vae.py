@@ -473,7 +473,7 @@ class AdversarialVAEDetector(GuardingDetector):
     >>> from gandetect import AdversarialVAEDetector
     >>> from gandetect.attacks import projected_gradient
     >>> X, y = load_digits(return_X_y=True)
-    >>> classifier = LogisticRegression(C=0.01, max_iter=1000).fit(X, y)
+    >>> classifier = LogisticRegression(C=0.01, max_iter=10_000).fit(X, y)
     >>> X_attacked = projected_gradient(classifier, X[:200], y[:200], eps=2.0, clip=(0, 16))
     >>> detector = AdversarialVAEDetector(
     ...     classifier=FrozenEstimator(classifier), epochs=10, random_state=0
