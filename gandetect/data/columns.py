@@ -346,6 +346,12 @@ class ColumnEncoder:
         columns = []
         for found in data["columns"]:
             values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in found.items()}
+            # Of files from before skewed numbers had a `skew`: empty for all other columns.
+            if values.pop("log_scale", None):
+                raise ValueError(
+                    f"its column {values['name']!r} is skewed, and was scaled by a version before "
+                    "0.1.0: fit again"
+                )
             columns.append(TableColumn(**values))
         encoder = cls(tuple(columns), tuple(data["missing_values"]), bool(data["has_names"]))
         encoder.check()

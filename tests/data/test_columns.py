@@ -543,6 +543,16 @@ class TestStored:
         data = json.loads(json.dumps(dataclasses.asdict(encoder)))
         assert ColumnEncoder.from_data(data) == encoder
 
+    def test_of_a_version_with_another_scale_of_skewed_numbers(self, table):
+        encoder = ColumnEncoder.fitted(table)
+        data = json.loads(json.dumps(dataclasses.asdict(encoder)))
+        for column in data["columns"]:
+            column["log_scale"] = []
+        assert ColumnEncoder.from_data(data) == encoder
+        data["columns"][0]["log_scale"] = [1.0, 0.0, 1.0]
+        with pytest.raises(ValueError, match=r"is skewed.*fit again"):
+            ColumnEncoder.from_data(data)
+
     @pytest.mark.parametrize(
         "change",
         [
