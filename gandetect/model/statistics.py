@@ -200,8 +200,7 @@ class Neighbours(nn.Module):
     @classmethod
     def of_joined_table(cls, points: Tensor) -> Self:
         """From the codes of encoded rows of a table: joined, and scaled half as much."""
-        found = cls.of_joined(points)
-        return cls(found.points, found.spreads.sqrt(), axes=found.axes)
+        return cls.of_joined(points)._scaled_half()
 
     @classmethod
     def of_table(cls, points: Tensor, order: float = 2.0) -> Self:
@@ -210,8 +209,11 @@ class Neighbours(nn.Module):
         Rows of words are alike by the dozen, or differ by whole steps, so that the distances to
         their own neighbours say less of how dense the normal rows lie.
         """
-        found = cls.of(points, order)
-        return cls(points, found.spreads.sqrt(), order)
+        return cls.of(points, order)._scaled_half()
+
+    def _scaled_half(self) -> Self:
+        """The same references, whose own distances scale half as much."""
+        return type(self)(self.points, self.spreads.sqrt(), self.order, self.axes)
 
     @classmethod
     def plain(cls, points: Tensor, order: float = 2.0) -> Self:
