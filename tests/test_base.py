@@ -452,32 +452,34 @@ class TestColumnNames:
 
 class TestWideRows:
     def test_memory_follows_the_data(self, tmp_path):
-        """What it takes in MiB, the import included: blocks shrink with the width of a row."""
+        """In MiB beyond torch's import: a build for the CPU takes 220 there, one for CUDA 540."""
         for step in ("fit", "score"):
             command = [sys.executable, "-W", "ignore", "-c", _OF_WIDE_ROWS, step, str(tmp_path)]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
             mib = float(done.stdout)
-            assert mib < {"fit": 1024, "score": 700}[step], step
+            assert mib < {"fit": 800, "score": 480}[step], step
 
 
 _OF_WIDE_ROWS = """
 import sys
-import numpy as np, torch, gandetect
-torch.set_num_threads(1)
-X = np.random.default_rng(0).normal(size=(50, 20_000)).astype("float32")
-step, folder = sys.argv[1:]
+import numpy as np, torch
 
 def peak():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
 
+imported = peak()
+import gandetect
+torch.set_num_threads(1)
+X = np.random.default_rng(0).normal(size=(50, 20_000)).astype("float32")
+step, folder = sys.argv[1:]
 if step == "fit":
     detector = gandetect.AdversarialVAEDetector(epochs=1, random_state=0).fit(X)
 else:
     detector = gandetect.load(f"{folder}/detector")
     detector.anomaly_score(X[:1])
-print(peak())
+print(peak() - imported)
 if step == "fit":
     detector.save(f"{folder}/detector")
 """

@@ -76,7 +76,7 @@ def test_p_values(detector, rows):
 
 
 def test_how_each_column_of_a_table_is_read(rows):
-    X = pd.DataFrame(rows, columns=["a", "b", "c"])
+    X = pd.DataFrame(rows.copy(), columns=["a", "b", "c"])
     X["word"] = np.where(rows[:, 0] > 0, "x", "y")
     X.loc[:7, "a"] = None
     facts = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(X).summary()
