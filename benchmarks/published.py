@@ -301,8 +301,8 @@ _KDD_PUBLISHED = (
     '"scaling": "standard", "schedule": null, "score": "paper", "stochastic_encoder": false}'
 )
 _SHORT = (
-    "published settings: 1,000 images and 240 updates, where the paper has about 12,000; it takes "
-    "the epoch with the best test AUC"
+    "published settings: 1,000 images and 240 updates instead of about 12,000; the paper selects "
+    "the epoch by the test AUC"
 )
 _GANOMALY_PUBLISHED = {"1": "0.330", "2": "0.920", "7": "0.780"}
 _EGBAD_PUBLISHED = {"1": "0.290", "2": "0.670", "7": "0.400"}
@@ -315,8 +315,8 @@ LINES = [
         published="0.757",
         ours=_mnist("GANomaly", "mnist-one-anomalous", "auroc_paper"),
         default=_mnist("GANomaly", "mnist-one-anomalous"),
-        why="published settings: loss and score alone, with our widths, rate and members; the "
-        "paper takes the epoch with the best test AUC",
+        why="published settings: loss and score; our widths, learning rate and members; the paper "
+        "selects the epoch by the test AUC",
     ),
     *(
         Line(
@@ -347,9 +347,9 @@ LINES = [
         published="0.937",
         ours=Rows("kdd", "f1", {"detector": "BiGAN", "params": _KDD_PUBLISHED}),
         default=Rows("kdd", "f1", {"detector": "BiGAN", "params": "{}"}),
-        why="10,000 training rows, where the paper has 198,000; with the published settings the "
-        "generator leaves out some attacks, and the fifth with the highest scores is these alone "
-        "(users of the published code found 0.951, 0.324 and 0.287)",
+        why="10,000 training rows instead of 198,000; with the published settings the generator "
+        "omits some kinds of attacks, and the flagged fifth contains these alone (users of the "
+        "published code report 0.951, 0.324 and 0.287)",
     ),
     *(
         Line(
@@ -359,8 +359,8 @@ LINES = [
             published=_EGBAD_PUBLISHED[digit],
             ours=_own(f"BiGAN MNIST {digit} anomalous", "published", "ap_egbad"),
             default=_own(f"BiGAN MNIST {digit} anomalous", "default", "ap_egbad"),
-            why="published: read off a figure; chance is 0.36. Published settings: nothing but "
-            "the discriminator makes G invert E, and of 1 and 7 the reconstructions are alike",
+            why="published: read off a figure; chance is 0.36. Published settings: only the "
+            "adversarial loss makes G invert E, and the reconstructions of 1 and 7 are similar",
         )
         for digit in DIGITS
     ),
@@ -392,8 +392,8 @@ LINES = [
         default=Rows(
             "alocc_f1", "f1_best", {"name": "1", "score": "default", "outlier_share": "0.3"}
         ),
-        why="published: D(R(x)) at τ = 0.4, read off its plot; ours is D(R(x)) alone too, which "
-        "swings from epoch to epoch, and 4,000 training images",
+        why="published: D(R(x)) at τ = 0.4, read off its plot; ours is D(R(x)) too, which varies "
+        "from epoch to epoch, with 4,000 training images",
     ),
     Line(
         method="ALOCC",
@@ -411,7 +411,7 @@ LINES = [
         published="0.920",
         ours=Rows("alocc_f1", "f1_best", {"score": "paper", "outlier_share": "0.3"}),
         default=Rows("alocc_f1", "f1_best", {"score": "default", "outlier_share": "0.3"}),
-        why="published settings: the score alone; the paper does not say how τ and the end of the "
+        why="published settings: the score alone; the paper does not state how τ and the end of "
         "training were chosen",
     ),
     *(
@@ -422,7 +422,7 @@ LINES = [
             published=f"{published} (CIFAR-10)",
             ours=_attack("published", attack),
             default=_attack("", attack),
-            why="ours are for a network on MNIST, so that the columns cannot be compared",
+            why="ours are for a classifier of MNIST, so that the columns are not comparable",
         )
         for name, attack, published in [
             ("attacks of Carlini and Wagner", "CW", "0.930"),
@@ -436,7 +436,7 @@ LINES = [
             figure=figure,
             published=f"{published} (DRAEM)",
             default=Rows("industrial", column, _RDNA_33_MINUTES),
-            why="33 minutes of one core at 64 pixels; the published settings need a GPU",
+            why="33 minutes on one core at 64 pixels; the published settings need a GPU",
         )
         for figure, column, published in [
             ("image AUROC", "image_auroc", "0.992"),

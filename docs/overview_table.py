@@ -41,10 +41,10 @@ SIMPLE = {"5 nearest neighbours": ("knn", "knn-mean"), "IsolationForest": ("ifor
 OURS = {name.removesuffix("Detector"): name for name in detectors.__all__}
 # The task that stands for a detector in the table with one line each, and its use in words.
 FRONT = {
-    "ALOCC": ("mnist-one-normal", "small images, of one kind of thing or several"),
+    "ALOCC": ("mnist-one-normal", "small images with one or several normal classes"),
     "AdversarialVAE": ("adbench", "tables; attacks on a classifier"),
-    "BiGAN": ("adbench", "tables; drawing new samples"),
-    "RDNA": ("adbench", "which cell of a row, or which pixels, are wrong"),
+    "BiGAN": ("adbench", "tables; generating samples"),
+    "RDNA": ("adbench", "locating anomalous cells or pixels"),
     "GANomaly": ("adbench", "large tables, network traffic; codes for other estimators"),
 }
 

@@ -15,7 +15,7 @@ SECTIONS = (
     "What it does",
     "When to use it",
     "How to use it",
-    "What to turn",
+    "Parameters to tune",
     "The score",
     "Published and measured",
 )
