@@ -296,7 +296,7 @@ def _cells(column: Column) -> NDArray[Any]:
         words: NDArray[Any] = values[column.codes]
         return words
     cells = column.values.astype("M8[us]" if isinstance(column, Dates) else np.float64)
-    cells[column.missing] = np.datetime64("NaT") if isinstance(column, Dates) else np.nan
+    cells[column.missing] = np.datetime64("NaT", "us") if isinstance(column, Dates) else np.nan
     return cells
 
 

@@ -960,7 +960,7 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
     if column.unit != _DAY:
         moments = local_microseconds(moments, column.zone)
     dates: np.ndarray = moments.astype("M8[us]")
-    dates[missing] = np.datetime64("NaT")
+    dates[missing] = np.datetime64("NaT", "us")
     return dates
 
 

@@ -834,7 +834,7 @@ class _Reader:
                 table.columns[i] = np.array(cells, dtype=object)
 
     def _as_dates(self, cells: Sequence[str | None], table: Table, i: int) -> NDArray[Any]:
-        values = np.full(len(cells), np.datetime64("NaT"), dtype="datetime64[us]")
+        values = np.full(len(cells), np.datetime64("NaT", "us"), dtype="datetime64[us]")
         order = order_of(cell for cell in cells if cell is not None)
         for row, cell in enumerate(cells):
             if cell is None:

@@ -407,7 +407,8 @@ def test_gaps_are_columns_of_their_own_and_hide_only_the_value(encoder, table):
 
 
 @pytest.mark.parametrize(
-    "gap", [None, np.nan, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT"), "", "  ", "?", " ? "]
+    "gap",
+    [None, np.nan, float("nan"), pd.NA, pd.NaT, np.datetime64("NaT", "us"), "", "  ", "?", " ? "],
 )
 def test_every_kind_of_gap_is_one(gap):
     words = pd.Series(["a", "b"] * 10 + [gap], dtype=object)
