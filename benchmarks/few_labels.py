@@ -1,8 +1,10 @@
 """A few known anomalies beside normal rows: what does a label add?
 
     python benchmarks/few_labels.py --data DATA --out results/few_labels.csv
+    python benchmarks/few_labels.py --data DATA --sets 5,6,7,8,9 --out results/few_labels_mnist.csv
 
-On the public sets, split as in `quality.py`. Three protocols:
+On the public sets, split as in `quality.py`, or on MNIST with the digit of that name as the
+anomaly and the first 1,000 of its training images. Three protocols:
 
 - "random": 1, 5 or 10 of the test set's anomalies, drawn at random, are labelled and taken out;
 - "other kinds": the anomalies are clustered (k-means, 3 clusters), up to 10 of one cluster are
@@ -11,12 +13,12 @@ On the public sets, split as in `quality.py`. Three protocols:
 
 A set takes part if at least 5 anomalies are left to judge by. Ours get the normal rows and the
 labelled anomalies, at ``labels="learn"``, and without labels at ``labels="ignore"``. Baselines get
-standardised rows. ``5-nn`` learns from normal rows alone; ``log-ratio`` is log d(normal) less half
-of log d(nearest labelled anomaly); ``extra-trees`` are scikit-learn's, on the labels alone;
-``5-nn + extra-trees`` adds the ranks of 5-NN and of trees that see mixtures too (NNG-Mix), and so
-looks at all test rows at once; ``pyod.DevNet reversed`` and ``pyod.XGBOD`` are PyOD's, of which the
-former gives anomalies the smaller scores (PyOD 3.6.7), so that they are turned here. Runs that the
-file already holds are skipped.
+standardised rows, of an image its pixels. ``5-nn`` learns from normal rows alone; ``log-ratio`` is
+log d(normal) less half of log d(nearest labelled anomaly); ``extra-trees`` are scikit-learn's, on
+the labels alone; ``5-nn + extra-trees`` adds the ranks of 5-NN and of trees that see mixtures too
+(NNG-Mix), and so looks at all test rows at once; ``pyod.DevNet reversed`` and ``pyod.XGBOD`` are
+PyOD's, of which the former gives anomalies the smaller scores (PyOD 3.6.7), so that they are turned
+here. Runs that the file already holds are skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +36,15 @@ from detectors import PyODDetector, is_ours, make_detector
 from markdown_tables import markdown
 from numpy.typing import NDArray
 from options import add_parameters
-from protocols import REPORT_SETS, TUNING_SETS, Split, load_split
+from protocols import (
+    MNIST_DIGITS,
+    REPORT_DIGITS,
+    REPORT_SETS,
+    TUNING_DIGITS,
+    TUNING_SETS,
+    Split,
+    load_split,
+)
 from runs import Run, add_detectors, add_sets, grouped, mean_of, parser_of, rows_of, run_all
 from scipy.stats import rankdata
 from sklearn.cluster import KMeans
@@ -46,6 +56,7 @@ from sklearn.preprocessing import StandardScaler
 KNOWN = (1, 5, 10)
 LEAST_JUDGED = 5
 N_CLUSTERS = 3
+N_TRAIN_IMAGES = 1000
 # What detectors are compared on.
 CASE = ("name", "seed", "protocol", "n_known")
 RANDOM, OTHER, SAME = "random", "other kinds", "labelled kind"
@@ -81,6 +92,14 @@ class Case(NamedTuple):
     judged: NDArray[np.intp]
 
 
+def split_of(folder: Any, name: str, seed: int) -> Split:
+    """Split a public set, or MNIST with a digit as the anomaly."""
+    if name not in MNIST_DIGITS:
+        return load_split(folder, "adbench", name, seed)
+    split = load_split(folder, "mnist-one-anomalous", name, seed)
+    return split._replace(X_train=split.X_train[:N_TRAIN_IMAGES])
+
+
 def cases(split: Split, seed: int) -> dict[tuple[str, int], Case]:
     """Draw the labelled anomalies of each protocol, where enough are left."""
     rng = np.random.default_rng(100 + seed)
@@ -103,9 +122,10 @@ def cases(split: Split, seed: int) -> dict[tuple[str, int], Case]:
 
 
 def standardised(X_train: NDArray, X_test: NDArray) -> tuple[NDArray, NDArray]:
-    """Rows in standard deviations of the training rows."""
-    scaler = StandardScaler().fit(X_train)
-    train, test = (np.clip(scaler.transform(X), -LIMIT, LIMIT) for X in (X_train, X_test))
+    """Rows, or the pixels of images, in standard deviations of the training samples."""
+    rows = [X.reshape(len(X), -1) for X in (X_train, X_test)]
+    scaler = StandardScaler().fit(rows[0])
+    train, test = (np.clip(scaler.transform(X), -LIMIT, LIMIT) for X in rows)
     return train, test
 
 
@@ -192,7 +212,7 @@ BASELINES: dict[str, Baseline] = {
 
 def measure(run: LabelsRun, folder: Any) -> Iterator[LabelsRun]:
     """Fit and judge; what needs no labels, or not other ones, is fitted once for several runs."""
-    split = load_split(folder, "adbench", run.name, run.seed)
+    split = split_of(folder, run.name, run.seed)
     found = cases(split, run.seed)
     if (run.protocol, run.n_known) not in found:
         return
@@ -272,10 +292,19 @@ def table(rows: list[dict[str, str]], half: tuple[str, ...] | None = None) -> st
 
 
 def report(path: Path) -> str:
-    """The tables of a file: of all its sets, and of each half of them."""
+    """The tables of a file: of all its sets, and of each half that it has sets of."""
     rows = rows_of(path, LabelsRun)
-    halves = {"All sets": None, "Tuning half": TUNING_SETS, "Report half": REPORT_SETS}
-    return "\n\n".join(f"{title}, {table(rows, half)}" for title, half in halves.items())
+    halves = {
+        "Tuning half": TUNING_SETS + TUNING_DIGITS,
+        "Report half": REPORT_SETS + REPORT_DIGITS,
+    }
+    tables = [f"All sets, {table(rows)}"]
+    tables += [
+        f"{title}, {table(rows, half)}"
+        for title, half in halves.items()
+        if any(row["name"] in half for row in rows)
+    ]
+    return "\n\n".join(tables)
 
 
 def main() -> int:

@@ -92,3 +92,18 @@ def test_detectors_are_compared_on_what_each_was_run_on():
     )
     assert shown.startswith("1 pairs of set and seed")
     assert "| 5-nn | 0.700 / 0.500 |" in shown and "| log-ratio | 0.800 / 0.500 |" in shown
+
+
+def test_a_digit_is_a_set_of_images(monkeypatch):
+    rng = np.random.default_rng(0)
+    split = Split(
+        rng.normal(size=(1200, 8, 8)), rng.normal(size=(40, 8, 8)), np.repeat([0, 1], [10, 30])
+    )
+    asked = []
+    monkeypatch.setattr(few_labels, "load_split", lambda *call: asked.append(call) or split)
+    few = few_labels.split_of("data", "7", 2)
+    assert asked == [("data", "mnist-one-anomalous", "7", 2)]
+    assert len(few.X_train) == 1000
+    case = few_labels.cases(few, 0)[few_labels.RANDOM, 5]
+    rows, test = few_labels.standardised(few.X_train, few.X_test[case.judged])
+    assert (rows.shape, test.shape) == ((1000, 64), (35, 64))
