@@ -20,7 +20,7 @@ import numpy as np
 
 from gandetect.data.dates import moment_of
 from gandetect.data.parquet import index_columns
-from gandetect.data.tables import bare_number, with_hyphen
+from gandetect.data.tables import bare_number, number_in_ascii
 
 # A whole or broken number with a point. Not "007", which is a code, nor "nan", "inf" or "1_000".
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
@@ -217,7 +217,7 @@ def key_of(value: Any) -> str:
     if isinstance(value, date):
         moment = datetime(value.year, value.month, value.day) if type(value) is date else value
         return moment.isoformat()
-    return with_hyphen(str(value).strip())
+    return number_in_ascii(str(value).strip())
 
 
 def as_words(column: Column) -> Words:
@@ -241,7 +241,7 @@ def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
         column = as_words(column)
     numbers = [number_of(level) for level in column.levels]
     signs = [
-        bare_number(with_hyphen(level))[1] for level in column.levels if isinstance(level, str)
+        bare_number(number_in_ascii(level))[1] for level in column.levels if isinstance(level, str)
     ]
     if len(set(signs)) > 1:  # euros and dollars, or percentages and shares
         numbers = [None] * len(numbers)
@@ -275,7 +275,7 @@ def as_dates(column: Column, order: str = "") -> Dates | tuple[int, Any]:
 def number_of(level: Any) -> int | float | None:
     """The number that a value is, or that a word is, also with a sign of money or %; else None."""
     if isinstance(level, str):
-        text = bare_number(with_hyphen(level.strip()))[0]
+        text = bare_number(number_in_ascii(level.strip()))[0]
         if not _NUMBER.fullmatch(text):
             return None
         level = int(text) if text.lstrip("+-").isdecimal() else float(text)

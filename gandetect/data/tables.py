@@ -20,6 +20,7 @@ from datetime import UTC
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, cast
+from unicodedata import decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +51,14 @@ _IN_THOUSANDS = re.compile(
     r"((?P<decimal>[.,])\d+)?"
 )
 _SIGNS = "€$£¥₹"
-# The sign that typography has for a minus; Python reads the hyphen alone.
-_MINUS = "\u2212"
-_WITH_MINUS = re.compile(rf"(?:[{_SIGNS}][ \xa0]?)?{_MINUS}.*\d.*|[+-]?\d[\d.,]*[eE]{_MINUS}\d+")
+# What stands in numbers for the signs of ASCII: the minus of typography, and the hyphens and
+# dashes that programs put into its place; what is of full width; spaces that do not break lines.
+_IN_NUMBERS = str.maketrans(
+    dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe58\ufe63\uff0d", "-")
+    | {"\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\uff05": "%", "\uff04": "$"}
+    | dict.fromkeys("\u2007\u2009\u202f", "\xa0")
+    | {"\uff07": "'"}
+)
 # What pages of HTML and documents of XML begin with.
 _MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table)", re.IGNORECASE)
 _IN_FRONT = re.compile(rf"([+-]?)([{_SIGNS}])[ \xa0]?([+-]?.*\d.*)")
@@ -280,8 +286,8 @@ def bare_number(text: str) -> tuple[str, str]:
     return text, ""
 
 
-def with_hyphen(text: str) -> str:
-    """Write the minus of a number as a hyphen, which is what Python reads.
+def number_in_ascii(text: str) -> str:
+    """Write a number with the digits, the minus and the marks that Python reads.
 
     Parameters
     ----------
@@ -291,17 +297,20 @@ def with_hyphen(text: str) -> str:
     Returns
     -------
     str
-        The text itself unless it may be a number with U+2212 in it.
+        The text itself unless it may be a number.
 
     Examples
     --------
-    >>> from gandetect.data.tables import with_hyphen
-    >>> with_hyphen("\u22121,5"), with_hyphen("2e\u22123"), with_hyphen("a\u22121") == "a-1"
-    ('-1,5', '2e-3', False)
+    >>> from gandetect.data.tables import number_in_ascii
+    >>> number_in_ascii("\u22121,5"), number_in_ascii("2e\u22123"), number_in_ascii("\uff11\uff12")
+    ('-1,5', '2e-3', '12')
+    >>> number_in_ascii("3\u20135") == "3\u20135"  # from three to five
+    True
     """
-    if _MINUS not in text or not _WITH_MINUS.fullmatch(text):
+    if text.isascii():
         return text
-    return text.replace(_MINUS, "-")
+    plain = "".join(str(decimal(c)) if c.isdecimal() else c for c in text.translate(_IN_NUMBERS))
+    return plain if _is_number_like(plain) else text
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
@@ -382,12 +391,12 @@ class _TextFile:
                     continue
                 n_cells = n_cells or len(cells)
                 self.n_blank_lines, n_pending = self.n_blank_lines + n_pending, 0
-                yield start, [with_hyphen(cell.strip()) for cell in cells]
+                yield start, [number_in_ascii(cell.strip()) for cell in cells]
 
     def _lines(self, text: Iterable[str]) -> Iterable[str]:
         if self._delimiter != _BLANKS:
             return text
-        return (" ".join(line.split()) + "\n" for line in text)
+        return map(_with_single_blanks, text)
 
     def _packed(self) -> IO[bytes]:
         if self.source == "-":
@@ -454,7 +463,7 @@ class _TextFile:
             marks.remove(",")  # it would part the numbers
         guesses = [(fit, mark) for mark in marks if (fit := _fit(lines, mark))]
         best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), marks[0]))
-        blanks = _fit([" ".join(line.split()) + "\n" for line in lines], _BLANKS)
+        blanks = _fit([_with_single_blanks(line) for line in lines], _BLANKS)
         # Words have blanks in them, too; numbers are what shows that these part the cells.
         is_blank = blanks is not None and blanks[0] and (blanks[1] == 1.0 or not guesses)
         return _BLANKS if is_blank and blanks > best[0] else best[1]  # type: ignore[operator]
@@ -464,6 +473,11 @@ class _TextFile:
 def _standard_input(stream: IO[bytes]) -> bytes:
     """All of standard input, which can be read only once."""
     return stream.read()
+
+
+def _with_single_blanks(line: str) -> str:
+    """A line whose cells blanks part; those that do not break lines stand in numbers."""
+    return re.sub(r"\s+", _BLANKS, line, flags=re.ASCII).strip(_BLANKS) + "\n"
 
 
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | None:
@@ -487,7 +501,7 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | Non
     agree = 0
     if n_agreeing == len(body) and width > 1:
         agree = {width: 2, width - 1: 1}.get(len(rows[0]), 0)
-    cells = [with_hyphen(cell.strip()) for row in body for cell in row]
+    cells = [number_in_ascii(cell.strip()) for row in body for cell in row]
     n_numbers = sum(
         not cell or (" " not in cell and _NUMBER_LIKE.fullmatch(bare_number(cell)[0]) is not None)
         for cell in cells
@@ -507,8 +521,8 @@ class _Reader:
     ) -> None:
         self._file = file
         self._decimal = decimal
-        self._thousands = thousands
-        self._missing = {"", *(with_hyphen(value.strip()) for value in missing_values)}
+        self._thousands = thousands and thousands.translate(_IN_NUMBERS)
+        self._missing = {"", *(number_in_ascii(value.strip()) for value in missing_values)}
         self._signs: dict[int, set[str]] = {}  # of money or per cent, by the column
 
     def read(self, header: bool | str, words: Iterable[str], dates: Iterable[str]) -> Table:

@@ -20,6 +20,8 @@ from gandetect.training.run_folder import IMAGES, epoch_images
 _PANEL_SIZE = 5.0
 # Inches for the title, and the epoch above it.
 _TITLE_HEIGHT = 0.7
+# A figure of one tall picture is not narrower than this, in inches: its title needs room.
+_LEAST_WIDTH = 1.5
 # Fewer dots an inch leave no room for a picture, more make frames that fill the memory. A frame
 # that is shown for minutes, or for less than the hundredth of a second of a .gif, is a slip.
 DPI_LIMITS = (10, 600)
@@ -65,7 +67,8 @@ def animate(
         no ffmpeg for an ``.mp4``.
     ValueError
         If `out` ends otherwise, no panel is named, two pictures have one number, the pictures of
-        a panel differ in size, `fps` or `dpi` is out of range, or the file cannot be written.
+        a panel differ in size or are too long and thin to be seen at `dpi`, `fps` or `dpi` is out
+        of range, or the file cannot be written.
     DataFileError
         If an image is damaged.
     ImportError
@@ -101,7 +104,9 @@ def animate(
     epochs = [epoch for epoch in images[0] if all(epoch in panel for panel in images)]
     if not epochs:
         raise FileNotFoundError(f"No epoch has an image in each of {', '.join(names)}.")
-    first = [read_image(panel[epochs[0]], None, 3) for panel in images]
+    files = [panel[epochs[0]] for panel in images]
+    first = [read_image(file, None, 3) for file in files]
+    _check_seen(files, first, dpi)
     figure, shown = _panels(names, first)
     with _written_whole(out) as part, _told_by_the_file(out), writer.saving(figure, part, dpi):
         for epoch in epochs:
@@ -187,12 +192,26 @@ def _told_by_the_file(out: Path) -> Iterator[None]:
         ) from error
 
 
+def _check_seen(files: Sequence[Path], images: Sequence[Any], dpi: float) -> None:
+    """Refuse a picture of which a side would be less than a dot, beside the largest one."""
+    longest = max(side for image in images for side in image.shape[:2])
+    for file, image in zip(files, images, strict=True):
+        height, width = image.shape[:2]
+        if min(height, width) * _PANEL_SIZE * dpi < longest:
+            raise ValueError(
+                f"{str(file)!r} has {width}x{height} pixels, and a side of it would be less than "
+                f"a dot of the animation at dpi={dpi:g}: pass a larger dpi (up to "
+                f"{DPI_LIMITS[1]}), or leave such pictures out."
+            )
+
+
 def _panels(names: Sequence[str], images: Sequence[Any]) -> tuple[Any, list[Any]]:
     """A figure with a panel an image. Without pyplot it needs no display and opens no window."""
     heights, widths = zip(*(image.shape[:2] for image in images), strict=True)
     inch = _PANEL_SIZE / max(*heights, *widths)
     figure = matplotlib_module("figure").Figure(
-        figsize=(inch * sum(widths), inch * max(heights) + _TITLE_HEIGHT), layout="constrained"
+        figsize=(max(_LEAST_WIDTH, inch * sum(widths)), inch * max(heights) + _TITLE_HEIGHT),
+        layout="constrained",
     )
     axes = figure.subplots(1, len(names), squeeze=False, width_ratios=widths)[0]
     shown = []

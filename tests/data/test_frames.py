@@ -282,7 +282,7 @@ def test_clocks_show_the_time_of_their_zone(zone, hours):
 
 def test_a_typographic_minus_is_the_sign_of_a_number():
     frame = read_frame(
-        {"a": ["\u22121.5", "2e\u22121", "3"], "b": ["\u22129", "x", "x\u22121"]}, [-9]
+        {"a": ["\u22121.5", "2e\u20131", "\uff13"], "b": ["\u22129", "x", "x\u22121"]}, [-9]
     )
     numbers = as_numbers(frame.columns[0])
     assert isinstance(numbers, Numbers)

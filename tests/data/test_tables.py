@@ -432,6 +432,14 @@ class TestTypographicMinus:
         assert_columns(read("a;b\n\u22121,5;\u2212$2\n3,25;$4\n"), [-1.5, 3.25], [-2, 4])
         assert_columns(read("a;b\n\u22121.234,5;1\n2;3\n"), [-1234.5, 2], [1, 3])
 
+    @pytest.mark.parametrize("dash", "\u2010\u2011\u2012\u2013\u2014\u2212\ufe58\ufe63\uff0d")
+    def test_any_dash_is_one_before_a_number(self, read, dash):
+        assert_columns(read(f"a,b\n{dash}1,2e{dash}1\n3,{dash}4\n"), [-1, 3], [0.2, -4])
+
+    @pytest.mark.parametrize("words", [["3\u20135", "5\u20137"], ["\u2013 x", "\u2013"]])
+    def test_ranges_and_words_keep_a_dash(self, read, words):
+        assert_columns(read(f"a,b\n{words[0]},1\n{words[1]},2\n"), words, [1, 2])
+
     def test_it_makes_no_name_of_a_first_row(self, read):
         assert_columns(read("\u22121,2\n3,\u22124\n"), [-1, 3], [2, -4])
 
@@ -445,3 +453,31 @@ class TestTypographicMinus:
 
     def test_integers_that_no_float_holds_stay_words(self, read):
         assert_columns(read(f"a\n\u2212{2**53 + 1}\n3\n"), [f"-{2**53 + 1}", "3"])
+
+
+class TestNumbersOfOtherScripts:
+    def test_of_full_width(self, read):
+        table = read("a,b\n\uff0d\uff11\uff0e\uff15,\uff13\uff05\n2,4%\n")
+        assert_columns(table, [-1.5, 2], [3, 4])
+
+    def test_arabic_digits(self, read):
+        assert_columns(read("a,b\n\u0661\u0662,-\u0663\n2,4\n"), [12, 2], [-3, 4])
+
+    @pytest.mark.parametrize("space", "\xa0\u2007\u2009\u202f")
+    def test_spaces_between_thousands(self, read, space):
+        table = read(f"a;b\n1{space}234,5;2\n3,5;4\n")
+        assert_columns(table, [1234.5, 3.5], [2, 4])
+        assert_columns(read(f"a;b\n1{space}234;2\n3;4\n", thousands=space), [1234, 3], [2, 4])
+        with pytest.raises(
+            ValueError, match="'1\\\\xa0234' in line 2, which may be a number in th"
+        ):
+            read(f"a;b\n1{space}234;2\n3;4\n")
+        # In a table that blanks part, they are no blanks.
+        assert_columns(read(f"a b\n1{space}234.5 2\n3.5 4\n"), [1234.5, 3.5], [2, 4])
+
+    @pytest.mark.parametrize("mark", "'\u2019\uff07")
+    def test_apostrophes_between_thousands(self, read, mark):
+        assert_columns(read(f"a;b\n1{mark}234.5;2\n3.5;4\n"), [1234.5, 3.5], [2, 4])
+
+    def test_words_keep_their_digits(self, read):
+        assert_columns(read("a,b\nx\uff11,1\n2\xb2,2\n"), ["x\uff11", "2\xb2"], [1, 2])

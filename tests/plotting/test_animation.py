@@ -96,6 +96,25 @@ def test_pictures_that_are_no_film(curves):
     assert not list(curves.glob("*.part.*"))
 
 
+@pytest.mark.parametrize("size", [(60_000, 1), (1, 60_000)])
+def test_a_picture_too_thin_to_be_seen_is_named(tmp_path, size):
+    for number in (1, 2):
+        Image.new("L", size).save(tmp_path / f"strip{number}.png")
+    pixels = rf"strip1\.png' has {size[0]}x{size[1]} pixels, .* a larger dpi \(up to 600\)"
+    for dpi in (10, 600):
+        with pytest.raises(ValueError, match=pixels):
+            animate(tmp_path, tmp_path / "film.gif", dpi=dpi)
+
+
+def test_a_tall_picture_leaves_room_for_its_title(tmp_path):
+    for number in (1, 2):
+        Image.new("L", (1, 100), 90).save(tmp_path / f"strip{number}.png")
+    with Image.open(animate(tmp_path, tmp_path / "film.gif", dpi=40)) as film:
+        assert film.size[0] == 60  # an inch and a half
+        frame = np.asarray(film.convert("L"))
+    assert (frame[-100:] == 90).any()
+
+
 def test_films_of_videos_need_ffmpeg(run, monkeypatch):
     monkeypatch.setitem(matplotlib.rcParams, "animation.ffmpeg_path", "no-such-program")
     with pytest.raises(FileNotFoundError, match="ffmpeg, which is not on the PATH"):
