@@ -703,8 +703,11 @@ def _refuse_mixture(name: str, words: Words) -> None:
     for what, is_one in (("numbers", is_number), ("dates", is_date)):
         others = [i for i, level in enumerate(words.levels) if not is_one(level)]
         texts = [str(words.levels[i]) for i in others]
-        # With a digit in it, what is no number is a code like the others: "007", "12b".
-        is_code = any(char.isdigit() for text in texts for char in text)
+        # With a digit in it, what is no number is a code like the others: "007", "12b". Not so
+        # beside measured values: "<0.5" is less than what could be measured.
+        numbers = [number for level in words.levels if (number := number_of(level)) is not None]
+        is_measured = 2 * sum(number % 1 != 0 for number in numbers) > len(numbers)
+        is_code = not is_measured and any(char.isdigit() for text in texts for char in text)
         if len(words.levels) > max(_MAX_CODES, 2 * len(others)) and not is_code:
             row = int(np.argmax(np.isin(words.codes, others)))
             value = words.levels[words.codes[row]]

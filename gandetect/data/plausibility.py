@@ -5,6 +5,8 @@ Every function looks at shapes, values or paths, and returns what to warn of, or
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,16 @@ _ANOMALY_NAMES = (
     *("bad", "ko", "ng", "nok", "anomaly", "anomalies", "anomalous", "abnormal", "defect"),
     *("defects", "defective", "broken", "faulty", "outlier", "outliers"),
 )
+# What the names of files say of anomalies beside that. Short ones may be anything, such as a
+# product's initials: they count beside normal ones.
+_ANOMALY_WORDS = {
+    *_ANOMALY_NAMES,
+    *("fault", "faults", "malignant", "reject", "rejected", "damaged", "scratch", "scratched"),
+    *("crack", "cracked"),
+}
+_SHORT_WORDS = {"bad", "ko", "ng", "nok"}
+_NORMAL_WORDS = {*NORMAL_NAMES, "benign"}
+_NEGATIONS = {"no", "non", "not", "without", "free"}
 MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
 MASK_ENDS = ("_mask", "-mask", "_gt")
 
@@ -257,6 +269,55 @@ load_mvtec and load_labelled_images read labels and masks too.
         f"test part by their place or name ({shown}), and would be read as normal like all others. "
         f"Pass the folder of the normal ones{f', as in {root / good[0]}' if good else ''}; "
         "load_mvtec and load_labelled_images read labels and masks too."
+    )
+
+
+def names_warning(paths: Iterable[Path], where: str = "") -> str | None:
+    """Tell images of which some are anomalies by the names of their files.
+
+    Parameters
+    ----------
+    paths : iterable of pathlib.Path
+        The images that are read.
+    where : str, default=""
+        The folder that they are in.
+
+    Returns
+    -------
+    str or None
+        None as well if all files, or more than half beside others that are not called normal, have
+        such names: then the word belongs to all of them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from gandetect.data.plausibility import names_warning
+    >>> print(names_warning([Path("x/good_0.png"), Path("x/good_1.png"), Path("x/defect_0.png")]))
+    1 of the 3 images are anomalies by the names of their files (defect: 1), and would be read as \
+normal like all others. Pass the normal ones alone, as ImageFolder(path, pattern='**/good*') does.
+    """
+    words = [re.findall(r"[^\W\d_]+", re.sub("([a-z])([A-Z])", r"\1 \2", p.stem)) for p in paths]
+    lower = [[word.lower() for word in names] for names in words]
+    normal = [not (_NORMAL_WORDS | _NEGATIONS).isdisjoint(names) for names in lower]
+    telling = _ANOMALY_WORDS if any(normal) else _ANOMALY_WORDS - _SHORT_WORDS
+    found = [
+        next((word for word in names if word in telling), None) if not is_normal else None
+        for names, is_normal in zip(lower, normal, strict=True)
+    ]
+    counts = Counter(word for word in found if word)
+    n = counts.total()
+    n_normal, n_others = sum(normal), len(words) - n
+    if n == 0 or n_others == 0 or (n > n_others and 2 * n_normal < n_others):
+        return None
+    told = ", ".join(f"{word}: {count}" for word, count in counts.most_common(4))
+    starts = {names[0] for names, word in zip(words, found, strict=True) if names and not word}
+    alone = "."
+    if len(starts) == 1 and min(starts).lower() in _NORMAL_WORDS:
+        alone = f", as ImageFolder(path, pattern='**/{starts.pop()}*') does."
+    return (
+        f"{n} of the {len(words)} images{f' in {where}' if where else ''} are anomalies by the "
+        f"names of their files ({told}{', ...' if len(counts) > 4 else ''}), and would be read as "
+        f"normal like all others. Pass the normal ones alone{alone}"
     )
 
 

@@ -31,6 +31,7 @@ from gandetect.data.plausibility import (
     channels_warning,
     folder_warning,
     mismatch_hint,
+    names_warning,
     windows_warning,
 )
 from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
@@ -506,11 +507,25 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
     may_be_windows = not (layout.is_flat or layout.varies or is_of_files)
     if len(layout.input_shape) == 2 and may_be_windows:
         found.append(windows_warning(source.read(slice(0, 256))[:, 0]))
-    if isinstance(source, DatasetSource) and isinstance(source.dataset, ImageFolder):
-        found.append(folder_warning(source.dataset.paths, source.dataset.root))
+    files = _all_files(source)
+    if isinstance(files, ImageFolder):
+        told = folder_warning(files.paths, files.root)
+        found.append(told or names_warning(files.paths, str(files.root)))
+    elif files is not None:
+        found.append(names_warning(files.paths))
     found += _labels_among(source, detector)
     for sentence in filter(None, found):
         warnings.warn(sentence, UserWarning, stacklevel=6)
+
+
+def _all_files(source: Source) -> ImageFiles | None:
+    """The image files that a source reads, unless some were chosen by their labels."""
+    files: Any = None
+    if isinstance(source, MixedSource) and len(source) == len(source.images):
+        files = source.images
+    elif isinstance(source, DatasetSource):
+        files = source.dataset
+    return files if isinstance(files, ImageFiles) else None
 
 
 def _labels_among(source: Source, detector: Any) -> list[str | None]:

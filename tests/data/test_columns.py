@@ -205,6 +205,13 @@ def test_a_word_between_numbers_is_asked_for():
     assert encoder.missing(encoder.encode({"age": [3, "unknown"]})).tolist() == [[False], [True]]
 
 
+def test_a_value_below_what_can_be_measured_is_told():
+    measured = [f"{0.1 * i:.2f}" for i in range(35)]
+    with pytest.raises(ValueError, match=r"'lead' holds numbers, but '<0.05' in row 35: if"):
+        ColumnEncoder.fitted(pd.DataFrame({"lead": measured + ["<0.05"] * 30}))
+    assert kinds({"code": [str(i) for i in range(35)] + ["12b"] * 40}) == {"code": "category"}
+
+
 def test_a_word_between_dates_is_asked_for():
     days = [f"2024-01-{i:02}" for i in range(1, 29)] + ["never"]
     with pytest.raises(ValueError, match=r"'day' holds dates, but 'never' in row 28.*missing"):

@@ -10,6 +10,7 @@ from gandetect.data.plausibility import (
     channels_warning,
     folder_warning,
     mismatch_hint,
+    names_warning,
     range_warning,
     windows_warning,
 )
@@ -184,3 +185,50 @@ class TestFolders:
     )
     def test_nothing_to_say(self, names):
         assert _told(*names) is None
+
+
+def _told_of(**counts):
+    names = [f"{name.replace('X', str(i))}.png" for name, n in counts.items() for i in range(n)]
+    return names_warning([Path("x", name) for name in names], "x")
+
+
+class TestNamesOfFiles:
+    @pytest.mark.parametrize(
+        ("counts", "n", "words"),
+        [
+            ({"good_X": 9, "defect_X": 3}, 3, "(defect: 3)"),
+            ({"ok-X": 9, "ng-X": 3}, 3, "(ng: 3)"),
+            ({"OKX": 2, "NGX": 2}, 2, "(ng: 2)"),
+            ({"img_X": 9, "img_X_anomaly": 1}, 1, "(anomaly: 1)"),
+            ({"goodX": 1, "Anomaly (X)": 2}, 2, "(anomaly: 2)"),
+            ({"scanGoodX": 5, "scanCrackedX": 2}, 2, "(cracked: 2)"),
+            ({"no_defect_X": 4, "defect_X": 3, "crackX": 1}, 4, "(defect: 3, crack: 1)"),
+            ({"0X": 4, "outlier.X": 4}, 4, "(outlier: 4)"),
+        ],
+    )
+    def test_anomalies_are_counted(self, counts, n, words):
+        told = _told_of(**counts)
+        assert told.startswith(f"{n} of the {sum(counts.values())} images in x are anomalies by")
+        assert words in told
+
+    def test_a_pattern_of_the_normal_ones(self):
+        assert "ImageFolder(path, pattern='**/OK*') does" in _told_of(OK_X=3, NOK_X=1)
+        assert _told_of(X=3, defect_X=1).endswith("Pass the normal ones alone.")
+
+    @pytest.mark.parametrize(
+        "counts",
+        [
+            {"good_X": 3},
+            {"good_X": 3, "other_X": 3},
+            {"defect_X": 3},  # all of one kind: what they are called is theirs
+            {"defect_X": 9, "X": 2},
+            {"no_defect_X": 3, "X": 3},
+            {"defect-free-X": 3, "X": 3},
+            {"NG-X": 2, "AB-X": 7},  # initials
+            {"badge_X": 2, "X": 7},
+            {"defector_X": 2, "X": 7},
+            {"éX": 2, "X": 2},
+        ],
+    )
+    def test_nothing_to_say(self, counts):
+        assert _told_of(**counts) is None

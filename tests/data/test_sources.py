@@ -243,6 +243,30 @@ class TestFolders:
         assert images[0].shape == (8, 6, 3)
         assert small(architecture=TINY).fit(images).predict(images).shape == (12,)
 
+    @pytest.mark.parametrize("kind", [str, ImageFolder, "keep_aspect", "paths"])
+    def test_anomalies_among_them_are_told(self, folder, kind):
+        path, X = folder
+        for i in (2, 3):
+            (path / f"{i:02d}.png").rename(path / f"defect_{i}.png")
+        paths = sorted(path.rglob("*.png"))
+        X = {
+            "keep_aspect": ImageFolder(path, image_size=9, keep_aspect=True),
+            "paths": ImageFiles(paths),
+        }.get(kind) or kind(path)
+        if kind == "keep_aspect":  # one image of another shape, so that they are read by shape
+            Image = pytest.importorskip("PIL.Image")
+            Image.new("RGB", (9, 9)).save(path / "00.png")
+        with pytest.warns(UserWarning, match=r"^2 of the 12 images.* \(defect: 2\), and would be"):
+            read(RDNADetector(), X)
+        is_kept = np.array(["defect" not in file.name for file in paths])
+        read(RDNADetector(labels="exclude"), X, None, is_kept)
+
+    def test_a_folder_of_anomalies_beside_is_told(self, folder):
+        path, _ = folder
+        (path / "more").rename(path / "bad")
+        with pytest.warns(UserWarning, match=r"^3 of the 12 images in .* \(bad\)"):
+            read(RDNADetector(), path)
+
 
 class TestReadingAhead:
     @pytest.fixture
