@@ -35,6 +35,14 @@ def test_arrays(fitted, rows, chunks):
     np.testing.assert_array_equal(labels.compute(scheduler="synchronous"), fitted.predict(rows))
 
 
+def test_known_anomalies(rows):
+    X, y = rows[:100], np.arange(100) >= 95
+    detector = GANomalyDetector(labels="learn", epochs=1, n_estimators=1, random_state=0).fit(X, y)
+    blocks = array.from_array(rows, chunks=(300, 6))
+    found = gandetect.dask.score_samples(detector, blocks).compute(scheduler="synchronous")
+    np.testing.assert_allclose(found, detector.score_samples(rows), rtol=1e-5, atol=1e-5)
+
+
 def test_images(images, tiny_convnet):
     detector = GANomalyDetector(epochs=1, n_estimators=1, architecture=tiny_convnet, random_state=0)
     detector.fit(images[:20])
@@ -122,11 +130,3 @@ def test_grid_search_on_a_cluster(request, backend, workers, rows):
     with joblib.parallel_backend(backend):
         there = search.fit(X, y).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(here, there)
-
-
-def test_known_anomalies(rows):
-    X, y = rows[:100], np.arange(100) >= 95
-    detector = GANomalyDetector(labels="learn", epochs=1, n_estimators=1, random_state=0).fit(X, y)
-    blocks = array.from_array(rows, chunks=(300, 6))
-    found = gandetect.dask.score_samples(detector, blocks).compute(scheduler="synchronous")
-    np.testing.assert_allclose(found, detector.score_samples(rows), rtol=1e-5, atol=1e-5)

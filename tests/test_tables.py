@@ -364,7 +364,7 @@ def test_a_pipeline_is_exported_by_its_last_step(make, rows, tmp_path):
 
 def test_what_only_a_detector_has_is_asked_of_the_last_step(make, table, tmp_path):
     plotting = pytest.importorskip("gandetect.plotting")
-    pytest.importorskip("matplotlib").use("agg")
+    pytest.importorskip("matplotlib")
     logarithm = FunctionTransformer(lambda X: X.assign(amount=np.log(X["amount"])))
     detector = make(GANomalyDetector, columns={"id": "drop"}, validation_fraction=0.2)
     pipeline = make_pipeline(logarithm, detector).fit(table)

@@ -112,7 +112,7 @@ def test_a_tall_picture_leaves_room_for_its_title(tmp_path):
     with Image.open(animate(tmp_path, tmp_path / "film.gif", dpi=40)) as film:
         assert film.size[0] == 60  # an inch and a half
         frame = np.asarray(film.convert("L"))
-    assert (frame[-100:] == 90).any()
+    assert (frame[-100:] < 100).any()  # 90, but for the palette of the GIF
 
 
 def test_films_of_videos_need_ffmpeg(run, monkeypatch):
