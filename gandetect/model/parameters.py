@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,4 +180,6 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__doc__:
-            cls.__doc__ = cls.__doc__.replace("{shared_parameters}", SHARED_PARAMETERS)
+            # Newer versions of Python take the indentation away themselves.
+            shared = inspect.cleandoc(SHARED_PARAMETERS)
+            cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared_parameters}", shared)

@@ -111,4 +111,4 @@ class TestDocumentation:
     def test_the_docstring_has_an_example_and_references(self, Detector):
         assert ">>> " in Detector.__doc__
         for title in ("Examples", "Notes", "References"):
-            assert re.search(rf"^ *{title}\n +-+$", Detector.__doc__, re.MULTILINE), title
+            assert re.search(rf"^{title}\n-+$", Detector.__doc__, re.MULTILINE), title
