@@ -136,6 +136,34 @@ class BaseDetector(
         score: str | Mapping[str, float] | None = vars(self)["score"]
         return score
 
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as of any estimator of scikit-learn.
+
+        Parameters
+        ----------
+        **params : dict
+            By name; ``classifier__C`` is the parameter C of the parameter classifier.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter, or what ``__`` goes into has no parameters to set.
+        """
+        own = self.get_params(deep=False) | params
+        for key in params:
+            name, delimiter, _ = key.partition("__")
+            if delimiter and name in own and not hasattr(own[name], "set_params"):
+                raise ValueError(
+                    f"{key} cannot be set, since {name}={own[name]!r} has no parameters to set: "
+                    f"set {name} itself."
+                )
+        super().set_params(**params)
+        return self
+
     def __setattr__(self, name: str, value: object) -> None:
         if vars(self).get("_is_frozen"):
             raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
@@ -1079,7 +1107,13 @@ class BaseDetector(
     @threshold_.setter
     def threshold_(self, value: float) -> None:
         model = self._scoring_model()
-        self.model_ = model.with_threshold(float(value), rule="set by hand")
+        try:
+            threshold = math.nan if isinstance(value, str | bytes | bool) else float(value)
+        except (TypeError, ValueError):
+            threshold = math.nan
+        if not math.isfinite(threshold):
+            raise ValueError(f"threshold_ must be a finite number, got {value!r}.")
+        self.model_ = model.with_threshold(threshold, rule="set by hand")
 
     @property
     def offset_(self) -> float:

@@ -278,3 +278,10 @@ class TestWarmStart:
             warm_start=True, learning_rate=0.01, batch_size=5, contamination=0.2, verbose=0
         )
         assert free.fit(samples(kind)).n_iter_ == 2
+
+
+@pytest.mark.parametrize("architecture", [None, MLP()])
+@one_detector
+def test_a_parameter_of_what_has_none_is_refused(Detector, make, architecture):
+    with pytest.raises(ValueError, match=r"architecture__hidden_dims cannot be set, .* set archi"):
+        make(Detector, architecture=architecture).set_params(architecture__hidden_dims=(3,))

@@ -21,6 +21,7 @@ import numpy as np
 from gandetect.data.dates import moment_of
 from gandetect.data.parquet import index_columns
 from gandetect.data.tables import bare_number, number_in_ascii
+from gandetect.data.values import check_names_differ
 
 # A whole or broken number with a point. Not "007", which is a code, nor "nan", "inf" or "1_000".
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
@@ -187,9 +188,8 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
         rows = _as_rows(X)
         named = [(str(i), rows[:, i]) for i in range(rows.shape[1])]
     names = [str(name) for name, _ in named]
-    twice = sorted({name for name in names if names.count(name) > 1}) if has_names else []
-    if twice:
-        raise ValueError(f"Columns must differ in their names, but X has {twice[0]!r} twice.")
+    if has_names and names:
+        check_names_differ(names)
     # A pandas table whose columns are only numbered has no names.
     has_names = has_names and names != [str(i) for i in range(len(names))]
     columns = [

@@ -45,9 +45,7 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     >>> anomalous(["sold", "fraud", None], anomaly_label="fraud").tolist()
     [False, True, False]
     """
-    values = np.asarray(y)
-    if values.ndim != 1:
-        raise ValueError(f"y must be one label a sample, got the shape {values.shape}.")
+    values = _labels_in(y)
     if anomaly_label is None:
         anomaly_label = _anomaly_among([v for v in values.tolist() if not _is_missing(v)])
     is_anomalous = [not _is_missing(v) and v == anomaly_label for v in values.tolist()]
@@ -97,16 +95,20 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     Warns
     -----
     UserWarning
-        If there is no anomaly to learn from.
+        If there is no anomaly to learn from, or none to exclude although there are several labels
+        of which `anomaly_label` is to be one.
     """
     if y is None:
         raise ValueError(f"labels={labels!r} needs y, but y is None.")
     is_known = anomalous(y, anomaly_label)
-    if labels == "learn" and not is_known.any():
-        found = sorted({str(v) for v in np.asarray(y).tolist() if not _is_missing(v)})
+    if is_known.any():
+        return is_known
+    found = sorted({str(v) for v in _labels_in(y).tolist() if not _is_missing(v)})
+    if labels == "learn" or (anomaly_label is not None and len(found) > 1):
+        named = "" if anomaly_label is None else f" {anomaly_label!r}"
         warnings.warn(
-            f"labels='learn', but y names no anomaly: it holds {', '.join(found[:_N_SHOWN])}. The "
-            "detector learns as without labels.",
+            f"labels={labels!r}, but y names no anomaly{named}: it holds "
+            f"{', '.join(found[:_N_SHOWN])}. The detector learns as without labels.",
             UserWarning,
             stacklevel=4,
         )
@@ -166,6 +168,17 @@ def checked_masks(
             f"image {first} has a mask that is not empty, but y does not call it anomalous."
         )
     return found.astype(bool), y
+
+
+def _labels_in(y: Any) -> np.ndarray:
+    """The labels as an array of one axis; what is masked is missing."""
+    is_masked = isinstance(y, np.ma.MaskedArray)
+    values = np.ma.filled(np.ma.asarray(y, dtype=object), None) if is_masked else np.asarray(y)
+    if values.ndim != 1:
+        way_out = " Pass y.ravel()." if values.shape[1:] == (1,) else ""
+        got = f"the shape {values.shape}" if values.ndim else type(y).__name__
+        raise ValueError(f"y must be one label a sample, got {got}.{way_out}")
+    return values
 
 
 def _is_missing(value: Any) -> bool:

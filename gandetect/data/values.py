@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from decimal import Decimal
 from fractions import Fraction
@@ -106,8 +107,11 @@ or to a table, where a gap is read as such.
     _refuse_no_table(X, name)
     if isinstance(X, torch.Tensor):
         X = _of_tensor(X, name)
-    columns = _columns_of(X)
-    if columns is not None:
+    if (found := _columns_of(X)) is not None:
+        columns = list(found)
+        if not columns:
+            raise ValueError(f"Found 0 features in {name}: it is a table without a column.")
+        check_names_differ([label for label, _ in columns], name)
         for i, (label, column) in enumerate(columns):
             values = np.asarray(column)[:, None]
             converted = _check_values(values, name, [label], fit)
@@ -124,6 +128,32 @@ or to a table, where a gap is read as such.
         if converted is array and not isinstance(X, list | tuple | np.ma.MaskedArray)
         else converted
     )
+
+
+def check_names_differ(names: Sequence[Any], name: str = "X") -> None:
+    """Raise a ValueError if two columns of a table have one name.
+
+    Parameters
+    ----------
+    names : sequence
+        Of the columns.
+    name : str, default="X"
+        What messages call the table.
+
+    Examples
+    --------
+    >>> from gandetect.data.values import check_names_differ
+    >>> check_names_differ(["a", "b", "a"])
+    Traceback (most recent call last):
+        ...
+    ValueError: Columns must differ in their names, but X has 2 that are called 'a': rename one.
+    """
+    label, n = Counter(names).most_common(1)[0]
+    if n > 1:
+        raise ValueError(
+            f"Columns must differ in their names, but {name} has {n} that are called {label!r}: "
+            "rename one."
+        )
 
 
 def checked_sample(item: Any, position: int) -> NDArray[Any]:

@@ -192,7 +192,11 @@ def test_columns_that_are_only_numbered_have_no_names():
         (np.zeros((2, 2, 2)), TypeError, r"shape \(2, 2, 2\)"),
         (np.zeros((2, 2), complex), TypeError, "complex128"),
         ("rows.csv", TypeError, "it is a str"),
-        (pd.DataFrame([[1, 2]], columns=["a", "a"]), ValueError, "'a' twice"),
+        (
+            pd.DataFrame([[1, 2]], columns=["a", "a"]),
+            ValueError,
+            "X has 2 that are called 'a': rename",
+        ),
     ],
 )
 def test_what_is_no_table_is_refused(X, error, message):

@@ -43,7 +43,9 @@ def test_booleans_that_are_all_true_are_all_anomalous():
         ([-1, 0, 1], ValueError, "must hold 0 and 1"),
         ([1, 1], ValueError, "nothing but 1"),
         ([[0, 1]], ValueError, "one label a sample"),
-        (3, ValueError, "one label a sample"),
+        ([[0], [1]], ValueError, r"got the shape \(2, 1\)\. Pass y\.ravel\(\)\."),
+        (3, ValueError, "one label a sample, got int"),
+        ({0: 1}, ValueError, "one label a sample, got dict"),
     ],
     ids=str,
 )
@@ -60,6 +62,7 @@ def test_other_labels_are_refused(y, error, message):
         (pd.Series(["ok", "fraud", None], dtype="category"), "fraud"),
         (pd.Series(["ok", "fraud", None], dtype="string"), "fraud"),
         ([0, 2, np.nan], 2),
+        (np.ma.array([0, 2, 2], mask=[False, False, True]), 2),
         ([1, 0, 1], 0),
         ([True, False, True], False),
     ],
@@ -76,11 +79,19 @@ def test_what_is_asked_for_needs_labels():
 
 
 def test_nothing_to_learn_from_is_told():
-    with pytest.warns(UserWarning, match="names no anomaly: it holds fine, ok"):
+    with pytest.warns(UserWarning, match="names no anomaly .fraud.: it holds fine, ok"):
         assert not known_by("learn", ["ok", "fine", None], "fraud").any()
     with pytest.warns(UserWarning, match="names no anomaly"):
         known_by("learn", [0, 0])
     assert not known_by("exclude", [0, 0]).any()
+
+
+def test_a_label_that_y_does_not_hold_is_told():
+    told = "labels='exclude', but y names no anomaly 'Bad': it holds bad, good"
+    with pytest.warns(UserWarning, match=told):
+        assert not known_by("exclude", ["bad", "good", None], "Bad").any()
+    # A part of the samples, as of a cross-validation, may be all normal.
+    assert not known_by("exclude", ["good", "good"], "bad").any()
 
 
 def masks_of(*anomalous):

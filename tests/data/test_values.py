@@ -67,8 +67,6 @@ def test_the_column_and_the_number_of_gaps_are_named():
         checked_values(table.to_numpy())
     with pytest.raises(ValueError, match="sample 1 misses 4 of 4 values"):
         checked_values(np.stack([np.zeros((2, 2)), np.full((2, 2), np.nan)]))
-    with pytest.raises(ValueError, match="column 'a' misses 1 of 1"):
-        checked_values(pd.DataFrame([[1.0, np.nan]], columns=["a", "a"]))
 
 
 @pytest.mark.parametrize(
@@ -298,6 +296,19 @@ def test_what_holds_numbers_becomes_numbers(X):
     values = check_array(checked_values(X, fit=True))
     assert values.dtype.kind in "fi"
     np.testing.assert_array_equal(values, [[1, 2]])
+
+
+@pytest.mark.parametrize("labels", [["a", "b", "a"], [0, 1, 0]])
+def test_names_of_columns_must_differ(labels):
+    table = pd.DataFrame(np.eye(3), columns=labels)
+    with pytest.raises(ValueError, match=rf"^Columns .* but X has 2 that are called {labels[0]!r}"):
+        GANomalyDetector().fit(table)
+
+
+@pytest.mark.parametrize("table", [pd.DataFrame(), pl.DataFrame(), pd.DataFrame(index=[1, 2])])
+def test_a_table_without_a_column_is_refused(table):
+    with pytest.raises(ValueError, match=r"^Found 0 features in X: it is a table without a column"):
+        checked_values(table)
 
 
 def test_names_of_a_table_are_kept():

@@ -301,3 +301,16 @@ class TestThresholdOfTail:
     def test_what_is_neither(self, value, error):
         with pytest.raises(error, match="contamination"):
             GANomalyDetector(contamination=value).check_parameters()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, "1", None, True, [1.0], np.ones(2)])
+def test_a_threshold_set_by_hand_is_a_finite_number(value):
+    X = np.random.default_rng(0).normal(size=(20, 2))
+    detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(X)
+    before = detector.threshold_
+    with pytest.raises(ValueError, match="threshold_ must be a finite number, got"):
+        detector.threshold_ = value
+    assert detector.threshold_ == before
+    for number in (3, np.float32(3), np.array(3.0)):
+        detector.threshold_ = number
+        assert detector.threshold_ == 3.0
