@@ -467,6 +467,8 @@ def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
 
 def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
     """Read the labels of a file of their own: one a line, an array, or marks from a report."""
+    if path.expanduser().is_dir() or not path.expanduser().exists():
+        raise FileNotFoundError(f"there is no file {path}, which --label-file names")
     n_samples = len(samples)
     if path.suffix.lower() == ".npy":
         labels = np.array(_load_npy(path))
@@ -696,6 +698,8 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     has_options = _has_class_options(options)
     if not has_options and (options.part or samples.labels is None):
         return samples
+    if samples.labels is None:
+        raise _without_labels(options)
     counts = _counts(samples)
     if (
         not has_options
@@ -704,7 +708,7 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
         and set(counts) <= {"", *_WORDS_OF_MARKS.values()}
     ):
         # Marks of some samples: the others are as normal as they were.
-        is_anomaly = np.array([_plain(label) == "anomaly" for label in samples.labels.tolist()])  # type: ignore[union-attr]
+        is_anomaly = np.array([_plain(label) == "anomaly" for label in samples.labels.tolist()])
         return samples.take(np.flatnonzero(~is_anomaly))
     is_of_folders = _is_labelled_by_folders(samples)
     if not has_options and is_of_folders and len(counts) == 1:
@@ -802,10 +806,7 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
         If there are no labels, or they do not tell.
     """
     if samples.labels is None:
-        raise UsageError(
-            f"{options.data} has no labels: name them with --label-column or --label-file, or put "
-            "images into a folder a class"
-        )
+        raise _without_labels(options)
     counts = _counts(samples)
     n_missing = counts.get("", 0)
     if n_missing:
@@ -827,6 +828,13 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
             f"--anomalous-class, or which are normal with --normal-class{way_out}"
         )
     return is_anomaly
+
+
+def _without_labels(options: Namespace) -> UsageError:
+    return UsageError(
+        f"{options.data} has no labels: name them with --label-column or --label-file, or put "
+        "images into a folder a class"
+    )
 
 
 def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.bool_] | None:

@@ -16,13 +16,19 @@ import numpy as np
 from gandetect.archive import check_writable, check_writable_folder, written_aside
 from gandetect.cli.data import harmless, is_named, names_all
 from gandetect.cli.options import UsageError
+from gandetect.data.images import IMAGE_SUFFIXES
+from gandetect.data.tables import TABLE_SUFFIXES
 from gandetect.datasets.catalogue import CATALOGUE
 from gandetect.datasets.files import resolve_data_dir
 from gandetect.distributed import is_first
 from gandetect.training.run_folder import IMAGES
 
 _FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table", "": "table"}
-
+# Endings that other kinds of files have than those of a detector.
+_NO_MODELS = (
+    *(*TABLE_SUFFIXES, ".parquet", ".json", ".npy", ".npz", ".html", *IMAGE_SUFFIXES),
+    *(".onnx", ".pt2", ".pkl", ".pickle", ".joblib", ".skops"),
+)
 
 # Options that name samples, and those that name one file.
 _DATA = {"data": "--data", "threshold_data": "--threshold-data", "run_test_data": "--run-test-data"}
@@ -85,6 +91,11 @@ def check_training(options: Namespace) -> None:
         check_folder(options)
     else:
         _refuse_inputs("--out", options.out, options, is_model=True)
+        if options.out.lower().endswith(_NO_MODELS):
+            raise UsageError(
+                f"--out {options.out} ends as another kind of file: a detector is one of "
+                "safetensors, so end its name in .model, .safetensors or in nothing"
+            )
         check_place(options.out)
         _refuse_one_place(options, folders)
     for option, folder in folders.items():
@@ -190,6 +201,11 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
     A new model without an ending, in a folder that is there, replaces nothing and is not read as
     data later.
     """
+    if out == "-":
+        raise UsageError(
+            f"{option} takes no -: tables go to standard output without --out; a file or folder of "
+            "that name is ./-"
+        )
     place = Path(out).expanduser()
     replaces_nothing = place.parent.is_dir() and not (place.suffix or os.path.lexists(place))
     is_new = is_model and replaces_nothing

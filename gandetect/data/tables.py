@@ -401,7 +401,14 @@ class _TextFile:
     def _packed(self) -> IO[bytes]:
         if self.source == "-":
             return io.BytesIO(_standard_input(sys.stdin.buffer))
-        return Path(self.source).open("rb")
+        try:
+            return Path(self.source).open("rb")
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"there is no file {self.name}") from error
+        except IsADirectoryError as error:
+            raise IsADirectoryError(
+                f"{self.name} is a folder, and a table in a file is needed"
+            ) from error
 
     @contextmanager
     def _bytes(self) -> Iterator[IO[bytes]]:

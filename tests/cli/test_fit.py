@@ -337,6 +337,21 @@ def test_nothing_to_learn_from_is_refused(fails, table, data_dir, tmp_path):
     assert "labels is given twice" in err
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--normal-class", "x"), "has no labels: name them with --label-column"),
+        (("--anomalous-class", "x"), "has no labels: name them with --label-column"),
+        (("--label-file", "none.txt"), "there is no file none.txt, which --label-file names"),
+        (("--label-file", "."), "there is no file ., which --label-file names"),
+    ],
+)
+def test_labels_that_are_not_there(fails, table, tmp_path, options, message):
+    data = ("--data", table, "--drop-columns", "kind")
+    _, err = fails("fit", "ganomaly", *data, *options, "--out", tmp_path / "m")
+    assert message in err
+
+
 def test_a_share_that_is_not_known(run, normal, tmp_path):
     fit = ("fit", "ganomaly", *normal, *TINY, "--out", tmp_path / "model")
     assert run(*fit, "--contamination", "auto")[0] == 0

@@ -16,6 +16,7 @@ from gandetect.cli import score
 from gandetect.cli.options import UsageError
 from gandetect.cli.output import (
     check_file,
+    check_folder,
     check_format,
     check_place,
     check_table,
@@ -303,6 +304,12 @@ class TestTraining:
         with pytest.raises(NotADirectoryError, match="Cannot write"):
             check_training(training(tmp_path, **{output: tmp_path / "file" / "x"}))
 
+    @pytest.mark.parametrize("name", ["x.csv.gz", "scores.CSV", "a.png", "m.onnx", "m.pkl"])
+    def test_a_model_with_the_ending_of_another_file(self, tmp_path, name):
+        with pytest.raises(UsageError, match=rf"{name} ends as another kind of file: .* \.model"):
+            check_training(training(tmp_path, data=tmp_path, out=tmp_path.parent / name))
+        check_training(training(tmp_path, out=tmp_path / "m.v2"))
+
     def test_data_where_a_run_folder_puts_its_images(self, tmp_path):
         (tmp_path / "run" / "reconstruction" / "true").mkdir(parents=True)
         data = {"data": tmp_path / "run" / "reconstruction" / "true"}
@@ -390,6 +397,13 @@ class TestPlaces:
         with pytest.raises(UsageError, match=rf"rows\.csv is the standard {name} of this command"):
             check_place(str(tmp_path / "rows.csv"))
         check_place(str(tmp_path / "other.csv"))
+
+    @pytest.mark.parametrize("check", [check_table, check_file, check_folder])
+    def test_a_hyphen_is_no_file(self, check, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="--out takes no -: tables go to standard output"):
+            check(Namespace(out="-", format=None, data="x.csv", model="m"))
+        check(Namespace(out="./-", format=None, data="x.csv", model="m"))
 
     def test_no_place_is_standard_output(self):
         check_table(Namespace(out=None, format=None, data="x.csv", model="m"))

@@ -455,6 +455,13 @@ class TestTypographicMinus:
         assert_columns(read(f"a\n\u2212{2**53 + 1}\n3\n"), [f"-{2**53 + 1}", "3"])
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^there is no file .*none\.csv$"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(IsADirectoryError, match="is a folder, and a table in a file is needed"):
+        read_table(tmp_path)
+
+
 class TestNumbersOfOtherScripts:
     def test_of_full_width(self, read):
         table = read("a,b\n\uff0d\uff11\uff0e\uff15,\uff13\uff05\n2,4%\n")
