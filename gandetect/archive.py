@@ -194,6 +194,8 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the folder of a path, and the place that it may take: links are followed."""
     _check_path(path)
     with _told_of("Cannot write", path):
+        if any(c == "\0" or "\ud800" <= c <= "\udbff" for c in os.fspath(path)):
+            raise OSError(errno.EINVAL, "a character of it can be in no name of a file")
         older = _file_at(path)
         place = Path(os.path.realpath(path))
         # Another user's private content is never in a file that more may read than the older one.
@@ -218,7 +220,7 @@ def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
 
 def _check_path(path: Any) -> None:
     """Raise a TypeError for what names no file; a number would be a file that is open."""
-    if not isinstance(path, str | os.PathLike):
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise TypeError(f"path must be the path of a file, got {type(path).__name__}.")
 
 

@@ -675,3 +675,34 @@ class TestRefusedToRead:
         with_header(tmp_path / "file", {"format": 1, "tree": tree})
         with pytest.raises(ArchiveError, match="damaged"):
             read_archive(tmp_path / "file", [Point])
+
+
+class BytesPath:
+    def __fspath__(self):
+        return b"x"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "message"),
+    [
+        (b"x", TypeError, "path must be the path of a file, got bytes"),
+        (BytesPath(), TypeError, "path must be the path of a file, got BytesPath"),
+        (3, TypeError, "path must be the path of a file, got int"),
+    ],
+    ids=["bytes", "path of bytes", "number"],
+)
+def test_what_names_no_file(path, error, message):
+    for use in (check_writable, read_archive, lambda path: write_archive(path, {})):
+        with pytest.raises(error, match=message):
+            use(path)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_name_that_no_file_has(tmp_path, name):
+    for use in (check_writable, lambda path: write_archive(path, {})):
+        with pytest.raises(
+            OSError, match=r"^Cannot write '.*: a character of it can be in no name"
+        ):
+            use(f"{tmp_path}/{name}")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        read_archive(f"{tmp_path}/{name}")

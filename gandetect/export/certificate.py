@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.export import Dim, ExportedProgram
 
 from gandetect import __version__
-from gandetect.archive import ArchiveError, written_aside
+from gandetect.archive import ArchiveError, check_writable, written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.columns import ColumnEncoder
 from gandetect.data.sources import ArraySource, read
@@ -523,6 +523,7 @@ def to_onnx(
     """
     _check_detector(detector)
     _check_tolerance(tolerance)
+    check_writable(path)
     onnx, _ = _require("onnx"), _require("onnxscript")
     model = exportable(detector)
     certificate = certify(detector, X)
@@ -679,6 +680,7 @@ def to_torch_export(
     """
     _check_detector(detector)
     _check_tolerance(tolerance)
+    check_writable(path)
     model = exportable(detector)
     certificate = certify(detector, X)
     program = _traced(model)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from gandetect.archive import written_aside
+from gandetect.archive import check_writable, written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.labels import anomalous
 from gandetect.datasets.splits import take
@@ -102,6 +102,7 @@ def write_report(
         raise TypeError(f"n_largest must be an integer, got {n_largest!r}.")
     if not 1 <= n_largest <= _MOST_SAMPLES:
         raise ValueError(f"n_largest must be from 1 to {_MOST_SAMPLES}, got {n_largest}.")
+    check_writable(path)
     scores = detector.anomaly_score(X)
     model = detector.model_
     model.check_threshold()

@@ -222,6 +222,21 @@ def test_no_file(tmp_path):
             read(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    name, fitted_to_rows, rows, tmp_path, monkeypatch
+):
+    write, _ = FORMATS[name]
+    monkeypatch.setattr(certificates, "certify", lambda *_: pytest.fail("it has begun"))
+    for place, error in (
+        (tmp_path / "none" / "x", OSError),
+        (b"x", TypeError),
+        (tmp_path, OSError),
+    ):
+        with pytest.raises(error, match=r"Cannot write|path must be"):
+            write(fitted_to_rows, place, rows)
+
+
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
 def test_without_what_reads_onnx(onnx_path, monkeypatch, missing):
     def without(name, *args, **kwargs):

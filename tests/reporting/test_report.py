@@ -177,6 +177,14 @@ def test_what_cannot_be_reported_on(of_table, table, tmp_path, error, what, opti
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    of_table, table, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(type(of_table), "anomaly_score", lambda *_: pytest.fail("it has begun"))
+    with pytest.raises(FileNotFoundError, match=r"Cannot write .*there is no such folder"):
+        write_report(of_table, table[0], tmp_path / "none" / "report.html")
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     with opened_browser(tmp_path_factory.mktemp("chromium")) as opened:
