@@ -1,7 +1,7 @@
-"""What every detector has: scikit-learn's interface over a fitted model.
+"""The base class of all detectors: scikit-learn's interface to a fitted model.
 
-A method is a file of two classes: a `Model`, whose hooks say how it learns and scores, and a
-subclass of `BaseDetector` with its parameters. Everything public is here.
+A method is a file with two classes: a `Model`, whose hooks define training and scoring, and a
+subclass of `BaseDetector` with its parameters. All public methods are in this module.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 if TYPE_CHECKING:
     from gandetect.summary import Summary
 
-# Images of which the range of values is compared with that of the training.
+# Number of images whose range of values is compared with that of the training images.
 _N_LOOKED_AT = 8
-# What a warm start must find as it was, beside what shapes a method's own networks.
+# Parameters that must not change for a warm start, in addition to those of a method's networks.
 _SHAPING = (
     *("n_estimators", "latent_dim", "architecture", "scaling", "image_shape", "channel_axis"),
     *("columns", "missing_values"),
@@ -79,7 +79,7 @@ class BaseDetector(
     TransformerMixin,  # type: ignore[misc]
     SharedParameters,
 ):
-    """Base of all detectors: subclass it, name the model, and everything public is there.
+    """Base class of all detectors, which implements their public methods.
 
     A subclass is a keyword-only dataclass (``@dataclass(eq=False, repr=False, kw_only=True)``)
     whose fields are its own parameters, and whose ``model_class`` is its `Model`.
@@ -91,17 +91,17 @@ class BaseDetector(
     Attributes
     ----------
     model_ : Model
-        Everything that a score needs, as one torch module: ``model_(X)`` gives scores and labels.
+        All that scoring needs, as one torch module: ``model_(X)`` returns scores and labels.
     history_ : list of dict
-        One record an epoch: its number, and the mean of every loss.
+        One record for each epoch: its number, and the mean of every loss.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     stop_reason_ : str
-        Why training ended.
+        The reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did, and the figures that tell.
+        The problems that were found in the training, and the measured values.
     n_features_in_ : int
-        Values in a sample: columns of rows, or height times width times channels.
+        Number of values in a sample: columns of rows, or height times width times channels.
     feature_names_in_ : ndarray of str
         Only if X had column names.
 
@@ -117,7 +117,7 @@ class BaseDetector(
         if isinstance(getattr(cls, "model_class", None), type):
             cls.part_weights = cls.model_class.part_weights
 
-    # The parts of the score and their weights in the default score, of rows and of images.
+    # The parts of the score and their weights in the default score, for rows and for images.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class BaseDetector(
 
     @property
     def chosen_score(self) -> str | Mapping[str, float] | None:
-        """The parameter `score`; see `ScoreParameter` for why it is read here."""
+        """The value of the parameter `score`, which `ScoreParameter` hides as an attribute."""
         score: str | Mapping[str, float] | None = vars(self)["score"]
         return score
 
@@ -166,25 +166,25 @@ class BaseDetector(
 
     def __setattr__(self, name: str, value: object) -> None:
         if vars(self).get("_is_frozen"):
-            raise AttributeError(f"{name} is what a fit used, and cannot be changed.")
+            raise AttributeError(f"{name} is set by fit, and cannot be changed.")
         super().__setattr__(name, value)
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Learn what is normal.
+        """Fit the detector to normal samples.
 
         Parameters
         ----------
         X : array-like, Dataset or path
-            Rows (n_samples, n_features); images (n_samples, height, width) or with channels where
-            `channel_axis` says; flat rows with `image_shape`; a numpy memory map or a torch
-            Dataset, which are read batch by batch; or the path of a folder of images, or of a
-            table in a CSV or Parquet file or directory. A table of pandas, polars or pyarrow, or
-            in a file, may have words, categories, dates and gaps: see `columns`. At least 2
-            samples, normal ones as far as you know.
+            Rows (n_samples, n_features); images (n_samples, height, width), or with channels on
+            `channel_axis`; flat rows with `image_shape`; a numpy memory map or a torch Dataset,
+            which are read batch by batch; or the path of a folder of images, or of a table in a CSV
+            or Parquet file or directory. A table of pandas, polars or pyarrow, or in a file, may
+            have strings, categories, dates and missing values: see `columns`. At least 2 samples,
+            which are assumed to be normal.
         y : array-like of shape (n_samples,) or None, default=None
-            Which samples are known as anomalies; `labels` says whether it is looked at, and whether
-            it is learned from.
+            Labels of known anomalies; the parameter `labels` sets whether they are ignored, left
+            out of the training, or trained on.
 
         Returns
         -------
@@ -193,18 +193,18 @@ class BaseDetector(
         Raises
         ------
         TypeError, ValueError
-            If a parameter or X cannot be used; nothing is trained, and what an earlier fit
-            learned stays as it was.
+            If a parameter or X is invalid; nothing is trained, and the result of an earlier fit is
+            kept.
 
         Warns
         -----
         ConvergenceWarning
-            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
-            what was learned is kept, and KeyboardInterrupt is raised.
+            If a loss is not finite: the last finite weights are restored. If Ctrl-C ends the
+            training: the current weights are kept, and KeyboardInterrupt is raised.
         TrainingWarning
-            If the training failed; ``training_report_`` says in what way.
+            If the training failed; ``training_report_`` has the problems.
         UserWarning
-            If labels are to be learned from, and y names no anomaly.
+            If ``labels="learn"`` and y has no anomaly.
         """
         return self._fit(X, y)
 
@@ -241,8 +241,8 @@ class BaseDetector(
                 _check_masks(masks, layout)
             if settings.robust and layout.encoder is not None:
                 raise ValueError(
-                    "robust moves numbers a little, and X is a table whose words, dates or gaps "
-                    f"cannot be: set robust=0, got {settings.robust!r}, or give numbers alone."
+                    "robust perturbs numbers, but X is a table with strings, dates or missing "
+                    f"values: set robust=0, got {settings.robust!r}, or pass numbers only."
                 )
             model_class = settings._model_class()
             if layout.varies and known is not None:
@@ -253,7 +253,7 @@ class BaseDetector(
             if layout.varies and not model_class.takes_any_size:
                 raise ValueError(
                     f"The images differ in height or width, and {type(self).__name__} needs one "
-                    "shape: pass ImageFolder(path, image_size=(height, width)), or take "
+                    "shape: pass ImageFolder(path, image_size=(height, width)), or use "
                     "RDNADetector with a backbone."
                 )
             vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
@@ -283,7 +283,7 @@ class BaseDetector(
         return self
 
     def current_run(self) -> TrainingRun:
-        """The training under way in this thread, for callbacks.
+        """The current training in this thread, for callbacks.
 
         Raises
         ------
@@ -293,7 +293,7 @@ class BaseDetector(
         return current_run()
 
     def fitted_so_far(self) -> Self:
-        """A detector as if the training under way had ended here, for callbacks.
+        """A detector with the current weights of the training, for callbacks.
 
         Raises
         ------
@@ -306,13 +306,13 @@ class BaseDetector(
         return detector
 
     def learn(self, model: Model[Any], **learned: Any) -> None:
-        """Take what was learned in the place of what an earlier fit learned, all at once."""
+        """Replace the fitted attributes of an earlier fit by the given ones, all at once."""
         kept = _without_learned(vars(self))
         columns = _columns_of(model.settings)
         self.__dict__ = {**kept, **columns, **learned, "model_": model}
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """How normal each sample is: the negative of `anomaly_score`, as scikit-learn has it.
+        """The negative of `anomaly_score`, with scikit-learn's sign.
 
         Parameters
         ----------
@@ -327,11 +327,11 @@ class BaseDetector(
         return -self.anomaly_score(X)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
-        """The score A(x) of the papers: larger is more anomalous.
+        """The anomaly score A(x) of the papers: larger is more anomalous.
 
-        Repeating a call gives the same bits, and nothing is written to the detector. Where a
-        sample stands in X, and with how many others, may move its score by 1e-5 of a standard
-        deviation, or of itself where it is larger: a matrix product may round differently.
+        Repeating a call gives the same bits, and the detector is not changed. The position of a
+        sample in X and the number of samples may change its score by 1e-5 standard deviations, or
+        1e-5 of the score if that is larger, because a matrix product may round differently.
 
         Parameters
         ----------
@@ -341,8 +341,8 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples,), float64
-            With the default `score`, in standard deviations of the training samples' scores.
-            Always finite: 2**126 where the networks' numbers overflow.
+            With the default `score`, in standard deviations of the training samples' scores. Always
+            finite: 2**126 if the networks overflow.
         """
         model = self._scoring_model()
         return model.in_blocks(model.score, self._read(X, model))
@@ -350,7 +350,7 @@ class BaseDetector(
     def decision_function(self, X: Any) -> np.ndarray:
         """``score_samples(X) - offset_``: negative for outliers.
 
-        A score that exceeds the threshold by no more than its rounding counts as equal to it.
+        A score that exceeds the threshold by no more than its rounding error counts as equal to it.
 
         Parameters
         ----------
@@ -364,8 +364,8 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If `score`, or what the method's score is made of, was changed after the threshold
-            was set.
+            If `score`, or a parameter of the method's score, was changed after the threshold was
+            set.
         """
         model = self._scoring_model()
         model.check_threshold()
@@ -375,8 +375,8 @@ class BaseDetector(
     def predict(self, X: Any) -> np.ndarray:
         """+1 for inliers and -1 for outliers, whose anomaly score exceeds ``threshold_``.
 
-        A score that exceeds it by no more than its rounding is that of an inlier, so that a label
-        does not depend on the other samples of X.
+        A sample whose score exceeds it by no more than its rounding error is an inlier, so that a
+        label does not depend on the other samples of X.
 
         Parameters
         ----------
@@ -390,7 +390,7 @@ class BaseDetector(
         return np.where(self.decision_function(X) >= 0, 1, -1)
 
     def transform(self, X: Any) -> np.ndarray:
-        """The latent codes of X, those of the members side by side.
+        """The latent codes of X, concatenated over the members.
 
         Parameters
         ----------
@@ -406,7 +406,7 @@ class BaseDetector(
         return codes.reshape(len(codes), -1)
 
     def reconstruct(self, X: Any) -> Any:
-        """The reconstruction of X, in X's units: the mean over the members.
+        """The reconstruction of X in the units of X, averaged over the members.
 
         Parameters
         ----------
@@ -416,8 +416,8 @@ class BaseDetector(
         Returns
         -------
         ndarray of the shape of X, or table
-            Of a table with columns of any kind one of the same kind, in its units and words; of one
-            in a file a dict of columns.
+            For an encoded table, a table of the same type, in its units and categories; for a table
+            in a file, a dict of columns.
         """
         model = self._fitted_model()
 
@@ -428,7 +428,7 @@ class BaseDetector(
         return model.layout.restored(x_hat, like=X)
 
     def anomaly_map(self, X: Any) -> np.ndarray:
-        """Where in each sample the anomaly is: larger is more anomalous.
+        """The anomaly of each feature or pixel: larger is more anomalous.
 
         Parameters
         ----------
@@ -438,18 +438,17 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_features) or (n_samples, height, width)
-            The mean over the members, in scaled units; of images that differ in shape a list of
-            maps. Of a table with columns of any kind a value for each of its columns, in about
-            standard deviations from what is usual in training rows: two parts of what the networks
-            did not expect and one of what differs from the nearest training rows. 0 for columns
-            that are left out.
+            The mean over the members, in scaled units; for images that differ in shape, a list of
+            maps. For an encoded table, one value for each column, approximately in standard
+            deviations of the training rows: two thirds of it are the reconstruction error, and one
+            third the difference to the nearest training rows. 0 for columns that are left out.
         """
         model = self._scoring_model()
         maps: np.ndarray = model.anomaly_maps(self._read(X, model))
         return maps
 
     def discriminator_features(self, X: Any) -> np.ndarray:
-        """The discriminator's features of X, those of the members side by side.
+        """The discriminator's features of X, concatenated over the members.
 
         Parameters
         ----------
@@ -459,7 +458,7 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_estimators * n_features)
-            The features by which it tells real from generated samples, flattened.
+            The output of the discriminator's feature layer, flattened.
 
         Raises
         ------
@@ -473,19 +472,19 @@ class BaseDetector(
         )
 
     def infer_threshold(self, X: Any, outlier_perc: float = 5.0) -> Self:
-        """Move the threshold so that this percentage of X is flagged.
+        """Set the threshold so that this percentage of X is flagged.
 
         Parameters
         ----------
         X : array-like, Dataset or path
-            As in `fit`. On a mixed batch, give the percentage of outliers you expect in it; on
-            normal samples kept from `fit`, the percentage is the false-alarm rate you accept.
+            As in `fit`. For a mixed batch, give the expected percentage of outliers in it. For
+            held-out normal samples, the percentage is the accepted false-alarm rate.
         outlier_perc : float in [0, 100], default=5.0
-            With 0 nothing in X is flagged, with 100 everything. Samples that tie with the
-            threshold are not flagged, so that ties flag fewer, never more. The threshold lies
-            where this percentage of *new* samples exceeds it on average; if X has fewer than
-            ``100 / outlier_perc - 1`` samples, beyond their largest score, by the shape of their
-            upper half.
+            In percent. With 0 no sample of X is flagged, with 100 all are. Samples whose score
+            equals the threshold are not flagged, so that ties flag fewer samples, never more. On
+            average this percentage of *new* samples exceeds the threshold. If X has fewer than
+            ``100 / outlier_perc - 1`` samples, the threshold is beyond their largest score,
+            extrapolated from the upper half of the scores.
 
         Returns
         -------
@@ -494,16 +493,16 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If `outlier_perc` lies outside [0, 100], or a sample of X is so far from those of `fit`
-            that its score overflows; the threshold then stays where it was.
+            If `outlier_perc` is outside [0, 100], or a sample of X is so far from those of `fit`
+            that its score overflows; the threshold is then not changed.
         TypeError
-            If `outlier_perc` is no number.
+            If `outlier_perc` is not a number.
 
         Warns
         -----
         UserWarning
-            If `outlier_perc` lies between 0 and 1, as a fraction does, or if ties flag far fewer
-            samples than were asked for.
+            If `outlier_perc` is between 0 and 1, where a fraction may be meant, or if ties flag far
+            fewer samples than requested.
         """
         check_percentage(outlier_perc)
         warn_of_fraction(outlier_perc)
@@ -516,17 +515,17 @@ class BaseDetector(
             threshold, scores, rule="infer_threshold", outlier_perc=float(outlier_perc)
         )
         if outlier_perc == 100:
-            # Below what counts as equal to the least score.
+            # Below all values that count as equal to the smallest score.
             model.threshold -= 2 * model.score_tolerance
         self.model_ = model
         return self
 
     def p_value(self, X: Any) -> np.ndarray:
-        """How often a normal sample would score as high as each sample, or higher.
+        """The probability that a normal sample has a score at least as large as each sample.
 
-        These are conformal p-values: they compare a score with those of normal samples that were
-        kept from training, and assume only that new normal samples have the distribution of
-        those. Of normal samples, on average at most a share ``a`` has a p-value of at most ``a``.
+        These are conformal p-values: they compare a score with those of held-out normal samples,
+        and assume only that new normal samples have the same distribution. On average, at most a
+        share ``a`` of the normal samples has a p-value of at most ``a``.
 
         Parameters
         ----------
@@ -536,26 +535,26 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples,), float64
-            In (0, 1], small for anomalies: at least ``1 / (n + 1)`` with n samples to compare
-            with, so that 99 of them can just show 0.01.
+            In (0, 1], small for anomalies: at least ``1 / (n + 1)`` with n calibration samples, so
+            that a p-value of 0.01 needs 99 of them.
 
         Raises
         ------
         NotFittedError
-            If no samples were kept from training: fit with `validation_fraction` above 0, or call
+            If there are no calibration samples: fit with `validation_fraction` above 0, or call
             `calibrate_p_values`.
         ValueError
             If `score` was changed after the calibration.
 
         See Also
         --------
-        flag_by_fdr : Which samples to flag, for a bound on the share of false alarms among them.
+        flag_by_fdr : Flags samples with control of the false discovery rate.
         """
         model = self._scoring_model()
         if model.normal_scores is None:
             raise NotFittedError(
-                f"This {type(self).__name__} has no normal samples to take p-values from: call "
-                "calibrate_p_values with normal samples kept from fit, or fit with "
+                f"This {type(self).__name__} has no normal samples to compute p-values from: call "
+                "calibrate_p_values with held-out normal samples, or fit with "
                 "validation_fraction above 0."
             )
         model.check_same_score(
@@ -572,8 +571,9 @@ class BaseDetector(
         Parameters
         ----------
         X : array-like, Dataset or path
-            Normal samples, as in `fit`, that were *not* given to `fit`: those score lower than
-            new ones, and p-values from them are too small. The more, the finer the p-values.
+            Normal samples, in the form of `fit`, that were *not* passed to `fit`: training samples
+            have lower scores than new ones, and their p-values are too small. More samples give
+            finer p-values.
 
         Returns
         -------
@@ -591,24 +591,25 @@ class BaseDetector(
         return self
 
     def flag_by_fdr(self, X: Any, false_discovery_rate: float = 0.05) -> np.ndarray:
-        """Flag samples so that few of those flagged are normal (Benjamini and Hochberg's rule).
+        """Flag samples with control of the false discovery rate (Benjamini-Hochberg procedure).
 
-        A threshold bounds the false alarms among normal samples; where anomalies are rare, most
-        alarms are still false. This bounds their share among the alarms. It looks at all of X at
-        once, so that a sample may be flagged in one batch and not in another.
+        A threshold bounds the share of false alarms among normal samples; if anomalies are rare,
+        most alarms are false. This method bounds the expected share of false alarms among the
+        alarms. The flags depend on all of X, so that a sample may be flagged in one batch and not
+        in another.
 
         Parameters
         ----------
         X : array-like, Dataset or path
             As in `fit`.
         false_discovery_rate : float in (0, 1), default=0.05
-            The bound on the expected share of normal samples among those flagged.
+            The bound on the expected share of normal samples among the flagged samples.
 
         Returns
         -------
         ndarray of shape (n_samples,), bool
-            True for samples that are flagged. To flag k anomalies among n samples, the p-values
-            must be calibrated with at least ``n / (k * false_discovery_rate)`` samples.
+            True for flagged samples. To flag k anomalies among n samples, the p-values must be
+            calibrated with at least ``n / (k * false_discovery_rate)`` samples.
 
         Raises
         ------
@@ -620,33 +621,33 @@ class BaseDetector(
     def false_discovery_bound(
         self, X: Any, is_flagged: Any = None, confidence: float = 0.95
     ) -> int:
-        """How many of the flagged samples may be normal, at most, however they were chosen.
+        """Upper confidence bound on the number of normal samples among the flagged ones.
 
-        `flag_by_fdr` bounds a mean, and chooses the samples itself. This bounds the number in the
-        batch at hand with a probability, for any choice: the samples above a threshold, the ten
-        with the largest scores, or those that a person kept after a look at all of them.
+        `flag_by_fdr` controls a mean, and selects the samples itself. This method bounds the number
+        in the given batch with a probability, for any selection: the samples above a threshold, the
+        ten with the largest scores, or a manual selection.
 
         Parameters
         ----------
         X : array-like, Dataset or path
-            All samples that the flagged ones were chosen from, as in `fit`.
+            All samples that the flagged ones were selected from, as in `fit`.
         is_flagged : array-like of bool, shape (n_samples,), or None, default=None
-            The chosen ones. None takes those that `predict` flags.
+            The selected samples. None selects those that `predict` flags.
         confidence : float in (0, 1), default=0.95
-            The probability that the bound holds, for all choices at once, over the draw of the
-            samples that calibrated and of X.
+            The probability that the bound holds for all selections simultaneously, over the draw of
+            the calibration samples and of X.
 
         Returns
         -------
         int
-            From 0 to the number of flagged samples. One flagged sample among n can be certified
-            only with several times ``n`` samples to calibrate with.
+            From 0 to the number of flagged samples. A useful bound for one flagged sample among n
+            needs several times ``n`` calibration samples.
 
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            As in `p_value`; also for a confidence outside (0, 1), or flags that are not one
-            boolean a sample.
+            As in `p_value`; also for a confidence outside (0, 1), or if `is_flagged` is not one
+            boolean for each sample.
         """
         p_values = self.p_value(X)
         flags = self.predict(X) == -1 if is_flagged is None else is_flagged
@@ -654,11 +655,10 @@ class BaseDetector(
         return false_discovery_bound(p_values, flags, n_normal, confidence)
 
     def score_std(self, X: Any) -> np.ndarray:
-        """The disagreement of the members about each sample.
+        """The standard deviation of the anomaly score between the members.
 
-        The standard deviation of the anomaly score between members, each of which started from its
-        own random weights: where it is large, another `random_state` may give a score that is far
-        from this one.
+        The members have different initial weights: if the standard deviation is large, another
+        `random_state` may give a very different score.
 
         Parameters
         ----------
@@ -668,13 +668,13 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples,), float64
-            In units of `anomaly_score`, which is the mean of the same scores. Divided by the root
-            of the number of members it is the standard error of that mean.
+            In units of `anomaly_score`, which is the mean of the same scores. Divided by the square
+            root of the number of members it is the standard error of that mean.
 
         Raises
         ------
         ValueError
-            If the detector has one member: 0 would suggest certainty.
+            If the detector has one member, because a value of 0 would suggest certainty.
         """
         model = self._scoring_model()
         if model.n_members < 2:
@@ -689,25 +689,27 @@ class BaseDetector(
         return model.in_blocks(deviation, self._read(X, model))
 
     def summary(self) -> Summary:
-        """What this detector is: what it was fitted to, by what, and how the training went.
+        """A summary of the fitted detector: data, parameters, networks, training and threshold.
 
         Returns
         -------
         Summary
-            A dict that prints as text, and that `json.dumps` takes:
+            A dict that prints as text and can be passed to `json.dumps`:
 
-            - ``"fitted_to"``: the numbers of samples trained on, kept for validation and left out
-              by labels, their kind and shape, how image files are read, and of a table how each
-              column is read and why;
-            - ``"parameters"``: those that the fit used, with "auto" replaced by what it came to;
-            - ``"networks"``: the members, and the weights of each network over all members;
-            - ``"training"``: epochs, updates, why it ended, and the training diagnostics;
-            - ``"score"``: what the score that has the threshold is made of;
-            - ``"threshold"``: its value, the rule that found it, and of how many samples;
-            - ``"p_values"``: the number of normal samples that they compare with, or None;
-            - ``"versions"``: with which it was fitted, and those that are here.
+            - ``"fitted_to"``: the numbers of samples for training, for validation and left out by
+              labels, their kind and shape, the settings for reading image files, and for a table
+              the kind of each column and the reason for it;
+            - ``"parameters"``: those of the fit, with the value that replaced each "auto";
+            - ``"networks"``: the number of members, and of the weights of each network over all
+              members;
+            - ``"training"``: epochs, updates, the reason why it ended, and the training
+              diagnostics;
+            - ``"score"``: the parts of the score of the threshold, with their weights;
+            - ``"threshold"``: its value, the rule that set it, and the number of samples;
+            - ``"p_values"``: the number of calibration samples, or None;
+            - ``"versions"``: those of the fit, and the installed ones.
 
-            What a file of an earlier version does not say is None.
+            Entries that a file of an earlier version lacks are None.
 
         Examples
         --------
@@ -724,37 +726,39 @@ class BaseDetector(
         return summary_of(self)
 
     def query(self, X: Any, n: int = 10) -> np.ndarray:
-        """Which samples to label next: those of which a label would say most.
+        """Select the samples whose labels are the most informative.
 
-        They are near to the threshold, measured by how far the members disagree about them, and far
-        from each other. Label them, and fit again with ``labels="learn"``; with ``warm_start=True``
-        the training continues from the networks that are there.
+        They are near to the threshold, relative to the standard deviation between the members, and
+        far from each other. Label them, and fit again with
+        ``labels="learn"``; with ``warm_start=True`` the training continues from the current
+        weights.
 
         Parameters
         ----------
         X : array-like, Dataset or path
             Samples without labels, as in `fit`.
         n : int, default=10
-            How many to choose, at most as many as X has.
+            Number of samples to select, at most that of X.
 
         Returns
         -------
         ndarray of int, shape (n,)
-            Positions in X, in the order in which they were chosen. The same call gives the same.
+            Positions in X, in the order of selection. Repeating a call gives the same result.
 
         Raises
         ------
         TypeError, ValueError
-            If `n` is no number of samples of X; ValueError also if the score was changed after the
-            threshold was set.
+            If `n` is not an integer from 1 to the number of samples; ValueError also if the score
+            was changed after the threshold was set.
 
         Notes
         -----
-        Of 5 n samples for which the distance of the score to the threshold, divided by the sum of
-        `score_std` there and its mean over X, is smallest, the first is the one with the smallest,
-        and each further one is farthest from those chosen [1]_: rows by their scaled values, images
-        by their codes. With one member the distance to the threshold alone counts, as in
-        uncertainty sampling [2]_; to ask where members disagree is query by committee [3]_.
+        The distance of the score to the threshold is divided by the sum of `score_std` and its mean
+        over X. The 5 n samples with the smallest quotients are the candidates. The first selected
+        sample has the smallest quotient, and each further one is the candidate that is farthest
+        from the selected ones [1]_, by the scaled values of rows and by the codes of images. With
+        one member the distance to the threshold is used alone, which is uncertainty sampling [2]_.
+        The use of the disagreement between members is query by committee [3]_.
 
         References
         ----------
@@ -777,7 +781,7 @@ class BaseDetector(
         model.check_threshold()
         source = self._read(X, model)
         if n > len(source):
-            raise ValueError(f"n={n} samples were asked for, but X has {len(source)}.")
+            raise ValueError(f"n={n} samples were requested, but X has {len(source)}.")
 
         def seen(x: Tensor) -> Tensor:
             scores = model.member_scores(model.all_parts(x))
@@ -793,14 +797,14 @@ class BaseDetector(
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted detector as data only: JSON and tensors in one safetensors file.
 
-        With the default score of rows the file holds up to 2,000 training samples themselves, which
-        can be read back in your units, and with that of images as many codes of such:
+        With the default score of rows the file contains up to 2,000 training samples, which can be
+        converted back to the units of X, and with that of images as many codes.
         ``store_references=False`` leaves them out.
 
         Parameters
         ----------
         path : str or path
-            The file is replaced as a whole, or not at all. Read it with `gandetect.load`.
+            The write is atomic. Read the file with `gandetect.load`.
 
         Raises
         ------
@@ -812,13 +816,15 @@ class BaseDetector(
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **given: Any) -> Self:
-        """Load a detector of this class that `save` wrote; on one machine it scores the same bits.
+        """Load a detector of this class from a file of `save`.
+
+        On one machine it gives the same scores as the saved detector, bit by bit.
 
         Parameters
         ----------
         path : str or path
         **given
-            The parameters that `save` left out because they are code of your own, such as
+            The parameters that `save` left out because they are user code, such as
             ``classifier=network``.
 
         Returns
@@ -830,9 +836,9 @@ class BaseDetector(
         FileNotFoundError
             If there is no such file.
         ArchiveError
-            If the file is damaged or holds something else.
+            If the file is damaged or does not contain such a detector.
         TypeError
-            If a parameter that the file left out is not given, or another one is.
+            If a parameter that the file left out is not given, or another one is given.
         """
         return cls.from_tree(read_archive(path, SAVED_CLASSES), path, given)
 
@@ -840,7 +846,7 @@ class BaseDetector(
     def from_tree(
         cls, tree: dict[str, Any], path: str | os.PathLike[str], given: Mapping[str, Any]
     ) -> Self:
-        """The detector of this class that a file's tree holds, or a typed error."""
+        """The detector of this class in the tree of a file; raises typed errors."""
         found = tree.get("detector")
         if not isinstance(found, str) or found != cls.__name__:  # an array compares as an array
             raise ArchiveError(
@@ -851,31 +857,31 @@ class BaseDetector(
             not isinstance(name, str) or name not in cls.model_class.code_parameters
             for name in left_out
         ):
-            raise ArchiveError(f"{str(path)!r} leaves out what is no code: {left_out!r}.")
+            raise ArchiveError(f"{str(path)!r} leaves out parameters that are data: {left_out!r}.")
         if set(left_out) != set(given):
             wanted = ", ".join(f"{name}=..." for name in left_out) or "no parameters"
             raise TypeError(
-                f"{str(path)!r} leaves out {left_out}, which were code of your own and no data: "
+                f"{str(path)!r} leaves out {left_out}, which are user code and not data: "
                 f"pass {wanted} to load; got {sorted(given)}."
             )
         try:
             with own_torch_settings(torch.device("cpu")):
                 return restore(cls, tree, given)
         except DAMAGE as error:
-            raise ArchiveError(f"{str(path)!r} does not hold a whole detector: {error}") from error
+            raise ArchiveError(f"{str(path)!r} is not a complete detector: {error}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = super().__getstate__()
         if "model_" not in state:
             return state
         try:
-            # As in a file: an array of bytes, which opens on a machine without the device, and
-            # which formats that know numpy but not torch can store.
+            # As in a file: an array of bytes, which can be read on a machine without the device, #
+            # and which formats that support numpy but not torch can store.
             tree = tree_of(self)
             if tree["left_out"]:
                 raise TypeError("code cannot be stored as data")
             content = np.frombuffer(packed(tree, SAVED_CLASSES), dtype=np.uint8)
-        # Code of the user's, and parameters that no fit could use, go along as they are.
+        # User code, and parameters that are invalid, are pickled unchanged.
         except (TypeError, ValueError):
             return {**state, "model_": copy.deepcopy(state["model_"]).cpu()}
         return {**_without_learned(state), "_fitted": content}
@@ -894,10 +900,10 @@ class BaseDetector(
         copied.__dict__.update(vars(self))
         return copied
 
-    # Inside.
+    # Internal methods.
 
     def _model_class(self) -> type[Model[Any]]:
-        """The class of the model that these parameters ask for."""
+        """The class of the model for these parameters."""
         model_class = getattr(type(self), "model_class", None)
         if model_class is None:
             raise TypeError(
@@ -907,7 +913,7 @@ class BaseDetector(
         return cast(type[Model[Any]], model_class)
 
     def _settings(self) -> Self:
-        """The parameters that are set, in a copy of their own."""
+        """A copy of the detector with its parameters only."""
         copied = type(self).__new__(type(self))
         for name, value in self.get_params(deep=False).items():
             is_plain = isinstance(value, dict | list | tuple)
@@ -921,7 +927,7 @@ class BaseDetector(
         return model if model.device == device else model.to(device)
 
     def _scoring_model(self) -> Model[Any]:
-        """The fitted model, computing the score that the parameters ask for."""
+        """The fitted model, set to compute the score of the parameters."""
         model = self._fitted_model()
         self._check_score()
         return model.scoring_as(self)
@@ -936,7 +942,7 @@ class BaseDetector(
         return source
 
     def _check_same_networks(self, settings: Self, earlier: Model[Any]) -> None:
-        """Raise ValueError if `warm_start` cannot go on with the networks that are there."""
+        """Raise ValueError if `warm_start` cannot continue with the existing networks."""
         model_class = settings._model_class()
         before, now = vars(earlier.settings), vars(settings)
 
@@ -959,15 +965,15 @@ class BaseDetector(
             shared = {field.name for field in fields(SharedParameters)}
             differing = changed(set(self.get_params(deep=False)) - shared)
         was = " and ".join(f"{name}={before[name]!r}" for name in differing) or "other shapes"
-        is_now = " and ".join(f"{name} is now {now[name]!r}" for name in differing)
+        given = " and ".join(f"got {name}={now[name]!r}" for name in differing)
         raise ValueError(
-            f"warm_start=True goes on from networks with {was}, but "
-            f"{is_now or 'the parameters now make others'}: set "
-            f"{'it' if len(differing) == 1 else 'them'} back, or fit with warm_start=False."
+            f"warm_start=True continues with networks of {was}, but "
+            f"{given or 'the parameters define other shapes'}: restore "
+            f"{'it' if len(differing) == 1 else 'them'}, or fit with warm_start=False."
         )
 
     def check_parameters(self) -> None:
-        """Raise TypeError or ValueError for the first parameter that cannot be used."""
+        """Raise TypeError or ValueError for the first invalid parameter."""
         for name in ("latent_dim", "n_estimators", "epochs", "batch_size"):
             if getattr(self, name) != "auto":
                 _check_count(self, name)
@@ -985,7 +991,7 @@ class BaseDetector(
         check_real(self, "robust", 0)
         if self.robust and not self._model_class().can_be_robust:
             raise ValueError(
-                f"{self._model_class().__name__} does not train under attack: set robust=0, got "
+                f"{self._model_class().__name__} has no adversarial training: set robust=0, got "
                 f"{self.robust!r}."
             )
         check_choice(self, "scaling", SCALINGS)
@@ -993,7 +999,7 @@ class BaseDetector(
         check_choice(self, "labels", LABELS)
         if not isinstance(self.anomaly_label, str | Real | None):
             raise TypeError(
-                f"anomaly_label must be None, a word or a number, got {self.anomaly_label!r}."
+                f"anomaly_label must be None, a string or a number, got {self.anomaly_label!r}."
             )
         _check_columns(self.columns, self.missing_values)
         for name in ("store_references", "warm_start"):
@@ -1011,7 +1017,7 @@ class BaseDetector(
             )
 
     def _check_own_parameters(self) -> None:
-        """Raise TypeError or ValueError for a parameter of the method that cannot be used."""
+        """Raise TypeError or ValueError for an invalid parameter of the method."""
 
     def _check_score(self) -> None:
         """Raise ValueError unless `score` is None, "paper", a part, or weights of parts."""
@@ -1025,11 +1031,11 @@ class BaseDetector(
             f"and weights of at least 0 that are not all 0; got {score!r}."
         )
 
-    # What was learned.
+    # Fitted attributes.
 
     @property
     def networks_(self) -> nn.ModuleDict:
-        """The networks of all members by their roles."""
+        """The networks of all members, by role."""
         return self._of_model(lambda model: model.networks)
 
     @property
@@ -1041,62 +1047,61 @@ class BaseDetector(
     def calibration_(self) -> Calibration:
         """Mean and standard deviation of the score's parts on training samples."""
         calibration = self._of_model(lambda model: model.calibration)
-        assert calibration is not None  # every fit ends with it
+        assert calibration is not None  # every fit sets it
         return calibration
 
     @property
     def neighbours_(self) -> dict[str, Any]:
-        """The references that distances are measured to, by the part of the score."""
+        """The reference samples of distances, by part of the score."""
         return self._of_model(lambda model: dict(model.neighbours.items()))
 
     @property
     def architecture_(self) -> Architecture:
-        """What `architecture` came to."""
+        """The architecture of the fit."""
         architecture: Architecture = self._of_model(lambda model: model.settings.architecture)
         return architecture
 
     @property
     def n_members_(self) -> int:
-        """What `n_estimators` came to."""
+        """The number of members of the fit."""
         return self._of_model(lambda model: model.n_members)
 
     @property
     def latent_dim_(self) -> int:
-        """What `latent_dim` came to."""
+        """The size of the latent code of the fit."""
         return self._of_model(lambda model: model.latent_dim)
 
     @property
     def input_shape_(self) -> tuple[int, ...]:
-        """Shape of a sample as the user has it; of images in flat rows, that of an image."""
+        """Shape of a sample of X; for images in flat rows, the shape of an image."""
         return self._of_model(lambda model: model.layout.input_shape)
 
     @property
     def sample_shape_(self) -> tuple[int, ...]:
-        """Shape of a sample as the networks see it: (d,) or (channels, height, width)."""
+        """Shape of a sample as input of the networks: (d,) or (channels, height, width)."""
         return self._of_model(lambda model: model.layout.sample_shape)
 
     @property
     def is_flat_(self) -> bool:
-        """Whether the samples are images that come as flat rows."""
+        """Whether the samples are images that are passed as flat rows."""
         return self._of_model(lambda model: model.layout.is_flat)
 
     @property
     def columns_(self) -> str:
-        """How each column of the table is read and why, a line each; only of an encoded table."""
+        """The kind of each column and the reason for it, one per line; for encoded tables only."""
         encoder = self._of_model(lambda model: model.layout.encoder)
         if encoder is None:
             raise AttributeError(
-                f"This {type(self).__name__} was fitted to numbers, whose columns are read as they "
-                "are."
+                f"This {type(self).__name__} was fitted to numbers, whose columns are not encoded."
             )
         return str(encoder.describe())
 
     @property
     def normal_scores_(self) -> np.ndarray:
-        """Sorted anomaly scores of normal samples kept from training, if there are any."""
+        """Sorted anomaly scores of the held-out normal samples, if there are any."""
         scores = self._of_model(lambda model: model.normal_scores)
         if scores is None:
-            raise AttributeError("No samples were kept from training: see calibrate_p_values.")
+            raise AttributeError("There are no held-out samples: see calibrate_p_values.")
         return scores
 
     @property
@@ -1121,7 +1126,7 @@ class BaseDetector(
         return -self.threshold_
 
     def _of_model(self, get: Callable[[Model[Any]], T]) -> T:
-        """What `get` finds in the model; AttributeError before `fit`, as scikit-learn has it."""
+        """Apply `get` to the model; raise AttributeError before `fit`, as scikit-learn does."""
         if "model_" not in vars(self):
             raise AttributeError(f"This {type(self).__name__} is not fitted: call fit first.")
         return get(self.model_)
@@ -1129,19 +1134,19 @@ class BaseDetector(
     # scikit-learn's protocol.
 
     def _html_repr(self) -> str:
-        """The box in a notebook."""
+        """The HTML representation in a notebook."""
         from gandetect.notebook import with_codes
 
         return with_codes(super()._html_repr())
 
     def _get_doc_link(self) -> str:
-        """The page of the class, to which scikit-learn's box links."""
+        """The address of the class's documentation, which scikit-learn's HTML links to."""
         from gandetect.notebook import documentation_page
 
         return documentation_page(type(self))
 
     def _get_params_html(self, *args: Any, **options: Any) -> Any:
-        """The parameters in the box, alone and in a pipeline's."""
+        """The table of parameters in the HTML representation, alone and in a pipeline."""
         from gandetect.notebook import with_tooltips
 
         return with_tooltips(super()._get_params_html(*args, **options), type(self))
@@ -1200,15 +1205,15 @@ def _check_columns(columns: Any, missing_values: Any) -> None:
     is_one = isinstance(missing_values, str | bytes | Real)
     if not (is_one or isinstance(missing_values, list | tuple | set | frozenset | np.ndarray)):
         raise TypeError(
-            f"missing_values must be a word, a number or a tuple of them, got {missing_values!r}."
+            f"missing_values must be a string, a number or a tuple of them, got {missing_values!r}."
         )
     if columns is None and listed(missing_values):
-        raise ValueError("missing_values are those of an encoded table: leave columns at 'auto'.")
+        raise ValueError("missing_values applies to encoded tables only: leave columns at 'auto'.")
 
 
 def _check_masks(masks: np.ndarray, layout: Layout) -> None:
     if not layout.is_image:
-        raise ValueError("masks are those of images, but X holds rows.")
+        raise ValueError("masks are for images, but X holds rows.")
     expected = (len(masks), *layout.sample_shape[1:])
     if masks.shape != expected:
         raise ValueError(
@@ -1239,18 +1244,18 @@ def _learned_of(detector: BaseDetector) -> dict[str, Any]:
 
 
 def _is_learned(name: str) -> bool:
-    """Whether an attribute is one that `fit` sets."""
+    """Whether `fit` sets this attribute."""
     return name.endswith("_") and not name.startswith("_")
 
 
 def _columns_of(settings: SharedParameters) -> dict[str, Any]:
-    """What scikit-learn's checks have found of the columns of X."""
+    """The attributes of the columns of X that scikit-learn's checks set."""
     names = ("n_features_in_", "feature_names_in_")
     return {name: vars(settings)[name] for name in names if name in vars(settings)}
 
 
 def _equal(a: object, b: object) -> bool:
-    """Whether two values of a parameter are the same, arrays and the like included."""
+    """Whether two values of a parameter are equal; they may be arrays."""
     try:
         return bool(a == b)
     except ValueError:

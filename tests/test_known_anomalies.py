@@ -173,7 +173,7 @@ def test_words_without_a_name_are_refused(Detector, make, planted):
     detector = make(Detector, labels="learn")
     with pytest.raises(TypeError, match="anomaly_label"):
         detector.fit(planted["X"], np.where(planted["y"], "fraud", "sold"))
-    with pytest.raises(TypeError, match="anomaly_label must be None, a word or a number"):
+    with pytest.raises(TypeError, match="anomaly_label must be None, a string or a number"):
         detector.set_params(anomaly_label=["fraud"]).fit(planted["X"], planted["y"])
     assert "model_" not in vars(detector)
 
@@ -188,12 +188,12 @@ def test_learning_needs_labels(Detector, make, planted):
 
 def test_without_an_anomaly_it_learns_as_without_labels(make, planted):
     X, y = planted["X"][:50], np.zeros(50)
-    with pytest.warns(UserWarning, match="names no anomaly"):
+    with pytest.warns(UserWarning, match="has no anomaly"):
         learned = make(GANomalyDetector, labels="learn").fit(X, y)
     expected = make(GANomalyDetector).fit(X)
     np.testing.assert_array_equal(learned.anomaly_score(X), expected.anomaly_score(X))
     with (
-        pytest.warns(UserWarning, match="names no anomaly"),
+        pytest.warns(UserWarning, match="has no anomaly"),
         pytest.raises(ValueError, match="there are none: fit with labels='learn'"),
     ):
         make(GANomalyDetector, labels="learn", score=KNOWN).fit(X, y)

@@ -32,7 +32,7 @@ def test_every_parameter_has_a_tooltip(name):
 def test_a_tooltip_says_what_the_docstring_says():
     docs = parameter_docs(GANomalyDetector)
     assert docs["trim"].startswith("float in [0, 0.5], default=0.0. Share of each batch")
-    assert docs["trim"].endswith("Costs one more forward pass per update.")
+    assert docs["trim"].endswith("It needs one more forward pass per update.")
     assert "verbose" in docs
     assert "model_" not in docs
 

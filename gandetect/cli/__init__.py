@@ -1,6 +1,6 @@
-"""The command line: a file a command, and a file for each thing that several of them need.
+"""The command line: one module for each command, and modules that several commands use.
 
-A further command is a module with a function that adds its parser, named in `main.COMMANDS`.
+A new command is a module with a function that adds its parser, listed in `main.COMMANDS`.
 """
 
 from gandetect.cli.main import main

@@ -17,37 +17,37 @@ def add_animate(commands: Any) -> None:
         "animate",
         help="make an animation of a training",
         description=(
-            "Make an animation of the pictures that a training left in its run folder "
-            "(gandetect fit --run-folder), or of any folder of pictures whose names hold a number, "
+            "Make an animation of the images in the run folder of a training "
+            "(gandetect fit --run-folder), or of any folder of numbered images, "
             "such as its stats/."
         ),
     )
-    parser.add_argument("run_folder", metavar="DIR", help="run folder of the training, or pictures")
+    parser.add_argument("run_folder", metavar="DIR", help="run folder of the training, or images")
     parser.add_argument(
         "--out",
         default="animation.gif",
         metavar="FILE",
-        help="a .gif, or an .mp4 where ffmpeg is installed (default: animation.gif)",
+        help="a .gif, or an .mp4 if ffmpeg is installed (default: animation.gif)",
     )
     parser.add_argument(
         "--panels",
         type=names,
         metavar="A,B",
-        help="folders of reconstruction/ side by side, as in comparison,fake,true",
+        help="folders of reconstruction/ to show side by side, as in comparison,fake,true",
     )
     parser.add_argument(
         "--fps",
         type=partial(_within, float, "FPS_LIMITS"),
         default=2.0,
         metavar="N",
-        help="pictures a second (default: 2)",
+        help="images per second (default: 2)",
     )
     parser.add_argument(
         "--dpi",
         type=partial(_within, int, "DPI_LIMITS"),
         default=100,
         metavar="N",
-        help="dots an inch of the animation (default: 100)",
+        help="dots per inch of the animation (default: 100)",
     )
     parser.set_defaults(run=run_animate)
 

@@ -1,4 +1,4 @@
-"""``gandetect benchmark``: detectors beside two baselines, on the user's labelled data."""
+"""``gandetect benchmark``: detectors against two baselines, on the user's labelled data."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def add_benchmark(commands: Any) -> None:
         "benchmark",
         help="compare detectors with isolation forest and nearest neighbours",
         description=(
-            "Split labelled data by the one-class protocol once a seed; fit the detectors, "
+            "For each seed, split labelled data by the one-class protocol; fit the detectors, "
             "IsolationForest and k-nearest neighbours to the training part; infer thresholds from "
-            "one half of the test part, told its share of anomalies; judge by the other half. "
-            "Beside the measures stand the milliseconds that a sample takes to score, alone and in "
-            "a batch of 64: the median of repeated calls. "
-            "What --set says goes to the detectors that have such a parameter."
+            "one half of the test part with its share of anomalies; evaluate on the other half. "
+            "The table also has the milliseconds for scoring a sample, alone and in a batch of 64: "
+            "the median of repeated calls. "
+            "--set sets a parameter of those detectors that have it."
         ),
     )
     parser.add_argument(
@@ -67,10 +67,10 @@ def add_benchmark(commands: Any) -> None:
         type=number(int, 1),
         default=3,
         metavar="N",
-        help="how many seeds, beginning with --seed (default: 3)",
+        help="number of seeds, beginning with --seed (default: 3)",
     )
     group.add_argument(
-        "--every-run", action="store_true", help="write every run, not means over the seeds"
+        "--every-run", action="store_true", help="write every run instead of means over the seeds"
     )
     add_set(group)
     add_device(group, "auto")
@@ -86,7 +86,7 @@ def run_benchmark(options: Namespace) -> None:
 
     check_table(options)
     if options.part is not None:
-        raise UsageError("a benchmark fits to the training part and judges by the test part")
+        raise UsageError("a benchmark uses the training part and the test part: leave out --part")
     detectors = {name: detector_class(name) for name in options.detectors}
     parameters = _of_each(detectors, chosen(options.set, {"device": options.device}))
     n_methods = len(detectors) + 2
@@ -106,7 +106,7 @@ def run_benchmark(options: Namespace) -> None:
 def _of_each(
     detectors: Mapping[str, type[BaseDetector]], parameters: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """Give each detector the parameters that it has; one that none has is a mistake."""
+    """The given parameters of each detector; a parameter that none has is an error."""
     of_each = {}
     known = {name: inspect.signature(Detector).parameters for name, Detector in detectors.items()}
     for name, Detector in detectors.items():
@@ -156,7 +156,7 @@ def _task(options: Namespace) -> Task:
 
 
 def _array(samples: Samples) -> Any:
-    """Samples in memory: the baselines take nothing else."""
+    """The samples in memory, which the baselines require."""
     return samples.X.stack() if hasattr(samples.X, "stack") else samples.X
 
 
@@ -166,7 +166,7 @@ def _every_run(results: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _means(results: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Means over the seeds, and beside AUROC and average precision their standard deviations."""
+    """Means over the seeds, and the standard deviations of AUROC and average precision."""
     import numpy as np
 
     columns: dict[str, list[Any]] = {}

@@ -12,7 +12,7 @@ import numpy as np
 from gandetect.cli.options import UsageError, data_folder
 from gandetect.datasets.mvtec import categories_in
 
-# In DRAEM's order, in which its scripts and RDNA's number them from 0; -1 is all.
+# In the order of DRAEM, whose scripts, as RDNA's, number them from 0; -1 is all.
 NUMBERED = (
     "capsule",
     "bottle",
@@ -33,16 +33,16 @@ NUMBERED = (
 
 
 def category_of(member: str, folder: Path) -> str:
-    """Return the category that a name, or a number where no category is called so, stands for.
+    """Return the category of a name, or of a number that is not the name of a category.
 
     Raises
     ------
     UsageError
-        If it stands for all of them, or for none.
+        If it is "all", or no category.
     """
     if member in ("all", "-1"):
         raise UsageError(
-            f"mvtec:{member} is for fit and evaluate: name one category here, as in mvtec:bottle"
+            f"mvtec:{member} is for fit and evaluate only: name one category, as in mvtec:bottle"
         )
     if not member.isdecimal() or member in categories_in(folder):
         return member
@@ -52,7 +52,7 @@ def category_of(member: str, folder: Path) -> str:
 
 
 def one_by_one(options: Namespace) -> dict[str, Namespace]:
-    """Return the options of a command for each category that is there.
+    """Return the options of a command for each category in the folder.
 
     Raises
     ------
@@ -72,19 +72,19 @@ def one_by_one(options: Namespace) -> dict[str, Namespace]:
 
 
 def model_of(folder: str, category: str) -> str:
-    """Return where the detector of a category is."""
+    """Return the path of the detector of a category."""
     return str(Path(folder).expanduser() / f"{category}.model")
 
 
 def side_by_side(records: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the columns of a table that has a line a category."""
+    """Return the columns of a table with one line for each category."""
     names = list(dict.fromkeys(name for record in records.values() for name in record))
     values = {name: [record.get(name) for record in records.values()] for name in names}
     return {"category": list(records), **values}
 
 
 def with_means(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Add a line of the means, of what is no count."""
+    """Add a line of the means of all columns that are not counts."""
     means: dict[str, Any] = {"category": "mean"}
     for name, values in columns.items():
         if all(isinstance(value, float) for value in values):

@@ -1,4 +1,4 @@
-"""Where ``--data`` comes from, which samples are anomalies, and which of them a command takes."""
+"""Reading ``--data``, the labels of anomalies, and the selection of samples for a command."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _STANDARD_INPUT = "-"
 # The columns of a file that labels some samples by their names, as a report exports it.
 _MARKS = ["sample", "label"]
 _WORDS_OF_MARKS = {"0": "normal", "1": "anomaly"}
-# A spreadsheet takes a cell that begins so for a formula, and runs it.
+# A spreadsheet runs a cell that begins with one of these as a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# Labels that say by themselves which of two is the anomaly: what is normal, and what is not.
+# Names of labels that identify the normal and the anomalous class of two.
 _NORMAL_WORDS = {"normal", "inlier", "benign", "legitimate", "legit", "genuine"}
 _ANOMALOUS_WORDS = {
     *("anomaly", "anomalous", "abnormal", "outlier", "attack", "intrusion", "fraud", "fraudulent"),
@@ -59,28 +59,28 @@ _TELLING_PAIRS = (("0", "1"), ("1", "-1"), ("false", "true"))
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Samples:
-    """What ``--data`` names.
+    """The samples of ``--data``.
 
     Parameters
     ----------
     X : ndarray, Table or ImageFiles
-        A table has words, dates or gaps.
+        A Table has strings, dates or missing values.
     labels : ndarray of shape (n_samples,) or None, default=None
-        As they stand in the data.
+        The labels in the data, unchanged.
     class_names : sequence of str, default=()
         Names of the labels 0, 1, ...
     feature_names : list of str or None, default=None
-        Of the columns of a table; empty for a table without names, None for what is no table.
+        Names of the columns of a table; empty for a table without names, None for other data.
     names : list of str or None, default=None
-        Of the samples: the paths of images, or what ``--id-column`` holds.
+        Names of the samples: the paths of images, or the column of ``--id-column``.
     masks : sequence of ndarray or None, default=None
-        Where in each image the anomaly is.
+        The mask of the anomaly in each image.
     is_split : bool, default=False
-        Whether these are already the part of a published split that was asked for.
+        Whether these are the requested part of a published split.
     has_classes : bool, default=False
-        Whether the labels are classes of which none is an anomaly by itself.
+        Whether the labels are classes, none of which is an anomaly by definition.
     image_settings : dict or None, default=None
-        How images in an array were resized, if they were.
+        The settings with which images in an array were resized, if any.
     """
 
     X: Any
@@ -98,7 +98,7 @@ class Samples:
 
     @property
     def named(self) -> Any:
-        """X, with the names of its columns if it is a table that has some."""
+        """X, with the names of its columns if it is a table with names."""
         if not self.feature_names or isinstance(self.X, Table):
             return self.X
         from gandetect.data.sources import NamedRows
@@ -106,7 +106,7 @@ class Samples:
         return NamedRows(self.X, self.feature_names)
 
     def take(self, rows: NDArray[np.intp]) -> Samples:
-        """Return some of the samples, with all that belongs to them."""
+        """Return a selection of the samples, with their labels, names and masks."""
         if isinstance(self.X, np.ndarray):
             X: Any = self.X[rows]
         else:
@@ -129,25 +129,25 @@ def read_samples(
     image_settings: Mapping[str, Any] = MappingProxyType({}),
     words: Sequence[str] = (),
 ) -> Samples:
-    """Read the samples that ``--data`` names.
+    """Read the samples of ``--data``.
 
     Parameters
     ----------
     options : Namespace
-        Those of `options.add_data`.
+        The options of `options.add_data`.
     default_part : {"train", "test"}
-        Which published part is read of a data set that has them, if ``--part`` does not say.
+        The published part that is read without ``--part``, if the data set has parts.
     data : str or None, default=None
-        What to read instead of ``options.data``.
+        Read instead of ``options.data``.
     image_settings : mapping of str to object, default: empty
-        How a model was fitted to images, for what the options do not say.
+        The image settings of a fitted model, for options that are not given.
     words : sequence of str, default=()
-        Columns of a table that a model was fitted to as words.
+        Columns of a table that are strings in a fitted model.
 
     Raises
     ------
     UsageError
-        If an option does not fit the data.
+        If an option is not applicable to the data.
     OSError, ValueError
         If the data are missing or damaged.
     """
@@ -163,20 +163,20 @@ def read_samples(
             f"of {', '.join(CATALOGUE[name].written for name in _READERS)}"
         )
     if options.download:
-        raise UsageError("--download is for data sets that have a name")
+        raise UsageError("--download is for data sets with a name")
     try:
         return _read_path(path, options, default_part, settings, words)
-    except ColumnNotFoundError as error:  # an option names it
+    except ColumnNotFoundError as error:  # the column of an option
         raise UsageError(str(error)) from error
 
 
 def is_named(data: str) -> bool:
-    """Whether this is a data set that has a name, not a path."""
+    """Whether this is the name of a data set, not a path."""
     return _family_and_member(data)[0] in _READERS
 
 
 def names_all(data: str) -> bool:
-    """Whether ``--data`` names all categories of a data set at once."""
+    """Whether ``--data`` is all categories of a data set."""
     family, member = _family_and_member(data)
     return family == "mvtec" and member in ("all", "-1")
 
@@ -187,11 +187,11 @@ def _family_and_member(data: str) -> tuple[str, str | None]:
 
 
 def _image_settings(options: Namespace, fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """How to read images: as the options say, or else as a model was fitted to them."""
+    """The settings for reading images: those of the options, or else of the fitted model."""
     names = ("image_size", "channels", "bit_depth", "keep_aspect")
     settings = {name: getattr(options, name) or fitted.get(name) for name in names}
     if settings["keep_aspect"] and settings["image_size"] is None:
-        raise UsageError("--keep-aspect needs --image-size, of the longer side")
+        raise UsageError("--keep-aspect needs --image-size, the size of the longer side")
     return {
         **settings,
         "bit_depth": settings["bit_depth"] or "auto",
@@ -210,7 +210,7 @@ def _read_path(
     settings: dict[str, Any],
     words: Sequence[str],
 ) -> Samples:
-    """Read a file or a folder, and the labels that the options name."""
+    """Read a file or a folder, and the labels of the options."""
     suffix = path.suffix.lower()
     is_folder = path.is_dir()
     if str(path) == _STANDARD_INPUT or (is_table(path) and not is_folder):
@@ -233,7 +233,7 @@ def _read_path(
 
 
 def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) -> None:
-    """Raise rather than leave an option without effect."""
+    """Raise UsageError for an option that would have no effect."""
     is_rows = samples.feature_names is not None
     is_text = str(path) == _STANDARD_INPUT or is_table(path)
     effects = {
@@ -254,7 +254,7 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
 
 
 def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
-    """Images in an array brought to the size and the channels of the settings."""
+    """Images in an array, converted to the size and the channels of the settings."""
     size, channels, keep_aspect = (settings[n] for n in ("image_size", "channels", "keep_aspect"))
     is_kept = size is None and channels is None
     if is_kept or not isinstance(samples.X, np.ndarray) or not is_resizable(samples.X):
@@ -264,7 +264,7 @@ def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
 
 
 def is_resizable(X: NDArray[Any]) -> bool:
-    """Whether these are numbers that make images: (n, H, W), or with 1 or 3 channels."""
+    """Whether this is an array of images: (n, H, W), or with 1 or 3 channels."""
     n_channels = {X.shape[1], X.shape[-1]} if X.ndim == 4 else {1}
     return X.ndim in (3, 4) and bool(n_channels & {1, 3}) and X.dtype.kind in "biuf"
 
@@ -276,10 +276,10 @@ def resized(
     *,
     keep_aspect: bool = False,
 ) -> NDArray[Any]:
-    """Bring images to a size, and make them grey or coloured.
+    """Resize images, and convert them to grey or colour.
 
-    Integers of 8 and 16 bits come out as `gandetect.datasets.ImageFolder` would read them from a
-    file; other numbers as float32, interpolated in the same way and not rounded.
+    For integers of 8 and 16 bits the result is that of `gandetect.datasets.ImageFolder` for files;
+    other numbers become float32, interpolated in the same way and not rounded.
 
     Parameters
     ----------
@@ -288,14 +288,13 @@ def resized(
     image_size : int, (height, width) or None, default=None
         The new size; None keeps it.
     channels : {1, 3} or None, default=None
-        1 makes the images grey, 3 coloured; None leaves them as they are.
+        1 converts the images to grey, 3 to colour; None does not change them.
     keep_aspect : bool, default=False
-        Whether the longer side becomes `image_size` and nothing is squeezed.
+        Whether the longer side becomes `image_size`, with the aspect ratio preserved.
 
     Returns
     -------
-    ndarray of shape (n, H, W), or with channels where X has them; where they come first in X they
-    do so here
+    ndarray of shape (n, H, W), or with channels on the same axis as in X
     """
     if image_size is None and channels is None:
         return X
@@ -337,7 +336,7 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _columns_of_words(options: Namespace) -> list[str]:
-    """Columns that need not be numbers."""
+    """Columns that may hold strings."""
     return [*options.drop_columns, *([options.id_column] if options.id_column else [])]
 
 
@@ -363,7 +362,7 @@ def _of_table(table: Table, options: Namespace) -> Samples:
 def _names_of_rows(table: Table, identifier: int | None) -> list[str] | None:
     names = table.row_names if identifier is None else table.columns[identifier]
     if names is None or (identifier is None and all(map(str.isdecimal, names))):
-        return None  # numbers that count say no more than the place does
+        return None  # consecutive numbers have no more information than the position
     return ["" if name is None else name for name in names]
 
 
@@ -372,7 +371,7 @@ def _load_npy(path: Path) -> NDArray[Any]:
     from gandetect.datasets.files import reason_of
 
     try:
-        # A map of the file: a large array is read batch by batch.
+        # A memory map: a large array is read batch by batch.
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise
@@ -431,7 +430,7 @@ def _is_normal_folder(folder: Path) -> bool:
 def _of_category(
     root: Path | None, category: str, part: str, options: Namespace, settings: dict[str, Any]
 ) -> Samples:
-    """A part of a category in MVTec's layout, with what is normal and the masks as they lie."""
+    """A part of a category in MVTec's layout, with labels and masks by its folders."""
     bunch = load_mvtec(root, category, part, **settings, on_error=_on_error(options), lazy=True)
     folder = bunch.paths[0].parents[1]
     has_classes = _has_class_options(options)
@@ -447,7 +446,7 @@ def _of_category(
 
 
 def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) -> Samples:
-    """A folder of good and bad images beside their masks."""
+    """A folder of good and bad images with masks."""
     bunch = load_labelled_images(
         path, options.normal_class, **settings, on_error=_on_error(options), lazy=True
     )
@@ -456,7 +455,7 @@ def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) 
 
 
 def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
-    """Images, labelled by the folders that they are in."""
+    """Images, labelled by the names of their folders."""
     chosen = options.anomalous_class or options.normal_class or ()
     labels = class_folders(images.paths, root.parent if root.name in chosen else root, chosen)
     if labels is None and chosen:
@@ -466,9 +465,9 @@ def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
 
 
 def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
-    """Read the labels of a file of their own: one a line, an array, or marks from a report."""
+    """Read a separate file of labels: one for each line, an array, or marks from a report."""
     if path.expanduser().is_dir() or not path.expanduser().exists():
-        raise FileNotFoundError(f"there is no file {path}, which --label-file names")
+        raise FileNotFoundError(f"there is no file {path}, given by --label-file")
     n_samples = len(samples)
     if path.suffix.lower() == ".npy":
         labels = np.array(_load_npy(path))
@@ -490,7 +489,7 @@ def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
 
 
 def _marks_in(path: Path) -> list[list[str]] | None:
-    """The names and labels in a file that a report exported; None of any other."""
+    """The names and labels in a file exported from a report; None for other files."""
     with path.expanduser().open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if file.readline(100).strip() != ",".join(_MARKS):
             return None
@@ -501,7 +500,7 @@ def _marks_in(path: Path) -> list[list[str]] | None:
 
 
 def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDArray[Any]:
-    """The labels of the samples that marks name; the others have none."""
+    """The labels of the marked samples; the others have none."""
     places: dict[str, list[int]] = {}
     names = samples.names if samples.names is not None else map(str, range(len(samples)))
     for place, name in enumerate(names):
@@ -511,15 +510,15 @@ def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDA
         found = places.get(harmless(name), [])
         if len(found) != 1:
             raise ValueError(
-                f"{path} marks {name!r}, and {len(found) or 'no'} samples are called so: it must "
-                "come from a report on the same data, read by the same options"
+                f"{path} marks {name!r}, and {len(found) or 'no'} samples have this name: it must "
+                "be from a report on the same data, read with the same options"
             )
         labels[found[0]] = _WORDS_OF_MARKS.get(label, label)
     return labels
 
 
 def harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet runs."""
+    """A cell that no spreadsheet runs as a formula."""
     is_formula = isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
     return f"'{cell}" if is_formula else cell
 
@@ -539,7 +538,7 @@ def _read_named(
     data: str,
     settings: dict[str, Any],
 ) -> Samples:
-    """Read a data set that has a name."""
+    """Read a data set by its name."""
     for name in _OF_FILES:
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} is for files: {data} has its own labels")
@@ -552,7 +551,7 @@ def _read_named(
     is_offered = bool(CATALOGUE[family].remote)
     if options.download and not is_offered:
         raise UsageError(
-            f"--download cannot fetch {family}, which is not offered for that: put "
+            f"--download is not available for {family}: put "
             f"{CATALOGUE[family].instructions} into --data-dir"
         )
     data_folder(options)
@@ -639,19 +638,19 @@ _OF_FILES = (
 
 
 def training_samples(samples: Samples, options: Namespace, labels: str | None = None) -> Samples:
-    """Return what to fit: normal samples as far as the options tell, or all of them.
+    """Return the training samples: those that labels or options define as normal, or all.
 
     Parameters
     ----------
     samples : Samples
     options : Namespace
     labels : {"ignore", "exclude", "learn"} or None, default=None
-        "ignore" and "learn" keep what is labelled an anomaly.
+        "ignore" and "learn" keep labelled anomalies.
 
     Raises
     ------
     UsageError
-        If there are labels or classes, and neither they nor the options say what is normal.
+        If there are labels or classes, and neither they nor the options define the normal class.
     """
     if samples.is_split:
         return samples
@@ -664,23 +663,23 @@ def training_samples(samples: Samples, options: Namespace, labels: str | None = 
         return samples if labels in ("ignore", "learn") else _normal_ones(samples, options)
     if samples.has_classes and not _has_class_options(options):
         raise UsageError(
-            f"{options.data} has classes: say what is an anomaly with --anomalous-class or "
-            "--normal-class, or fit to everything with --part all"
+            f"{options.data} has classes: define the anomalies by --anomalous-class or "
+            "--normal-class, or fit to all samples with --part all"
         )
     train, test = _split(samples, options)
     return samples.take(train if _part(options, "train") == "train" else test)
 
 
 def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
-    """Say which samples are known anomalies; those without a label are none.
+    """Return which samples are known anomalies; samples without a label are not.
 
     Raises
     ------
     UsageError
-        If there are no labels, they do not tell, or none is an anomaly.
+        If there are no labels, they do not define the anomalies, or none is an anomaly.
     """
     labels = [] if samples.labels is None else samples.labels.tolist()
-    # A label may be missing: that of most rows is, where a few anomalies are known.
+    # Labels may be missing: most rows have none if a few anomalies are known.
     there = np.flatnonzero([bool(_plain(label)) for label in labels])
     found = np.zeros(len(samples), dtype=bool)
     words = {str(labels[i]).lower() for i in there}
@@ -689,12 +688,12 @@ def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
     else:
         found[there] = anomalies(samples.take(there), options)
     if not found.any():
-        raise UsageError(f"--labels learn: no label of {options.data} is that of an anomaly")
+        raise UsageError(f"--labels learn: {options.data} has no label of an anomaly")
     return found
 
 
 def _normal_ones(samples: Samples, options: Namespace) -> Samples:
-    """All samples but those that labels or options call anomalies; what is unclear is told."""
+    """All samples without the anomalies of labels or options; warns about unclear cases."""
     has_options = _has_class_options(options)
     if not has_options and (options.part or samples.labels is None):
         return samples
@@ -707,7 +706,7 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
         and "" in counts
         and set(counts) <= {"", *_WORDS_OF_MARKS.values()}
     ):
-        # Marks of some samples: the others are as normal as they were.
+        # Only some samples are marked; the others are used as normal samples.
         is_anomaly = np.array([_plain(label) == "anomaly" for label in samples.labels.tolist()])
         return samples.take(np.flatnonzero(~is_anomaly))
     is_of_folders = _is_labelled_by_folders(samples)
@@ -719,7 +718,7 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
     if not has_options and is_of_folders and _anomalies_by_name(samples, counts) is None:
         warnings.warn(
             f"the images of all folders are trained on as normal: {_told(counts)}; --normal-class "
-            "names those that are",
+            "sets the normal folders",
             stacklevel=2,
         )
         return samples
@@ -738,9 +737,9 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
 
 
 def _warn_of_a_test_part(samples: Samples, options: Namespace) -> None:
-    """Tell of images that are about to be trained on and lie in a test part beside a training part.
+    """Warn about training images in a test part that has a training part next to it.
 
-    A folder of categories is read as one of classes, whose parts are not looked at.
+    A folder of categories is read as a folder of classes, whose parts are not checked.
     """
     if not isinstance(samples.X, ImageFiles) or samples.names is None:
         return
@@ -748,17 +747,17 @@ def _warn_of_a_test_part(samples: Samples, options: Namespace) -> None:
     n_test = sum("test" in names for names in parts)
     if n_test and any("train" in names for names in parts):
         warnings.warn(
-            f"{n_test} of the {len(parts)} images that are trained on lie in a folder test of "
+            f"{n_test} of the {len(parts)} training images are in a folder test of "
             f"{options.data}: name a category, or its folder train",
             stacklevel=2,
         )
 
 
 def samples_to_score(samples: Samples, options: Namespace) -> Samples:
-    """Return what to score: all of a file, and the test part of a data set that has a name.
+    """Return the samples to score: all of a file, or the test part of a named data set.
 
-    Where options name the normal classes as well as the anomalous ones, all others are left out,
-    after the split, so that it is that of a fit to the normal classes.
+    If options set both the normal and the anomalous classes, samples of other classes are left out
+    after the split, so that the split is that of a fit to the normal classes.
     """
     part = _part(options, "test")
     if samples.is_split or part == "all":
@@ -770,7 +769,7 @@ def samples_to_score(samples: Samples, options: Namespace) -> Samples:
 
 
 def _of_named_classes(samples: Samples, options: Namespace) -> Samples:
-    """The samples of the classes that two options name, or all of them."""
+    """The samples of the classes of two options, or all samples."""
     if not (options.anomalous_class and options.normal_class) or samples.labels is None:
         return samples
     both = sorted(set(options.anomalous_class) & set(options.normal_class))
@@ -787,14 +786,14 @@ def is_split_here(samples: Samples, options: Namespace) -> bool:
 
 
 def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArray[np.bool_]:
-    """Say which samples are anomalies.
+    """Return which samples are anomalies.
 
     Parameters
     ----------
     samples : Samples
     options : Namespace
     way_out : str, default=""
-        What else is possible where labels do not tell.
+        An alternative for the error message.
 
     Returns
     -------
@@ -803,7 +802,7 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
     Raises
     ------
     UsageError
-        If there are no labels, or they do not tell.
+        If there are no labels, or they do not define the anomalies.
     """
     if samples.labels is None:
         raise _without_labels(options)
@@ -824,8 +823,8 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
         if len(counts) == 1:
             must = ", and there must be normal samples as well as anomalies"
         raise UsageError(
-            f"the labels of {options.data} are {_told(counts)}{must}; say which are anomalies with "
-            f"--anomalous-class, or which are normal with --normal-class{way_out}"
+            f"the labels of {options.data} are {_told(counts)}{must}; define the anomalies by "
+            f"--anomalous-class, or the normal classes by --normal-class{way_out}"
         )
     return is_anomaly
 
@@ -833,12 +832,12 @@ def anomalies(samples: Samples, options: Namespace, way_out: str = "") -> NDArra
 def _without_labels(options: Namespace) -> UsageError:
     return UsageError(
         f"{options.data} has no labels: name them with --label-column or --label-file, or put "
-        "images into a folder a class"
+        "images into one folder for each class"
     )
 
 
 def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.bool_] | None:
-    """The samples whose labels say that they are anomalies, or None if none says so."""
+    """The samples with a label that names an anomaly, or None if no label does."""
     labels: NDArray[Any] = samples.labels  # type: ignore[assignment]
     label = _anomalous_label(counts)
     if label is not None:
@@ -850,7 +849,7 @@ def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.boo
 
 
 def _plain(label: Any) -> str:
-    """A label as the text that stands for it, however it was stored; "" for a missing one."""
+    """A label as text, independent of its type; "" for a missing one."""
     if label is None or label != label:
         return ""
     return str(int(label) if isinstance(label, float) and label.is_integer() else label).strip()
@@ -867,7 +866,7 @@ def _told(counts: Counter[str], n_shown: int = 10) -> str:
 
 
 def _anomalous_label(labels: Counter[str]) -> str | None:
-    """Which of two labels is that of the anomalies, if they say so themselves."""
+    """The label of the anomalies of two labels, if their names define it."""
     by_word = {label.lower(): label for label in labels}
     if len(labels) != 2 or len(by_word) != 2:
         return None
@@ -896,8 +895,8 @@ def _split(samples: Samples, options: Namespace) -> tuple[NDArray[Any], NDArray[
     rows = np.arange(len(samples))
     if options.outlier_fraction and options.anomalous_class and options.normal_class:
         raise UsageError(
-            "--outlier-fraction is a share of all anomalies, of which --normal-class beside "
-            "--anomalous-class leaves some out: give it with one of these"
+            "--outlier-fraction is a share of all anomalies, of which --normal-class together with "
+            "--anomalous-class leaves some out: use it with one of these"
         )
     if _has_class_options(options):
         train, test, _ = one_class_split(
@@ -925,7 +924,7 @@ def _part(options: Namespace, default: str) -> str:
     for option in ("outlier_fraction", "n_train"):
         if part == "all" and getattr(options, option) is not None:
             raise UsageError(
-                f"--{option.replace('_', '-')} is about a split: add --part train or --part test"
+                f"--{option.replace('_', '-')} needs a split: add --part train or --part test"
             )
     return part
 
@@ -935,13 +934,13 @@ def _has_class_options(options: Namespace) -> bool:
 
 
 def _labels_of(chosen: Sequence[str], samples: Samples) -> list[Any]:
-    """Find the labels of the classes that an option names, by label or by the class's name."""
+    """Find the labels of the classes of an option, by label or by the name of the class."""
     labels = sorted(set(samples.labels.tolist()), key=str)  # type: ignore[union-attr]
     by_text = {str(label): label for label in labels}
     by_text |= {_plain(label): label for label in labels}
     by_text |= {name: i for i, name in enumerate(samples.class_names) if i in labels}
     unknown = [name for name in chosen if name not in by_text]
-    # Of one class alone, the others that an option names may be in another file.
+    # If one class is found, the other classes of the option may be in another file.
     if unknown and len(labels) > 1:
         there = ", ".join(str(label) for label in labels[:20])
         raise UsageError(f"class {unknown[0]!r} is not in the labels, which are {there}")

@@ -1,4 +1,4 @@
-"""``gandetect datasets``: the data sets that have names, and where they are looked for."""
+"""``gandetect datasets``: the data sets with names, and their folders."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ def add_datasets(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "datasets",
-        help="list the data sets that have names",
+        help="list the data sets with names",
         description=(
-            "List the data sets that --data knows by name, whether they are there, and what to put "
-            "where if not."
+            "List the data sets that --data accepts by name, whether they are present, and the "
+            "expected files and folders of missing ones."
         ),
     )
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder to look in (default: that of the environment variable GANDETECT_DATA)",
+        help="folder of the data sets (default: the environment variable GANDETECT_DATA)",
     )
     parser.add_argument(
         "--download",
         metavar="NAME",
-        help="fetch this data set first, if it is not there; its checksum is tested",
+        help="download this data set first if it is missing; its checksum is verified",
     )
     add_output(parser)
     parser.set_defaults(run=run_datasets)
 
 
 def run_datasets(options: Namespace) -> None:
-    """Fetch what is asked for, then list."""
+    """Download the requested data set, then list."""
     from gandetect.cli.output import check_table, write_columns
     from gandetect.datasets.catalogue import CATALOGUE
     from gandetect.datasets.files import resolve_data_dir
@@ -47,7 +47,7 @@ def run_datasets(options: Namespace) -> None:
         CATALOGUE[options.download].fetch(resolve_data_dir(options.data_dir))
     try:
         folder = resolve_data_dir(options.data_dir)
-    except ValueError:  # the list is of use without a folder, too
+    except ValueError:  # the list is useful without a folder, too
         folder = None
     entries = CATALOGUE.values()
     columns = {

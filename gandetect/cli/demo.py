@@ -12,19 +12,19 @@ def add_demo(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "demo",
-        help="fit every detector to real data, print a table, save pictures",
+        help="fit every detector to real data, print a table, save figures",
         description=(
-            "Fit every detector to data that ships with scikit-learn (a table with words and gaps, "
-            "digits, photographs with defects, an attacked classifier), infer thresholds, predict; "
-            "print one table with two baselines in it, and save pictures and a report a task. "
-            "Takes a minute or two."
+            "Fit every detector to data that ships with scikit-learn (a table with strings and "
+            "missing values, digits, photographs with defects, an attacked classifier), infer "
+            "thresholds and predict; print one table with two baselines, and save figures and a "
+            "report for each task. It takes a minute or two."
         ),
     )
     parser.add_argument(
         "--out",
         default="demo-output",
         metavar="DIR",
-        help="folder for pictures and reports (default: demo-output)",
+        help="folder for figures and reports (default: demo-output)",
     )
     add_seed(parser)
     parser.add_argument(
@@ -37,7 +37,7 @@ def add_demo(commands: Any) -> None:
         "--epochs",
         type=number(int, 1),
         metavar="N",
-        help="of every fit, for a quicker look (default: 2 to 100, by task)",
+        help="epochs of every fit, for a faster demo (default: 2 to 100, by task)",
     )
     parser.set_defaults(run=_run)
 

@@ -1,4 +1,4 @@
-"""``gandetect evaluate``: what labels say of scores and threshold."""
+"""``gandetect evaluate``: metrics of scores and threshold from labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gandetect.cli.data import Samples
 
-# Milliseconds a sample, and in which size of batch.
+# Names of the milliseconds per sample, and the batch size of each.
 TIMES = {"ms_alone": 1, "ms_in_batch_of_64": 64}
 
 
@@ -31,13 +31,13 @@ def add_evaluate(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "evaluate",
-        help="judge a fitted detector by labels",
+        help="evaluate a fitted detector on labelled data",
         description=(
-            "Judge a fitted detector by labelled samples: the scores by AUROC, average precision "
+            "Evaluate a fitted detector on labelled data: the scores by AUROC, average precision "
             "and the best F1 over all thresholds, the threshold by precision, recall, F1 and "
-            "false-alarm rate of the anomalies; maps of pixels by the masks of mvtec. --data "
-            "mvtec:all judges each category by its own model, MODEL being the folder of "
-            "<category>.model that fit --data mvtec:all makes, and adds the means."
+            "false-alarm rate of the anomalies, and pixel maps by the masks of mvtec. --data "
+            "mvtec:all evaluates the model of each category and adds the means; MODEL is then the "
+            "folder of <category>.model that fit --data mvtec:all writes."
         ),
     )
     add_model(parser)
@@ -47,7 +47,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--timing",
         action="store_true",
-        help="also measure the milliseconds that a sample takes to score, alone and in a batch of "
+        help="also measure the milliseconds for scoring a sample, alone and in a batch of "
         "64: the median of repeated calls",
     )
     add_output(parser)
@@ -68,7 +68,7 @@ def run_evaluate(options: Namespace) -> None:
     of_category = one_by_one(options)
     for category, its_options in of_category.items():
         its_options.model = model_of(options.model, category)
-        if not Path(its_options.model).is_file():  # told before the work on the others
+        if not Path(its_options.model).is_file():  # raised before any category is evaluated
             raise FileNotFoundError(f"there is no {its_options.model}, the model of {category}")
     records = {name: _judged_by_the_data(its) for name, its in of_category.items()}
     write_columns(with_means(side_by_side(records)), options)
@@ -83,8 +83,8 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
     if is_anomaly.all() or not is_anomaly.any():
         kind = "an anomaly" if is_anomaly.any() else "normal"
         raise UsageError(
-            f"the labels must have normal samples as well as anomalies, but each of the "
-            f"{len(samples)} samples is {kind}"
+            f"the labels must have normal samples as well as anomalies, but all of the "
+            f"{len(samples)} samples are {kind}"
         )
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     record = judged(is_anomaly, scores, is_flagged)
@@ -101,23 +101,23 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
 
 
 def _array(samples: Samples) -> Any:
-    """Samples in memory: what their files take to be read is not measured."""
+    """The samples in memory: the time of reading files is not measured."""
     return samples.X.stack() if hasattr(samples.X, "stack") else samples.named
 
 
 def milliseconds(
     detector: Any, n_samples: int, take: Callable[[NDArray[np.intp]], Any]
 ) -> dict[str, float]:
-    """How long a sample takes to score, by the names in `TIMES`.
+    """The milliseconds for scoring a sample, by the names in `TIMES`.
 
     Parameters
     ----------
     detector : object
         Has `score_samples` or `anomaly_score`.
     n_samples : int
-        Of fewer than a batch holds, some are in it several times.
+        If it is smaller than the batch, samples are repeated.
     take : callable
-        From positions to samples in memory.
+        Maps positions to samples in memory.
     """
     import numpy as np
 
@@ -132,7 +132,7 @@ def milliseconds(
 def judged(
     is_anomaly: NDArray[np.bool_], scores: NDArray[np.float64], is_flagged: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Judge scores and flags by labels.
+    """Compute the metrics of scores and flags from labels.
 
     Parameters
     ----------

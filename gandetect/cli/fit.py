@@ -1,4 +1,4 @@
-"""``gandetect fit``: from data to a file that holds a fitted detector."""
+"""``gandetect fit``: fit a detector and save it to a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gandetect.base import BaseDetector
     from gandetect.cli.data import Samples
 
-# As many test images as the run folder shows.
+# Number of test images in the run folder.
 _N_SHOWN = 16
 
 
@@ -45,11 +45,11 @@ def add_fit(commands: Any) -> None:
         "fit",
         help="fit a detector and save it",
         description=(
-            "Fit a detector to samples, normal ones as far as you know, and save it as data only "
-            "(safetensors). What labels or options call an anomaly is left out, or with --labels "
-            "learn learned from; the classes of the normal samples go to a detector that learns "
-            "from them (AdversarialVAE). --data "
-            "mvtec:all fits one a category. If it is interrupted, no model is written."
+            "Fit a detector to samples that are assumed to be normal, and save it as data only "
+            "(safetensors). Anomalies by labels or options are left out, or trained on with "
+            "--labels learn; AdversarialVAE trains its classifier on the classes of the normal "
+            "samples. --data "
+            "mvtec:all fits one for each category. If it is interrupted, no model is written."
         ),
     )
     known = [name.removesuffix("Detector") for name in known_detectors()]
@@ -57,7 +57,7 @@ def add_fit(commands: Any) -> None:
         "detector",
         type=detector_name,
         metavar="DETECTOR",
-        help=f"{', '.join(known).lower()}; in any case, with or without 'Detector' at the end",
+        help=f"{', '.join(known).lower()}; in upper or lower case, with or without 'Detector'",
     )
     add_data(parser)
     add_protocol(parser)
@@ -71,9 +71,9 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--labels",
         choices=("ignore", "exclude", "learn"),
-        help="what labels and options that call samples anomalies do: ignore trains on them as on "
-        "all others, exclude leaves them out (the default), and learn learns from them as from "
-        "known anomalies",
+        help="use of samples that labels or options define as anomalies: ignore trains on them as "
+        "on all others, exclude leaves them out (the default), and learn uses them as known "
+        "anomalies",
     )
     add_set(group)
     group.add_argument(
@@ -81,7 +81,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         type=names,
         default=[],
         metavar="A,B",
-        help="columns of a table that hold dates (default: found out, where the values tell)",
+        help="columns of a table that hold dates (default: detected from the values)",
     )
     add_device(group, "auto")
     add_classifier(group)
@@ -95,20 +95,20 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--outlier-perc",
         type=number(float, 0, 100),
         metavar="P",
-        help="put the threshold where it flags P percent of --threshold-data (5 for one sample in "
+        help="set the threshold that flags P percent of --threshold-data (5 for one sample in "
         "twenty)",
     )
     group.add_argument(
         "--threshold-data",
         metavar="DATA",
-        help="samples for --outlier-perc, read as --data is: normal ones that are not trained on, "
-        "or a mixed batch of which you know the share of anomalies",
+        help="samples for --outlier-perc, read in the same way as --data: held-out normal samples, "
+        "or a mixed batch with a known share of anomalies",
     )
     group.add_argument(
         "--go-on-from",
         metavar="MODEL",
-        help="train the networks of a saved detector further, for as many epochs more; its "
-        "parameters hold but for those that are given",
+        help="continue the training of a saved detector for the same number of epochs; its "
+        "parameters apply except those that are given",
     )
     group.add_argument("--verbose", action="store_true", help="show the progress and the losses")
 
@@ -124,24 +124,24 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="FILE",
-        help="file of the fitted detector; of mvtec:all, the folder of <category>.model",
+        help="file of the fitted detector; for mvtec:all, the folder of <category>.model",
     )
     group.add_argument(
         "--format",
         choices=("table", "csv", "json"),
         default="table",
-        help="of the summary on standard output (default: table)",
+        help="format of the summary on standard output (default: table)",
     )
     group.add_argument(
-        "--checkpoint-dir", metavar="DIR", help="folder in which the training is stored as it goes"
+        "--checkpoint-dir", metavar="DIR", help="folder of the checkpoints of the training"
     )
     group.add_argument(
-        "--checkpoint-every", type=number(int, 1), metavar="N", help="epochs (default: 1)"
+        "--checkpoint-every", type=number(int, 1), metavar="N", help="in epochs (default: 1)"
     )
     group.add_argument(
         "--resume",
         action="store_true",
-        help="go on from the checkpoint, if there is one, instead of starting afresh",
+        help="continue from the checkpoint, if there is one, instead of starting again",
     )
     group.add_argument(
         "--log-dir", metavar="DIR", help="write the losses of every epoch for TensorBoard"
@@ -149,7 +149,7 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--run-folder",
         metavar="DIR",
-        help="write reconstructions, statistics and models as the training goes, for "
+        help="write reconstructions, statistics and models during the training, for "
         "gandetect animate",
     )
     group.add_argument(
@@ -162,13 +162,13 @@ def _add_keeping(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--run-test-data",
         metavar="DATA",
-        help="images to reconstruct beside those of training, read as --data is (default: the "
+        help="test images to reconstruct, read in the same way as --data (default: the "
         "test part of --data, if it has one)",
     )
 
 
 def run_fit(options: Namespace) -> None:
-    """Fit, and say what came out."""
+    """Fit, and print the summary."""
     from gandetect.cli.data import names_all
     from gandetect.cli.output import check_training, write_columns, write_record
 
@@ -199,12 +199,12 @@ def _refuse_what_does_not_go_together(options: Namespace) -> None:
     for name in ("threshold_data", "go_on_from", "run_test_data"):
         if names_all(options.data) and getattr(options, name):
             raise UsageError(
-                f"--{name.replace('_', '-')} is for one category, and {options.data} is all of them"
+                f"--{name.replace('_', '-')} is for one category, but {options.data} is all of them"
             )
 
 
 def _in_folders_of(category: str, options: Namespace) -> Namespace:
-    """The options of a category, with all that is written apart from that of the others."""
+    """The options of a category, with separate output places."""
     from gandetect.cli.categories import model_of
 
     folder = Path(options.out).expanduser()
@@ -217,7 +217,7 @@ def _in_folders_of(category: str, options: Namespace) -> Namespace:
 
 
 def _fitted(options: Namespace) -> dict[str, Any] | None:
-    """Fit, set the threshold and save; return the summary, in the process that tells it."""
+    """Fit, set the threshold and save; return the summary in the first process."""
     import numpy as np
 
     from gandetect.cli.data import known_anomalies, read_samples, training_samples
@@ -239,16 +239,16 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
     if callbacks:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
-    # An interrupt ends the command here: what was there under --out is better than a half.
+    # An interrupt ends the command here: an existing file of --out is kept.
     own = _beside(detector, samples, options, with_masks=labels == "learn")
     detector.fit(samples.named, is_known, **own)
     seconds = time.perf_counter() - start
     if for_threshold is not None:
         detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
-    if not is_first():  # of the processes that torchrun started
+    if not is_first():  # of the processes of torchrun
         return None
     if isinstance(samples.X, np.ndarray):
-        # Images in files say themselves how they were read.
+        # Images in files have their own settings.
         model = detector.model_
         model.layout = replace(model.layout, image_settings=samples.image_settings)
     detector.save(Path(options.out).expanduser())
@@ -261,7 +261,7 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
 def _beside(
     detector: BaseDetector, samples: Samples, options: Namespace, *, with_masks: bool
 ) -> dict[str, Any]:
-    """What a method's own `fit` takes beside X and y: classes, and masks of known defects."""
+    """The further arguments of the `fit` of a method: classes, and masks of known defects."""
     taken = signature(detector.fit).parameters
     classes = _classes_of_normal(samples, options)
     found = {}
@@ -275,7 +275,7 @@ def _beside(
 
 
 def _detector(options: Namespace) -> BaseDetector:
-    """A new detector, or the one that is to be trained further."""
+    """A new detector, or the one whose training is to be continued."""
     parameters = _parameters(options)
     built = build_detector(detector_class(options.detector), parameters)
     if options.go_on_from is None:
@@ -290,14 +290,14 @@ def _detector(options: Namespace) -> BaseDetector:
 
 
 def _left_out(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that the file of a model leaves out, because they are code."""
+    """The parameters that the file of a model omits because they are code."""
     from torch import nn
 
     return {name: value for name, value in parameters.items() if isinstance(value, nn.Module)}
 
 
 def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
-    """Columns of a table of which the text is kept."""
+    """Columns of a table that are read as text."""
     from gandetect.data.sources import columns_called_words, columns_of_words
 
     if options.go_on_from:
@@ -306,10 +306,10 @@ def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
 
 
 def _use_of_labels(detector: BaseDetector, options: Namespace) -> str | None:
-    """What labels do: as an option or --set says, or as in the model that is trained further."""
+    """The use of labels: that of an option or --set, or of the model that is continued."""
     is_said = options.labels is not None or any(name == "labels" for name, _ in options.set)
     labels = detector.labels if is_said or detector.labels == "learn" else None
-    # What is left out here, a detector need not look for.
+    # Samples that are left out here need no labels in the detector.
     detector.set_params(labels="learn" if labels == "learn" else "ignore")
     return labels
 
@@ -323,12 +323,12 @@ def _parameters(options: Namespace) -> dict[str, Any]:
         "verbose": int(options.verbose) or None,
         "labels": options.labels,
     }
-    if options.missing:  # which the model then knows for later tables
+    if options.missing:  # stored in the model for later tables
         given["missing_values"] = tuple(options.missing)
     settings = [_with_dates(setting, options.date_columns) for setting in options.set]
     if options.date_columns and all(name != "columns" for name, _ in settings):
         given["columns"] = dict.fromkeys(options.date_columns, "date")
-    # What has a default here may be said by --set as well.
+    # Options with a default may be overridden by --set.
     for name in ("device", "random_state"):
         if any(name == setting for setting, _ in settings):
             del given[name]
@@ -336,14 +336,12 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _with_dates(setting: Setting, date_columns: Sequence[str]) -> Setting:
-    """The columns that ``--set`` speaks of, and those of dates."""
+    """The columns of ``--set``, and those of ``--date-columns``."""
     name, columns = setting
     if name != "columns" or not date_columns:
         return setting
     if not isinstance(columns, dict):
-        raise UsageError(
-            "beside --date-columns, --set columns= must be a mapping, as in columns={}"
-        )
+        raise UsageError("with --date-columns, --set columns= must be a mapping, as in columns={}")
     return name, {**dict.fromkeys(date_columns, "date"), **columns}
 
 
@@ -365,7 +363,7 @@ def _callbacks(options: Namespace) -> list[Any]:
 
 
 def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any]) -> Any:
-    """The callback that writes the run folder, with images to test by if there are any."""
+    """The callback that writes the run folder, with test images if there are any."""
     from gandetect.cli.data import is_split_here, read_samples, samples_to_score
     from gandetect.training.run_folder import RunFolder
 
@@ -390,7 +388,7 @@ def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any
 
 
 def _spread(samples: Samples) -> Samples:
-    """Some of all: the first of a folder are of one kind, and the callback takes the first."""
+    """Evenly spaced samples: the first of a folder have one class, and the callback uses these."""
     import numpy as np
 
     n_shown = min(_N_SHOWN, len(samples))
@@ -400,7 +398,7 @@ def _spread(samples: Samples) -> Samples:
 def _other_samples(
     options: Namespace, default_part: str, data: str, known: Mapping[str, Any]
 ) -> Samples:
-    """Other data than ``--data``, whose file of labels is not theirs."""
+    """Data other than ``--data``, without its file of labels."""
     from gandetect.cli.data import is_named, read_samples
 
     own = {"label_file": None, "download": options.download and is_named(data)}
@@ -408,9 +406,9 @@ def _other_samples(
 
 
 def _classes_of_normal(samples: Samples, options: Namespace) -> Any:
-    """The classes of samples that options call normal, for the detector that learns from them.
+    """The classes of samples that options define as normal, for a detector with a classifier.
 
-    Other labels may say what is an anomaly, and are nothing to learn from.
+    Other labels may mark anomalies, and are not classes.
     """
     has_classes = options.anomalous_class or options.normal_class
     if not has_classes or samples.labels is None or len(set(samples.labels.tolist())) < 2:

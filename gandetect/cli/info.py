@@ -1,4 +1,4 @@
-"""``gandetect info``: what a fitted detector is."""
+"""``gandetect info``: the summary of a fitted detector."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def add_info(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "info",
-        help="say what a fitted detector is: data, parameters, training, threshold",
+        help="print the summary of a detector: data, parameters, training, threshold",
         description=(
-            "Say what a saved detector was fitted to and how each column of a table is read, its "
-            "parameters, its networks, how the training went and ended, where the threshold comes "
-            "from, and with which versions it was fitted: what detector.summary() gives."
+            "Print the summary of a saved detector: its training data and the kinds of the columns "
+            "of a table, its parameters, its networks, the training and the reason why it ended, "
+            "the origin of the threshold, and the versions of the fit (detector.summary())."
         ),
     )
-    parser.add_argument("model", metavar="MODEL", help="file that gandetect fit wrote")
+    parser.add_argument("model", metavar="MODEL", help="file of gandetect fit")
     add_classifier(parser)
-    parser.add_argument("--json", action="store_true", help="write the same facts as JSON")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.set_defaults(run=run_info)
 
 

@@ -1,4 +1,4 @@
-"""The commands together: their parser, their exit codes, and errors reported in one line."""
+"""The main command: parser, exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from gandetect.cli.options import UsageError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-# What the package raises for input that it cannot use, and Python for files that it cannot.
+# Errors that the package raises for invalid input, and Python for files.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
-# Of each command its module, which has the function add_<command>, and its line in the help. Only
-# the module of the command that is run is imported, so that help and mistakes are told at once.
+# For each command its module, which has the function add_<command>, and its line in the help. Only
+# the module of the given command is imported, so that help and errors need no import of torch.
 COMMANDS = {
     "fit": ("fit", "fit a detector and save it"),
-    "score": ("score", "say how anomalous each sample is"),
-    "predict": ("score", "say which samples are anomalies"),
-    "correct": ("score", "correct a classifier's labels of samples that were made to fool it"),
-    "evaluate": ("evaluate", "judge a fitted detector by labels"),
-    "map": ("map", "write where in each sample the anomaly is"),
+    "score": ("score", "write the anomaly score of each sample"),
+    "predict": ("score", "write the predicted label of each sample"),
+    "correct": ("score", "correct the labels of a classifier for adversarial examples"),
+    "evaluate": ("evaluate", "evaluate a fitted detector on labelled data"),
+    "map": ("map", "write the anomaly map of each sample"),
     "report": (
         "report",
         "write a page about scored data, with curves and the most anomalous samples",
     ),
-    "info": ("info", "say what a fitted detector is: data, parameters, training, threshold"),
+    "info": ("info", "print the summary of a detector: data, parameters, training, threshold"),
     "animate": ("animate", "make an animation of a training"),
     "benchmark": ("benchmark", "compare detectors with isolation forest and nearest neighbours"),
-    "datasets": ("datasets", "list the data sets that have names"),
-    "demo": ("demo", "fit every detector to real data, print a table, save pictures"),
+    "datasets": ("datasets", "list the data sets with names"),
+    "demo": ("demo", "fit every detector to real data, print a table, save figures"),
 }
 
 _EPILOG = """\
-Each command says more with --help. Exit codes: 0, done; 1, failed, such as for a file that is
-missing or damaged; 2, the arguments cannot be used; 130, interrupted. Errors and progress go to
-standard error, results to standard output.
+--help after a command lists its options. Exit codes: 0, success; 1, failure, such as a missing or
+damaged file; 2, invalid arguments; 130, interrupted. Errors and progress are written to standard
+error, results to standard output.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that tells a mistake in one line; `argparse` prints the usage before it."""
+    """A parser whose errors are one line; `argparse` prints the usage before them."""
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
@@ -55,11 +55,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Build the parser of the command that the arguments name, and list the others.
+    """Build the parser of the command in the arguments, and list the other commands.
 
     The command sets ``run``, a function of the options.
     """
-    # Before the command stand only options that take no value.
+    # Options before the command take no value.
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     parser = _Parser(
         prog="gandetect",
@@ -67,9 +67,7 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         epilog=_EPILOG,
     )
     parser.add_argument("--version", action="version", version=f"gandetect {__version__}")
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where in the code an error arose"
-    )
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (module, what) in COMMANDS.items():
         if name == named:
@@ -85,18 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str or None, default=None
-        What follows the program's name; None takes it from ``sys.argv``.
+        The arguments after the name of the program; None reads them from ``sys.argv``.
 
     Returns
     -------
     int
-        The exit code: 0; 1 if the command failed, which is reported in one line; 2 for options that
-        do not fit together; 130 for Ctrl-C.
+        The exit code: 0; 1 if the command failed, with one line of error; 2 for incompatible
+        options; 130 for Ctrl-C.
 
     Raises
     ------
     SystemExit
-        With code 2 for arguments that cannot be read, with 0 after ``--help``.
+        With code 2 for invalid arguments, with 0 after ``--help``.
     """
     options = argparse.Namespace(traceback=False)
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -107,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output has closed it, as `head` does; Python would complain at its end.
+        # The reader of the output has closed it, as `head` does; Python would print an error at its
+        # exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -122,14 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_model(options: argparse.Namespace) -> None:
-    """Raise FileNotFoundError for a model that is not there, before torch is imported."""
+    """Raise FileNotFoundError for a missing model, before torch is imported."""
     model = getattr(options, "model", None)
     if model is not None and not os.path.exists(os.path.expanduser(model)):
         raise FileNotFoundError(f"There is no file {model!r}.")
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether this is a mistake of the user's or a failure around the program, not a defect."""
+    """Whether this is a user error or a failure of the environment, not a defect."""
     distributed = sys.modules.get("gandetect.distributed")
     lost = (distributed.ProcessLostError,) if distributed else ()
     return isinstance(error, (*_USER_ERRORS, *lost))
@@ -137,7 +136,7 @@ def _is_told(error: Exception) -> bool:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show warnings as errors are shown, without the line of code that they come from."""
+    """Show warnings in one line, as errors, without the line of code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
         yield

@@ -1,4 +1,4 @@
-"""``gandetect map``: where in each sample the anomaly is."""
+"""``gandetect map``: the anomaly maps of samples."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def add_map(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "map",
-        help="write where in each sample the anomaly is",
+        help="write the anomaly map of each sample",
         description=(
-            "Write the anomaly map of each sample, larger for worse: of the pixels of images, of "
-            "the columns of rows."
+            "Write the anomaly map of each sample, larger for more anomalous pixels of images or "
+            "columns of rows."
         ),
     )
     add_model(parser)
@@ -33,15 +33,16 @@ def add_map(commands: Any) -> None:
         "--out",
         required=True,
         metavar="PLACE",
-        help="a file .npy of all maps; a file .csv, of rows; or else a folder, not that of the "
-        "data, for a .png an image: the map over the photograph, from dark purple to yellow in one "
-        "scale for all, with the outline of what no image reaches that is not flagged",
+        help="a .npy file of all maps; a .csv file for rows; or a folder, other than that of the "
+        "data, with one .png for each image: the map over the photograph, from dark purple to "
+        "yellow with a common scale, and an outline of the pixels above the largest map value of "
+        "all images that are not flagged",
     )
     parser.set_defaults(run=run_map)
 
 
 def run_map(options: Namespace) -> None:
-    """Make the maps, and write them as the ending of the place says."""
+    """Compute the maps, and write them in the format of the extension."""
     import numpy as np
 
     from gandetect.archive import written_aside
@@ -53,12 +54,12 @@ def run_map(options: Namespace) -> None:
     if suffix:
         check_file(options)
     else:
-        pillow_image()  # what is missing is told before the work
+        pillow_image()  # raises before the computation if pillow is missing
         check_folder(options)
     detector, samples = model_and_samples(options)
     is_rows = len(detector.sample_shape_) == 1
     if is_rows and not suffix:
-        raise UsageError("maps of rows are no pictures: --out takes .npy or .csv")
+        raise UsageError("maps of rows cannot be drawn as images: --out takes .npy or .csv")
     if not is_rows and suffix == ".csv":
         raise UsageError("maps of images do not fit into a .csv: --out takes .npy or a folder")
     out = Path(options.out).expanduser()
@@ -66,7 +67,7 @@ def run_map(options: Namespace) -> None:
     maps = detector.anomaly_map(samples.named)
     if suffix == ".npy":
         if isinstance(maps, list):
-            raise UsageError("maps of images that differ in shape are no array: name a folder")
+            raise UsageError("maps of images that differ in shape need a folder as --out")
         with written_aside(out) as file:
             np.save(file, maps)
     elif suffix == ".csv":
@@ -77,7 +78,7 @@ def run_map(options: Namespace) -> None:
 
 
 def _ending(out: str) -> str:
-    """The ending of a file, or nothing for a folder, whose name may have a dot in it."""
+    """The extension of a file, or "" for a folder, whose name may contain a dot."""
     place = Path(out).expanduser()
     suffix = place.suffix.lower()
     if place.is_dir() or out.endswith("/"):
@@ -91,7 +92,7 @@ def _ending(out: str) -> str:
 
 
 def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
-    """Where the picture of each sample goes, if all can be written."""
+    """The path of the image of each sample, if all can be written."""
     from gandetect.cli.output import check_pictures
     from gandetect.cli.score import names_of
     from gandetect.data.images import ImageFiles
@@ -107,7 +108,7 @@ def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
 def _write_rows(
     maps: NDArray[np.float64], samples: Samples, names: Sequence[str] | None, out: Path
 ) -> None:
-    """Write the columns under the names that they had in the fit, which is their order."""
+    """Write the columns under their names in the fit, in this order."""
     from gandetect.cli.output import write_columns
     from gandetect.cli.score import names_of
 
@@ -119,7 +120,7 @@ def _write_rows(
 def _write_pictures(
     maps: Any, is_flagged: NDArray[np.bool_], samples: Samples, pictures: list[Path]
 ) -> None:
-    """Write each map over its photograph, in one scale for all, so that they can be compared."""
+    """Write each map over its photograph, with a common colour scale."""
     from gandetect.archive import written_aside
     from gandetect.data.images import ImageFiles, pillow_image
     from gandetect.plotting.reconstruction import outline_level
@@ -135,7 +136,7 @@ def _write_pictures(
 
 
 def _channels_last(images: Any) -> Any:
-    """Images of an array with 1 or 3 channels behind height and width, as pictures have them."""
+    """Images of an array with 1 or 3 channels, with the channels last."""
     import numpy as np
 
     is_first = getattr(images, "ndim", 0) == 4 and images.shape[-1] not in (1, 3)

@@ -1,4 +1,4 @@
-"""The options that several commands have, and the types of their values."""
+"""The options of several commands, and the types of their values."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 Setting = tuple[str, Any]
 
 _DATA = """\
-a table (.csv, .tsv, .txt, also packed as .gz; .parquet, or a folder of these; - for a table on
+a table (.csv, .tsv, .txt, also compressed as .gz; .parquet, or a folder of these; - for a table on
 standard input), an array (.npy, .npz), a folder of images, one image, or a data set by name: mnist,
 fashion-mnist, cifar10, kddcup99, mvtec:CATEGORY, adbench:SET (see gandetect datasets); for
 fit and evaluate, mvtec:all is every category"""
 
 
 class UsageError(ValueError):
-    """The options do not fit together, or one has a value that cannot be used."""
+    """The options are incompatible, or one has an invalid value."""
 
 
 def known_detectors() -> list[str]:
@@ -38,7 +38,7 @@ def known_detectors() -> list[str]:
 
 
 def detector_name(text: str) -> str:
-    """Find a detector's name, given in any case, with or without "Detector" at its end."""
+    """Find the name of a detector, in upper or lower case, with or without "Detector"."""
     plain_names = {_plain(name): name for name in known_detectors()}
     if _plain(text) not in plain_names:
         raise argparse.ArgumentTypeError(
@@ -57,7 +57,7 @@ def detector_names(text: str) -> list[str]:
 
 
 def names(text: str) -> list[str]:
-    """Cut a list like "a,b" at its commas."""
+    """Split a list like "a,b" at its commas."""
     entries = [entry.strip() for entry in text.split(",")]
     if not all(entries):
         raise argparse.ArgumentTypeError(f"a name is missing in {text!r}")
@@ -71,7 +71,7 @@ def number(
     *,
     with_limits: bool = True,
 ) -> Callable[[str], Any]:
-    """Make the type of an option whose value is a number between two others, or one of these."""
+    """Make the type of an option whose value is a number in a range, with its limits."""
     kind = "an integer" if convert is int else "a number"
     limits = f"at least {minimum:g}" if maximum == float("inf") else f"{minimum:g} to {maximum:g}"
     if not with_limits:
@@ -91,7 +91,7 @@ def number(
 
 
 def character(text: str) -> str:
-    """Read one character, or the name of one that is hard to type."""
+    """Read one character, or the name of one, such as "tab"."""
     return {"tab": "\t", "\\t": "\t", "space": " "}.get(text.lower(), text)
 
 
@@ -112,29 +112,29 @@ def bit_depth(text: str) -> str | int:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """Add what says where the samples come from."""
+    """Add the options for reading the samples."""
     group = parser.add_argument_group("data")
     group.add_argument("--data", required=True, metavar="DATA", help=_DATA)
     group.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder of the data sets that have names (default: that of GANDETECT_DATA)",
+        help="folder of the data sets with names (default: GANDETECT_DATA)",
     )
-    group.add_argument("--download", action="store_true", help="fetch a data set that is not there")
+    group.add_argument("--download", action="store_true", help="download a missing data set")
     group.add_argument(
         "--label-column",
         metavar="NAME",
-        help="column of a table, by name or number from 0, or array of an .npz, that holds labels",
+        help="column of labels of a table, by name or number from 0, or array of an .npz",
     )
     group.add_argument(
         "--label-file",
         metavar="FILE",
-        help="labels in a file of their own: .npy, one a line, or the marks that a report exports",
+        help="separate file of labels: .npy, one for each line, or exported marks of a report",
     )
     group.add_argument(
         "--id-column",
         metavar="NAME",
-        help="column of a table that names the rows; it is no feature, and predict writes it",
+        help="column of a table that identifies the rows; not a feature, written by predict",
     )
     group.add_argument(
         "--drop-columns", type=names, default=[], metavar="A,B", help="columns of a table to ignore"
@@ -145,103 +145,103 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         type=names,
         default=[],
         metavar="A,B",
-        help="what stands for a gap in a table, such as ?, beside empty cells, NA, NaN and null",
+        help="further marks of missing values, such as ?; empty cells, NA, NaN and null are known",
     )
     _add_text(group)
     group.add_argument(
         "--image-size",
         type=image_size,
         metavar="N",
-        help="resize images to N or HEIGHT,WIDTH (default: as the model was fitted, which keeps "
-        "what --image-size, --keep-aspect, --channels and --bit-depth said)",
+        help="resize images to N or HEIGHT,WIDTH (default: the settings of the model for "
+        "--image-size, --keep-aspect, --channels and --bit-depth)",
     )
     group.add_argument(
         "--keep-aspect",
         action="store_true",
-        help="give the longer side --image-size, and squeeze no image",
+        help="resize the longer side to --image-size, and preserve the aspect ratio",
     )
     group.add_argument(
-        "--channels", type=int, choices=(1, 3), help="make images grey (1) or coloured (3)"
+        "--channels", type=int, choices=(1, 3), help="convert images to grey (1) or colour (3)"
     )
     group.add_argument(
         "--bit-depth",
         type=bit_depth,
         metavar="N",
-        help="bits that the values in image files of more than 8 use, to bring them to 8; auto "
+        help="number of bits that image files of more than 8 bits use, to convert them to 8; auto "
         "keeps all levels (default: auto)",
     )
     group.add_argument(
         "--on-error",
         choices=("stop", "skip"),
-        help="skip leaves image files out that cannot be read (default: stop)",
+        help="skip leaves out image files that cannot be read (default: stop)",
     )
 
 
 def _add_text(group: Any) -> None:
-    """Add how the text of a table is written, where it is not to be found out."""
+    """Add the options for the text format of a table, which override its detection."""
     group.add_argument(
         "--delimiter",
         type=character,
         metavar="CHAR",
-        help="between the cells of a table in a text file, such as ; or tab (default: found out)",
+        help="delimiter of the cells of a text table, such as ; or tab (default: detected)",
     )
     group.add_argument(
         "--decimal",
         choices=(".", ","),
         metavar="MARK",
-        help="decimal mark of a table, . or , (default: found out)",
+        help="decimal mark of a table, . or , (default: detected)",
     )
     group.add_argument(
         "--thousands",
         type=character,
         metavar="CHAR",
-        help="between groups of three digits (default: numbers with such groups are refused)",
+        help="thousands separator (default: detected; an error if it is ambiguous)",
     )
     group.add_argument(
         "--encoding",
         metavar="NAME",
-        help="of the text of a table, such as latin-1 (default: UTF-8, or what its beginning says)",
+        help="encoding of a text table, such as latin-1 (default: UTF-8, or its byte order mark)",
     )
     group.add_argument(
         "--header",
         choices=("yes", "no"),
-        help="whether the first line of a table names its columns (default: found out)",
+        help="whether the first line of a table names its columns (default: detected)",
     )
 
 
 def data_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the data sets that have names.
+    """Return the folder of the data sets with names.
 
     Raises
     ------
     UsageError
-        If neither the option nor the environment names it.
+        If neither the option nor the environment variable is set.
     """
     from gandetect.datasets.files import DATA_DIR_VARIABLE, resolve_data_dir
 
     if options.data_dir is None and not os.environ.get(DATA_DIR_VARIABLE):
         raise UsageError(
-            "no data folder is known: give --data-dir, or set the environment variable "
-            f"{DATA_DIR_VARIABLE} to the folder that holds the data sets"
+            "the data folder is not set: give --data-dir, or set the environment variable "
+            f"{DATA_DIR_VARIABLE} to the folder of the data sets"
         )
     return resolve_data_dir(options.data_dir)
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
-    """Add what says which samples are anomalies, and which are trained and tested on."""
+    """Add the options that define the anomalies, and the training and test parts."""
     group = parser.add_argument_group(
         "protocol",
-        "Which labels mean an anomaly (without these: 1 of 0 and 1, -1 of -1 and 1, true of false "
-        "and true, and words such as fraud or anomaly beside normal), and which part "
-        " of the data is used. The same options and seed give the same parts in every command.",
+        "The labels of anomalies (default: 1 in labels 0 and 1, -1 in labels -1 and 1, true in "
+        "booleans, and words such as fraud or anomaly together with normal), and the part "
+        "of the data. The same options and seed give the same parts in every command.",
     )
     group.add_argument(
         "--anomalous-class",
         "--anomalous",
         type=names,
         metavar="A,B",
-        help="these classes are anomalies, all others are normal; beside --normal-class, those of "
-        "neither are left out",
+        help="these classes are anomalies, all others are normal; with --normal-class, samples of "
+        "other classes are left out",
     )
     group.add_argument(
         "--normal-class",
@@ -252,64 +252,64 @@ def add_protocol(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--part",
         choices=("train", "test", "all"),
-        help="train: some of the normal samples; test: the other normal ones and the anomalies; "
-        "all: no split (default: all of a file, but to fit without what is labelled an anomaly; of "
-        "a data set with a name, train to fit, and test for the other commands)",
+        help="train: a part of the normal samples; test: the other normal samples and the "
+        "anomalies; all: no split (default: all of a file, for fit without labelled anomalies; for "
+        "a data set with a name, train for fit, and test for the other commands)",
     )
     group.add_argument(
         "--outlier-fraction",
         type=number(float, 0, 1, with_limits=False),
         metavar="F",
-        help="share of anomalies in the test part (default: all that there are)",
+        help="share of anomalies in the test part (default: all anomalies)",
     )
     group.add_argument(
         "--n-train",
         type=number(int, 1),
         metavar="N",
-        help="samples of the training part (default: 80%% of the normal samples where classes are "
+        help="number of training samples (default: 80%% of the normal samples if classes are "
         "given, else half of them)",
     )
     add_seed(group)
 
 
 def add_seed(parser: Any) -> None:
-    """Add the seed of all that is drawn."""
+    """Add the random seed."""
     parser.add_argument(
         "--seed",
         type=number(int, 0, 2**32 - 1),
         default=0,
         metavar="N",
-        help="of the split and of the detector (default: 0)",
+        help="seed of the split and of the detector (default: 0)",
     )
 
 
 def add_device(parser: Any, default: str | None) -> None:
-    """Add where the networks run."""
+    """Add the device of the networks."""
     parser.add_argument(
         "--device", default=default, metavar="D", help="auto, cpu, cuda, cuda:1 or mps"
     )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the fitted detector, and where it runs."""
-    parser.add_argument("model", metavar="MODEL", help="file that gandetect fit wrote")
+    """Add the fitted detector and its device."""
+    parser.add_argument("model", metavar="MODEL", help="file of gandetect fit")
     add_device(parser, None)
     add_classifier(parser)
 
 
 def add_classifier(parser: Any) -> None:
-    """Add the file of the classifier that a detector guards."""
+    """Add the file of the classifier that a detector protects."""
     parser.add_argument(
         "--classifier",
         metavar="FILE",
-        help="the classifier that AdversarialVAE guards: .skops, which is data, or .pt2 of "
-        "torch.export, which runs its author's code when it is opened, and which a model leaves "
-        "out so that every command needs it",
+        help="the classifier that AdversarialVAE protects: .skops, which is data, or .pt2 of "
+        "torch.export, which runs its author's code when it is opened and is not part of the "
+        "model, so that every command needs it",
     )
 
 
 def given_classifier(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the classifier of ``--classifier`` under its parameter's name, if there is one."""
+    """Return the classifier of ``--classifier`` by the name of its parameter, if there is one."""
     if options.classifier is None:
         return {}
     from gandetect.classifiers.files import read_classifier
@@ -318,25 +318,25 @@ def given_classifier(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_outlier_perc(parser: argparse.ArgumentParser) -> None:
-    """Add a threshold other than the model's."""
+    """Add the option for a threshold other than that of the model."""
     parser.add_argument(
         "--outlier-perc",
         type=number(float, 0, 100),
         metavar="P",
-        help="put the threshold where it flags P percent of the data (5 for one sample in twenty), "
-        "instead of the model's",
+        help="flag P percent of the data (5 for one sample in twenty) instead of using the "
+        "threshold of the model",
     )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add where the result goes, and how it is written."""
+    """Add the place and the format of the result."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
         choices=("table", "csv", "json"),
-        help="of the result (default: what the ending of --out says, else a table)",
+        help="format of the result (default: by the extension of --out, else a table)",
     )
-    group.add_argument("--out", metavar="FILE", help="file of the result (default: show it)")
+    group.add_argument("--out", metavar="FILE", help="output file (default: standard output)")
 
 
 def add_set(parser: Any) -> None:
@@ -364,7 +364,7 @@ def setting(text: str) -> Setting:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal, or a call of an architecture with literals; nothing else is ever run."""
+    """A literal, or a call of an architecture with literals; no other code is run."""
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
     from gandetect.networks import ARCHITECTURES
@@ -382,14 +382,14 @@ def _value(node: ast.expr) -> Any:
 
 
 def chosen(settings: Iterable[Setting], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Join what ``--set`` says with what options of the same meaning say.
+    """Merge the parameters of ``--set`` with those of other options.
 
     Parameters
     ----------
     settings : iterable of (str, object)
         From ``--set``.
     options : mapping of str to object
-        Values of other options by the parameter's name; None stands for an option left out.
+        Values of other options by the name of the parameter; None for an option that is not given.
 
     Raises
     ------
@@ -411,13 +411,12 @@ def detector_class(name: str) -> type[BaseDetector]:
 
 
 def build_detector(Detector: type[BaseDetector], parameters: Mapping[str, Any]) -> BaseDetector:
-    """Build a detector, or say which parameter it does not have or take.
+    """Build a detector.
 
     Raises
     ------
     UsageError
-        With the nearest name, for a name that is not in the signature; for a value that the
-        detector refuses.
+        For an unknown parameter, with the nearest name; for an invalid value.
     """
     known = list(inspect.signature(Detector).parameters)
     for name in parameters:

@@ -1,4 +1,4 @@
-"""Where results go, which is checked before the work, and how they are written."""
+"""Writing results; the place of the output is checked before the computation."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ _NO_MODELS = (
     *(".onnx", ".pt2", ".pkl", ".pickle", ".joblib", ".skops"),
 )
 
-# Options that name samples, and those that name one file.
+# Options that name samples, and options that name one file.
 _DATA = {"data": "--data", "threshold_data": "--threshold-data", "run_test_data": "--run-test-data"}
 _FILES = {"model": "MODEL", "label_file": "--label-file", "classifier": "--classifier"}
 
 
 def check_place(path: str | None) -> None:
-    """Refuse a place where no file can be written before the work, not after it."""
+    """Raise before the computation if no file can be written to this place."""
     if path is not None:
         _refuse_streams(path)
         check_writable(os.path.expanduser(path))  # a slash at the end stays
 
 
 def check_format(options: Namespace) -> None:
-    """Refuse a table of a kind that cannot be written before the work, not after it."""
+    """Raise before the computation if a table in this format cannot be written."""
     if _format(options) == "parquet":
         _pyarrow()
 
@@ -54,18 +54,18 @@ def check_table(options: Namespace) -> None:
     Raises
     ------
     UsageError
-        If its ending is unknown, or it is an input or in one.
+        If its extension is unknown, or it is an input or in the folder of one.
     OSError
         If no file can be written there.
     ImportError
-        If its ending needs an extra that is not installed.
+        If its format needs an extra that is not installed.
     """
     check_format(options)
     check_file(options)
 
 
 def check_file(options: Namespace) -> None:
-    """Check ``--out`` of a command that writes one file of any ending; raises as `check_table`."""
+    """Check ``--out`` of a command that writes one file of any extension; see `check_table`."""
     if options.out is not None:
         _refuse_inputs("--out", options.out, options)
         check_place(options.out)
@@ -77,11 +77,11 @@ def check_folder(options: Namespace) -> None:
 
 
 def check_training(options: Namespace) -> None:
-    """Check all that ``fit`` writes; raises as `check_table`.
+    """Check all outputs of ``fit``; raises as `check_table`.
 
-    The model that ``--go-on-from`` names may be replaced: it is trained further.
+    The model of ``--go-on-from`` may be replaced.
     """
-    if not is_first():  # of the processes that torchrun started, the only one that writes
+    if not is_first():  # of the processes of torchrun only the first writes
         return
     names = ("checkpoint_dir", "log_dir", "run_folder")
     folders = {
@@ -118,32 +118,32 @@ def check_animation(options: Namespace) -> None:
 def check_pictures(
     names: Sequence[Any], pictures: Sequence[Path], images: Sequence[Path], out: Path
 ) -> None:
-    """Check the files of pictures, one of each sample.
+    """Check the files of images that are written, one for each sample.
 
     Parameters
     ----------
     names : sequence
-        Of the samples.
+        Names of the samples.
     pictures : sequence of pathlib.Path
-        Where the picture of each is to be.
+        The path of the written image of each sample.
     images : sequence of pathlib.Path
-        The files that the samples are read from.
+        The files of the samples.
     out : pathlib.Path
-        The folder of the pictures.
+        The folder of the written images.
 
     Raises
     ------
     UsageError
-        If two samples have one place, or a picture would replace an image.
+        If two samples have the same path, or an input image would be replaced.
     OSError
-        If a picture cannot be written.
+        If an image cannot be written.
     """
     by_place: dict[str, Any] = {}
     for name, picture in zip(names, pictures, strict=True):
         other = by_place.setdefault(os.path.normcase(picture), name)
         if other is not name:
             _refuse_two(other, name, picture)
-    # The one with the longest name tells of all that are new in a folder.
+    # The longest name is checked for all new files of a folder.
     longest: dict[Path, Path] = {}
     for name, picture in zip(names, pictures, strict=True):
         for parent in picture.relative_to(out).parents:
@@ -159,8 +159,8 @@ def check_pictures(
         for picture in older:
             if is_beside or (picture.exists() and _identity(picture) in known):
                 raise UsageError(
-                    f"{picture} is there already, among the images of --data: it would be "
-                    "replaced, give another folder as --out"
+                    f"{picture} is an image of --data and would be replaced: give another folder "
+                    "as --out"
                 )
             check_writable(picture)
     for picture in longest.values():
@@ -169,11 +169,11 @@ def check_pictures(
 
 
 def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
-    """Raise if the file of the model is to be where another output of the training is to be."""
+    """Raise if the file of the model is the place of another output of the training."""
     out = _resolved(options.out)
     for option, folder in folders.items():
         if out in (_resolved(folder), *_resolved(folder).parents):
-            raise UsageError(f"--out {options.out} is a file, but is where {option} {folder} is")
+            raise UsageError(f"--out {options.out} is the place of {option} {folder}")
     if options.checkpoint_dir and out == _resolved(checkpoint_file(options)):
         raise UsageError(f"--out {options.out} is the file of the checkpoint: name another place")
 
@@ -196,10 +196,10 @@ def _check_folder(option: str, folder: str, options: Namespace) -> None:
 
 
 def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool = False) -> None:
-    """Raise if a place is that of an input, or in a folder of data.
+    """Raise if an output is an input, or in a folder of data.
 
-    A new model without an ending, in a folder that is there, replaces nothing and is not read as
-    data later.
+    A new model without an extension in an existing folder replaces nothing, and is not read as data
+    later.
     """
     if out == "-":
         raise UsageError(
@@ -212,17 +212,17 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
     for name, found in _inputs(options):
         if _is_same(place, found):
             raise UsageError(
-                f"{option} {out} is what {name} names, and would be replaced: name another place"
+                f"{option} {out} is the input of {name} and would be replaced: name another place"
             )
         if _is_in(place, found) and not is_new:
             raise UsageError(
-                f"{option} {out} is in {found}, which {name} names: name a place outside of the "
+                f"{option} {out} is in {found}, the input of {name}: name a place outside of the "
                 "data"
             )
 
 
 def _inputs(options: Namespace) -> Iterator[tuple[str, Path]]:
-    """The files and folders that a command reads, with the options that name them."""
+    """The files and folders that a command reads, with their options."""
     given = vars(options)
     for name, option in _FILES.items():
         if given.get(name):
@@ -236,26 +236,26 @@ def _inputs(options: Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def _places_of(data: str, data_dir: str | None) -> Iterator[Path]:
-    """What is there of a data set that has a name."""
+    """The existing files of a data set with a name."""
     family = data.partition(":")[0].lower().replace("_", "-")
     try:
         folder = resolve_data_dir(data_dir)
-    except ValueError:  # told where the data are read
+    except ValueError:  # raised when the data are read
         return
     for place in CATALOGUE[family].find(folder):
-        while place.name in ("train", "good"):  # of MVTec's layout, in which test/ is beside it
+        while place.name in ("train", "good"):  # in MVTec's layout, next to test/
             place = place.parent
         yield place
 
 
 def _refuse_streams(path: str) -> None:
-    """Raise if a place is the file that a shell reads or writes for this process.
+    """Raise if a place is the file of a standard stream of this process.
 
-    What was written there before would be lost: ``--data - < rows.csv --out rows.csv``, or
+    Its content would be lost: ``--data - < rows.csv --out rows.csv``, or
     ``--out /dev/stdout >> all.txt``.
     """
     place = os.path.expanduser(path)
-    if not os.path.isfile(place):  # devices and pipes are refused whoever has them open
+    if not os.path.isfile(place):  # devices and pipes are checked elsewhere
         return
     for name, stream in (("input", 0), ("output", 1), ("error", 2)):
         try:
@@ -270,7 +270,7 @@ def _refuse_streams(path: str) -> None:
 
 
 def _is_same(place: Path, other: Path) -> bool:
-    """Whether two paths lead to one file or folder, by whatever links."""
+    """Whether two paths are the same file or folder, also by links."""
     return os.path.exists(place) and os.path.exists(other) and os.path.samefile(place, other)
 
 
@@ -288,7 +288,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def write_columns(columns: Mapping[str, Any], options: Namespace) -> None:
-    """Write a line a sample, a method or whatever the columns are of."""
+    """Write a table of columns, with one line for each entry."""
     lists = {name: _plain(column) for name, column in columns.items()}
     rows = list(zip(*lists.values(), strict=True))
     kind = _format(options)
@@ -304,7 +304,7 @@ def write_columns(columns: Mapping[str, Any], options: Namespace) -> None:
 
 
 def write_record(record: Mapping[str, Any], options: Namespace) -> None:
-    """Write one thing that has several values: in a table and in CSV, a line a value."""
+    """Write one record of several values: in a table and in CSV, one line for each value."""
     names, values = list(record), _plain(list(record.values()))
     kind = _format(options)
     if kind == "parquet":  # whose columns have one type each
@@ -323,14 +323,14 @@ def write_record(record: Mapping[str, Any], options: Namespace) -> None:
 def _format(options: Namespace) -> str:
     suffix = Path(options.out or "").suffix.lower()
     if suffix == ".parquet" and options.format:
-        raise UsageError(f"--format {options.format} is not that of --out {options.out}")
+        raise UsageError(f"--format {options.format} does not match --out {options.out}")
     if options.format:
         return str(options.format)
     if suffix not in _FORMATS:
         known = ", ".join(filter(None, _FORMATS))
         raise UsageError(
-            f"the ending of --out {options.out} is not one of {known}, or none: --format says "
-            "how to write a file of another"
+            f"the extension of --out {options.out} is not one of {known}, or none: set the format "
+            "by --format"
         )
     return _FORMATS[suffix]
 
@@ -344,10 +344,10 @@ def _write(content: bytes, options: Namespace) -> None:
 
 
 def _plain(column: Sequence[Any]) -> list[Any]:
-    """Python's own numbers and words instead of numpy's, and words that can be written."""
+    """Python numbers and strings instead of numpy's, with strings that can be encoded."""
     values = (value.item() if isinstance(value, np.generic) else value for value in column)
     return [
-        # The name of a file may hold bytes that are no text.
+        # The name of a file may contain bytes that are not valid text.
         value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
         for value in values
     ]
@@ -378,7 +378,7 @@ def _pyarrow() -> Any:
 
 
 def _table(lists: Mapping[str, list[Any]]) -> str:
-    """Columns side by side, words on the left of theirs and numbers on the right."""
+    """The columns as text, with strings aligned left and numbers right."""
     cells = []
     for name, column in lists.items():
         texts = [name, *map(_shown, column)]

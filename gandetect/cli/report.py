@@ -1,4 +1,4 @@
-"""``gandetect report``: what a fitted detector says of some data, as a page to read."""
+"""``gandetect report``: an HTML page about the scores of data."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def add_report(commands: Any) -> None:
         "report",
         help="write a page about scored data, with curves and the most anomalous samples",
         description=(
-            "Write one HTML file that needs nothing else to be read: what was fitted to what, "
-            "training diagnostics, the scores with the threshold, ROC and precision-recall where "
-            "labels tell, and the samples with the largest scores, with their heat maps or the "
-            "columns that made them unusual. False alarms can be marked in it, and the marks be "
-            "exported as CSV for fit --label-file."
+            "Write one HTML file without external files: the summary of the detector, "
+            "training diagnostics, the scores with the threshold, ROC and precision-recall curves "
+            "if there are labels, and the samples with the largest scores, with their anomaly maps "
+            "or most anomalous columns. False alarms can be marked in it, and the marks exported "
+            "as CSV for fit --label-file."
         ),
     )
     add_model(parser)
@@ -38,7 +38,7 @@ def add_report(commands: Any) -> None:
         type=number(int, 1, 500),
         default=50,
         metavar="N",
-        help="samples to show, those with the largest scores (default: 50)",
+        help="number of samples with the largest scores to show (default: 50)",
     )
     parser.set_defaults(run=run_report)
 
@@ -69,7 +69,7 @@ def run_report(options: Namespace) -> None:
 
 
 def _labels(samples: Samples, options: Namespace) -> NDArray[np.bool_] | None:
-    """Which samples are anomalies, where labels tell; a report can do without."""
+    """Which samples are anomalies, or None without labels, which a report does not need."""
     from gandetect.cli.data import anomalies
 
     if samples.labels is None:

@@ -1,4 +1,4 @@
-"""``gandetect score``, ``predict`` and ``correct``: a line a sample."""
+"""``gandetect score``, ``predict`` and ``correct``: one line for each sample."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gandetect.cli.data import Samples
 
 
-# Names of columns that a result has.
+# Names of the columns of a result.
 _RESULT = re.compile(
     r"sample|prediction|anomaly_score|p_value|(column|value|expected)_\d+|"
     r"corrected|no_defense|defense|is_adversarial"
@@ -37,7 +37,7 @@ def add_score(commands: Any) -> None:
     """Add the command ``score``."""
     parser = commands.add_parser(
         "score",
-        help="say how anomalous each sample is",
+        help="write the anomaly score of each sample",
         description="Write the anomaly score of each sample: larger is more anomalous.",
     )
     add_model(parser)
@@ -51,10 +51,10 @@ def add_predict(commands: Any) -> None:
     """Add the command ``predict``."""
     parser = commands.add_parser(
         "predict",
-        help="say which samples are anomalies",
+        help="write the predicted label of each sample",
         description=(
             "Write a prediction for each sample, -1 for an anomaly and 1 for a normal sample, "
-            "beside its anomaly score."
+            "and its anomaly score."
         ),
     )
     add_model(parser)
@@ -64,13 +64,13 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--p-values",
         action="store_true",
-        help="write p-values, of a model that was fitted with --set validation_fraction=0.2 or so",
+        help="write p-values; the model must be fitted with, e.g., --set validation_fraction=0.2",
     )
     parser.add_argument(
         "--explain",
         type=number(int, 1),
         metavar="N",
-        help="write the N columns that made each row unusual, with value and expected value",
+        help="write the N most anomalous columns of each row, with value and expected value",
     )
     add_output(parser)
     parser.set_defaults(run=run_predict)
@@ -80,11 +80,11 @@ def add_correct(commands: Any) -> None:
     """Add the command ``correct``."""
     parser = commands.add_parser(
         "correct",
-        help="correct a classifier's labels of samples that were made to fool it",
+        help="correct the labels of a classifier for adversarial examples",
         description=(
-            "Write the label of each sample, corrected for attacks: of a sample that the detector "
-            "flags (AdversarialVAE) it is what the classifier says of the reconstruction "
-            "(defense), of any other what it says of the sample (no_defense)."
+            "Write the label of each sample, corrected for attacks: for a sample that the detector "
+            "flags (AdversarialVAE) it is the classifier's label of the reconstruction "
+            "(defense), for any other that of the sample (no_defense)."
         ),
     )
     add_model(parser)
@@ -134,7 +134,7 @@ def run_correct(options: Namespace) -> None:
     detector, samples = model_and_samples(options)
     if not isinstance(detector, GuardingDetector):
         raise UsageError(
-            f"{options.model} holds a {type(detector).__name__}, which guards no classifier: "
+            f"{options.model} holds a {type(detector).__name__}, which has no classifier: "
             "correct needs a model of AdversarialVAE"
         )
     data = detector.correct(samples.named)["data"]
@@ -150,7 +150,7 @@ def run_correct(options: Namespace) -> None:
 
 
 def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> dict[str, list[str]]:
-    """The columns of the table that made each row unusual, the most unusual first.
+    """The most anomalous columns of each row, the most anomalous first.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> di
     from gandetect.reporting.explanations import unusual_columns
 
     if len(detector.sample_shape_) > 1:
-        raise UsageError("--explain is for rows: gandetect map writes where images are unusual")
+        raise UsageError("--explain is for rows: use gandetect map for images")
     found: dict[str, list[str]] = {}
     for row in unusual_columns(detector, samples.named, n_columns):
         for place, cells in enumerate(row, 1):
@@ -170,19 +170,19 @@ def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> di
 
 
 def sample_column(options: Namespace) -> str:
-    """What the column of a result is called that names the samples: as ``--id-column`` is."""
+    """The name of the column of a result that identifies the samples."""
     name = options.id_column
     is_free = name and not name.lstrip("-").isdecimal() and not _RESULT.fullmatch(name)
     return str(name) if is_free else "sample"
 
 
 def names_of(samples: Samples) -> Sequence[Any]:
-    """Paths of images, and numbers of anything else, from 0."""
+    """The paths of images, or the numbers of other samples from 0."""
     return samples.names if samples.names is not None else range(len(samples))
 
 
 def model_and_samples(options: Namespace) -> tuple[BaseDetector, Samples]:
-    """Read the model and the samples that it is to look at, images as it was fitted to them."""
+    """Read the model and the samples, images with the settings of the model."""
     from gandetect.cli.data import read_samples, samples_to_score
     from gandetect.data.sources import columns_of_words
     from gandetect.loading import load
@@ -199,14 +199,14 @@ def model_and_samples(options: Namespace) -> tuple[BaseDetector, Samples]:
 def scores_and_flags(
     detector: BaseDetector, samples: Samples, outlier_perc: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Score the samples, once, and say which are above the threshold.
+    """Score the samples once, and return which are above the threshold.
 
     Parameters
     ----------
     detector : BaseDetector
     samples : Samples
     outlier_perc : float or None
-        The percentage to flag; None takes the threshold of the detector.
+        The percentage to flag; None uses the threshold of the detector.
 
     Warns
     -----

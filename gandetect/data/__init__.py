@@ -1,1 +1,1 @@
-"""From what the user has (arrays, tables, images, files, Datasets) to batches of samples."""
+"""Reading X (arrays, tables, images, files, Datasets) into batches of samples."""

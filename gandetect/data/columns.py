@@ -1,4 +1,4 @@
-"""A table of numbers, words, dates and gaps as a matrix of numbers for the networks, and back."""
+"""Encoding a table of numbers, strings, dates and missing values as a matrix, and decoding."""
 
 from __future__ import annotations
 
@@ -36,30 +36,31 @@ from gandetect.data.values import skew_of, sound_limits
 
 KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
-# How far a row is moved, in standard deviations of a number, by a swap of two categories, and by a
-# gap. Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
+# The distance, in standard deviations of a number, of a change of category and of a missing value.
+# Chosen on planted faults and on the tuning sets: see benchmarks/README.md.
 SWAP = 1.0
 GAP = 0.5
-# And by what no training row holds: a gap where there was none, or a value where all were another.
+# The distance of values that no training row has: a missing value in a complete column, or another
+# value in a constant one.
 UNUSUAL = 3.0
-_HEIGHT = SWAP / math.sqrt(2)  # of the one in a one-hot block, of which a swap moves two
-# An encoded column of gaps is set where its value is larger.
+_HEIGHT = SWAP / math.sqrt(2)  # of the one-hot entry, two of which differ in a change of category
+# A value is missing if its encoded indicator is larger than this.
 GAP_LEVEL = min(GAP, _HEIGHT) / 2
-# A value of a category has a place of its own if it is in at least 0.5 % of the rows, but never
-# in a single row only, and always in 5 rows; of such values the 100 most frequent ones.
+# A value of a category has its own position if it is in at least 0.5 % of the rows, but never in a
+# single row only, and always in 5 rows; at most the 100 most frequent values have one.
 _RARE_SHARE = 0.005
 _RARE_ROWS = (2, 5)
 _MAX_LEVELS = 100
-# A column of numbers with a few other words in it is one of codes up to so many values; beyond,
-# a word between numbers is more likely a gap that nobody has named.
+# A column of numbers and a few strings holds codes up to this number of values; with more values, a
+# string is more likely an undeclared missing value.
 _MAX_CODES = 20
-# Standard deviations beyond which a number grows by its logarithm only.
+# Standard deviations beyond which numbers are compressed logarithmically.
 _KNEE, _LARGEST = 5.0, 1e300
-# Values so many interquartile ranges from the median tell nothing of the others.
+# Values farther from the median than this number of interquartile ranges do not affect the scale.
 _WILD = 1000.0
-# Fewer rows tell nothing of whether values repeat.
+# With fewer rows, identifiers are not detected.
 _MIN_ID_ROWS = 10
-# Whole numbers that follow each other without a hole are the numbers of the rows from here on.
+# From this number of rows on, consecutive integers are the numbers of the rows.
 _MIN_NUMBERED_ROWS = 50
 _ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
 _DAY = 86_400_000_000  # microseconds
@@ -76,12 +77,12 @@ class Block:
     Parameters
     ----------
     column : int
-        Of the table.
+        Position in the table.
     kind : {"value", "cycle", "gap", "categories", "constant"}
         "value" is a standardised number, or a time; "cycle" a sine and a cosine; "gap" is 0, or
         `heights` where the value is missing; "categories" has one column for each value, one for
-        all rare and never-seen values and, if there were gaps, one for gaps, of which one is set
-        to its height and the others are 0; "constant" is 0, or `heights` for another value.
+        all rare and unknown values and one for missing values if there were any; one of them is
+        set to its height and the others are 0; "constant" is 0, or `heights` for another value.
     start, stop : int
         The slice of the encoded columns.
     heights : tuple of float
@@ -97,15 +98,15 @@ class Block:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """What was decided about a column of the table.
+    """The kind of a column of the table, and the values of its encoding.
 
     Parameters
     ----------
     name : str
     kind : {"number", "category", "boolean", "date", "constant", "id", "drop"}
-        Of which "id" and "drop" are left out.
+        The kinds "id" and "drop" are left out.
     why : str
-        For people.
+        The reason as text.
     n_values : int
         Different values among the training rows.
     gap_share : float
@@ -156,7 +157,7 @@ class TableColumn:
     order: str = ""
 
     def check(self) -> None:
-        """Raise TypeError or ValueError unless this is what a fit may have found."""
+        """Raise TypeError or ValueError if this is not a possible result of a fit."""
         numbers = (*self.scale, *self.skew, self.low, self.high, self.gap_share)
         if not all(isinstance(text, str) for text in (self.name, self.why, self.zone)):
             raise TypeError("its column has no name")
@@ -182,12 +183,12 @@ class TableColumn:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether nothing of the column is encoded."""
+        """Whether the column is left out of the encoding."""
         return self.kind in ("id", "drop")
 
     @property
     def has_gaps(self) -> bool:
-        """Whether gaps have a place of their own."""
+        """Whether missing values have an indicator."""
         return self.gap_share > 0 and self.kind not in ("id", "drop", "constant")
 
     @property
@@ -215,28 +216,28 @@ class TableColumn:
 
 @dataclass(frozen=True)
 class ColumnEncoder:
-    """A table as a matrix of numbers that networks and distances can take, and back.
+    """Encode a table as a matrix of numbers for networks and distances, and decode it.
 
-    Numbers are standardised, beyond 5 standard deviations to their logarithm. Words, booleans and
-    other categories become one-hot blocks, in which rare and never-seen values share a place of
-    their own. Dates become the time since the first one, which beyond the training rows grows
-    with its logarithm only, and hour, weekday and month on a circle, as far as they vary. A gap
-    is a column, or a place of the block, of its own beside the value; in a column that had none
-    in training it is as unusual as a never-seen value. Constants become a column that is 0 unless
-    the value is another one. Columns in which nearly every row has a value of its own are left
-    out. All that is encoded is already scaled: networks and distances take it as it is.
+    Numbers are standardised, and compressed logarithmically beyond 5 standard deviations. Strings,
+    booleans and other categories become one-hot blocks, in which rare and unknown values share one
+    position. Dates become the time from the first date, which is compressed logarithmically beyond
+    the training rows, and hour, weekday and month as sine and cosine, if they vary. Missing values
+    have an indicator column, or a position of the one-hot block; in a column without missing values
+    in training they are as anomalous as an unknown value. Constants become a column that is 0
+    unless the value differs. Columns in which nearly every value is unique are left out. The
+    encoded values are scaled.
 
-    An encoder is data: it holds numbers and words only, and the same table gives the same matrix.
-    Exported graphs take the encoded matrix, because a graph cannot look up words.
+    An encoder is data: it contains numbers and strings only, and the same table gives the same
+    matrix. Exported graphs take the encoded matrix, because a graph cannot encode strings.
 
     Parameters
     ----------
     columns : tuple of TableColumn
         In the order of the table.
     missing_values : tuple of str, int or float
-        What stands for a gap beside None, NaN, NaT, pandas' NA and empty words.
+        Marks of missing values in addition to None, NaN, NaT, pandas' NA and empty strings.
     has_names : bool
-        Whether the table names its columns. Then they are found by name, in any order.
+        Whether the columns have names. Then they are matched by name, in any order.
 
     Examples
     --------
@@ -262,7 +263,7 @@ class ColumnEncoder:
         columns: str | Mapping[Any, str] | Sequence[Any] = "auto",
         missing_values: Any = (),
     ) -> Self:
-        """Decide how each column of a table is read, and learn its scale or its values.
+        """Determine the kind of each column of a table, and its scale or values.
 
         Parameters
         ----------
@@ -270,22 +271,23 @@ class ColumnEncoder:
             pandas, polars or pyarrow, a dict of columns, an array with named fields, or an array
             or list of rows.
         columns : {"auto"}, mapping of str or int to str, or sequence of these, default="auto"
-            "auto" goes by the type of a column as scikit-learn's
-            ``categorical_features="from_dtype"`` does: numbers and lengths of time are numbers;
-            words, booleans and what the table calls a category are categories; dates are dates.
-            Words that are all numbers, without a leading zero and with a sign of money or per cent
-            if all have it, or all dates (`gandetect.data.dates.moment_of`) are read as such. A
-            column of one value is a constant. Left out, with a warning, are words
-            where more than half of the rows hold a word that no other row holds, and whole
-            numbers without a repetition or a gap if the name of the column says "id", "uuid",
-            "key" or "index", or if they number at least 50 rows without a hole.
+            "auto" uses the type of a column as scikit-learn's ``categorical_features="from_dtype"``
+            does: numbers and time differences are numbers; strings, booleans and the categorical
+            dtype of the table are categories; dates are dates. Strings that are all numbers,
+            without a leading zero and all with the same sign of money or per cent if any, or all
+            dates (`gandetect.data.dates.moment_of`), are read as such. A column of one value is a
+            constant. Two kinds of columns are left out, with a warning: strings if more than half
+            of the rows have a unique one, and integers without repetition or missing values, if the
+            name of the column contains "id", "uuid", "key" or "index", or if they are the
+            consecutive numbers of at least 50 rows.
 
             A mapping from names or positions of columns to "number", "category", "date" or "drop"
-            decides for these, and "auto" for the others. "day-first date" and "month-first date"
-            say what 3/4/2026 means, if no date of the column does. A sequence names the categories.
+            sets the kinds of these columns; "auto" applies to the others. "day-first date" and
+            "month-first date" set the order of 3/4/2026, if no date of the column shows it. A
+            sequence has the columns that are categories.
         missing_values : str, number or iterable of them, default=()
-            Words or numbers that stand for a gap, such as "?" or -999, beside None, NaN, NaT,
-            pandas' NA and empty words.
+            Strings or numbers that mark missing values, such as "?" or -999, in addition to None,
+            NaN, NaT, pandas' NA and empty strings.
 
         Returns
         -------
@@ -294,11 +296,11 @@ class ColumnEncoder:
         Raises
         ------
         TypeError
-            If X is no table, a cell is neither a number, a word, a boolean nor a date, or
+            If X is not a table, a cell is neither a number, a string, a boolean nor a date, or
             `columns` is neither "auto" nor a mapping or a sequence.
         ValueError
-            If `columns` names what is not there, if a column cannot be read as it says or is a
-            mixture of numbers and words, if a number is infinite, or if nothing is left.
+            If `columns` has an unknown column, if a column cannot be read as its kind or is a
+            mixture of numbers and strings, if a number is infinite, or if no column is left.
 
         Warns
         -----
@@ -308,7 +310,7 @@ class ColumnEncoder:
         missing_values = listed(missing_values)
         frame = X if isinstance(X, Frame) else read_frame(X, missing_values)
         if len(frame) == 0:
-            raise ValueError("Found no row: a table needs rows to learn its columns from.")
+            raise ValueError("Found no row: the encoder needs rows to be fitted to.")
         told = _told(frame, columns)
         found: list[TableColumn] = []
         width = 0
@@ -320,14 +322,14 @@ class ColumnEncoder:
         ids = [repr(column.name) for column in found if column.kind == "id"]
         if not width:
             raise ValueError(
-                f"No column of X can be learned from: {', '.join(frame.names)} are left out. "
-                "Say in columns how to read them."
+                f"No column of X can be used: {', '.join(frame.names)} are left out. "
+                "Set their kinds by columns."
             )
         if ids:
             warnings.warn(
-                f"Left out as identifiers, in which hardly a value occurs twice: {', '.join(ids)}. "
-                f"To use them say so, as in columns={{{ids[0]}: 'category'}}; 'drop' leaves them "
-                "out without this warning.",
+                f"Left out as identifiers, whose values hardly repeat: {', '.join(ids)}. "
+                f"To use them set their kind, as in columns={{{ids[0]}: 'category'}}; 'drop' "
+                "leaves them out without this warning.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -335,7 +337,7 @@ class ColumnEncoder:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """An encoder from what ``dataclasses.asdict`` made of one, also by way of JSON.
+        """An encoder from the result of ``dataclasses.asdict``, also after conversion by JSON.
 
         Raises
         ------
@@ -346,7 +348,7 @@ class ColumnEncoder:
         columns = []
         for found in data["columns"]:
             values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in found.items()}
-            # Of files from before skewed numbers had a `skew`: empty for all other columns.
+            # Files of earlier versions have no `skew`, which is empty except for skewed numbers.
             if values.pop("log_scale", None):
                 raise ValueError(
                     f"its column {values['name']!r} is skewed, and was scaled by a version before "
@@ -358,7 +360,7 @@ class ColumnEncoder:
         return encoder
 
     def check(self) -> None:
-        """Raise TypeError or ValueError unless this is what `fitted` may have made."""
+        """Raise TypeError or ValueError if this is not a possible result of `fitted`."""
         if not (isinstance(self.columns, tuple) and isinstance(self.missing_values, tuple)):
             raise TypeError("its encoder has no columns")
         width = 0
@@ -381,7 +383,7 @@ class ColumnEncoder:
 
     @property
     def blocks(self) -> list[Block]:
-        """What the encoded columns are, from the first to the last."""
+        """The blocks of the encoded columns, in order."""
         return [block for i, column in enumerate(self.columns) for block in column.blocks(i)]
 
     def encode(self, X: Any) -> np.ndarray:
@@ -527,7 +529,7 @@ class ColumnEncoder:
         return table_like(like, dict(zip(frame.names, cells, strict=True)))
 
     def facts(self) -> list[dict[str, Any]]:
-        """How each column is read and why: its kind, different values, share of gaps, decision."""
+        """The kind, number of values, share of missing values and reason of each column."""
         return [
             {
                 "column": column.name,
@@ -540,7 +542,7 @@ class ColumnEncoder:
         ]
 
     def describe(self) -> str:
-        """The same for people, a line a column."""
+        """The same as text, one line for each column."""
         facts = self.facts()
         shown = [{**fact, "gaps": f"{100 * fact['gaps']:.3g} %"} for fact in facts]
         lines = [tuple(shown[0]), *(tuple(map(str, fact.values())) for fact in shown)]
@@ -551,7 +553,7 @@ class ColumnEncoder:
         )
 
     def _matched(self, frame: Frame) -> list[Column | None]:
-        """The columns of another table in the order of this one's."""
+        """The columns of another table in the order of the encoder."""
         if not (self.has_names and frame.has_names):
             if len(frame.columns) != len(self.columns):
                 raise ValueError(
@@ -580,7 +582,7 @@ class ColumnEncoder:
 
     @staticmethod
     def _gap_place(column: TableColumn) -> int:
-        """Where the encoded column of a column's gaps is, -1 if it had none."""
+        """The position of the encoded indicator of missing values, -1 if there is none."""
         return column.stop - 1 if column.has_gaps else -1
 
     def _above(self, encoded: A, places: Sequence[int]) -> A:
@@ -592,7 +594,7 @@ class ColumnEncoder:
 
 
 def _beside(values: A, array: np.ndarray) -> A:
-    """An array as what `values` is, where `values` is."""
+    """An array with the type and device of `values`."""
     if isinstance(values, Tensor):
         tensor = torch.as_tensor(array, device=values.device)
         return tensor.to(values.dtype) if values.is_floating_point() else tensor
@@ -600,12 +602,12 @@ def _beside(values: A, array: np.ndarray) -> A:
 
 
 def checked_columns(columns: Any) -> dict[Any, str]:
-    """The kinds that the user says, by name or position.
+    """The kinds of the parameter `columns`, by name or position.
 
     Raises
     ------
     TypeError, ValueError
-        If `columns` is not what `ColumnEncoder.fitted` takes.
+        If `columns` is not valid for `ColumnEncoder.fitted`.
     """
     if isinstance(columns, str) and columns == "auto":
         return {}
@@ -623,7 +625,7 @@ def checked_columns(columns: Any) -> dict[Any, str]:
 
 
 def _told(frame: Frame, columns: Any) -> dict[str, str]:
-    """The kinds that the user says, by the names of the columns."""
+    """The kinds of the parameter `columns`, by the names of the columns."""
     told = {}
     for key, kind in checked_columns(columns).items():
         name = str(key)
@@ -631,25 +633,25 @@ def _told(frame: Frame, columns: Any) -> dict[str, str]:
             name = frame.names[key] if -len(frame.names) <= key < len(frame.names) else name
         if name not in frame.names:
             raise ValueError(
-                f"columns speaks of {key!r}, but X has only {', '.join(map(repr, frame.names))}."
+                f"columns has {key!r}, but X has only {', '.join(map(repr, frame.names))}."
             )
         told[name] = kind
     return told
 
 
 def _described(name: str, column: Column, told: str | None) -> TableColumn:
-    """Decide how a column is read, and learn what that needs."""
+    """Determine the kind of a column, and the values of its encoding."""
     words = as_words(column)
     counts = np.bincount(words.codes[~words.missing], minlength=len(words.levels))
     found = TableColumn(name, "drop", "", len(words.levels), float(words.missing.mean()))
     if told == "drop":
-        return replace(found, why="as columns says")
+        return replace(found, why="set by columns")
     if len(words.levels) == 0:
         return replace(found, kind="constant", why="gaps only")
     if len(words.levels) == 1 and not found.gap_share:
         level = _data(words.levels[0])
         return replace(found, kind="constant", why=f"{level!r} in every row", levels=(level,))
-    kind, why = (told, "as columns says") if told else _kind_of(name, column, words, counts)
+    kind, why = (told, "set by columns") if told else _kind_of(name, column, words, counts)
     if kind.endswith("date"):
         order, _, kind = kind.rpartition("-first ")
         found = replace(found, order=order or _order(name, words))
@@ -662,49 +664,49 @@ def _described(name: str, column: Column, told: str | None) -> TableColumn:
 
 
 def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tuple[str, str]:
-    """How a column is read by itself, and why."""
+    """The inferred kind of a column, and the reason."""
     if len(words.levels) == 1 and not words.is_category:
-        return "category", "one value and gaps"
+        return "category", "one value and missing values"
     if isinstance(column, Dates):
         return "date", "dates"
     if isinstance(column, Numbers):
         return _id_or_number(name, column, "numbers")
     if words.is_category:
-        return "category", "a category in the table"
+        return "category", "categorical dtype"
     if all(isinstance(level, bool) for level in words.levels):
         return "boolean", "true or false"
     others = [level for level in words.levels if not is_number(level)]
     numbers = as_numbers(words)
     if isinstance(numbers, Numbers):
-        return _id_or_number(name, numbers, "words that are all numbers")
+        return _id_or_number(name, numbers, "strings that are all numbers")
     if all(is_date(level, "day") or is_date(level, "month") for level in words.levels):
-        return "date", "words that are all dates"
+        return "date", "strings that are all dates"
     _refuse_mixture(name, words)
     n_present = int(counts.sum())
     if n_present >= _MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
-        return "id", "words of which most occur once"
-    return "category", "words" if len(others) == len(words.levels) else "words and numbers"
+        return "id", "strings, most of which occur once"
+    return "category", "strings" if len(others) == len(words.levels) else "strings and numbers"
 
 
 def _order(name: str, words: Words) -> str:
-    """What comes first in dates such as 3/4/2026, day or month; they may not leave it open."""
+    """The first of day and month in dates such as 3/4/2026; raises if it is ambiguous."""
     texts = [level for level in words.levels if isinstance(level, str)]
     order = order_of(texts)
     if order is None:
         raise ValueError(
             f"Column {name!r} holds dates such as {texts[0]!r}, in which the day or the month may "
-            f"come first: say columns={{{name!r}: 'day-first date'}} or 'month-first date'."
+            f"come first: set columns={{{name!r}: 'day-first date'}} or 'month-first date'."
         )
     return order
 
 
 def _refuse_mixture(name: str, words: Words) -> None:
-    """Ask what a word means that stands between many numbers or dates."""
+    """Raise ValueError for a string in a column of numbers or dates."""
     for what, is_one in (("numbers", is_number), ("dates", is_date)):
         others = [i for i, level in enumerate(words.levels) if not is_one(level)]
         texts = [str(words.levels[i]) for i in others]
-        # With a digit in it, what is no number is a code like the others: "007", "12b". Not so
-        # beside measured values: "<0.5" is less than what could be measured.
+        # A string with a digit that is not a number is a code like the others: "007", "12b". In a
+        # column of measured values it is not: "<0.5" is below the limit of detection.
         numbers = [number for level in words.levels if (number := number_of(level)) is not None]
         is_measured = 2 * sum(number % 1 != 0 for number in numbers) > len(numbers)
         is_code = not is_measured and any(char.isdigit() for text in texts for char in text)
@@ -712,8 +714,8 @@ def _refuse_mixture(name: str, words: Words) -> None:
             row = int(np.argmax(np.isin(words.codes, others)))
             value = words.levels[words.codes[row]]
             raise ValueError(
-                f"Column {name!r} holds {what}, but {value!r} in row {row}: if that stands for a "
-                f"gap, say missing_values=({value!r},), else columns={{{name!r}: 'category'}}."
+                f"Column {name!r} holds {what}, but {value!r} in row {row}: if it marks a missing "
+                f"value, set missing_values=({value!r},), else columns={{{name!r}: 'category'}}."
             )
 
 
@@ -723,9 +725,9 @@ def _id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
     if is_whole and len(np.unique(values)) == n:
         words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
         if _ID_WORDS & {word.lower() for word in words}:
-            return "id", "whole numbers without a repetition, and the name of an identifier"
+            return "id", "integers without repetition, and the name of an identifier"
         if n >= _MIN_NUMBERED_ROWS and int(values.max()) - int(values.min()) == n - 1:
-            return "id", "whole numbers that number the rows without a hole"
+            return "id", "consecutive integers"
     return "number", why
 
 
@@ -735,15 +737,15 @@ def _numbers(column: TableColumn, cells: Column) -> Numbers:
     if isinstance(numbers, tuple):
         row, value = numbers
         raise ValueError(
-            f"Column {column.name!r} is one of numbers, but row {row} holds {value!r}: correct it, "
-            f"name it in missing_values, or fit with columns={{{column.name!r}: 'category'}}."
+            f"Column {column.name!r} has numbers, but row {row} holds {value!r}: correct it, "
+            f"add it to missing_values, or fit with columns={{{column.name!r}: 'category'}}."
         )
     finite = np.isfinite(numbers.values)
     if not finite.all():
         row = int(np.argmin(finite))
         raise ValueError(
             f"Column {column.name!r} holds {numbers.values[row]} in row {row}: a number must be "
-            "finite, and a gap None or NaN."
+            "finite, and a missing value None or NaN."
         )
     return numbers
 
@@ -754,21 +756,21 @@ def _dates(column: TableColumn, cells: Column) -> Dates:
     if isinstance(dates, tuple):
         row, value = dates
         raise ValueError(
-            f"Column {column.name!r} is one of dates, but row {row} holds {value!r}, which is none "
-            "in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) or another certain form (31.03.2026, "
-            "31 March 2026): correct it, parse the column first, name it in missing_values, or fit "
-            f"with columns={{{column.name!r}: 'category'}}."
+            f"Column {column.name!r} has dates, but row {row} holds {value!r}, which is neither a "
+            "date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) nor in another unambiguous form "
+            "(31.03.2026, 31 March 2026): correct it, parse the column first, add it to "
+            f"missing_values, or fit with columns={{{column.name!r}: 'category'}}."
         )
     return dates
 
 
 def _data(level: Any) -> Any:
-    """A value as data: words for anything that is neither number nor boolean."""
+    """A value as data: a string for values other than numbers and booleans."""
     return level if isinstance(level, str | bool | int | float) else key_of(level)
 
 
 def _with_levels(column: TableColumn, words: Words, counts: np.ndarray) -> TableColumn:
-    """Give the values that are not rare their places."""
+    """Set the positions of the values that are not rare."""
     total: dict[str, int] = {}
     values: dict[str, Any] = {}
     for level, count in zip(words.levels, counts.tolist(), strict=True):
@@ -785,18 +787,18 @@ def _with_levels(column: TableColumn, words: Words, counts: np.ndarray) -> Table
 
 
 def _moments(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of the values that are not wild; the latter is never 0."""
+    """Mean and standard deviation without extreme values; the latter is never 0."""
     low, middle, high = np.percentile(values, [25, 50, 75])
     if high > low:
         values = values[np.abs(values - middle) <= _WILD * (high - low)]
-    size = float(np.abs(values).max()) or 1.0  # squares of what is left must not overflow
+    size = float(np.abs(values).max()) or 1.0  # so that squares do not overflow
     center, spread = float((values / size).mean()), float((values / size).std())
     is_constant = spread <= 10 * np.finfo(np.float64).eps * abs(center)
     return center * size, 1.0 if is_constant else spread * size
 
 
 def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
-    """Learn the scale of numbers."""
+    """Compute the scale of numbers."""
     values = numbers.values[~numbers.missing].astype(np.float64)
     low, high = sound_limits(values[:, None])
     skew = skew_of(np.clip(values[:, None], low, high))[:, 0]
@@ -804,7 +806,7 @@ def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
         column = replace(
             column,
             skew=tuple(float(number) for number in skew),
-            why=f"{column.why}, skewed: by its logarithm",
+            why=f"{column.why}, skewed: as its logarithm",
         )
     column = replace(column, scale=_moments(_unskewed(column.skew, values)))
     scaled = _scaled(column, values)
@@ -829,7 +831,7 @@ def _scaled(column: TableColumn, values: np.ndarray) -> np.ndarray:
 
 
 def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
-    """The numbers that `_scaled` makes these of."""
+    """The inverse of `_scaled`."""
     values = _invert(column.scale, scaled)
     if not column.skew:
         return values
@@ -841,7 +843,7 @@ def _unscaled(column: TableColumn, scaled: np.ndarray) -> np.ndarray:
 
 
 def _apply(scale: Sequence[float], values: np.ndarray) -> np.ndarray:
-    """Standardise; beyond the knee a value grows by its logarithm only, but grows."""
+    """Standardise, with logarithmic compression beyond the knee."""
     with np.errstate(over="ignore"):
         scaled = np.clip((values - scale[0]) / scale[1], -_LARGEST, _LARGEST)
     beyond = np.maximum(np.abs(scaled) - _KNEE, 0)
@@ -857,14 +859,14 @@ def _invert(scale: Sequence[float], scaled: np.ndarray) -> np.ndarray:
 
 
 def _with_times(column: TableColumn, dates: Dates) -> TableColumn:
-    """Learn the first date, the scale of the days after it, and which cycles vary."""
+    """Find the first date, the scale of the days after it, and the cycles that vary."""
     values = dates.values[~dates.missing]
     column = replace(column, first=int(values.min()), zone=dates.zone)
     days = (values - column.first) / _DAY
     scale = _moments(days)
     local = local_microseconds(values, dates.zone)
     cycles = tuple(name for name, phase in _CYCLES.items() if len(np.unique(phase(local))) > 1)
-    # Days are those of the clock, which shows some hours twice in a year, and skips others.
+    # Days are those of local time, in which some hours occur twice in a year, and others do not.
     units = [_DAY] * (not (local % _DAY).any()) + [u for u in _UNITS if not (values % u).any()]
     scaled = (days - scale[0]) / scale[1]
     why = f"{column.why}, with {', '.join(cycles)}" if cycles else column.why
@@ -874,7 +876,7 @@ def _with_times(column: TableColumn, dates: Dates) -> TableColumn:
     )
 
 
-# The phase of a cycle, 0 to 1, from what the clocks show. 1970 began on a Thursday.
+# The phase of a cycle, 0 to 1, from local time. 1970 began on a Thursday.
 _CYCLES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "hour": lambda local: local % _DAY / _DAY,
     "weekday": lambda local: (local // _DAY + 3) % 7 / 7,
@@ -897,7 +899,7 @@ def _encoded(column: TableColumn, cells: Column) -> np.ndarray:
     else:
         dates = _dates(column, cells)
         scaled = ((dates.values - column.first) / _DAY - column.scale[0]) / column.scale[1]
-        # Rows that come after the training rows are no anomalies for that: see ColumnEncoder.
+        # Dates after those of the training rows are not anomalous by themselves: see ColumnEncoder.
         inside = np.clip(scaled, column.low, column.high)
         encoded[:, 0] = inside + np.sign(scaled - inside) * np.log1p(np.abs(scaled - inside))
         local = local_microseconds(dates.values, column.zone)
@@ -915,7 +917,7 @@ def _encoded(column: TableColumn, cells: Column) -> np.ndarray:
 def _one_hot(column: TableColumn, words: Words) -> np.ndarray:
     places = {key_of(level): i for i, level in enumerate(column.levels)}
     if column.kind == "boolean":
-        # The same from a file that says it in other words.
+        # The same value may be written differently in a file.
         for i, level in enumerate(column.levels):
             places.update({str(int(level)): i, str(level).lower(): i})
     other = len(column.levels)
@@ -928,14 +930,14 @@ def _one_hot(column: TableColumn, words: Words) -> np.ndarray:
 
 
 def _is_same(x: Any, y: Any) -> bool:
-    """Whether two values are one: as words, or as numbers up to the digits of float32."""
+    """Whether two values are equal: as strings, or as numbers to the precision of float32."""
     if is_number(x) and is_number(y):
         return math.isclose(number_of(x) or 0, number_of(y) or 0, rel_tol=1e-6)
     return key_of(x) == key_of(y)
 
 
 def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
-    """The cells that the encoded columns of a column stand for."""
+    """The decoded cells of a column."""
     n = len(encoded)
     if column.kind in ("category", "boolean", "constant"):
         values = np.empty(len(column.levels) + 2, dtype=object)
@@ -968,7 +970,7 @@ def _decoded(column: TableColumn, encoded: np.ndarray) -> np.ndarray:
 
 
 def _objects(column: Column) -> np.ndarray:
-    """The cells of a column as they are, None in a gap."""
+    """The cells of a column as objects, None if missing."""
     words = as_words(column)
     values = np.empty(len(words.levels) + 1, dtype=object)
     values[:-1] = words.levels

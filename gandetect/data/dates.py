@@ -1,4 +1,4 @@
-"""Dates in words: ISO 8601, and what other programs write where it is certain what it means."""
+"""Parsing dates: ISO 8601, and other unambiguous formats."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-# What comes first where day and month are numbers in front of the year; "" where no date is so.
+# The first of day and month if both are numbers before the year; "" if no date has this form.
 ORDERS = ("", "day", "month")
 
 _ISO = re.compile(
@@ -21,7 +21,7 @@ _CERTAIN = tuple(
     re.compile(form + _CLOCK)
     for form in (
         r"(?P<year>\d{4})[/.](?P<month>\d\d?)[/.](?P<day>\d\d?)",
-        # With points between them, the day comes first.
+        # With dots as separators the day comes first.
         r"(?P<day>\d\d?)\.(?P<month>\d\d?)\.(?P<year>\d{4})",
         r"(?P<day>\d\d?)[.]?[ -]" + _NAME + r"[ -](?P<year>\d{4})",
         _NAME + r" (?P<day>\d\d?),? (?P<year>\d{4})",
@@ -44,9 +44,9 @@ def moment_of(text: str, order: str = "", *, compact: bool = False) -> datetime 
     Parameters
     ----------
     text : str
-        In ISO 8601; or with the year first (2026/3/31), with points (31.3.2026), with the English
-        name of the month (31 March 2026, Mar 31, 2026), or as 31/3/2026 if `order` says what comes
-        first. Times such as 17:06:30 and 5:06 PM may follow.
+        In ISO 8601; or with the year first (2026/3/31), with dots (31.3.2026), with the English
+        name of the month (31 March 2026, Mar 31, 2026), or as 31/3/2026 if `order` is given. Times
+        such as 17:06:30 and 5:06 PM may follow.
     order : {"", "day", "month"}, default=""
     compact : bool, default=False
         Whether 20260331 is a date, too.
@@ -54,7 +54,7 @@ def moment_of(text: str, order: str = "", *, compact: bool = False) -> datetime 
     Returns
     -------
     datetime or None
-        None for what is no date.
+        None if the text is not a date.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def moment_of(text: str, order: str = "", *, compact: bool = False) -> datetime 
 
 
 def order_of(texts: Iterable[str]) -> str | None:
-    """Whether the day or the month comes first in dates such as 31/3/2026, by all that there are.
+    """Whether the day or the month comes first in dates such as 31/3/2026, by all dates.
 
     Parameters
     ----------
@@ -85,8 +85,7 @@ def order_of(texts: Iterable[str]) -> str | None:
     Returns
     -------
     {"", "day", "month"} or None
-        "" if none of them is written so, or if they contradict each other; None if they leave open
-        which it is.
+        "" if no date has this form, or if they contradict each other; None if it is ambiguous.
 
     Examples
     --------
@@ -102,7 +101,7 @@ def order_of(texts: Iterable[str]) -> str | None:
 
 
 def _moment(parts: dict[str, str | None]) -> datetime:
-    """The moment of what a form has found; ValueError for none."""
+    """The date of the matched parts; ValueError if there is none."""
     year, month, day, hour, minute, second = (
         parts.get(name) or "0" for name in ("year", "month", "day", "hour", "minute", "second")
     )

@@ -1,7 +1,7 @@
-"""Tables of any kind, read as columns of numbers, dates or words in which a gap is a gap.
+"""Reading tables as columns of numbers, dates or strings with missing values.
 
 A table is one of pandas, polars or pyarrow, a dict of columns, an array with named fields, or an
-array or list of rows. None of these packages is imported unless the table is of that kind.
+array or list of rows. A package is imported only for its own tables.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from gandetect.data.parquet import index_columns
 from gandetect.data.tables import bare_number, number_in_ascii
 from gandetect.data.values import check_names_differ
 
-# A whole or broken number with a point. Not "007", which is a code, nor "nan", "inf" or "1_000".
+# A number with a decimal point. Not "007", which is a code, nor "nan", "inf" or "1_000".
 _NUMBER = re.compile(r"[+-]?(0|[1-9]\d*|(?=\.\d))(\.\d*)?([eE][+-]?\d+)?")
 _OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)")
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)
 _NUMERIC = (Real, Decimal)
 _CELLS = (str, date, *_NUMERIC)
-# Rows of a table that are looked at first for anything but numbers.
+# Rows of a table that are searched first for values other than numbers.
 _HEAD_ROWS = 100
 
 
@@ -41,7 +41,7 @@ class Numbers:
     Parameters
     ----------
     values : ndarray of shape (n,)
-        Of the dtype that the table has: large integers keep their digits. 0 in a gap.
+        In the dtype of the table, so that large integers keep their digits. 0 if missing.
     missing : ndarray of bool, shape (n,)
     """
 
@@ -51,12 +51,12 @@ class Numbers:
 
 @dataclass(frozen=True, eq=False)
 class Dates:
-    """A column of moments.
+    """A column of dates and times.
 
     Parameters
     ----------
     values : ndarray of int64, shape (n,)
-        Microseconds since 1970, in UTC where the table has a time zone. 0 in a gap.
+        Microseconds from 1970 on, in UTC if the table has a time zone. 0 if missing.
     missing : ndarray of bool, shape (n,)
     zone : str
         Name or offset of the time zone, empty without one.
@@ -69,16 +69,16 @@ class Dates:
 
 @dataclass(frozen=True, eq=False)
 class Words:
-    """A column of anything else, as numbers of its different values.
+    """A column of other values, as codes of its different values.
 
     Parameters
     ----------
     codes : ndarray of int64, shape (n,)
-        Positions in `levels`, -1 in a gap.
+        Positions in `levels`, -1 if missing.
     levels : list
         The different values: str, bool, int, float, datetime, ...
     is_category : bool
-        Whether the table itself calls the column a category.
+        Whether the column has the categorical dtype of the table.
     """
 
     codes: np.ndarray
@@ -87,7 +87,7 @@ class Words:
 
     @property
     def missing(self) -> np.ndarray:
-        """Where a value is missing: bool (n,)."""
+        """Whether each value is missing: bool (n,)."""
         return self.codes < 0
 
 
@@ -101,10 +101,10 @@ class Frame:
     Parameters
     ----------
     names : list of str
-        Columns without names are called by their positions, "0", "1", ...
+        The names of the columns; those without names have their positions, "0", "1", ...
     columns : list of Numbers, Dates or Words
     has_names : bool
-        Whether the table names its columns.
+        Whether the columns have names.
     """
 
     names: list[str]
@@ -120,16 +120,16 @@ class Frame:
 
 
 def needs_encoding(X: Any) -> bool:
-    """Whether X is a table with more than numbers in it, which `ColumnEncoder` is for.
+    """Whether X is a table that needs a `ColumnEncoder`.
 
-    A table of numbers and booleans without a gap needs none, nor does an array of numbers, in
-    which a gap is an error. An array of numbers is judged by its type, a table by its first rows
-    if they tell, so that the answer is quick.
+    A table of numbers and booleans without missing values needs none, nor does an array of numbers,
+    in which a missing value is an error. The type of an array, and often the first rows of a table,
+    are sufficient.
 
     Parameters
     ----------
     X : table, array-like or anything else
-        What is no table, as a torch Dataset or a path, needs none.
+        Other data, such as a torch Dataset or a path, need none.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def needs_encoding(X: Any) -> bool:
     if isinstance(X, list | tuple):
         try:
             X = np.asarray(X)
-        except ValueError:  # rows that differ in length are told of where X is read
+        except ValueError:  # rows that differ in length raise when X is read
             return False
     if isinstance(X, Mapping) or (isinstance(X, np.ndarray) and X.dtype.names):
         return True
@@ -167,8 +167,8 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
         pandas, polars or pyarrow, a dict of columns, an array with named fields, or an array or
         list of rows.
     missing_values : str, number or iterable of them, default=()
-        What stands for a gap beside None, NaN, NaT, pandas' NA and words of spaces only: words
-        such as "?", which are compared without the spaces around them, or numbers such as -999.
+        Marks of missing values in addition to None, NaN, NaT, pandas' NA and blank strings: strings
+        such as "?", which are compared without surrounding spaces, or numbers such as -999.
 
     Returns
     -------
@@ -177,9 +177,9 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
     Raises
     ------
     TypeError
-        If X is no table, or a cell holds what is neither number, word, boolean nor date.
+        If X is not a table, or a cell is neither a number, a string, a boolean nor a date.
     ValueError
-        If two columns have one name, or columns differ in length.
+        If two columns have the same name, or columns differ in length.
     """
     gaps = {key_of(value) for value in listed(missing_values)}
     named = _columns_of_table(X)
@@ -190,7 +190,7 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
     names = [str(name) for name, _ in named]
     if has_names and names:
         check_names_differ(names)
-    # A pandas table whose columns are only numbered has no names.
+    # A pandas table with numbered columns has no names.
     has_names = has_names and names != [str(i) for i in range(len(names))]
     columns = [
         _without(_column(name, values), gaps)
@@ -198,7 +198,7 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
     ]
     lengths = {name: len(column.missing) for name, column in zip(names, columns, strict=True)}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"Columns must have one length, but X has columns of {lengths}.")
+        raise ValueError(f"Columns must have the same length, but X has columns of {lengths}.")
     return Frame(names, columns, has_names)
 
 
@@ -208,7 +208,7 @@ def listed(values: Any) -> tuple[Any, ...]:
 
 
 def key_of(value: Any) -> str:
-    """The text by which a value of a category is found again: 3, 3.0 and " 3" are one value."""
+    """The text that identifies a value of a category: 3, 3.0 and " 3" are the same value."""
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
     if isinstance(value, float | np.floating):
@@ -221,7 +221,7 @@ def key_of(value: Any) -> str:
 
 
 def as_words(column: Column) -> Words:
-    """Read any column by its different values."""
+    """Read any column as codes of its different values."""
     if isinstance(column, Words):
         return column
     present = ~column.missing
@@ -234,7 +234,7 @@ def as_words(column: Column) -> Words:
 
 
 def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
-    """Read a column as numbers, or return row and value of the first cell that is none."""
+    """Read a column as numbers, or return row and value of the first other cell."""
     if isinstance(column, Numbers):
         return column
     if isinstance(column, Dates):
@@ -254,10 +254,10 @@ def as_numbers(column: Column) -> Numbers | tuple[int, Any]:
 
 
 def as_dates(column: Column, order: str = "") -> Dates | tuple[int, Any]:
-    """Read a column as dates, or return row and value of the first cell that is none.
+    """Read a column as dates, or return row and value of the first other cell.
 
-    Dates with and without a time zone, or of several, become ones in UTC. `order` says what comes
-    first in words such as 3/4/2026, as in `gandetect.data.dates.moment_of`; 20260403 is a date too.
+    Dates with several time zones, or with and without one, are converted to UTC. `order` is that of
+    `gandetect.data.dates.moment_of` for strings such as 3/4/2026; 20260403 is a date too.
     """
     if isinstance(column, Dates):
         return column
@@ -273,7 +273,7 @@ def as_dates(column: Column, order: str = "") -> Dates | tuple[int, Any]:
 
 
 def number_of(level: Any) -> int | float | None:
-    """The number that a value is, or that a word is, also with a sign of money or %; else None."""
+    """A value or string as a number, also with a sign of money or %; None for others."""
     if isinstance(level, str):
         text = bare_number(number_in_ascii(level.strip()))[0]
         if not _NUMBER.fullmatch(text):
@@ -286,33 +286,33 @@ def number_of(level: Any) -> int | float | None:
 
 
 def is_number(level: Any) -> bool:
-    """Whether a value is a number, or a word that is one; True and False are none."""
+    """Whether a value is a number, or a string of one; booleans are not."""
     return not isinstance(level, bool) and number_of(level) is not None
 
 
 def is_date(level: Any, order: str = "") -> bool:
-    """Whether a value is a date, or a word that is one."""
+    """Whether a value is a date, or a string of one."""
     return _as_moment(level, order) is not None
 
 
 def local_microseconds(values: np.ndarray, zone: str) -> np.ndarray:
-    """What the clocks of a time zone show: microseconds since 1970, from those in UTC."""
+    """The local time of a time zone in microseconds from 1970 on, from UTC."""
     if not zone:
         return values
-    # Clocks are put forward or back at quarters of an hour only.
+    # Offsets of time zones change at quarters of an hour only.
     quarters, codes = np.unique(values // 900_000_000, return_inverse=True)
     offsets = [_offset_at(int(quarter) * 900, zone) for quarter in quarters]
     return values + np.array(offsets, dtype=np.int64)[codes]
 
 
 def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
-    """A table of the kind of X with other columns.
+    """A table of the type of X with other columns.
 
     Parameters
     ----------
     X : table or array-like
     columns : mapping of str to ndarray
-        Dates as datetime64, words and gaps in an array of objects.
+        Dates as datetime64, strings and missing values in an array of objects.
 
     Returns
     -------
@@ -348,12 +348,12 @@ def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
 
 
 def _columns_of_table(X: Any) -> list[tuple[Any, Any]] | None:
-    """Names and columns of what has named columns, None for anything else."""
+    """Names and columns of data with named columns, None for other data."""
     package = _package_of(X)
     if package == "pandas" and hasattr(X, "columns"):
         return [(name, X.iloc[:, i]) for i, name in enumerate(X.columns)]
     if package == "polars" and hasattr(X, "collect"):
-        raise TypeError("X is a LazyFrame of polars, which holds no rows yet: pass X.collect().")
+        raise TypeError("X is a LazyFrame of polars, which has no rows: pass X.collect().")
     if package == "polars" and hasattr(X, "columns"):
         return list(zip(X.columns, X.get_columns(), strict=True))
     if package == "pyarrow" and hasattr(X, "schema"):
@@ -369,8 +369,8 @@ def _as_rows(X: Any) -> np.ndarray:
     if isinstance(X, list | tuple):
         rows = [list(_items(row)) for row in X]
         if len({len(row) for row in rows}) > 1:
-            raise ValueError("Rows must have one length, but those of X differ in it.")
-        # By way of objects: numpy would make words of the numbers beside a word.
+            raise ValueError("Rows must have the same length, but those of X differ.")
+        # As objects: numpy would convert numbers to strings if one cell is a string.
         X = np.empty((len(rows), len(rows[0]) if rows else 0), dtype=object)
         for i, row in enumerate(rows):
             X[i] = row
@@ -419,7 +419,7 @@ def _pandas_column(name: str, values: Any) -> Column:
         return _arrow_column(name, values.array.__arrow_array__())
     if dtype.name == "category":
         categories = [_plain(value) for value in values.cat.categories.tolist()]
-        # Intervals, as pandas.cut makes them, are words.
+        # Intervals, as from pandas.cut, are strings.
         named = [x if x is None or isinstance(x, _CELLS) else str(x) for x in categories]
         levels = as_words(_factorised(name, named))
         codes = np.append(levels.codes, -1)[values.cat.codes.to_numpy()]
@@ -479,19 +479,21 @@ def _called_category(column: Column, is_category: bool) -> Column:
 
 def _factorised(name: str, values: Iterable[Any]) -> Column:
     """From any values, one by one."""
-    # The class is part of the key, since 1, 1.0 and True are one key to a dict.
+    # The class is part of the key, because 1, 1.0 and True are the same key of a dict.
     places: dict[tuple[type, Hashable], int] = {}
     try:
         found = [places.setdefault((value.__class__, value), len(places)) for value in values]
     except TypeError as error:  # lists and dicts cannot be keys
-        raise TypeError(f"Column {name!r} holds what is no single value: {error}.") from error
+        raise TypeError(
+            f"Column {name!r} holds cells that are not single values: {error}."
+        ) from error
     codes = np.array(found, dtype=np.int64)
     levels = [_plain(value) for _, value in places]
     for i, level in enumerate(levels):
         if level is not None and not isinstance(level, _CELLS):
             raise TypeError(
                 f"Column {name!r} holds a {type(level).__name__} in row {np.argmax(codes == i)}: "
-                "a cell must be a number, a word, a boolean or a date."
+                "a cell must be a number, a string, a boolean or a date."
             )
     return _of_levels(codes, levels)
 
@@ -503,7 +505,7 @@ def _rows(column: Column, index: slice | np.ndarray) -> Column:
 
 
 def _of_levels(codes: np.ndarray, levels: list[Any], is_category: bool = False) -> Column:
-    """A column of codes, of which -1 and those of levels that are None are gaps."""
+    """A column of codes; -1 and the codes of levels that are None are missing values."""
     present = np.array([level is not None for level in levels] + [False])
     codes = np.where(present, np.cumsum(present) - 1, -1)[codes]
     words = Words(codes, [level for level in levels if level is not None], is_category)
@@ -516,7 +518,7 @@ def _of_levels(codes: np.ndarray, levels: list[Any], is_category: bool = False) 
 
 
 def _plain(value: Any) -> Any:
-    """A value as Python has it; None for every kind of gap."""
+    """A value as a Python object; None for every kind of missing value."""
     if isinstance(value, np.datetime64 | np.timedelta64):
         value = None if np.isnat(value) else value.astype(f"{value.dtype.kind}8[us]")
     if isinstance(value, np.generic):
@@ -535,7 +537,7 @@ def _plain(value: Any) -> Any:
 
 
 def _without(column: Column, gaps: set[str]) -> Column:
-    """Make gaps of the values that the user calls missing."""
+    """Replace the given values by missing values."""
     if not gaps or isinstance(column, Dates):
         return column
     if isinstance(column, Words):
@@ -560,7 +562,7 @@ def _has_more_than_numbers(X: Any) -> bool:
 
 
 def _package_of(X: Any) -> str | None:
-    """The package that X's class, or one that it is derived from, belongs to."""
+    """The package of the class of X, or of one of its base classes."""
     packages = (kind.__module__.partition(".")[0] for kind in type(X).__mro__)
     return next((name for name in packages if name in ("pandas", "polars", "pyarrow")), None)
 
@@ -582,7 +584,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _offset_at(seconds: int, zone: str) -> int:
-    """What is added to UTC in a time zone, in microseconds."""
+    """The offset of a time zone from UTC, in microseconds."""
     offset = _OFFSET.fullmatch(zone)
     if offset:
         sign, hours, minutes = offset.groups()

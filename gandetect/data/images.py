@@ -1,4 +1,4 @@
-"""Images on disk, read one at a time, so that memory stays flat."""
+"""Images on disk, read one at a time, so that memory does not grow with their number."""
 
 import operator
 import os
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-# The content of a file decides which reader pillow takes: its readers of EPS and others start
-# programs, so those of the endings above are the only ones.
+# Pillow chooses its reader by the content of a file. Its readers of EPS and others start programs,
+# so that only the formats of the extensions above are permitted.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _LEFT_OUT_SHOWN = 4
 
@@ -27,9 +27,9 @@ ImageSize = int | tuple[int, int] | None
 BitDepth = int | Literal["auto"]
 
 _GREY_MODES = ("1", "L", "LA", "La")
-# What pillow weighs red, green and blue by where it makes an image grey.
+# Pillow's weights of red, green and blue for converting to grey.
 _GREY_WEIGHTS = (0.299, 0.587, 0.114)
-# Eight bits that hold fewer levels than this are said to be too few.
+# A conversion to 8 bits that keeps fewer levels than this gives a warning.
 _FEW_LEVELS = 64
 # Tags of TIFF. The lowest bit of the first is set for a smaller copy of another page.
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 254, 258, 284, 339
@@ -38,9 +38,9 @@ _OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "
 
 
 class DataFileError(ValueError):
-    """A data file is there, but it is damaged, cut off or not what its name says.
+    """A data file is damaged, truncated, or of another format than its name indicates.
 
-    A file that is not there is a `FileNotFoundError` instead.
+    A missing file is a `FileNotFoundError` instead.
 
     Examples
     --------
@@ -51,7 +51,7 @@ class DataFileError(ValueError):
 
 
 def pillow_image() -> ModuleType:
-    """Return the module ``PIL.Image``, or say which extra brings it."""
+    """Return the module ``PIL.Image``; raise an ImportError that names the extra."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -60,7 +60,7 @@ def pillow_image() -> ModuleType:
 
 
 def check_image_size(image_size: ImageSize) -> tuple[int, int] | None:
-    """Return (height, width), or None where images keep their size."""
+    """Return (height, width), or None if images keep their size."""
     if image_size is None:
         return None
     sides = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
@@ -89,7 +89,7 @@ def check_bit_depth(bit_depth: BitDepth) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open an image file; whatever goes wrong with its content is a DataFileError."""
+    """Open an image file; invalid content raises a DataFileError."""
     image_module = pillow_image()
     # Opened here, as pillow leaves the file open when its content is damaged.
     with path.open("rb") as file:
@@ -99,11 +99,11 @@ def _opened(path: Path) -> Iterator[Any]:
             yield image
         except (DataFileError, MemoryError):
             raise
-        # Readers of damaged content end in nearly any error.
+        # Readers raise many kinds of errors for damaged content.
         except Exception as error:
             reason = str(error) or type(error).__name__
             if isinstance(error, image_module.UnidentifiedImageError):
-                reason = f"its content is damaged or of no kind among {', '.join(_FORMATS)}"
+                reason = f"its content is damaged or not one of {', '.join(_FORMATS)}"
             elif isinstance(error, image_module.DecompressionBombError):
                 reason += " Raise PIL.Image.MAX_IMAGE_PIXELS if you know the file"
             raise DataFileError(f"{path} can not be read as an image: {reason}") from error
@@ -112,7 +112,8 @@ def _opened(path: Path) -> Iterator[Any]:
 def _refuse_pages(image: Any) -> None:
     """Raise a ValueError for a file of several pages or frames.
 
-    Small copies of a page in a TIFF and what phones append to a JPEG (MPO) are no pages.
+    Reduced copies of a page in a TIFF, and the images that phones append to a JPEG (MPO), are not
+    counted as pages.
     """
     n_pages = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     if n_pages > 1 and image.format == "TIFF":
@@ -124,13 +125,13 @@ def _refuse_pages(image: Any) -> None:
         n_pages -= n_copies
     if n_pages > 1:
         raise ValueError(
-            f"it holds {n_pages} pages or frames, and an image is one: save each as a file of its "
-            "own (PIL.ImageSequence reads them)"
+            f"it holds {n_pages} pages or frames instead of one image: save each as a separate "
+            "file (PIL.ImageSequence reads them)"
         )
 
 
 def _oriented(image: "Image") -> "Image":
-    """Decode an image, turned as its EXIF data say and as viewers show it."""
+    """Decode an image, rotated by its EXIF orientation."""
     from PIL import ImageOps
 
     image.load()
@@ -138,13 +139,13 @@ def _oriented(image: "Image") -> "Image":
 
 
 def open_image(path: Path) -> "Image":
-    """Open and decode an image file, turned as its EXIF orientation says."""
+    """Open and decode an image file, rotated by its EXIF orientation."""
     with _opened(path) as image:
         return _oriented(image)
 
 
 def read_shape(path: Path) -> tuple[int, int]:
-    """Return (height, width) as `read_image` would, without decoding where the format allows."""
+    """Return (height, width) as `read_image` does, without decoding if the format permits."""
     with _opened(path) as image:
         # Of a TIFF pillow turns the pixels itself, and of a PNG the EXIF data may come last.
         if image.format in ("TIFF", "PNG"):
@@ -162,14 +163,14 @@ def read_image(
     bit_depth: BitDepth = "auto",
     keep_aspect: bool = False,
 ) -> np.ndarray:
-    """Read one image of shape (H, W) or (H, W, 3), of the type that `ImageFolder` says.
+    """Read one image of shape (H, W) or (H, W, 3), with the dtype of `ImageFolder`.
 
     See `ImageFolder` for the parameters.
     """
     size = check_image_size(image_size)
     with _opened(path) as image:
         pixels = _to_array(image, channels)
-        top = 65535 if image.format == "PPM" else None  # to which pillow scales what is deep
+        top = 65535 if image.format == "PPM" else None  # pillow scales deep images to this
     if pixels is None:
         pixels = _deep_colour(path)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
@@ -184,7 +185,7 @@ def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
     tags = getattr(image, "tag_v2", {})  # of TIFF alone
     n_bits, is_signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), 2 in tags.get(_SAMPLE_FORMAT, ())
     if n_bits == 32 and image.mode != "F":
-        # Unsigned ones come out of pillow with a wrong sign.
+        # Pillow reads unsigned integers with a wrong sign.
         raise ValueError("it has integers of 32 bits; convert it to 16 bits, or to float32")
     if n_bits <= 8 and is_signed:
         raise ValueError("it has signed bytes; convert it to bytes from 0 up, or to 16 bits")
@@ -199,23 +200,23 @@ def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
         return np.array(image, dtype=np.float32)
     is_grey = image.mode in _GREY_MODES if channels is None else channels == 1
     if image.mode in ("P", "PA"):
-        # Straight to RGB, pillow warns of palettes with transparent colours.
+        # In a direct conversion to RGB, pillow warns about palettes with transparent colours.
         image = image.convert("RGBA")
-    if image.mode == "LAB":  # which pillow makes coloured, but not grey
+    if image.mode == "LAB":  # pillow converts it to colour, but not to grey
         image = image.convert("RGB")
     mode = "L" if is_grey else "RGB"
-    # A copy: the array over pillow's own memory can not be written to.
+    # A copy: the array over the memory of pillow is read-only.
     return np.array(image if image.mode == mode else image.convert(mode))
 
 
 def _raw_mode(image: Any) -> str:
-    """How pillow is going to read the bytes of a file that is open."""
+    """The raw mode in which pillow reads the bytes of an open file."""
     args = image.tile[0][3] if image.tile else ""
     return args if isinstance(args, str) else str(args[0])
 
 
 def _is_deep_colour(image: Any, n_bits: int) -> bool:
-    """Whether pillow would keep eight of more bits: it has no mode for deep colours."""
+    """Whether pillow would reduce the image to 8 bits: it has no mode for deep colours."""
     if image.mode.startswith(("I", "F")):
         return False
     if image.format == "PPM" and image.mode == "RGB":
@@ -225,7 +226,7 @@ def _is_deep_colour(image: Any, n_bits: int) -> bool:
 
 
 def _deep_colour(path: Path) -> np.ndarray:
-    """Read colours of 16 bits, of which pillow gives one byte at a time: first the upper ones."""
+    """Read colours of 16 bits, in two passes of pillow: the upper bytes, then the lower ones."""
     with _opened(path) as image:
         kind, _, order = _raw_mode(image).partition(";16")
         is_planar = getattr(image, "tag_v2", {}).get(_PLANAR_CONFIGURATION) == 2
@@ -237,7 +238,7 @@ def _deep_colour(path: Path) -> np.ndarray:
             )
         upper = np.asarray(_oriented(image)).astype(np.uint16)
     with _opened(path) as image:
-        # Grey with transparency: all four bytes of a pixel as if they were colours.
+        # Grey with transparency: the four bytes of a pixel are read as colours.
         other = "RGBA" if kind == "LA" else f"{kind};16{_OTHER_BYTES[order]}"
         image.tile = [_with_raw_mode(tile, other) for tile in image.tile]
         lower = np.asarray(_oriented(image)).astype(np.uint16)
@@ -253,10 +254,10 @@ def _with_raw_mode(tile: Any, raw_mode: str) -> Any:
 
 
 def _to_bytes(pixels: np.ndarray, path: Path, bit_depth: int, top: int) -> np.ndarray:
-    """Scale whole numbers from 0 to `top` to bytes."""
+    """Scale integers from 0 to `top` to bytes."""
     if pixels.dtype != np.uint16:
         raise DataFileError(
-            f"{path} has {pixels.dtype} pixels, and bit_depth={bit_depth} is for whole numbers "
+            f"{path} has {pixels.dtype} pixels, and bit_depth={bit_depth} is for integers "
             "from 0 up: pass bit_depth='auto'"
         )
     if pixels.max() > top:
@@ -270,7 +271,7 @@ def _to_bytes(pixels: np.ndarray, path: Path, bit_depth: int, top: int) -> np.nd
 def target_size(
     shape: tuple[int, ...], size: tuple[int, int], keep_aspect: bool
 ) -> tuple[int, int]:
-    """Return the (height, width) that an image of one gets; with its aspect it fits into `size`."""
+    """Return the resized (height, width) of an image; with `keep_aspect` it fits into `size`."""
     if not keep_aspect:
         return size
     factor = min(new / old for new, old in zip(size, shape, strict=True))
@@ -285,7 +286,7 @@ def resize_image(
     *,
     keep_aspect: bool = False,
 ) -> np.ndarray:
-    """Bring one image (H, W) or (H, W, C) to a size in (height, width), grey or coloured.
+    """Resize one image (H, W) or (H, W, C) to (height, width), and convert to grey or colour.
 
     Integers of 8 and 16 bits keep their type, other numbers become float32.
     """
@@ -311,7 +312,7 @@ def resize_image(
 
 
 def _planes(image: np.ndarray, channels: int | None) -> list[np.ndarray]:
-    """Cut an image into a plane a channel: pillow resizes numbers other than bytes one by one."""
+    """Split an image into channels: pillow resizes other numbers than bytes by channel."""
     image = image.astype(np.float32)
     if image.ndim == 3 and channels == 1:
         image = image @ np.array(_GREY_WEIGHTS, dtype=np.float32)
@@ -321,16 +322,16 @@ def _planes(image: np.ndarray, channels: int | None) -> list[np.ndarray]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one of the system's or of a program's, not of the user's."""
+    """Whether a file or folder belongs to the system or a program, not to the user."""
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     """Return the image files of a folder in the order of their names.
 
-    What is hidden is left out: archives made on a Mac hold a ``._name.png`` beside each image,
+    Hidden files are left out: archives from macOS have a ``._name.png`` for each image, and
     notebooks leave copies in ``.ipynb_checkpoints``. Links to folders are followed, but no folder
-    is read twice. What is left out is reported in one warning.
+    is read twice. One warning reports the omitted files.
     """
     if folder.is_file():
         loads = f"ImageFiles([{str(folder)!r}]) reads single images"
@@ -345,7 +346,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
         files = [path for path in files if path in chosen]
     paths = [path for path in files if _is_image(path)]
     others = [path.suffix or path.name for path in files if not _is_image(path)]
-    left_out["files of other endings"] = others
+    left_out["files of other extensions"] = others
     told = "; ".join(
         f"{kind} left out: {len(names)} ({_some(names)})"
         for kind, names in left_out.items()
@@ -353,7 +354,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     )
     if not paths:
         raise FileNotFoundError(
-            f"{folder} has no image that matches {pattern!r}; known are the endings "
+            f"{folder} has no image that matches {pattern!r}; known are the extensions "
             f"{', '.join(IMAGE_SUFFIXES)}{told and '; '}{told}"
         )
     if told:
@@ -368,14 +369,14 @@ def _some(names: list[str]) -> str:
 
 
 def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
-    """Return the files below a folder that are not hidden, and what else is there, by kind."""
+    """Return the files below a folder that are not hidden, and the omitted entries by kind."""
     files: list[Path] = []
     links: list[Path] = []
     left_out: dict[str, list[str]] = {
         "hidden files or folders": [],
-        "links to folders that are read already": [],
-        "links to nothing or special files": [],
-        "folders that are called like images and hold none": [],
+        "links to folders that are already read": [],
+        "broken links or special files": [],
+        "folders with the name of an image that contain none": [],
     }
     hidden, loops, special, unlike = left_out.values()
     seen = {folder.resolve(), *folder.resolve().parents}
@@ -385,7 +386,7 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
             for entry in entries:
                 path = place / entry.name
                 if is_hidden(entry.name):
-                    # A word only for what could have been an image.
+                    # Reported only if it may have been an image.
                     if entry.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
                         hidden.append(entry.name)
                 elif entry.is_dir() and entry.is_symlink():
@@ -421,9 +422,9 @@ def _is_image(path: Path) -> bool:
 
 
 class ImageFiles(Dataset[np.ndarray]):
-    """A sequence of image files, each read when it is asked for; a torch Dataset.
+    """A sequence of image files, each read on access; a torch Dataset.
 
-    Use it where the paths are known; `ImageFolder` finds them in a folder.
+    Use it for known paths; `ImageFolder` finds them in a folder.
 
     Parameters
     ----------
@@ -447,10 +448,10 @@ class ImageFiles(Dataset[np.ndarray]):
     skipped : list of pathlib.Path
         The files that could not be read, with ``on_error="skip"``.
     settings : dict
-        The parameters that decide what is read from a file, to read others alike:
+        The parameters of reading, to read other files in the same way:
         ``ImageFiles(paths, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image, which all must have but with
+        (H, W) or (H, W, 3): the shape of the first image. All images must have it unless
         ``keep_aspect=True``.
 
     Raises
@@ -496,7 +497,7 @@ class ImageFiles(Dataset[np.ndarray]):
         check_channels(channels)
         check_bit_depth(bit_depth)
         if keep_aspect and image_size is None:
-            raise ValueError("keep_aspect=True needs an image_size, of the longer side")
+            raise ValueError("keep_aspect=True needs image_size, the size of the longer side")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if not self.paths:
@@ -517,20 +518,20 @@ class ImageFiles(Dataset[np.ndarray]):
         if image.shape[n_free:] != shape[n_free:]:
             raise ValueError(
                 f"{path} has the shape {image.shape}, but {self.paths[0]} has {shape}. Pass "
-                f"image_size=(height, width), as in {self._call()}, image_size=64), to bring "
-                "images of several sizes to one, channels=1 or channels=3 to bring grey and colour "
-                "images together"
+                f"image_size=(height, width), as in {self._call()}, image_size=64), to resize "
+                "images to the same size, and channels=1 or channels=3 to convert grey and colour "
+                "images to the same"
             )
         if image.dtype != dtype:
             raise ValueError(
                 f"{path} has pixels of {image.dtype}, but {self.paths[0]} of {dtype}. Pass the "
                 f"number of bits that the values use, as in {self._call()}, bit_depth=12), to "
-                "bring images of more than 8 bits to 8"
+                "convert images of more than 8 bits to 8"
             )
         return image
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Read the images one after the other."""
+        """Read the images in order."""
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
@@ -539,17 +540,17 @@ class ImageFiles(Dataset[np.ndarray]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters that decide what is read from a file."""
+        """The parameters of reading a file."""
         names = ("image_size", "channels", "bit_depth", "keep_aspect")
         return {name: getattr(self, name) for name in names}
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of the first image, which all must have but with ``keep_aspect=True``."""
+        """The shape of the first image; all must have it unless ``keep_aspect=True``."""
         return self._first[0]
 
     def shapes(self) -> list[tuple[int, ...]]:
-        """The shape of each image, for which most files need not be decoded.
+        """The shape of each image, without decoding most files.
 
         Raises
         ------
@@ -569,7 +570,7 @@ class ImageFiles(Dataset[np.ndarray]):
         Returns
         -------
         ndarray of shape (n, H, W) or (n, H, W, 3)
-            The images, of the type that `ImageFolder` says.
+            The images, with the dtype of `ImageFolder`.
 
         Raises
         ------
@@ -584,7 +585,7 @@ class ImageFiles(Dataset[np.ndarray]):
             if image.shape != shape:
                 raise ValueError(
                     f"{self.paths[index]} has the shape {image.shape}, but {self.paths[0]} has "
-                    f"{shape}: images that keep their aspect make one array only if they share it"
+                    f"{shape}: with keep_aspect=True only images of one shape make an array"
                 )
             images[index] = image
         return images
@@ -635,44 +636,43 @@ class ImageFiles(Dataset[np.ndarray]):
         warnings.warn(f"{told}. They are left out", stacklevel=4)
 
     def _call(self) -> str:
-        """The start of the call that made this, to show another one."""
+        """The start of the constructor call, for messages."""
         return f"{type(self).__name__}(paths"
 
 
 class ImageFolder(ImageFiles):
     """The images of a folder as a sequence that reads one at a time.
 
-    Detectors take it in place of an array, and read it batch by batch: memory stays flat however
-    large the folder is.
+    Detectors accept it instead of an array, and read it batch by batch: memory does not grow with
+    the size of the folder.
 
     Parameters
     ----------
     root : path-like
         The folder.
     image_size : int, (height, width) or None, default=None
-        The size to bring images to, an integer for a square; by bilinear interpolation over all
-        pixels that a new one covers, so that shrinking does not skip any. None keeps the size,
-        which all images must then share.
+        The size to which images are resized, an integer for a square, by antialiased bilinear
+        interpolation. None keeps the size; all images must then have the same size.
     pattern : str, default: ``"**/*"``
-        Which files, as in `pathlib.Path.glob`; the default takes subfolders too, ``"*.png"`` does
-        not. See Notes for what is left out.
+        The pattern of the files, as in `pathlib.Path.glob`; the default includes subfolders,
+        ``"*.png"`` does not. See Notes for omitted files.
     channels : {1, 3} or None, default=None
-        1 makes all images grey, 3 all colour. None leaves each as it is: grey or colour, which
-        all images must then share. Transparency is dropped.
+        1 converts all images to grey, 3 to colour. None does not convert; all images must then be
+        grey, or all colour. Transparency is discarded.
     bit_depth : "auto" or int from 8 to 16, default="auto"
-        "auto" keeps all levels: images of up to 8 bits are uint8, those of 9 to 16 bits (also
-        12 bits stored in 16) are uint16, int16 where they are signed, and float TIFFs float32.
-        An integer is the number of bits that the values in files of more than 8 bits use: they
-        are scaled to uint8, so that they go together with others of 8 bits. A warning is given if
-        that keeps fewer than 64 of the levels of the first image.
+        "auto" keeps all levels: images of up to 8 bits are uint8, those of 9 to 16 bits (also 12
+        bits stored in 16) are uint16, int16 if they are signed, and float TIFFs float32. An integer
+        is the number of bits that files of more than 8 bits use: they are scaled to uint8, so that
+        they can be used together with images of 8 bits. A warning is issued if this keeps fewer
+        than 64 levels of the first image.
     keep_aspect : bool, default=False
-        Whether images fit into `image_size` without being squeezed: the longer side gets that
-        size (of a tuple: neither side exceeds its own), and the other follows. Images of another
-        aspect than the first have another shape then.
+        Whether the aspect ratio is preserved: the longer side is resized to `image_size` (for a
+        tuple, neither side exceeds its size). Images with another aspect ratio than the first then
+        have another shape.
     on_error : {"raise", "skip"}, default="raise"
-        "skip" reads every file once at the start and leaves those out that can not be read; a
-        warning counts and names them. "raise" reads nothing at the start, and asking for such an
-        image is an error.
+        "skip" reads every file once at the start and leaves out those that cannot be read; a
+        warning has their number and names. "raise" reads nothing at the start; access to such an
+        image raises an error.
 
     Attributes
     ----------
@@ -681,10 +681,10 @@ class ImageFolder(ImageFiles):
     skipped : list of pathlib.Path
         The files that could not be read, with ``on_error="skip"``.
     settings : dict
-        The parameters that decide what is read from a file, to read another folder alike:
+        The parameters of reading, to read another folder in the same way:
         ``ImageFolder(other, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image, which all must have but with
+        (H, W) or (H, W, 3): the shape of the first image. All images must have it unless
         ``keep_aspect=True``.
 
     Raises
@@ -705,7 +705,7 @@ class ImageFolder(ImageFiles):
     Warns
     -----
     UserWarning
-        If something in the folder is left out, in one line with counts.
+        If files in the folder are left out, with their numbers.
 
     See Also
     --------
@@ -714,14 +714,14 @@ class ImageFolder(ImageFiles):
 
     Notes
     -----
-    An index must be an integer. Images are turned as their EXIF orientation says. Asking for an
-    image raises a `DataFileError` if the file can not be read or holds several pages or frames, a
-    `ValueError` if it differs from the first in shape or type.
+    An index must be an integer. Images are rotated by their EXIF orientation. Access to an image
+    raises a `DataFileError` if the file cannot be read or has several pages or frames, and a
+    `ValueError` if it differs from the first in shape or dtype.
 
-    Left out are hidden files and folders (names that begin with a dot, ``__MACOSX``) and files
-    whose ending is not that of an image. Links to folders are followed, but to none that is read
-    already. Only formats that are decoded within this process are read (BMP, GIF, JPEG, PNG, PPM,
-    TIFF and WebP), whatever a file is called.
+    Hidden files and folders (names that begin with a dot, ``__MACOSX``) and files with other
+    extensions are left out. Links to folders are followed, each folder once. Only formats that are
+    decoded within this process are read (BMP, GIF, JPEG, PNG, PPM, TIFF and WebP), for any name of
+    a file.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Which samples y calls anomalous, and what `fit` does with them."""
+"""The anomalies in y, and their use in `fit`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 LABELS = ("ignore", "exclude", "learn")
-# Labels of y that are shown.
+# Number of labels of y in messages.
 _N_SHOWN = 5
 
 
@@ -19,11 +19,11 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        0 for normal and 1 for anomalous; or 1 for normal and -1 for anomalous; or booleans, of
-        which True is anomalous; with an `anomaly_label` anything. NaN, None and the like stand for
-        no label.
+        0 for normal and 1 for anomalous; or 1 for normal and -1 for anomalous; or booleans, True
+        for anomalous; with an `anomaly_label` any labels. NaN, None and similar mark missing
+        labels.
     anomaly_label : str, number or None, default=None
-        The label of the anomalies; all others are then those of normal samples.
+        The label of the anomalies; all other labels are then normal.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     TypeError
         If y has other values than numbers and booleans, and no `anomaly_label` is given.
     ValueError
-        If y is not one column, holds other numbers, or nothing but 1, which may mean either.
+        If y is not one column, holds other numbers, or only 1, which is ambiguous.
 
     Examples
     --------
@@ -53,29 +53,29 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
 
 
 def _anomaly_among(given: list[Any]) -> Any:
-    """Which of these labels is that of the anomalies."""
+    """The label of the anomalies among these labels."""
     if not all(isinstance(value, Real) for value in given):
         raise TypeError(
-            "y must be 0 and 1, -1 and 1 or booleans to say which samples are anomalous. Of words, "
-            "name that of the anomalies with anomaly_label, or pass y == word."
+            "y must be 0 and 1, -1 and 1 or booleans to define the anomalies. For strings, set "
+            "anomaly_label to the label of the anomalies, or pass y == label."
         )
     found = set(given)
     if not all(isinstance(value, bool) for value in given):
         if found == {1}:
             raise ValueError(
-                "y holds nothing but 1, which is anomalous beside 0 and normal beside -1: pass "
-                "booleans, True for anomalous, or an anomaly_label."
+                "y holds only 1, which is anomalous together with 0 and normal together with -1: "
+                "pass booleans, True for anomalous, or an anomaly_label."
             )
         if not (found <= {0, 1} or found <= {-1, 1}):
             raise ValueError(
-                f"y must hold 0 and 1, or -1 and 1, got {sorted(found)[:_N_SHOWN]}: of other "
-                "numbers, name that of the anomalies with anomaly_label."
+                f"y must hold 0 and 1, or -1 and 1, got {sorted(found)[:_N_SHOWN]}: for other "
+                "numbers, set anomaly_label to that of the anomalies."
             )
     return -1 if -1 in found else 1
 
 
 def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
-    """Which samples are known as anomalies, and so not trained on as normal ones.
+    """Which samples are known anomalies, and not trained on as normal samples.
 
     Parameters
     ----------
@@ -90,13 +90,13 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        As of `anomalous`; ValueError also if there are no labels.
+        As in `anomalous`; ValueError also if there are no labels.
 
     Warns
     -----
     UserWarning
-        If there is no anomaly to learn from, or none to exclude although there are several labels
-        of which `anomaly_label` is to be one.
+        If ``labels="learn"`` and y has no anomaly, or if `anomaly_label` is not among the labels of
+        y.
     """
     if y is None:
         raise ValueError(f"labels={labels!r} needs y, but y is None.")
@@ -107,8 +107,8 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     if labels == "learn" or (anomaly_label is not None and len(found) > 1):
         named = "" if anomaly_label is None else f" {anomaly_label!r}"
         warnings.warn(
-            f"labels={labels!r}, but y names no anomaly{named}: it holds "
-            f"{', '.join(found[:_N_SHOWN])}. The detector learns as without labels.",
+            f"labels={labels!r}, but y has no anomaly{named}: it holds "
+            f"{', '.join(found[:_N_SHOWN])}. The detector is trained as without labels.",
             UserWarning,
             stacklevel=4,
         )
@@ -118,13 +118,13 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
 def checked_masks(
     masks: Any, y: Any, labels: str, anomaly_label: Any = None
 ) -> tuple[np.ndarray, Any]:
-    """Check masks of known defects, and find the labels of images if they alone are given.
+    """Check masks of known defects, and derive the labels of images without y.
 
     Parameters
     ----------
     masks : array-like of shape (n_samples, height, width)
-        True or 1 where an image is defective. Those of normal images are empty, and those of
-        anomalous ones may be, if the place is not known.
+        True or 1 at a defect. The masks of normal images are empty. That of an anomalous image may
+        be empty if the position is not known.
     y : array-like of shape (n_samples,) or None
     labels : {"ignore", "exclude", "learn"}
     anomaly_label : str, number or None, default=None
@@ -133,19 +133,19 @@ def checked_masks(
     -------
     masks : ndarray of bool, shape (n_samples, height, width)
     y : array-like of shape (n_samples,)
-        Without y, anomalous are the images whose masks are not empty.
+        Without y, the images with a non-empty mask are anomalous.
 
     Raises
     ------
     TypeError, ValueError
-        If the masks cannot be used, or do not fit y.
+        If the masks are invalid, or contradict y.
     """
     if labels != "learn":
-        raise ValueError(f"masks are learned from with labels='learn', but labels={labels!r}.")
+        raise ValueError(f"masks are used with labels='learn' only, but labels={labels!r}.")
     try:
         found = np.asarray(masks)
     except ValueError as error:
-        raise ValueError("masks must all have one height and width.") from error
+        raise ValueError("masks must all have the same height and width.") from error
     if found.ndim != 3:
         raise ValueError(
             f"masks must have the shape (n_samples, height, width), got {found.shape}."
@@ -153,10 +153,10 @@ def checked_masks(
     if found.dtype.kind not in "biuf":
         raise TypeError(f"masks must be boolean, or 0 and 1, got an array of {found.dtype}.")
     if not ((found == 0) | (found == 1)).all():
-        raise ValueError("masks must be boolean, or 0 and 1: pass masks > 0 for others.")
+        raise ValueError("masks must be boolean, or 0 and 1: pass masks > 0 for other values.")
     is_masked = found.any(axis=(1, 2))
     if not is_masked.any():
-        raise ValueError("masks are all empty: there is no defect to learn from.")
+        raise ValueError("masks are all empty: there is no known defect.")
     if y is None:
         return found.astype(bool), is_masked
     is_anomalous = anomalous(y, anomaly_label)
@@ -165,7 +165,7 @@ def checked_masks(
     if (is_masked & ~is_anomalous).any():
         first = int(np.argmax(is_masked & ~is_anomalous))
         raise ValueError(
-            f"image {first} has a mask that is not empty, but y does not call it anomalous."
+            f"image {first} has a mask that is not empty, but its label in y is normal."
         )
     return found.astype(bool), y
 
@@ -177,7 +177,7 @@ def _labels_in(y: Any) -> np.ndarray:
     if values.ndim != 1:
         way_out = " Pass y.ravel()." if values.shape[1:] == (1,) else ""
         got = f"the shape {values.shape}" if values.ndim else type(y).__name__
-        raise ValueError(f"y must be one label a sample, got {got}.{way_out}")
+        raise ValueError(f"y must have one label for each sample, got {got}.{way_out}")
     return values
 
 

@@ -15,18 +15,18 @@ import numpy as np
 from gandetect.data.tables import Table, is_inexact
 
 _SUFFIXES = (".parquet", ".pq")
-# Numbers decoded at once: 8 MiB as float64.
+# Number of values decoded at once: 8 MiB as float64.
 _VALUES_A_BATCH = 2**20
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is that of a Parquet file, or of a directory that holds some."""
+    """Whether the path is a Parquet file, or a directory that contains Parquet files."""
     path = Path(path)
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
-    """Whether a Parquet file or directory holds nothing but numbers and, as far as it says, no gap.
+    """Whether a Parquet file or directory has only numbers and, by its metadata, no missing values.
 
     Examples
     --------
@@ -65,16 +65,16 @@ def read_parquet(
     Parameters
     ----------
     path : str or path
-        As of `ParquetRows`.
+        As in `ParquetRows`.
     missing_values : iterable of str, default=()
-        Words that are gaps, beside nulls, NaN and empty words.
+        Strings that mark missing values, in addition to nulls, NaN and empty strings.
     words : iterable of str, default=()
-        Columns, by name or number, that are read as words whatever they hold.
+        Columns, by name or number, that are always read as strings.
 
     Returns
     -------
     Table
-        Its lines are the numbers of the rows, from 1.
+        Its lines are the row numbers from 1.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_parquet(
         If there is no such file.
     ValueError
         If there is no row, a file is damaged, the files differ in their columns, two columns have
-        the same name, or a column holds lists or the like.
+        the same name, or a column holds nested values such as lists.
     ImportError
         Without pyarrow: ``pip install "gandetect[arrow]"``.
 
@@ -138,7 +138,7 @@ def read_parquet(
 
 
 def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
-    """A column as `Table` has it."""
+    """A column in the form of `Table`."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -162,19 +162,19 @@ def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
 class ParquetRows:
     """The rows of a Parquet file, or of all Parquet files below a directory in order of names.
 
-    It is indexed like an array. A column store gives single rows only at the price of whole groups
-    of them. So consecutive rows, as scoring takes them, are streamed; for others, as training
-    takes them, all rows are first copied batch by batch to a memory map in a temporary file, which
-    vanishes with this object.
+    It is indexed like an array. A column store decodes whole row groups to read a single row. So
+    consecutive rows, as in scoring, are streamed. For random access, as in training, all rows are
+    first copied batch by batch to a memory map in a temporary file, which is deleted with this
+    object.
 
-    A file is open only while it is read, because a directory may hold more of them than a process
-    may open. What pandas or Dask has written as the index of a table is no column of it.
+    A file is open only while it is read, because a directory may contain more files than a process
+    may open. The index that pandas or Dask has written is not a column.
 
     Parameters
     ----------
     path : str or path
-        Below a directory, what has a name that begins with "_" or "." is passed over, as pyarrow,
-        Dask and Spark do: it is unfinished, or metadata.
+        In a directory, entries whose name begins with "_" or "." are ignored, as in pyarrow, Dask
+        and Spark: they are unfinished, or metadata.
 
     Raises
     ------
@@ -225,7 +225,7 @@ class ParquetRows:
         return self._run(start, max(stop - start, 0))
 
     def _run(self, start: int, n: int) -> np.ndarray:
-        """`n` rows from `start` on, from the stream if that is where it stands."""
+        """`n` rows from `start` on, from the stream if it is at this position."""
         if start != self._position:
             self._stream, self._rest = self.batches(start), self._rest[:0]
         parts, n_found = [self._rest], len(self._rest)
@@ -304,12 +304,12 @@ def _files(folder: Path) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix in _SUFFIXES
         and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
-        and path.is_file()  # Dask and Spark name directories like files
+        and path.is_file()  # Dask and Spark give directories the names of files
     )
 
 
 def _columns(file: Any) -> dict[int, Any]:
-    """The fields of a file by their places, without those that pandas' metadata call its index."""
+    """The fields of a file by position, without the index columns of pandas' metadata."""
     index = index_columns(file.schema_arrow)
     return {i: field for i, field in enumerate(file.schema_arrow) if field.name not in index}
 
@@ -317,12 +317,12 @@ def _columns(file: Any) -> dict[int, Any]:
 def index_columns(schema: Any) -> list[str]:
     """Names of the columns that pandas' metadata in an Arrow schema call its index."""
     entries = (schema.pandas_metadata or {}).get("index_columns", [])
-    # A range is an index without a column, and stands there as a dict.
+    # A range is an index without a column, stored as a dict.
     return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
-    """The row groups of a file from that of row `start` on, and where in them it stands."""
+    """The row groups of a file from that of row `start` on, and the position of the row in them."""
     first = 0
     while start >= file.metadata.row_group(first).num_rows:
         start -= file.metadata.row_group(first).num_rows

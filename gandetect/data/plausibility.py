@@ -1,6 +1,6 @@
-"""Signs that data are read as something else than they are, each told in a sentence.
+"""Checks for data that are probably misread.
 
-Every function looks at shapes, values or paths, and returns what to warn of, or None.
+Every function checks shapes, values or paths, and returns the text of a warning, or None.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# Names of folders, in any case.
+# Names of folders, in upper or lower case.
 NORMAL_NAMES = ("good", "ok", "normal", "nominal", "no_defect", "defect_free")
 _ANOMALY_NAMES = (
     *("bad", "ko", "ng", "nok", "anomaly", "anomalies", "anomalous", "abnormal", "defect"),
@@ -33,21 +33,21 @@ MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
 MASK_ENDS = ("_mask", "-mask", "_gt")
 
 _CHANNELS = (1, 3, 4)
-# A grey image this narrow, and this many times as long, is rather a window of a series.
+# A grey image this narrow, and this many times as long, is probably a window of a time series.
 _NARROW, _LONG = 8, 2
-# How far neighbouring rows or columns of an image, of a series, differ in spread.
+# Ratios of the standard deviations of neighbouring rows or columns, for images and for series.
 _SMOOTH, _JUMPY = 1.5, 3.0
 
 
 def channels_warning(shape: tuple[int, ...], channel_axis: int | None) -> str | None:
-    """Tell images of which another axis looks like the channels.
+    """Detect images in which another axis is probably that of the channels.
 
     Parameters
     ----------
     shape : tuple of int
-        Of one sample, as the user has it.
+        Shape of one sample of X.
     channel_axis : int or None
-        Which of its axes is read as the channels.
+        The axis that is read as the channels.
 
     Returns
     -------
@@ -78,15 +78,15 @@ their first axis is the channels, as in what torchvision's ToTensor gives, pass 
 
 
 def windows_warning(X: NDArray[np.generic]) -> str | None:
-    """Tell windows of a series with several channels from grey images.
+    """Detect windows of a multichannel time series that are read as grey images.
 
-    Grey images have one unit for all pixels, and neighbouring rows and columns that are alike.
-    Windows have a channel a column (or a row), each with its own unit.
+    Grey images have one unit for all pixels, and similar neighbouring rows and columns. Windows
+    have one channel in each column (or row), with different units.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, height, width)
-        Some of the samples as they are read; other shapes are fine and give None.
+        Some of the samples; other shapes give None.
 
     Returns
     -------
@@ -123,16 +123,16 @@ itself.
 
 
 def _unlikeness(X: NDArray[np.generic]) -> float:
-    """By what factor the spread of values differs between neighbours along the last axis."""
+    """The ratio of the scales of neighbours along the last axis."""
     values = X.astype(float)
-    values /= float(np.abs(values).max()) or 1.0  # squares of values as they are may overflow
+    values /= float(np.abs(values).max()) or 1.0  # so that squares do not overflow
     spread = values.std(axis=(0, 1))
     spread = np.log(spread[spread > 0])
     return float(np.exp(np.median(np.abs(np.diff(spread))))) if len(spread) > 1 else 1.0
 
 
 def range_warning(fitted_range: tuple[float, float], X: NDArray[np.generic]) -> str | None:
-    """Tell images whose values have another range than those that were fitted.
+    """Detect images whose range of values differs from that of the training images.
 
     Parameters
     ----------
@@ -175,16 +175,16 @@ def range_warning(fitted_range: tuple[float, float], X: NDArray[np.generic]) -> 
 
 
 def mismatch_hint(shape: tuple[int, ...], fitted: tuple[int, ...], n_samples: int) -> str | None:
-    """Say how samples of one shape are brought to the shape that a detector was fitted with.
+    """Describe how to convert samples to the shape that a detector was fitted with.
 
     Parameters
     ----------
     shape : tuple of int
-        Of one sample of X, as the user has it.
+        Shape of one sample of X.
     fitted : tuple of int
-        Of one sample that was fitted.
+        Shape of one training sample.
     n_samples : int
-        How many samples X was read as.
+        Number of samples of X.
 
     Returns
     -------
@@ -221,14 +221,14 @@ channels=1) (--image-size 64,64 --channels 1 on the command line).
 
 
 def folder_warning(paths: Iterable[Path], root: Path) -> str | None:
-    """Tell a folder that has more in it than normal images to be fitted to.
+    """Detect a folder of training images that contains more than normal images.
 
     Parameters
     ----------
     paths : iterable of pathlib.Path
         The images that are read.
     root : pathlib.Path
-        The folder that they are in.
+        Their folder.
 
     Returns
     -------
@@ -322,7 +322,7 @@ normal like all others. Pass the normal ones alone, as ImageFolder(path, pattern
 
 
 def mask_owner(path: Path) -> Path | None:
-    """The image, without its ending, whose mask a file is by its name; None for other names."""
+    """The path without extension of the image of a mask, by its name; None for other names."""
     for end in MASK_ENDS:
         if path.stem.lower().endswith(end):
             return path.with_name(path.stem[: -len(end)])

@@ -1,7 +1,7 @@
-"""From what the user passes as X (arrays, memory maps, paths, torch Datasets) to batches.
+"""Reading X (arrays, memory maps, paths, torch Datasets) into batches.
 
 `read` checks X as scikit-learn does and makes it a `Source`: a length, the layout of a sample and a
-way to read some of them. Images have their channels first from here on.
+method to read samples. In a source images have channels first.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from gandetect.data.values import (
     looks_like_labels,
 )
 
-# Numbers read at once when a source is walked through: 16 MiB as float32.
+# Number of values read at once in one pass over a source: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
-# Rows of a memory map that are read in any order before its pages are given back: for each of them
-# the system maps some 64 KiB.
+# Number of rows read from a memory map in random order before its pages are released: for each row
+# the system maps about 64 KiB.
 _ROWS_BETWEEN_RELEASES = 256
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
 
-# Rows of a column that looks like labels, to see how many values it has.
+# Number of rows that are searched for the values of a column that looks like labels.
 _ROWS_LOOKED_AT = 1000
 
 A = TypeVar("A", np.ndarray, Tensor)
@@ -58,25 +58,26 @@ A = TypeVar("A", np.ndarray, Tensor)
 
 @dataclass(frozen=True)
 class Layout:
-    """How the values of a sample are laid out, by the user and in the networks.
+    """The layout of the values of a sample, in X and in the networks.
 
     Parameters
     ----------
     input_shape : tuple of int
-        Of one sample, as the user has it; of images that come as flat rows, that of an image.
+        Shape of one sample of X; for images in flat rows, the shape of an image.
     sample_shape : tuple of int
-        Of one sample, as the networks see it: (d,) or (C, H, W).
+        Shape of one sample as input of the networks: (d,) or (C, H, W).
     channel_axis : int or None
-        Of one image of the user's: the axis that holds the channels.
+        The axis of one image of X that has the channels.
     is_flat : bool
-        Whether the samples are images that come as flat rows.
+        Whether the samples are images that are passed as flat rows.
     image_settings : dict or None
-        How images were read from files, as `ImageFolder` takes it: later ones are read alike.
+        The parameters of `ImageFolder` with which images were read from files; later ones are read
+        in the same way.
     encoder : ColumnEncoder or None
-        Of a table of columns of any kind. A sample is then a row of it, (n_columns,), for the user,
-        and its encoded values, (width,), for the networks.
+        The encoder of a table. A sample is then a row (n_columns,) of X, and its encoded values
+        (width,) for the networks.
     varies : bool
-        Whether height and width differ from image to image; the shapes then have the largest.
+        Whether height and width differ between images; the shapes then have the largest.
     """
 
     input_shape: tuple[int, ...]
@@ -99,23 +100,23 @@ class Layout:
 
     @property
     def n_features(self) -> int:
-        """The number of values in a sample of the user's."""
+        """The number of values in a sample of X."""
         return int(np.prod(self.input_shape))
 
     @property
     def of_graph(self) -> Layout:
-        """As an exported graph takes samples: those of a table encoded, all others as they are."""
+        """The layout for an exported graph: encoded rows for a table, unchanged for others."""
         if self.encoder is None:
             return self
         return replace(self, input_shape=self.sample_shape, encoder=None)
 
     @property
     def has_channels_last(self) -> bool:
-        """Whether the user's images have their channels behind height and width."""
+        """Whether the images of X have channels last."""
         return len(self.input_shape) == 3 and self.channel_axis in (-1, 2)
 
     def channels_first(self, x: A) -> A:
-        """Samples (n, ...) in the user's layout, an array or a tensor, to (n, *sample_shape)."""
+        """Convert samples (n, ...) in the layout of X, array or tensor, to (n, *sample_shape)."""
         if not self.varies:
             x = x.reshape(len(x), *self.input_shape)
         if self.has_channels_last:
@@ -125,21 +126,21 @@ class Layout:
         return x.reshape(len(x), *self.sample_shape)
 
     def takes(self, other: Layout) -> bool:
-        """Whether samples of another layout have the shape of those of this one."""
+        """Whether samples of another layout have the shape of this one."""
         if not self.varies:
             return not other.varies and other.sample_shape == self.sample_shape
         return other.is_image and other.sample_shape[0] == self.sample_shape[0]
 
     def restored(self, x: np.ndarray, *, flat: bool = True, like: Any = None) -> Any:
-        """Samples (n, *sample_shape) back in the user's layout.
+        """Convert samples (n, *sample_shape) back to the layout of X.
 
         Parameters
         ----------
         x : ndarray
         flat : bool, default=True
-            Whether images that came as flat rows are flat again.
+            Whether images that were passed as flat rows are flattened again.
         like : object, default=None
-            What was encoded: a table becomes one of its kind, else a dict of columns.
+            The encoded data: a table gives a table of its type, otherwise a dict of columns.
         """
         if self.encoder is not None:
             is_in_memory = not isinstance(like, str | os.PathLike | Frame | NamedRows | Table)
@@ -153,7 +154,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class NamedRows:
-    """Rows with the names of their columns, by which later ones are brought into their order.
+    """Rows with column names, by which the columns of later rows are reordered.
 
     Parameters
     ----------
@@ -170,7 +171,7 @@ class NamedRows:
         Raises
         ------
         ValueError
-            If a column is missing or is one too many.
+            If a column is missing or unknown.
         """
         names = list(self.names)
         missing = [name for name in known if name not in names]
@@ -179,21 +180,21 @@ class NamedRows:
             if odd:
                 raise ValueError(
                     f"the data {what} {odd[0]!r}: the model was fitted to "
-                    f"{', '.join(map(str, known[:20]))}; leave out the columns that are no features"
+                    f"{', '.join(map(str, known[:20]))}; leave out columns that are not features"
                 )
         return self.X[:, [names.index(name) for name in known]]
 
 
 class Source(Protocol):
-    """Samples that can be read some at a time.
+    """Samples that can be read in parts.
 
     Attributes
     ----------
     layout : Layout
     is_lazy : bool
-        Whether reading may give other values the next time, as a Dataset that augments does.
+        Whether repeated reading may give other values, as with augmentation in a Dataset.
     is_slow : bool
-        Whether reading is worth a thread of its own, and may be done by one.
+        Whether a separate thread may read, and makes reading faster.
     """
 
     layout: Layout
@@ -209,7 +210,7 @@ class Source(Protocol):
 class ArraySource:
     """An array, a memory map or the rows of a Parquet file.
 
-    They train alike: what decides whether the samples stay in memory is their size alone.
+    Whether the samples are kept in memory in training depends on their size only.
 
     Parameters
     ----------
@@ -228,7 +229,7 @@ class ArraySource:
         return len(self.X)
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Take the samples, copied where X is no array in memory."""
+        """Read the samples, copied if X is not an array in memory."""
         if self._is_checked:
             rows: np.ndarray = self.X[index]
             return self.layout.channels_first(rows)
@@ -245,7 +246,7 @@ class ArraySource:
 
 
 class FrameSource:
-    """A table of columns of any kind, encoded.
+    """An encoded table.
 
     Parameters
     ----------
@@ -269,14 +270,14 @@ class FrameSource:
         return len(self.frame)
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Take the encoded rows; those of a large table are encoded as they are read."""
+        """Read encoded rows; those of a large table are encoded on reading."""
         if self._encoded is not None:
             return self._encoded[index]
         return self.encoder.encode(self.frame.rows(index))
 
 
 class MixedSource:
-    """Images whose heights and widths differ, which are read some of one shape at a time.
+    """Images whose heights and widths differ, read in batches of one shape.
 
     Parameters
     ----------
@@ -285,7 +286,7 @@ class MixedSource:
         Of the images.
     channel_axis : int or None
     rows : ndarray of int or None, default=None
-        The images that are meant; None for all.
+        The selected images; None for all.
 
     Raises
     ------
@@ -306,8 +307,8 @@ class MixedSource:
         self.rows = np.arange(len(images)) if rows is None else rows
         if len({len(shape) for shape in shapes}) > 1:
             raise ValueError(
-                "Some images are grey, (height, width), and some have channels: bring them together"
-                " (of files, ImageFolder(path, channels=1) or channels=3 does)."
+                "Some images are grey, (height, width), and some have channels: convert them to "
+                "one kind (for files by ImageFolder(path, channels=1) or channels=3)."
             )
         largest = tuple(max(sides) for sides in zip(*shapes, strict=True))
         self.layout = Layout(
@@ -319,7 +320,7 @@ class MixedSource:
         )
         n_channels = {sample_shape_of(shape, channel_axis)[0] for shape in shapes}
         if len(n_channels) > 1:
-            raise ValueError(f"The images have {sorted(n_channels)} channels: all must have one.")
+            raise ValueError(f"The images have {sorted(n_channels)} channels: all must be equal.")
         self.is_slow = _is_of_files(images)
 
     def __len__(self) -> int:
@@ -330,7 +331,7 @@ class MixedSource:
         return MixedSource(self.images, self.shapes, self.channel_axis, self.rows[rows])
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Some of the images, in groups of one shape and, within a group, in their order."""
+        """A selection of the images, in groups of one shape, in order within a group."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for row in rows:
             groups.setdefault(self.shapes[self.rows[row]], []).append(int(row))
@@ -345,7 +346,7 @@ class MixedSource:
 
 
 class ChosenSource:
-    """Some samples of another source.
+    """A selection of the samples of another source.
 
     Parameters
     ----------
@@ -366,9 +367,9 @@ class ChosenSource:
 
 
 class DatasetSource:
-    """A torch Dataset, or anything with a length and samples by index; reads one by one.
+    """A torch Dataset, or an object with a length and samples by index; reads one by one.
 
-    An item is a sample, or a tuple whose first entry is the sample (labels are not looked at).
+    An item is a sample, or a tuple whose first entry is the sample (labels are ignored).
     """
 
     is_lazy = True
@@ -398,7 +399,7 @@ class DatasetSource:
             if item.shape != self.layout.input_shape:
                 raise ValueError(
                     f"Sample {i} of the dataset has shape {item.shape}, the first has "
-                    f"{self.layout.input_shape}: all must have one shape."
+                    f"{self.layout.input_shape}: all must have the same shape."
                 )
         x = np.stack(items)
         check_finite(x)
@@ -416,14 +417,14 @@ def read(
     Parameters
     ----------
     detector : estimator
-        Its `image_shape`, `channel_axis`, `columns` and `missing_values` say how to read X.
-        scikit-learn's checks store the number and the names of the columns on it if there is no
-        layout yet, and compare with them if there is.
+        Its `image_shape`, `channel_axis`, `columns` and `missing_values` determine how X is read.
+        Without a layout, scikit-learn's checks store the number and the names of the columns on it;
+        with a layout they compare with these.
     X : array-like, Dataset or path
     layout : Layout or None, default=None
-        Of the samples that the detector was fitted to; None when it is fitted.
+        The layout of the training samples; None in a fit.
     kept : ndarray of bool, shape (n_samples,), or None, default=None
-        Which samples are meant; None for all.
+        The selected samples; None for all.
 
     Raises
     ------
@@ -481,7 +482,7 @@ def _has_length(dataset: Any) -> bool:
 
 
 def _read_files(detector: Any, files: ImageFiles) -> Source:
-    """Image files, which may keep their aspect and so differ in shape."""
+    """Image files, which differ in shape if their aspect ratio is preserved."""
     shapes = files.shapes() if files.keep_aspect else []
     if len(set(shapes)) > 1:
         return MixedSource(files, shapes, detector.channel_axis)
@@ -489,7 +490,7 @@ def _read_files(detector: Any, files: ImageFiles) -> Source:
 
 
 def _differing_shapes(X: Any) -> list[tuple[int, ...]] | None:
-    """The shapes of a list of images that differ in shape; None for anything else."""
+    """The shapes of a list of images that differ in shape; None for other data."""
     is_list = isinstance(X, list | tuple) or (type(X) is np.ndarray and X.dtype == object)
     if not is_list or not all(isinstance(x, np.ndarray) and x.ndim in (2, 3) for x in X):
         return None
@@ -498,7 +499,7 @@ def _differing_shapes(X: Any) -> list[tuple[int, ...]] | None:
 
 
 def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
-    """Warn of samples that look like something else than they are read as."""
+    """Warn about samples that are probably misread."""
     layout = source.layout
     found = []
     if len(layout.input_shape) == 3:
@@ -529,7 +530,7 @@ def _all_files(source: Source) -> ImageFiles | None:
 
 
 def _labels_among(source: Source, detector: Any) -> list[str | None]:
-    """What to say of columns that look like labels, and of which `columns` says nothing."""
+    """Warnings about columns that look like labels and are not in `columns`."""
     names = vars(detector).get("feature_names_in_", ())
     told = detector.columns
     told = set(map(str, told)) if isinstance(told, Mapping | Sequence) and told != "auto" else ()
@@ -558,21 +559,21 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
 
 
 def frame_of(table: Table, missing_values: Any = ()) -> Frame:
-    """A table of a file as columns of any kind."""
+    """A table of a file as a Frame."""
     columns = map(_whole_if_possible, table.columns)
     frame = read_frame(dict(zip(table.names, columns, strict=True)), missing_values)
     return Frame(frame.names, frame.columns, table.has_names)
 
 
 def _whole_if_possible(values: np.ndarray) -> np.ndarray:
-    """Whole numbers as such: a file does not tell, and identifiers are whole."""
+    """Convert whole numbers to integers, because identifiers are integers."""
     is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
     is_exact = is_whole and bool((np.abs(values) < 2**53).all())
     return values.astype(np.int64) if is_exact else values
 
 
 def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
-    """Columns that were words in training, and are in any file, whatever is in them there."""
+    """Columns that were strings in training, and are read as strings from any file."""
     return [
         column.name
         for column in (encoder.columns if encoder else ())
@@ -582,7 +583,7 @@ def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
 
 
 def columns_called_words(columns: Any) -> list[str]:
-    """Columns that the user calls categories or dates, of which a file's text is kept: "007"."""
+    """Columns that are set as categories or dates, which are read as text from files: "007"."""
     if columns is None or isinstance(columns, str):
         return []
     return [
@@ -593,7 +594,7 @@ def columns_called_words(columns: Any) -> list[str]:
 
 
 def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
-    """X as a table that is to be encoded; None if it is read as it is."""
+    """X as a table that is encoded; None if X is not encoded."""
     encoder = layout.encoder if layout else None
     if encoder is None and (layout or detector.columns is None or detector.image_shape):
         return None
@@ -618,15 +619,15 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
 def _read_frame(
     detector: Any, X: Any, layout: Layout | None, kept: np.ndarray | None
 ) -> FrameSource:
-    """A table of columns of any kind, whose encoder is fitted if there is none yet."""
+    """A table as an encoded source; the encoder is fitted if there is none."""
     frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values)
     if kept is not None:
         frame = frame.rows(_positions_of(kept, len(frame)))
     if layout is None:
         if detector.scaling not in ("auto", "none"):
             raise ValueError(
-                f"scaling={detector.scaling!r} is for numbers, and X is a table whose columns are "
-                "scaled as they are encoded: leave scaling at 'auto', or pass numbers and "
+                f"scaling={detector.scaling!r} is for numbers, but X is a table whose encoder "
+                "scales the columns: leave scaling at 'auto', or pass numbers and "
                 "columns=None."
             )
         encoder = ColumnEncoder.fitted(frame, detector.columns, detector.missing_values)
@@ -647,7 +648,7 @@ def _positions_of(kept: np.ndarray, n: int) -> np.ndarray:
 
 
 def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
-    """Rows whose columns have names, or those of a table in a text file."""
+    """Rows with column names, or the rows of a table in a text file."""
     if isinstance(X, Table):
         if not X.has_names:
             return _read_array(detector, X.matrix(), layout)
@@ -659,7 +660,7 @@ def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
         return source
     if known is None:
         return _read_array(detector, X.X, layout)
-    # scikit-learn would warn of the names that an array lacks, and that have been compared here.
+    # scikit-learn would warn about missing names of an array; they were compared here.
     nameless = copy.copy(detector)
     del nameless.__dict__["feature_names_in_"]
     return _read_array(nameless, X.in_order(known), layout)
@@ -675,8 +676,8 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
         "ensure_min_samples": 2 if reset else 1,
         "ensure_all_finite": False,
     }
-    # The pages of a memory map are not to be read twice: its values are checked when they are
-    # read, of which the pass that fits the scaler is the first.
+    # The values of a memory map are checked when they are read, so that its pages are not read
+    # twice. The first pass is that of fitting the scaler.
     head = X[:2] if isinstance(X, np.memmap) else X
     if n_dimensions <= 2:
         if layout is not None and layout.is_image and np.shape(X) == layout.input_shape:
@@ -690,7 +691,7 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether X is an array of finite numbers, of which nothing is to be said."""
+    """Whether X is an array of finite numbers that gives no warning."""
     if type(X) is not np.ndarray or X.dtype.kind not in "fbiu" or X.dtype.itemsize > 8:
         return False
     return X.dtype.kind != "f" or bool(np.isfinite(X).all())
@@ -706,13 +707,11 @@ def _read_parquet(
 
 
 def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
-    """The layout of samples of this shape, as the detector's parameters say."""
+    """The layout of samples of this shape by the parameters of the detector."""
     image_shape, axis = detector.image_shape, detector.channel_axis
     if image_shape is None:
         if 0 in shape:
-            raise ValueError(
-                f"Samples of shape {shape} hold nothing: every size must be at least 1."
-            )
+            raise ValueError(f"Samples of shape {shape} are empty: every size must be at least 1.")
         return Layout(shape, sample_shape_of(shape, axis), axis)
     image_shape = tuple(image_shape)
     if shape == image_shape:
@@ -726,10 +725,10 @@ def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
 
 
 def _is_of_files(dataset: Any) -> bool:
-    """Whether a Dataset is one of images in files, which are decoded, or a part of one.
+    """Whether a Dataset is `ImageFiles`, which are decoded, or a part of them.
 
-    No other may be read by a thread: one that augments may draw from torch's generator, whose
-    order of draws would be left to chance, and some libraries serve one thread only.
+    A thread must not read other Datasets: augmentation may use torch's generator, whose order of
+    draws would be random, and some libraries are not thread-safe.
     """
     while type(dataset) is Subset:
         dataset = dataset.dataset
@@ -737,7 +736,7 @@ def _is_of_files(dataset: Any) -> bool:
 
 
 def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
-    """(d,) or (C, H, W) for one sample of the user's `shape`.
+    """(d,) or (C, H, W) for one sample of X of this shape.
 
     Raises
     ------
@@ -754,19 +753,19 @@ def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[i
         )
     if channel_axis is None:
         raise ValueError(
-            f"The images have shape {shape}, which is three axes: say with channel_axis=-1 or "
-            "channel_axis=0 which one holds the channels."
+            f"The images have shape {shape} with three axes: set channel_axis=-1 or "
+            "channel_axis=0, the axis of the channels."
         )
     return (shape[0], *shape[1:]) if channel_axis in (0, -3) else (shape[2], *shape[:2])
 
 
 def positions(index: slice | np.ndarray, n: int) -> np.ndarray:
-    """The numbers of the samples at `index`, of `n`; no longer than what is asked for."""
+    """The positions of the samples at `index`, of `n` samples."""
     return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index)
 
 
 def check_finite(x: np.ndarray) -> None:
-    """Raise ValueError if a sample that was read lazily holds NaN or infinity."""
+    """Raise ValueError if a sample that was read lazily contains NaN or infinity."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise ValueError(
             "Input contains NaN or infinity: remove or impute those samples (for instance with "
@@ -775,15 +774,15 @@ def check_finite(x: np.ndarray) -> None:
 
 
 def blocks(source: Source) -> Iterator[np.ndarray]:
-    """Walk through a source once, some megabytes of samples of one shape at a time."""
+    """Iterate over a source once, in blocks of some megabytes and one shape."""
     return read_in_turn(source, parts_of(source, None, _rows_a_block(source)))
 
 
 def parts_of(source: Source, rows: np.ndarray | None, size: int) -> Iterator[Any]:
-    """Cut samples into parts of at most `size` that have one shape.
+    """Split samples into parts of at most `size` with the same shape.
 
-    They are in the order of the rows (None for all), unless shapes differ: then in that of
-    `MixedSource.groups`.
+    They are in the order of the rows (None for all), or in that of `MixedSource.groups` if shapes
+    differ.
     """
     if isinstance(source, MixedSource):
         groups = source.groups(np.arange(len(source)) if rows is None else rows)
@@ -793,7 +792,7 @@ def parts_of(source: Source, rows: np.ndarray | None, size: int) -> Iterator[Any
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
-    """Cut `n` samples into parts of `size`, the last one of what is left."""
+    """Split `n` samples into parts of `size`; the last one has the rest."""
     return (slice(start, start + size) for start in range(0, n, size))
 
 
@@ -802,10 +801,10 @@ def read_in_turn(
     parts: Iterable[slice] | Iterable[np.ndarray],
     reading: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> Iterator[np.ndarray]:
-    """Read one part of a source after the other.
+    """Read the parts of a source in order.
 
-    Of a slow source the next part is read by a thread while the caller works on one, if torch
-    leaves a core free: with none it was measured to be slower.
+    For a slow source a thread reads the next part during the computation, if torch leaves a core
+    free: without one it was measured to be slower.
     """
     if not source.is_slow or torch.get_num_threads() >= joblib.cpu_count():
         for part in parts:
@@ -830,9 +829,9 @@ def _rows_a_block(source: Source) -> int:
 class TrainingData:
     """Training samples as shuffled, scaled batches on the device.
 
-    Data that fit are scaled once and stay on the device as one tensor, of which each member takes
-    its own random slices. Lazy data are read batch by batch, in one order for all members, so
-    that nothing is read more than once an epoch.
+    Data that fit in memory are scaled once and kept on the device as one tensor, from which each
+    member takes different random batches. Lazy data are read batch by batch, in the same order for
+    all members, so that each sample is read once in an epoch.
 
     Parameters
     ----------
@@ -843,13 +842,13 @@ class TrainingData:
     n_members, batch_size : int
     device : torch.device
     generator : torch.Generator
-        Of the order of the samples, on the CPU.
+        The generator of the order of the samples, on the CPU.
     share : callable
-        From the positions in a batch to those that fall to this process.
+        Maps the positions in a batch to those of this process.
     from_first : callable
-        From an order that this process has drawn to that of the first process.
+        Maps the order of this process to that of the first process.
     reading : callable
-        Makes the context in which samples are read.
+        Makes the context of reading.
     """
 
     def __init__(
@@ -876,7 +875,7 @@ class TrainingData:
             self.resident = self._scaled().to(device)
 
     def _scaled(self) -> Tensor:
-        """All samples, scaled some at a time: the arithmetic is in float64."""
+        """All samples, scaled in parts, because the arithmetic is in float64."""
         shape = (len(self.rows), *self.source.layout.sample_shape)
         scaled = torch.empty(shape, dtype=torch.float32, device="cpu")
         for part in slices(len(self.rows), _rows_a_block(self.source)):
@@ -895,7 +894,7 @@ class TrainingData:
             return
         order = self.from_first(torch.randperm(n, **numbers).to(self.device))
         batches = np.array_split(self.rows[order.cpu().numpy()], self.n_batches)
-        # Sorted within the batch: neighbours on disk are read together.
+        # Sorted within the batch, so that neighbours on disk are read together.
         parts = (np.sort(self.share(batch)) for batch in batches)
         for x in read_in_turn(self.source, parts, self.reading):
             scaled = self.scaler(x).to(self.device)
@@ -903,12 +902,12 @@ class TrainingData:
 
 
 def in_order(results: list[Tensor], source: Source, rows: np.ndarray | None) -> Any:
-    """Join what was found for one part of `parts_of` after the other, in the order of the rows.
+    """Join the results of the parts of `parts_of`, in the order of the rows.
 
     Returns
     -------
     ndarray, or list of ndarray
-        A list if what was found has the shapes of images, and these differ.
+        A list if the results have the shapes of images that differ.
     """
     if not isinstance(source, MixedSource):
         return torch.cat(results).numpy()
@@ -928,11 +927,11 @@ def scoring_blocks(
     multiple: int,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Scaled blocks of at most `size` samples, and how many samples of each are real.
+    """Scaled blocks of at most `size` samples, and the number of real samples of each.
 
     A matrix product may round differently for another number of rows, unless it is a multiple of
-    what the processor takes at once. So each block is filled up to a `multiple` by repeating its
-    first sample.
+    the block size of the processor. So each block is padded to a `multiple` by repeating its first
+    sample.
     """
     for values in read_in_turn(source, parts_of(source, rows, size)):
         x = scaler(values)
@@ -943,11 +942,11 @@ def scoring_blocks(
 
 
 def _release(X: Any) -> None:
-    """Let the system take back the pages of a memory map that have been read.
+    """Release the pages of a memory map that have been read.
 
-    Each page that is touched stays resident, with neighbours that the system maps along: a few
-    batches of random rows would bring in the whole file. A copy-on-write map keeps its pages,
-    which hold the user's changes.
+    Each page that is read remains resident, with neighbours that the system maps as well: a few
+    batches of random rows would load the whole file. The pages of a copy-on-write map are kept,
+    because they contain the changes of the user.
     """
     pages = getattr(X, "_mmap", None)
     if isinstance(pages, mmap.mmap) and X.mode != "c" and hasattr(pages, "madvise"):

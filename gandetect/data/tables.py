@@ -1,4 +1,4 @@
-"""Tables in text files, such as CSV: every reading of one, from Python and the command line."""
+"""Reading tables from text files such as CSV, for Python and the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from gandetect.data.dates import moment_of, order_of
 
-# What other programs write where there is no value. An empty cell always is a gap.
+# Marks of missing values of other programs. An empty cell is always a missing value.
 MISSING_VALUES = (
     *("NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-nan", "NaT"),
     *("NULL", "null", "None", "none"),
@@ -36,11 +36,11 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 
 _DELIMITERS = (",", ";", "\t", "|")
 _BLANKS = " "
-# Cells that are converted at once.
+# Number of cells that are converted at once.
 _CELLS_A_BLOCK = 2**20
 _N_LINES_TO_GUESS_FROM = 200
 _N_SHOWN = 20
-# From here on float64 leaves out integers.
+# From this number on float64 cannot represent every integer.
 _LARGE = 2**53
 
 _NUMBER_LIKE = re.compile(r"[+-]?[\d.,'’ \xa0]*\d[\d.,]*([eE][+-]?\d+)?")
@@ -51,15 +51,15 @@ _IN_THOUSANDS = re.compile(
     r"((?P<decimal>[.,])\d+)?"
 )
 _SIGNS = "€$£¥₹"
-# What stands in numbers for the signs of ASCII: the minus of typography, and the hyphens and
-# dashes that programs put into its place; what is of full width; spaces that do not break lines.
+# Replacements of characters in numbers by ASCII: the typographic minus, hyphens and dashes that
+# programs use instead; full-width characters; non-breaking spaces.
 _IN_NUMBERS = str.maketrans(
     dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\u2014\ufe58\ufe63\uff0d", "-")
     | {"\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\uff05": "%", "\uff04": "$"}
     | dict.fromkeys("\u2007\u2009\u202f", "\xa0")
     | {"\uff07": "'"}
 )
-# What pages of HTML and documents of XML begin with.
+# The beginnings of HTML and XML documents.
 _MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table)", re.IGNORECASE)
 _IN_FRONT = re.compile(rf"([+-]?)([{_SIGNS}])[ \xa0]?([+-]?.*\d.*)")
 _BEHIND = re.compile(rf"(.*\d.*?)[ \xa0]?([{_SIGNS}%])")
@@ -68,7 +68,7 @@ Row = tuple[int, list[str]]
 
 
 class ColumnNotFoundError(ValueError):
-    """A table has no column of the name or number that is asked for.
+    """A table has no column of the requested name or number.
 
     Examples
     --------
@@ -80,25 +80,25 @@ class ColumnNotFoundError(ValueError):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Table:
-    """The columns of a table, as they stand in its file.
+    """The columns of a table in a file.
 
     Parameters
     ----------
     source : str
-        What messages call the table: its path.
+        The name of the table in messages: its path.
     names : list of str
-        Of the columns; their numbers from 0 for a table without names.
+        Names of the columns; their numbers from 0 for a table without names.
     columns : list of ndarray of shape (n_rows,)
-        float64 for numbers, with NaN for gaps; bool for true and false; datetime64 for dates, with
-        NaT for gaps; object for words, with None for gaps.
+        float64 for numbers, with NaN if missing; bool for booleans; datetime64 for dates, with NaT
+        if missing; object for strings, with None if missing.
     lines : ndarray of shape (n_rows,)
-        The line of the file in which each row begins, from 1; of Parquet, the number of the row.
+        The line of the file in which each row begins, from 1; for Parquet, the number of the row.
     has_names : bool, default=True
-        Whether the file names the columns.
+        Whether the columns have names in the file.
     row_names : ndarray of shape (n_rows,) or None, default=None
-        What stands in front of each row as its name, as R and pandas write it.
+        Names of the rows in a first column, as R and pandas write them.
     unit : str, default="line"
-        What messages call that which `lines` counts.
+        The unit of `lines` in messages.
     """
 
     source: str
@@ -136,7 +136,7 @@ class Table:
             return
         raise ValueError(
             f"{self.source} has no row below the names of its columns ({_list_of(self.names, 5)}); "
-            "if these are a sample, say header=False (on the command line --header no)"
+            "if these are a sample, set header=False (on the command line --header no)"
         )
 
     def rows(self, index: NDArray[np.intp]) -> Table:
@@ -146,7 +146,7 @@ class Table:
         return replace(self, columns=columns, lines=self.lines[index], row_names=names)
 
     def obstacles(self) -> dict[str, str]:
-        """Say, by the name of the column, what keeps each of some columns from being numbers."""
+        """The reasons why columns are not numbers, by the name of the column."""
         found = {
             name: _obstacle(column, self.lines, self.unit)
             for name, column in zip(self.names, self.columns, strict=True)
@@ -163,7 +163,7 @@ class Table:
         Raises
         ------
         ValueError
-            If a column holds words, dates, gaps or infinity. All such columns are named.
+            If a column has strings, dates, missing values or infinity; names all such columns.
         """
         obstacles = self.obstacles()
         if obstacles:
@@ -171,8 +171,8 @@ class Table:
             more = f" and {len(told) - _N_SHOWN} more" if len(told) > _N_SHOWN else ""
             raise ValueError(
                 f"{self.source} has columns that are not numbers in every row: "
-                f"{', '.join(told[:_N_SHOWN])}{more}; leave them out, fill the gaps, or fit a "
-                "detector to a table with such columns, which columns='auto' reads"
+                f"{', '.join(told[:_N_SHOWN])}{more}; leave them out, impute them, or fit a "
+                "detector with columns='auto' to a table with such columns"
             )
         if not self.columns:
             return np.empty((len(self), 0))
@@ -191,39 +191,38 @@ def read_table(
     words: Iterable[str] = (),
     dates: Iterable[str] = (),
 ) -> Table:
-    r"""Read a table from a text file, and find out how it is written.
+    r"""Read a table from a text file, and detect its format.
 
-    Every row of the file is a row of the table. Blank lines are passed over; in a table of one
-    column, where one may stand for a gap, a warning says so. What is guessed and could be wrong
-    is reported in a warning, and what cannot be guessed is an error.
+    Every row of the file is a row of the table. Blank lines are ignored, with a warning in a table
+    of one column, where one may be a missing value. An uncertain detection gives a warning, and an
+    ambiguous format is an error.
 
     Parameters
     ----------
     source : path or "-"
-        The file, packed by gzip or not; "-" reads standard input.
+        The file, also compressed by gzip; "-" reads standard input.
     delimiter : str or None, default=None
-        The character between the cells; " " stands for any run of blanks. None finds out which of
-        comma, semicolon, tab, bar and blanks it is.
+        The character between the cells; " " is any number of spaces. None detects comma, semicolon,
+        tab, bar or spaces.
     decimal : {".", ","} or None, default=None
-        The decimal mark. None takes the comma where cells such as "1,5" or "1.234,5" show that it
-        is.
+        The decimal mark. None is the comma if there are cells such as "1,5" or "1.234,5".
     thousands : str or None, default=None
-        What stands between groups of three digits. None takes what cells such as "1.234,5" and
-        "1,234,567" show, or the other mark than `decimal`; where there are only such as "1,234",
-        which may be both 1234 and 1.234, they are refused.
+        The thousands separator. None is the mark in cells such as "1.234,5" and "1,234,567", or the
+        mark that is not `decimal`; cells such as "1,234" alone, which may be 1234 or 1.234, are an
+        error.
     encoding : str or None, default=None
-        The encoding of the text. None takes UTF-8, or what a byte order mark at the beginning says.
+        The encoding of the text. None is UTF-8, or that of a byte order mark.
     header : bool or "auto", default="auto"
-        Whether the first line names the columns. "auto" finds out: a name stands above numbers, is
-        not found again below, or the line counts 0, 1, 2, ..., as pandas writes it.
+        Whether the first line has the names of the columns. "auto" detects a header if strings are
+        above numbers, if they do not occur below, or if the line is 0, 1, 2, ..., as from pandas.
     missing_values : iterable of str, default=MISSING_VALUES
-        The cells that are gaps, beside empty ones.
+        Marks of missing values, in addition to empty cells.
     words : iterable of str, default=()
-        Columns, by name or number, of which the text is kept even if it looks like a number, as
-        the leading zeros of an identifier.
+        Columns, by name or number, that are read as text even if they look like numbers, such as
+        identifiers with leading zeros.
     dates : iterable of str, default=()
-        Columns of dates and times, as `gandetect.data.dates.moment_of` reads them; times with an
-        offset are brought to UTC.
+        Columns of dates and times in the formats of `gandetect.data.dates.moment_of`; times with an
+        offset are converted to UTC.
 
     Returns
     -------
@@ -234,12 +233,12 @@ def read_table(
     FileNotFoundError
         If there is no such file.
     ColumnNotFoundError
-        If there is no column of a name in `words` or `dates`.
+        If a column of `words` or `dates` does not exist.
     ValueError
         If the file is empty or a page of HTML; if a row has more or fewer cells than
-        there are names, with the line; if a name is given twice or missing; if the text cannot be
+        there are names, with the line; if a name is duplicate or missing; if the text cannot be
         decoded or its quotes do not match; if a date cannot be read; if the header, the decimal
-        mark or the thousands cannot be told apart from values.
+        mark or the thousands separator is ambiguous.
 
     Examples
     --------
@@ -259,17 +258,17 @@ def read_table(
 
 
 def bare_number(text: str) -> tuple[str, str]:
-    """Take the sign of money, or that of per cent, from a number.
+    """Separate a number from its sign of money or per cent.
 
     Parameters
     ----------
     text : str
-        Without blanks around it.
+        Without surrounding spaces.
 
     Returns
     -------
     number, sign : str
-        The text itself and "" if there is none.
+        The unchanged text and "" if there is no sign.
 
     Examples
     --------
@@ -287,12 +286,12 @@ def bare_number(text: str) -> tuple[str, str]:
 
 
 def number_in_ascii(text: str) -> str:
-    """Write a number with the digits, the minus and the marks that Python reads.
+    """Convert the digits, the minus sign and the marks of a number to ASCII.
 
     Parameters
     ----------
     text : str
-        Without blanks around it.
+        Without surrounding spaces.
 
     Returns
     -------
@@ -314,7 +313,7 @@ def number_in_ascii(text: str) -> str:
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:
-    """Whether the ending of a path is that of a table in a text file."""
+    """Whether the extension of a path is that of a table in a text file."""
     return os.fspath(path).lower().endswith(TABLE_SUFFIXES)
 
 
@@ -333,7 +332,7 @@ def _check_marks(
 
 
 class _TextFile:
-    """A text file that can be walked through again, and the rows in it."""
+    """A text file that can be read several times, and its rows."""
 
     def __init__(
         self,
@@ -353,8 +352,8 @@ class _TextFile:
                 begin = text.readline()
         if _MARKUP.match(begin.strip()):
             raise ValueError(
-                f"{self.name} cannot be read as a table: it seems to be a page of HTML or XML, "
-                f"since it begins with {begin.strip()[:_N_SHOWN]!r}; save the table itself as CSV"
+                f"{self.name} cannot be read as a table: it seems to be HTML or XML, "
+                f"because it begins with {begin.strip()[:_N_SHOWN]!r}; save the table as CSV"
             )
         named = re.fullmatch(r"sep=(.)\s*", first)  # written for spreadsheets
         self._n_skipped = 1 if named else 0
@@ -365,7 +364,7 @@ class _TextFile:
         self._delimiter = delimiter or self._guessed_delimiter(decimal)
 
     def rows(self) -> Iterator[Row]:
-        """The cells of each row, without blanks around them, beside the line it begins in."""
+        """The line of each row and its cells, without surrounding spaces."""
         self.n_blank_lines, n_pending, n_cells = 0, 0, 0
         with self._opened() as text:
             for _ in range(self._n_skipped):
@@ -439,14 +438,14 @@ class _TextFile:
             if head.startswith(b"PK"):
                 what = "a workbook or another archive: save it as CSV"
             elif head.startswith(b"PAR1"):
-                what = "a Parquet file, which is read by its ending .parquet"
+                what = "a Parquet file, which needs the extension .parquet"
             else:
-                what = "no text, or text in UTF-16 without a byte order mark: say its encoding"
+                what = "not text, or UTF-16 without a byte order mark: set its encoding"
             raise ValueError(f"{self.name} cannot be read as a table: it is {what}")
         return "utf-8-sig"
 
     def _not_decoded(self) -> str:
-        """Say which line is in another encoding."""
+        """The error message for a line in another encoding."""
         codec = self._encoding.removesuffix("-sig").upper()
         with self._bytes() as file:
             content = file.read()
@@ -458,7 +457,7 @@ class _TextFile:
             codec = f"{codec} (byte 0x{content[error.start]:02x})"
         where = f"line {line} of {self.name}" if line else self.name
         return (
-            f"{where} is not text in {codec}: say its encoding, which may be latin-1 or cp1252 "
+            f"{where} is not text in {codec}: set its encoding, which may be latin-1 or cp1252 "
             '(encoding="latin-1", on the command line --encoding latin-1)'
         )
 
@@ -467,11 +466,11 @@ class _TextFile:
             lines = list(itertools.islice(text, _N_LINES_TO_GUESS_FROM))[self._n_skipped :]
         marks = list(_DELIMITERS)
         if decimal == "," and not any('"' in line for line in lines):
-            marks.remove(",")  # it would part the numbers
+            marks.remove(",")  # it would split the numbers
         guesses = [(fit, mark) for mark in marks if (fit := _fit(lines, mark))]
         best = max(guesses, key=lambda guess: guess[0], default=((0, 0.0, 0.0), marks[0]))
         blanks = _fit([_with_single_blanks(line) for line in lines], _BLANKS)
-        # Words have blanks in them, too; numbers are what shows that these part the cells.
+        # Strings contain spaces too; only numbers show that spaces are the delimiter.
         is_blank = blanks is not None and blanks[0] and (blanks[1] == 1.0 or not guesses)
         return _BLANKS if is_blank and blanks > best[0] else best[1]  # type: ignore[operator]
 
@@ -483,12 +482,12 @@ def _standard_input(stream: IO[bytes]) -> bytes:
 
 
 def _with_single_blanks(line: str) -> str:
-    """A line whose cells blanks part; those that do not break lines stand in numbers."""
+    """A line with single spaces as delimiters; non-breaking spaces are kept in numbers."""
     return re.sub(r"\s+", _BLANKS, line, flags=re.ASCII).strip(_BLANKS) + "\n"
 
 
 def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | None:
-    """How well a delimiter fits.
+    """The quality of a delimiter.
 
     Returns
     -------
@@ -517,7 +516,7 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | Non
 
 
 class _Reader:
-    """Rows of text on their way to columns of values."""
+    """Conversion of rows of text to columns of values."""
 
     def __init__(
         self,
@@ -563,7 +562,7 @@ class _Reader:
             blocks.append([None if i in as_words else self._numbers(x, i) for i, x in columns])
         if len(head[0][1]) == 1 and self._file.n_blank_lines:
             n_blank = _count(self._file.n_blank_lines, "blank line")
-            _warn(f"{self._file.name} has {n_blank} between the rows, passed over as no sample")
+            _warn(f"{self._file.name} has {n_blank} between the rows, which are ignored")
         if width > 1 and 0 < len(empty) < len(lines):
             n_rows_of_gaps = _count(len(empty), "row")
             _warn(
@@ -583,7 +582,7 @@ class _Reader:
     def _header(
         self, head: list[Row], header: bool | str
     ) -> tuple[list[str] | None, bool, tuple[int, int]]:
-        """What the first row is.
+        """Interpret the first row.
 
         Returns
         -------
@@ -592,8 +591,8 @@ class _Reader:
         has_row_names : bool
             Whether the first column names the rows.
         shape : (int, int)
-            How many cells of a row count, and how many it has: those at its end may be empty in
-            all rows.
+            The number of used cells of a row, and of all cells: the last ones may be empty in all
+            rows.
         """
         (line, first), body = head[0], [row for _, row in head[1:]]
         has_more = {len(row) for row in body} == {len(first) + 1}
@@ -604,7 +603,7 @@ class _Reader:
             self._check_names(first, line, first_number=2)
             self._warn_of_row_names("it has no name")
             return ["", *first], True, (n_cells, n_cells)
-        if has_more:  # told where the widths are
+        if has_more:  # raised where the widths are checked
             n_cells = len(first)
         if header == "auto":
             header = not has_more and self._is_header(first, body, line)
@@ -621,16 +620,16 @@ class _Reader:
         return first[:width], is_index, (width, n_cells)
 
     def _are_names_of_rows(self, cells: Sequence[str], n_names: int) -> bool:
-        """Whether the cells in front of rows that are longer than the first one name the rows.
+        """Whether the first cells are row names, if rows are longer than the first line.
 
-        They may as well be the first half of a date with a time, or of numbers with decimal commas
-        in a table of one column.
+        They may also be the first half of a date with a time, or of numbers with decimal commas in
+        a table of one column.
         """
         are_words = not any(cell[:1].isdigit() for cell in cells)
         return len(cells) > 1 and (are_words or n_names > 1) and self._names_rows(cells, are_words)
 
     def _names_rows(self, cells: Sequence[str], may_be_words: bool = True) -> bool:
-        """Whether these are names of rows: all differ, and they count or are words."""
+        """Whether these are row names: all differ, and they are strings or consecutive numbers."""
         if len(set(cells)) < len(cells) or not self._missing.isdisjoint(cells):
             return False
         if may_be_words and not any(map(_is_float, cells)):
@@ -639,7 +638,7 @@ class _Reader:
         return start in (0, 1) and list(cells) == [str(start + i) for i in range(len(cells))]
 
     def _warn_of_row_names(self, why: str) -> None:
-        _warn(f"the first column of {self._file.name} is taken for the names of the rows: {why}")
+        _warn(f"the first column of {self._file.name} is read as the names of the rows: {why}")
 
     def _check_names(self, names: Sequence[str], line: int, first_number: int) -> None:
         place = f"line {line} of {self._file.name}"
@@ -647,14 +646,14 @@ class _Reader:
             if not name:
                 raise ValueError(
                     f"column {number} has no name in {place}: give it one (if that line is a "
-                    "sample, say header=False, on the command line --header no)"
+                    "sample, set header=False, on the command line --header no)"
                 )
         name, n = Counter(names).most_common(1)[0] if names else ("", 0)
         if n > 1:
             raise ValueError(f"{n} columns have the name {name!r} in {place}: give each its own")
 
     def _is_header(self, first: Sequence[str], body: Sequence[Sequence[str]], line: int) -> bool:
-        """Whether the first row is names, where nobody has said so."""
+        """Whether the first row has the names of the columns, for ``header="auto"``."""
         words = [i for i, cell in enumerate(first) if self._is_word(cell)]
         below = [[row[i] for row in body if i < len(row)] for i in range(len(first))]
         if not words:
@@ -669,11 +668,11 @@ class _Reader:
             return False
         is_header = 2 * len(recurring) < len(words)
         if not is_header:
-            self._warn_of_header(first, line, "a sample, since its words are found again below")
+            self._warn_of_header(first, line, "a sample, because its strings occur again below")
         return is_header
 
     def _counts(self, first: Sequence[str], below: Sequence[list[str]], line: int) -> bool:
-        """Whether a row without a word counts 0, 1, 2, ... as the names that pandas writes."""
+        """Whether a row of numbers is 0, 1, 2, ..., the names that pandas writes."""
         is_indexed = first[0] == "" and len(first) > 1 and self._names_rows(below[0])
         counted, below = first[is_indexed:], below[is_indexed:]
         start = counted[0]
@@ -692,18 +691,18 @@ class _Reader:
     def _untold(self, first: Sequence[str], line: int) -> str:
         return (
             f"line {line} of {self._file.name} ({_list_of(first, 5)}) may be the names of the "
-            "columns or a sample: say header=True or header=False (on the command line --header "
+            "columns or a sample: set header=True or header=False (on the command line --header "
             "yes or --header no)"
         )
 
     def _warn_of_header(self, first: Sequence[str], line: int, what: str) -> None:
         _warn(
-            f"line {line} of {self._file.name} ({_list_of(first, 5)}) is taken for {what} "
-            "(header=True or False, on the command line --header yes or no, says so)"
+            f"line {line} of {self._file.name} ({_list_of(first, 5)}) is read as {what} "
+            "(set header=True or False, on the command line --header yes or no)"
         )
 
     def _is_word(self, cell: str) -> bool:
-        # Marks such as "?" and "-" stand for gaps, whether or not they are told to.
+        # Marks such as "?" and "-" are missing values here, also if they are not declared.
         is_mark = not any(map(str.isalnum, cell))
         is_number = _is_number_like(cell)
         return not is_mark and not is_number and cell not in self._missing
@@ -715,7 +714,7 @@ class _Reader:
         return bool(there) and all(map(_is_number_like, there))
 
     def _guess_marks(self, head: Sequence[Row], positions: Sequence[int]) -> None:
-        """Find the decimal mark and that of thousands; numbers that leave them open are refused."""
+        """Detect the decimal mark and the thousands separator; raise if they are ambiguous."""
         columns = []
         shown: dict[str, str] = {}
         for i in positions:
@@ -724,12 +723,12 @@ class _Reader:
             kinds = {
                 _kind_of_number(cell): f"{cell!r} in line {line}" for line, cell in cells[::-1]
             }
-            if None not in kinds:  # None is that of words
+            if None not in kinds:  # None is the kind of strings
                 columns.append(cells)
                 shown = {**cast(dict[str, str], kinds), **shown}
         certain = {kind: cell for kind, cell in shown.items() if len(kind) == 2}
         if self._decimal is not None:
-            # The other mark can only be that of thousands.
+            # The other mark can only be the thousands separator.
             other = "." if self._decimal == "," else ","
             has_other = other in shown or any(kind.startswith(other) for kind in certain)
             if has_other or (other == "," and "comma or thousands" in shown):
@@ -742,8 +741,8 @@ class _Reader:
         unclear = shown.get("thousands") or ("," not in shown and shown.get("comma or thousands"))
         if unclear:
             raise ValueError(
-                f"{self._file.name} holds {unclear}, which may be a number in thousands: say what "
-                "the marks mean (thousands= or decimal=, on the command line --thousands or "
+                f"{self._file.name} holds {unclear}, which may be a number in thousands: set "
+                "the marks (thousands= or decimal=, on the command line --thousands or "
                 "--decimal)"
             )
         if ("," in shown and "." in shown) or certain:
@@ -757,7 +756,7 @@ class _Reader:
         columns: Sequence[Sequence[tuple[int, str]]],
         shown: dict[str, str],
     ) -> None:
-        """Read numbers with these marks, unless one of them cannot be."""
+        """Set these marks, unless they contradict each other."""
         self._thousands, self._decimal = thousands, decimal
         for cells in columns:
             for _, cell in cells:
@@ -770,9 +769,9 @@ class _Reader:
         cells = list(dict.fromkeys(cell for kind, cell in shown.items() if kind))[:2]
         cells = cells if len(cells) == 2 else list(shown.values())[:2]
         return ValueError(
-            f"{self._file.name} holds the numbers {' and '.join(cells)}: say which mark is the "
-            'decimal one (decimal=",", on the command line --decimal ,), and which stands between '
-            "thousands (thousands=)"
+            f"{self._file.name} holds the numbers {' and '.join(cells)}: set the decimal mark "
+            '(decimal=",", on the command line --decimal ,), and the thousands separator '
+            "(thousands=)"
         )
 
     def _check_widths(
@@ -788,7 +787,7 @@ class _Reader:
                 )
 
     def _numbers(self, cells: Sequence[str], position: int) -> NDArray[Any] | None:
-        """The values of cells that are all numbers or gaps, or all true and false; else None."""
+        """The values of cells that are all numbers, or all booleans, or missing; else None."""
         is_plain = self._decimal == "." and self._thousands is None
         try:
             if not is_plain or any(map(_is_float, self._missing - _NANS)):
@@ -823,7 +822,7 @@ class _Reader:
         return np.array(lower) == "true" if set(lower) <= {"true", "false"} else None
 
     def _plain(self, cell: str) -> str:
-        """A number with a decimal point and without thousands; what is none stays none."""
+        """A number with a decimal point and without thousands separators; other text unchanged."""
         if self._thousands and self._thousands in cell:
             integer, mark, rest = cell.partition(self._decimal or ".")
             first, *groups = integer.split(self._thousands)
@@ -837,7 +836,7 @@ class _Reader:
         return cell
 
     def _read_texts(self, table: Table, as_words: set[int], as_dates: set[int]) -> None:
-        """Fill in the columns that are not numbers."""
+        """Read the columns that are not numbers."""
         texts: dict[int, list[str | None]] = {
             i: []
             for i, column in enumerate(table.columns)
@@ -864,7 +863,7 @@ class _Reader:
             if value is None:
                 raise ValueError(
                     f"{cell!r} in line {table.lines[row]} of {table.source}, column "
-                    f"{table.names[i]!r}, is no date like 2024-12-31 or 2024-12-31T23:59:59"
+                    f"{table.names[i]!r}, is not a date like 2024-12-31 or 2024-12-31T23:59:59"
                     + (": the day or the month may come first" if order is None else "")
                 )
             values[row] = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
@@ -881,7 +880,7 @@ def _in_blocks(rows: Iterable[Row], n: int) -> Iterator[list[Row]]:
 
 
 def _joined(blocks: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
-    """One column of its parts; of objects, yet to be filled in, where these are not of one kind."""
+    """One column from its parts; an empty array of objects if these have different kinds."""
     if not blocks:
         return np.empty(0)
     n_kinds = len({None if block is None else block.dtype for block in blocks})
@@ -900,7 +899,7 @@ def _without_row_names(table: Table) -> Table:
 
 
 def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
-    """What keeps a column from being numbers, in a few words; nothing if it is."""
+    """The reason why a column is not numbers; "" if it is."""
     if column.dtype.kind in "bui":
         return ""
     if column.dtype.kind == "M":
@@ -926,7 +925,7 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
 
 
 def _kind_of_number(cell: str) -> str | None:
-    """Which mark a number shows, if any: that of thousands and of decimals if it shows both."""
+    """The mark in a number, if any: thousands and decimal mark if it has both."""
     cell = bare_number(cell)[0]
     if _is_float(cell):
         return "." if "." in cell else ""

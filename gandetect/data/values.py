@@ -1,8 +1,7 @@
-"""What the values of X are: checks and warnings that scikit-learn does not have.
+"""Checks and warnings for the values of X that scikit-learn does not have.
 
-Nothing here changes X or depends on a detector. A missing value, a time or a word never becomes a
-number, numbers that float64 cannot tell apart are refused instead of rounded, and values that
-would harm a fit are named.
+No function changes X or depends on a detector. Missing values, times and strings are not converted
+to numbers. Numbers that float64 cannot distinguish are an error, and extreme values give a warning.
 """
 
 from __future__ import annotations
@@ -25,16 +24,17 @@ from scipy.cluster.hierarchy import linkage
 from sklearn.base import BaseEstimator
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-# Above this, float64 does not hold every integer.
+# Above this, float64 cannot represent every integer.
 _EXACT_INTEGERS = 2**53
-# A column whose values cover fewer of float64's steps than this has lost its digits.
+# A column whose values span fewer steps of float64 than this has lost its precision.
 _FEWEST_STEPS = 1024
-# How much farther out than all others an extreme value lies.
+# The factor by which an extreme value is farther from the median than all other values.
 _WILD_FACTOR = 100
-# Of values that went through single precision, which rounds to 6e-8 of them.
+# The relative tolerance for values in single precision, which rounds to 6e-8.
 _SINGLE_ROUNDING = 1e-6
-# Samples that are searched for groups, and how much longer than inside the step out of one is:
-# 3.5 at most in normal halves of 21 benchmark sets, most often over 20 with duplicates added.
+# Number of samples that are searched for groups, and the ratio of the distance out of a group to
+# the largest step inside: at most 3.5 in normal halves of 21 benchmark sets, mostly over 20 with
+# added duplicates.
 _MOST_LINKED = 2000
 _APART = 6
 _TIMES = (
@@ -44,9 +44,9 @@ _TIMES = (
     np.datetime64,
     np.timedelta64,
 )
-# Columns whose skewness is beyond this are scaled by their logarithm.
+# Columns with a larger absolute skewness are scaled by their logarithm.
 _SKEWED = 1.5
-# Last words of the names of columns that hold labels.
+# Last words of the names of columns of labels.
 _LABEL_WORDS = {
     *("label", "labels", "class", "target", "truth", "groundtruth"),
     *("anomaly", "anomalous", "outlier", "fraud", "fraudulent", "attack", "defect", "defective"),
@@ -55,11 +55,10 @@ _LABEL_WORDS = {
 
 
 def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
-    """Refuse what is no real number in X, and convert what scikit-learn cannot read.
+    """Raise for values of X that are not real numbers, and convert types that scikit-learn lacks.
 
-    To be called before scikit-learn's validation, which it does not replace: the number of
-    dimensions, of samples and of features, and sparse matrices are left to that. Errors begin
-    with scikit-learn's words where it has some.
+    Call it before scikit-learn's validation, which checks the number of dimensions, samples and
+    features, and sparse matrices. Errors begin with the text of scikit-learn's, if it has one.
 
     Parameters
     ----------
@@ -67,27 +66,27 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
         A list, numpy array, torch tensor, or a table of pandas, polars or pyarrow. The values of
         a memory map are not read, as they are checked when they are read later.
     name : str, default="X"
-        What errors call X.
+        The name of X in errors.
     fit : bool, default=False
-        Whether a scale is about to be learned from X: then the values of a column must differ by
-        more than float64 rounds them. A single sample to be scored says nothing of that.
+        Whether a scale is fitted to X: then the values of a column must differ by more than the
+        precision of float64. This is not checked in scoring.
 
     Returns
     -------
     array-like
-        A data frame as it came, so that its names are kept. A tensor, list or object array as a
-        numpy array: of a tensor that requires a gradient its values, of bfloat16 float32 ones, of
-        a decimal or a fraction the nearest float64 number.
+        A data frame is returned unchanged, so that its names are kept. A tensor, list or object
+        array becomes a numpy array: a tensor that requires a gradient is detached, bfloat16 becomes
+        float32, and a decimal or a fraction the nearest float64 number.
 
     Raises
     ------
     TypeError
         For a DataLoader, an IterableDataset, a generator, a mapping, a lazy or sparse table, for
-        times, and for objects that are no numbers.
+        times, and for objects that are not numbers.
     ValueError
-        For missing values (NaN, None, NaT, NA, null, masked), infinity, words (also those that
+        For missing values (NaN, None, NaT, NA, null, masked), infinity, strings (also those that
         look like numbers), complex numbers, rows of unequal length, and columns of large numbers
-        that float64 cannot tell apart.
+        that float64 cannot distinguish.
 
     Examples
     --------
@@ -100,7 +99,7 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
         ...
     ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
 with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} \
-or to a table, where a gap is read as such.
+or to a table, which may have missing values.
     """
     if sparse.issparse(X):  # one kind of them is a mapping, too
         return X
@@ -122,7 +121,7 @@ or to a table, where a gap is read as such.
     if array is None or isinstance(array, np.memmap):
         return X
     converted = _check_values(array, name, None, fit)
-    # A Series stays one, for scikit-learn to say what it is.
+    # A Series is not converted, so that scikit-learn raises its own error.
     return (
         X
         if converted is array and not isinstance(X, list | tuple | np.ma.MaskedArray)
@@ -162,14 +161,14 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
     Parameters
     ----------
     item : array-like, tensor, or tuple that begins with one
-        What the dataset gave. Labels behind a sample are not looked at.
+        The item of the dataset. Labels after a sample are ignored.
     position : int
         Its number, for errors.
 
     Returns
     -------
     ndarray
-        The sample, whose values are not looked at.
+        The sample, whose values are not checked.
 
     Raises
     ------
@@ -204,23 +203,23 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
 
 
 def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Between which values the scale of a column is to be learned.
+    """The limits of the values from which the scale of a column is fitted.
 
-    Mean, standard deviation and range of a column belong to its wildest value: with one fill value
-    of 1e36, all others look alike. A value is extreme if it lies a hundred times farther from the
-    median than the next one, and at most a tenth of the values lie as far.
+    One extreme value determines the mean, standard deviation and range of a column: with a fill
+    value of 1e36, all others become equal. A value is extreme if it is a hundred times farther from
+    the median than the next one, and at most a tenth of the values are as far.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_features)
-        Rows in the user's units, some thousands of them: all, or the first.
+        Some thousand rows in the units of X: all, or the first.
 
     Returns
     -------
     low, high : ndarray of shape (n_features,)
-        Where such values were found, the range of the others around the median; elsewhere a
-        thousand times the range that was seen, and infinite where the column is constant.
-        Clip with them what the scale is learned from, and nothing else.
+        For columns with extreme values, the range of the others around the median; for other
+        columns a thousand times their range, and infinite for constant columns. Clip with them only
+        the values from which the scale is fitted.
 
     Examples
     --------
@@ -245,7 +244,7 @@ def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.
 
 
 def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = None) -> str | None:
-    """Name the columns whose scale would be that of a few extreme values.
+    """Warn about columns with a few extreme values.
 
     Parameters
     ----------
@@ -278,16 +277,16 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
     return (
         f"Column {which}{others} of X holds {mark.sum()} of {len(mark)} values that lie over "
         f"{_WILD_FACTOR} times as far out as all others, such as "
-        f"{values[np.argmax(mark), columns[0]]:.6g}: its scale was learned without them. If they "
-        "stand for missing values, impute or leave out these samples."
+        f"{values[np.argmax(mark), columns[0]]:.6g}: its scale was fitted without them. If they "
+        "mark missing values, impute or leave out these samples."
     )
 
 
 def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Which columns of (n, d) are skewed, from which end on and in which unit.
+    """The skewed columns of (n, d), with their end and unit.
 
-    The distance of amounts, counts and concentrations is a ratio rather than a difference: for
-    these the logarithm of 1 + (value - end) / unit is what is scaled.
+    Amounts, counts and concentrations are compared by ratios rather than differences: for these the
+    logarithm of 1 + (value - end) / unit is scaled.
 
     Returns
     -------
@@ -309,11 +308,10 @@ def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
-    """What a value counts in a column that was constant in training, in any unit.
+    """The scaled value in a column that was constant in training, independent of its unit.
 
-    Such a column has no scale to divide by. In the user's units a change would count as much as
-    the unit is small; here any change counts alike, up or down, beyond what single precision
-    rounds.
+    Such a column has no scale. Here every change beyond the rounding error of single precision has
+    the same size, up or down.
 
     Parameters
     ----------
@@ -321,7 +319,7 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     center : ndarray or Tensor of shape (n_features,)
         The constants.
     size : float, default=5.0
-        What a change counts, in scales of other columns: as many as are not compressed.
+        The size of a change, in scales of other columns: the largest that is not compressed.
 
     Returns
     -------
@@ -340,32 +338,32 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
 
 
 def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str | None:
-    """Tell of a group of training samples that are nearly alike and stand apart from the others.
+    """Warn about groups of nearly equal training samples that are far from all others.
 
-    An anomaly that occurs often, as one attack on a network does, is reconstructed and found among
-    its neighbours as normal samples are, and can turn the score over. Normal data hold such groups
-    seldom.
+    A frequent anomaly, such as an attack on a network, is reconstructed well and has near
+    neighbours, as normal samples do, and can invert the ranking. Normal data rarely contain such
+    groups.
 
     Parameters
     ----------
     points : ndarray of shape (n_samples, n_features)
         Training samples. Units do not matter.
     is_scaled : bool, default=False
-        Whether distances between the points mean something as they are. Else each column is
-        standardised, which would put rows with a rare word or gap far apart.
+        Whether the points are already scaled. Otherwise each column is standardised, which would
+        move rows with a rare category or a missing value far apart.
 
     Returns
     -------
     str or None
-        A sentence for a warning that names `trim`; None if there is no such group. A group has 1
-        to 25 % of the samples, 4 at least, and the step from it to the nearest other sample is
-        over 6 times as long as any inside it, and longer than half of all steps from a sample or
-        group to the nearest one. If 40 % of the samples are in such groups, that is normal.
+        The text of a warning that recommends `trim`; None if there is no such group. A group has 1
+        to 25 % of the samples, at least 4, and the distance to the nearest other sample is over 6
+        times the largest step inside it, and larger than half of all distances from a sample or
+        group to the nearest one. If 40 % of the samples are in such groups, there is no warning.
 
     Notes
     -----
-    Single linkage of 2,000 samples at most, drawn with a fixed seed, on 64 random projections if
-    there are more columns than 256. Their distances take 16 megabytes.
+    Single linkage clustering of at most 2,000 samples, drawn with a fixed seed, on 64 random
+    projections if there are more than 256 columns. The distances need 16 megabytes.
 
     Examples
     --------
@@ -404,7 +402,7 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
         & (step > _APART * inside)
         & (step >= np.median(step))
     )
-    # Where most samples are one of many alike, as those of few whole numbers are, this is normal.
+    # If most samples are duplicates, as in data with few integer values, this is normal.
     if not 0 < sizes[is_apart].sum() < 0.4 * n:
         return None
     at = np.unravel_index(np.argmax(np.where(is_apart, step, 0)), sizes.shape)
@@ -412,15 +410,15 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
     while member >= n:
         member = groups[member - n].min()
     return (
-        f"{100 * share:.2g} % of the training samples, such as number {drawn[member]}, are nearly "
-        "alike in groups that stand apart from all others: if they may be anomalies, fit with "
+        f"{100 * share:.2g} % of the training samples, such as number {drawn[member]}, are in "
+        "groups of nearly equal samples far from all others: if they may be anomalies, fit with "
         f"trim={min(0.5, np.ceil(150 * share) / 100):g}, which leaves out that share of the "
         "samples."
     )
 
 
 def looks_like_labels(name: str) -> bool:
-    """Whether a column is called as labels are: is_fraud, class, target, y.
+    """Whether the name of a column is typical of labels: is_fraud, class, target, y.
 
     Examples
     --------
@@ -433,26 +431,26 @@ def looks_like_labels(name: str) -> bool:
 
 
 def labels_warning(name: str, values: Sequence[Any]) -> str | None:
-    """Tell a column of labels that is learned from as any other.
+    """Warn about a column of labels that is used as a feature.
 
     Parameters
     ----------
     name : str
-        That `looks_like_labels`.
+        A name for which `looks_like_labels` is True.
     values : sequence
         Its different values.
 
     Returns
     -------
     str or None
-        None for more than two values, none, or broken numbers.
+        None for more than two values, no values, or fractions.
 
     Examples
     --------
     >>> from gandetect.data.values import labels_warning
     >>> print(labels_warning("is_fraud", [0, 1]))
-    Column 'is_fraud', with the values 0 and 1, looks like labels, and is learned from as any \
-other column: take it out of X (on the command line --label-column is_fraud), or say \
+    Column 'is_fraud', with the values 0 and 1, looks like labels, but is used as a feature: \
+leave it out of X (on the command line --label-column is_fraud), or set \
 columns={'is_fraud': 'drop'}. columns={'is_fraud': 'category'} keeps it without this warning.
     >>> labels_warning("class", ["first", "second", "third"])
     """
@@ -460,17 +458,17 @@ columns={'is_fraud': 'drop'}. columns={'is_fraud': 'category'} keeps it without 
     if is_broken or not 1 <= len(values) <= 2:
         return None
     shown = " and ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in values)
-    what = f"the values {shown}" if len(values) == 2 else f"nothing but {shown}"
+    what = f"the values {shown}" if len(values) == 2 else f"only {shown}"
     return (
-        f"Column {name!r}, with {what}, looks like labels, and is learned from as any other "
-        f"column: take it out of X (on the command line --label-column {name}), or say "
+        f"Column {name!r}, with {what}, looks like labels, but is used as a feature: "
+        f"leave it out of X (on the command line --label-column {name}), or set "
         f"columns={{{name!r}: 'drop'}}. columns={{{name!r}: 'category'}} keeps it without this "
         "warning."
     )
 
 
 def _refuse_no_table(X: Any, name: str) -> None:
-    """Raise TypeError for what holds samples, but cannot be read in any order."""
+    """Raise TypeError for data that cannot be read in any order."""
     kind = f"a {type(X).__name__}"
     if isinstance(X, DataLoader):
         way_out = "pass its dataset (loader.dataset); batches are made by batch_size"
@@ -500,7 +498,7 @@ def _refuse_no_table(X: Any, name: str) -> None:
 
 def _of_tensor(X: torch.Tensor, name: str) -> NDArray[Any]:
     if X.is_nested:
-        raise TypeError(f"{name} is a nested tensor: pass one of samples of one shape.")
+        raise TypeError(f"{name} is a nested tensor: pass samples of the same shape.")
     if X.layout != torch.strided:
         raise TypeError(
             f"Sparse data was passed for {name}, but dense data is required: call to_dense()."
@@ -532,14 +530,14 @@ def _of_list(X: Sequence[Any], name: str) -> NDArray[Any]:
             raise ValueError(f"{name} has an inhomogeneous shape: {error}") from error
         raise ValueError(
             f"{name} has an inhomogeneous shape: its first sample has {shapes[0]}, sample {odd} "
-            f"has {shapes[odd]}; all must have one shape."
+            f"has {shapes[odd]}; all must have the same shape."
         ) from error
-    # numpy turns the numbers beside a word into words, too.
+    # numpy converts numbers to strings if one value is a string.
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
 
 
 def _as_array(X: Any, name: str) -> NDArray[Any] | None:
-    """X as an array, or None for what scikit-learn is to judge."""
+    """X as an array, or None if scikit-learn's checks apply."""
     if np.ma.isMaskedArray(X):
         if np.ma.is_masked(X):
             raise _missing(name, f"{int(np.ma.count_masked(X))} of {X.size} values are masked")
@@ -550,7 +548,7 @@ def _as_array(X: Any, name: str) -> NDArray[Any] | None:
 
 
 def _columns_of(X: Any) -> Iterator[tuple[Any, Any]] | None:
-    """The columns of a table with their names, or None if X is none."""
+    """The columns of a table with their names, or None for other data."""
     if hasattr(X, "iloc") and hasattr(X, "columns"):  # pandas
         return ((label, X.iloc[:, i]) for i, label in enumerate(X.columns))
     if hasattr(X, "column_names"):  # pyarrow
@@ -561,7 +559,7 @@ def _columns_of(X: Any) -> Iterator[tuple[Any, Any]] | None:
 
 
 def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any:
-    """The table with numbers for decimals, which scikit-learn converts in tables of pandas only."""
+    """The table with decimals as floats, which scikit-learn converts for pandas only."""
     if hasattr(X, "set_column"):  # pyarrow
         return X.set_column(i, label, [values])
     return X if hasattr(X, "iloc") else X.with_columns(X[label].cast(float))
@@ -570,7 +568,7 @@ def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any
 def _check_values(
     array: NDArray[Any], name: str, labels: Sequence[Any] | None, fit: bool
 ) -> NDArray[Any]:
-    """Raise for what is no real and finite number; objects and long doubles become float64."""
+    """Raise for values that are not real and finite; objects and long doubles become float64."""
 
     def place(bad: NDArray[np.bool_]) -> str:
         return _place(bad, labels)
@@ -579,7 +577,7 @@ def _check_values(
     if kind in "mM":
         raise TypeError(
             f"{name} must be numeric, but {place(np.ones(array.shape, bool))} holds times "
-            f"({array.dtype}): turn them into numbers first, such as hours since a date, and "
+            f"({array.dtype}): convert them to numbers first, such as hours from a date on, and "
             "impute missing ones (NaT)."
         )
     if kind == "c":
@@ -614,7 +612,7 @@ def _check_values(
 def _of_objects(
     array: NDArray[Any], name: str, place: Callable[[NDArray[np.bool_]], str]
 ) -> NDArray[np.float64]:
-    """Objects that are real numbers, one by one; missing ones and others are refused."""
+    """Convert objects that are real numbers; raise for missing values and other objects."""
     values = np.zeros(array.shape)
     missing = np.zeros(array.shape, dtype=bool)
     for index, value in np.ndenumerate(array):
@@ -642,21 +640,21 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
         return _complex(name, where)
     if isinstance(value, _TIMES) or type(value).__name__ == "Period":
         return TypeError(
-            f"{name} must be numeric, but {where} holds times ({value!r}): turn them into numbers "
-            "first, such as hours since a date."
+            f"{name} must be numeric, but {where} holds times ({value!r}): convert them to numbers "
+            "first, such as hours from a date on."
         )
     return TypeError(
         f"argument must be a string or a real number, not '{type(value).__name__}': {where} of "
-        f"{name} holds one, and only numbers can be read."
+        f"{name} holds one, but only numbers can be read."
     )
 
 
 def _words(name: str, where: str, value: Any) -> ValueError:
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. Encode words, "
-        "which a detector with columns={} or one that is fitted to a table does, and convert "
-        "numbers that came as text with astype(float)."
+        f"could not convert string to float: {where} of {name} holds {shown!r}. For strings fit a "
+        "detector with columns={} or to a table, which encodes them; convert numbers that are "
+        "text with astype(float)."
     )
 
 
@@ -671,12 +669,12 @@ def _missing(name: str, what: str) -> ValueError:
     return ValueError(
         f"Input {name} contains NaN: {what}. Impute them (for instance with "
         "sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} "
-        "or to a table, where a gap is read as such."
+        "or to a table, which may have missing values."
     )
 
 
 def _place(bad: NDArray[np.bool_], labels: Sequence[Any] | None) -> str:
-    """Where the first of what is marked lies: the column of rows, the sample of images."""
+    """The place of the first marked value: the column of rows, or the sample of images."""
     if bad.ndim == 0:
         return "it"
     if bad.ndim == 2:
@@ -686,7 +684,7 @@ def _place(bad: NDArray[np.bool_], labels: Sequence[Any] | None) -> str:
 
 
 def _count(bad: NDArray[np.bool_]) -> str:
-    """How many are marked in the place that `_place` names."""
+    """The number of marked values in the place of `_place`."""
     if bad.ndim == 2:
         bad = bad[:, np.argmax(bad.any(axis=0))]
     elif bad.ndim:
@@ -701,7 +699,7 @@ def _shown(values: Any) -> str:
 def _check_digits(
     values: NDArray[Any], exact: NDArray[Any], name: str, labels: Sequence[Any] | None
 ) -> None:
-    """Raise ValueError for a column whose differences are lost among the digits of float64."""
+    """Raise ValueError for a column whose differences are below the precision of float64."""
     if values.dtype.kind not in "iuf" or values.dtype.itemsize < 8:
         return
     ends = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)
@@ -709,13 +707,13 @@ def _check_digits(
     for i in np.flatnonzero(sizes >= _EXACT_INTEGERS):
         width = _exact(exact[:, i].max()) - _exact(exact[:, i].min())
         step = float(np.spacing(sizes[i]))
-        # Floats that are all alike may be a constant; of integers the next one would be rounded.
+        # Equal floats may be a constant; of equal integers the next one would be rounded.
         is_constant = width == 0 and exact.dtype.kind == "f"
         if width < _FEWEST_STEPS * Fraction(step) and not is_constant:
             which = repr(labels[int(i)]) if labels is not None else str(i)
             raise ValueError(
                 f"Column {which} of {name} holds numbers around {sizes[i]:.3g} that differ by "
-                f"{float(width):.3g} at most, which float64 cannot tell apart (its neighbours are "
+                f"{float(width):.3g} at most, which float64 cannot distinguish (its neighbours are "
                 f"{step:.3g} apart there): subtract an offset from the column first, such as its "
                 "smallest value, or leave it out if it numbers the samples."
             )

@@ -1,4 +1,4 @@
-"""The detectors: one file a published method."""
+"""The detectors: one file for each published method."""
 
 from gandetect.detectors.adversarial_vae import AdversarialVAEDetector
 from gandetect.detectors.alocc import ALOCCDetector

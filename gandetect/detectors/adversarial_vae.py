@@ -1,4 +1,4 @@
-"""AdversarialVAE: an auto-encoder that keeps a classifier's answers, and drops attacks on it."""
+"""AdversarialVAE: an auto-encoder that preserves a classifier's predictions, but not attacks."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from gandetect.networks.members import SGD, Adam, AdamW, PerMember, RMSprop, che
 from gandetect.training import TrainingRun, TrainingSamples, update
 from gandetect.training.protocol import with_callbacks
 
-# What beside a function is taken.
+# What these parameters accept in addition to a function.
 _OR_MODULE = dict.fromkeys(("encoder", "decoder", "vae"), " or a module")
-# What `optimizer` names.
+# The optimizers by their names in `optimizer`.
 _OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     "adam": partial(Adam, fused=True),
     "adamw": partial(AdamW, fused=True),
     "rmsprop": partial(RMSprop, alpha=0.9, foreach=True),
     "sgd": partial(SGD, momentum=0.9, fused=True),
 }
-# Samples that a covariance is taken from at most.
+# Largest number of samples that a covariance is computed from.
 _MAX_LEARNED_FROM = 20_000
 
 
 class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
-    """Encoder and decoder, the classifier they guard, and the score of its two answers."""
+    """Encoder, decoder, the protected classifier, and the score of its two predictions."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "divergence": (0.0, 0.0),
@@ -58,8 +58,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         "sample_neighbours": (3.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
-    # Where there is a classifier, of rows and of images: the default weights, the updates that
-    # epochs="auto" stands for, and what noise_std="auto" does.
+    # With a classifier, for rows and for images: the default weights, the number of updates of
+    # epochs="auto", and the value of noise_std="auto".
     part_weights_of_classifier: ClassVar[Mapping[str, tuple[float, float]]] = {
         "divergence": (0.5, 1.0),
         "reconstruction": (1.0, 1.0),
@@ -129,7 +129,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
             shape = (-(-s.n_samples // 2), 1, 1, self.latent_dim)
             generator = run.random.generator
             half = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
-            # A draw and its mirror image: their mean is exactly the code's.
+            # Antithetic draws: their mean is exactly that of the code.
             self.draws = torch.cat([half, -half])[: s.n_samples]
             if s.log_variance is None:
                 self.draws = torch.zeros_like(half[:1])
@@ -139,7 +139,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
     def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
         found = super().resolved(settings, layout)
         if settings.classifier is not None:
-            # The noise that rows are trained with is that of their own units.
+            # The noise of rows is in the units of the scaled rows.
             if settings.schedule == "auto":
                 found["schedule"] = None
             if settings.scaling == "auto" and not layout.is_image:
@@ -161,7 +161,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
 
     def training_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
         s = self.settings
-        # 1. A code drawn from the encoder's distribution, and its reconstruction.
+        # 1. Draw a code from the encoder's distribution, and reconstruct.
         mean, log_variance = self.posterior(self.noisy(run.seen(x), run))
         z = (
             mean
@@ -170,7 +170,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         )
         x_hat = self.decoder(z)
 
-        # 2. The classifier should answer both alike, and both should be alike.
+        # 2. Match the classifier's predictions for both, and the reconstruction to the sample.
         losses: dict[str, Tensor] = {"reconstruction": self._reconstruction_loss(x, x_hat)}
         log_p = log_p_hat = None
         if self.classifier is not None:
@@ -178,7 +178,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
                 log_p, hidden = self.answers(x)
             log_p_hat, hidden_hat = self.answers(x_hat)
             losses["model"] = self._divergence(log_p, hidden, log_p_hat, hidden_hat)
-        # 3. The codes should be distributed like the prior.
+        # 3. Match the distribution of the codes to the prior.
         if log_variance is not None:
             losses["prior"] = divergence_from_prior(mean, log_variance)
         if s.loss_fn is None:
@@ -201,8 +201,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
             return total
         model = losses["model"]
         if self.settings.cov_elbo is None and self.settings.w_recon:
-            # A divergence has no unit, a squared error that of the scaled samples: what they
-            # vary by in a batch makes them comparable, early in training and late.
+            # A divergence has no unit, a squared error has that of the scaled samples: scaling by
+            # the variation within a batch makes them comparable throughout the training.
             spread, own_spread = reconstruction.detach().std(1), model.detach().std(1)
             model = (spread / (own_spread + 1e-10))[:, None] * model
         return self.settings.w_model * model + total
@@ -217,7 +217,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         ) if self.settings.log_variance == "softplus" else log_variance
 
     def drawn(self, x: Tensor) -> Iterator[Tensor]:
-        """The reconstructions of x, one for each of the draws that all samples share."""
+        """The reconstructions of x, one for each draw; all samples have the same draws."""
         mean, log_variance = self.posterior(x)
         spread = 0.0 if log_variance is None else (log_variance / 2).exp()
         for draw in self.draws.to(x.device):
@@ -229,7 +229,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         return gaussian_error(x, x_hat, self.error_scale.to(x.device), self.observed(x))
 
     def _error_scale(self, samples: TrainingSamples) -> Tensor:
-        """What `cov_elbo` came to: see `losses.gaussian_error`."""
+        """The covariance factor for `cov_elbo`: see `losses.gaussian_error`."""
         cov_elbo = self.settings.cov_elbo
         if isinstance(cov_elbo, str):
             x = samples.scaled(_MAX_LEARNED_FROM).flatten(1)
@@ -248,8 +248,8 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         return parts
 
     def _mean_divergence(self, x: Tensor) -> Tensor:
-        """Mean over the draws of the divergence of the classifier's answers."""
-        # All members are given the same samples, so that one of them is asked for.
+        """Mean over the draws of the divergence of the classifier's predictions."""
+        # All members have the same samples, so that the prediction of one suffices.
         log_p, hidden = self.answers(x[:1])
         total: Tensor | float = 0.0
         for x_hat in self.drawn(x):
@@ -283,7 +283,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         return self.decoder(self.encode(x))
 
     def _check_score_has_parts(self) -> None:
-        """Raise ValueError if the score asks for a part that these parameters do not give."""
+        """Raise ValueError if the score has a part that these parameters do not provide."""
         s = self.settings
         absent = {
             "divergence": "classifier" if self.classifier is None else None,
@@ -292,7 +292,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         for part, weight in self.weights().items():
             if weight and absent.get(part):
                 raise ValueError(
-                    f"score={s.chosen_score!r} asks for the part {part!r}, which needs a "
+                    f"score={s.chosen_score!r} has the part {part!r}, which needs a "
                     f"{absent[part]}, but {absent[part]}=None."
                 )
 
@@ -303,103 +303,104 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         super().restore_own_data(data)
         self.draws, self.error_scale = data["draws_"], data["error_scale_"]
         if self.draws.ndim != 4 or self.draws.shape[-1] != self.latent_dim:
-            raise ValueError("its draws are not those of its codes")
+            raise ValueError("its draws do not match the size of its codes")
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class AdversarialVAEDetector(GuardingDetector):
-    """AdversarialVAE: detects inputs made to fool a classifier, and corrects them.
+    """AdversarialVAE: detects and corrects adversarial examples for a classifier.
 
-    A variational auto-encoder is trained so that a classifier gives the same answer for a sample
-    and for its reconstruction. What an attack adds to a sample is not reconstructed: the
-    classifier's two answers differ, which detects the attack, and the second one is mostly the
-    right one (`correct`).
+    A variational auto-encoder is trained so that a classifier gives the same prediction for a
+    sample and for its reconstruction. The change by an attack is not reconstructed. So the two
+    predictions differ, which detects the attack, and the prediction for the reconstruction is
+    mostly the correct one (`correct`).
 
-    Without a classifier and without labels it is a plain variational auto-encoder, an outlier
+    Without a classifier and without class labels it is a plain variational auto-encoder, an outlier
     detector like the others: its score has the reconstruction error, standardised, and the mean
-    distances to the five nearest training codes and, on rows, samples. With one, the score is the
-    divergence of the answers and the reconstruction error, with twice its weight on rows: a strong
-    attack moves a sample away from the data, a small one leaves it near the decision boundary.
-    ``score="paper"`` is the divergence alone.
+    distances to the five nearest training codes and, on rows, samples. With a classifier, the score
+    is the divergence of the predictions and the reconstruction error, which has twice the weight on
+    rows: a strong attack moves a sample away from the data, a small one is near the decision
+    boundary. ``score="paper"`` is the divergence alone.
 
     Parameters
     ----------
     classifier : nn.Module, fitted classifier or None, default=None
-        What is to be defended. A torch network takes samples in the units of X as float, images
-        with their channels first, and is copied, never changed. LogisticRegression,
+        The classifier to protect. The input of a torch network is samples in the units of X as
+        float, images with channels first; the network is copied, never changed. LogisticRegression,
         LinearDiscriminantAnalysis, SGDClassifier with log loss, OneVsRestClassifier of these,
-        MLPClassifier and GaussianNB, also in a Pipeline behind scalers or PCA, are converted
-        exactly; any other classifier with ``predict_proba`` is imitated by a network, with a
-        warning that says how well. Pass a scikit-learn classifier in a `FrozenEstimator`, or
-        `clone` and with it grid search will make it an unfitted one. None: `fit` learns a small
-        network from `class_labels`, if they are given.
+        MLPClassifier and GaussianNB, also after scalers or PCA in a Pipeline, are converted
+        exactly. For any other classifier with ``predict_proba`` a network is fitted to its
+        probabilities, with a warning that reports the accuracy. Pass a scikit-learn classifier in a
+        `FrozenEstimator`; otherwise `clone` and grid search make an unfitted copy. None: `fit`
+        trains a small network on `class_labels`, if they are given.
     classifier_output : {"auto", "logits", "probabilities"}, default="auto"
-        What a torch network returns; "auto" looks at its answers.
+        The output of a torch network; "auto" infers it from its values.
     w_model : float, default=0.1
-        Weight of the Kullback-Leibler divergence of the classifier's answers in the loss. It is
+        Weight of the Kullback-Leibler divergence of the classifier's predictions in the loss. It is
         scaled in each batch to the variation of the squared reconstruction error, unless `w_recon`
         is 0 or `cov_elbo` is given.
     w_recon : float, default=1.0
-        Weight of the reconstruction error. The published default is 0, with which a linear
-        classifier's attacks, along the one direction that the code must keep, are not detected.
-        Without `cov_elbo` the error is a mean over the values of a sample. With it, a
-        log-likelihood: a sum over the values, and a mean over the batch, as in alibi-detect from
-        0.3.1 on, so that its weights mean the same here. Earlier ones took the sum over the batch:
-        multiply their weight by their batch size (their 1e-5 with 64 samples is 6.4e-4).
+        Weight of the reconstruction error. With the published default of 0, attacks on a linear
+        classifier are not detected, because they move samples along the one direction that the code
+        must preserve. Without `cov_elbo` the error is a mean over the values of a sample. With it,
+        it is a log-likelihood: a sum over the values and a mean over the batch, as in alibi-detect
+        from 0.3.1 on, so that its weights can be used unchanged. Earlier versions sum over the
+        batch: multiply their weight by their batch size (1e-5 with 64 samples becomes 6.4e-4).
     beta : float, default=0.01
-        Weight of the divergence of the codes from the standard normal, mean over their dimensions.
+        Weight of the divergence of the codes from the standard normal, averaged over dimensions.
     cov_elbo : float, "diag", "full" or None, default=None
-        The reconstruction error. None: the mean squared one. Otherwise the Gaussian negative
-        log-likelihood, with this standard deviation of all values (alibi-detect's "sim"), that of
-        each value over the training samples, or their covariance.
+        The reconstruction error. None: the mean squared error. Otherwise the Gaussian negative
+        log-likelihood: a float is the standard deviation of all values (alibi-detect's "sim"),
+        "diag" uses that of each value over the training samples, and "full" their covariance.
     noise_std : float or "auto", default="auto"
-        Largest standard deviation, in units of the scaled samples, of the noise that the encoder
-        gets in training; that of each sample is drawn between 0 and it. The losses know only the
-        clean sample, so that the noise, and with it what an attack adds, is to be removed.
-        "auto" is 0.4 for rows and 1 for images, half their range, and 0 without a classifier.
+        Largest standard deviation, in units of the scaled samples, of the noise on the input of the
+        encoder in training (denoising); that of each sample is drawn from 0 to this value. The
+        losses compare with the clean sample, so that noise, and the change by an attack, is
+        removed. "auto" is 0.4 for rows, 1 for images (half their range), and 0 without a
+        classifier.
     attacked_fraction : float in [0, 1], default=0.5
-        Share of the samples whose noise is an attack, not random: one step up the gradient of the
-        classifier's loss, as large as the noise would be, in many values or a few.
+        Share of the samples that have an attack instead of random noise: one gradient ascent step
+        on the classifier's loss, of the size of the noise, in many values or a few.
     temperature : float, default=1.0
-        Below 1 it sharpens the classifier's answer to the sample, above 1 it smooths it.
+        Below 1 it sharpens the prediction for the sample, above 1 it smooths it.
     hidden_layers : dict of str to int or None, default=None
         Hidden layers of the classifier whose outputs are compared too, each after a fixed random
-        projection to so many units and a softmax. A network's are named as in
-        ``named_modules``, those of an MLPClassifier "0", "1" and so on.
+        projection to this number of units and a softmax. The names are those of ``named_modules``
+        of a network, and "0", "1" and so on for an MLPClassifier.
     hidden_weights : dict of str to float or None, default=None
-        Weights of these divergences; 1 where nothing is said.
+        Weights of these divergences; 1 for layers that are not given.
     log_variance : {"linear", "softplus", None}, default="linear"
-        The encoder's variance. "softplus" holds it at 1 or more, as in the published code; None
-        is an auto-encoder without noise (alibi-detect's AdversarialAE).
+        The variance of the encoder. "softplus" keeps it at 1 or more, as in the published code;
+        None is an auto-encoder without sampling (alibi-detect's AdversarialAE).
     n_samples : int, default=4
-        Reconstructions a sample that are drawn for the score; the published 10 rank no better,
-        within 0.002 of AUROC, and cost more than twice as much. The draws belong to the detector
-        and are the same for all samples, so that scores repeat. Fit again after changing it.
+        Number of sampled reconstructions for the score. The published 10 rank no better, within
+        0.002 of AUROC, and take more than twice the time. The draws are stored in the detector and
+        are the same for all samples, so that scores are reproducible. Fit again after changing it.
     encoder, decoder : nn.Module, callable or None, default=None
-        Networks of your own: a module from ``(n, *sample_shape)`` to ``(n, n_out)``, mean and
-        log-variance side by side, and one back from ``(n, latent_dim)``; set `latent_dim` to its
-        width. Images have their channels first, and values are scaled. Every member trains a copy,
-        which begins with the module's weights, and yours stays as it is. Or functions that make
-        them, called once a member, whose members then differ from the start:
+        Networks of your own. The encoder is a module from ``(n, *sample_shape)`` to ``(n, n_out)``,
+        mean and log-variance concatenated; the decoder is a module from ``(n, latent_dim)`` back.
+        Set `latent_dim` to this width. Images have channels first, and values are scaled. Every
+        member trains a copy with the initial weights of the module, which is not changed. Or
+        functions that make them, called once for each member, so that the initial weights differ:
         ``encoder(sample_shape, n_out)`` and ``decoder(latent_dim, sample_shape)``.
     vae : nn.Module, callable or None, default=None
-        Instead of both: a module that has modules ``encoder`` and ``decoder``, copied as above, or
-        ``vae(sample_shape, latent_dim)``, which makes an object that has them.
+        Instead of both: a module with the modules ``encoder`` and ``decoder``, copied as above, or
+        a function ``vae(sample_shape, latent_dim)`` that makes an object with both.
     optimizer : {"adam", "adamw", "rmsprop", "sgd"}, callable or None, default=None
-        By name, or ``optimizer(weights, lr=learning_rate)``, such as ``torch.optim.NAdam``; None
-        is Adam. "rmsprop" has a decay of 0.9, "sgd" a momentum of 0.9. A name is saved with the
-        detector; a function is code, and is not.
+        A name, or a function ``optimizer(weights, lr=learning_rate)`` such as
+        ``torch.optim.NAdam``; None is Adam. "rmsprop" has a decay of 0.9, "sgd" a momentum of 0.9.
+        A name is saved with the detector; a function is code, and is not saved.
     loss_fn : callable or None, default=None
-        ``loss_fn(x, x_hat, log_p, log_p_hat)`` instead of the weighted sum of divergence and
-        reconstruction: tensors with two leading axes, members K and samples B, to (K, B). Without
-        a classifier the latter two are None.
+        ``loss_fn(x, x_hat, log_p, log_p_hat)`` replaces the weighted sum of divergence and
+        reconstruction error. Its arguments have two leading axes, members K and samples B, and it
+        returns (K, B). Without a classifier the last two are None.
     metrics : dict of str to callable or None, default=None
-        ``metric(x, x_hat)`` to (K, B), whose means are kept in ``history_`` and shown.
+        Functions ``metric(x, x_hat)`` that return (K, B); their means are in ``history_``.
     data_type : str or None, default=None
-        Named in the metadata of `detect`; None is "tabular" or "image".
+        The data type in the metadata of `detect`; None is "tabular" or "image".
     threshold : float or None, default=None
-        The threshold that `fit` sets, in units of the score, instead of the one that
-        `contamination` gives. `infer_threshold` moves it.
+        The threshold that `fit` sets, in units of the score, instead of that of `contamination`.
+        `infer_threshold` replaces it.
     {shared_parameters}
 
     Attributes
@@ -409,52 +410,54 @@ class AdversarialVAEDetector(GuardingDetector):
     classifier_ : object or None
         The frozen classifier.
     classes_ : ndarray of shape (n_classes,)
-        Its labels; those of a torch network are numbers from 0. Only if there is a classifier.
+        The labels of the classifier, from 0 for a torch network. Only if there is a classifier.
     threshold_, offset_ : float
         A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``.
     history_ : list of dict
-        One record an epoch: "epoch", "loss", "reconstruction", "prior", "model", `metrics`.
+        One record for each epoch: "epoch", "loss", "reconstruction", "prior", "model", `metrics`.
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     stop_reason_ : str
-        Why training ended.
+        The reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did.
+        The problems that were found in the training.
     n_features_in_, feature_names_in_, input_shape_
-        What X looked like.
+        Number and names of the features of X, and the shape of a sample.
 
     See Also
     --------
-    gandetect.attacks.projected_gradient : Makes attacks to try it with.
+    gandetect.attacks.projected_gradient : Generates attacks.
 
     Notes
     -----
     The parts of the score are "divergence", the mean over `n_samples` reconstructions of the
-    Kullback-Leibler divergence of the classifier's answers, with that of `hidden_layers`;
-    "reconstruction", the mean absolute error; "prior", the divergence of the code from the
-    standard normal; and "neighbours", "sample_neighbours" and "subsampled_neighbours", the
-    distances of the code and of the sample to the nearest training ones, and of the sample to the
-    nearest of few, the mean over 16 draws of 64. ``score="paper"`` is the divergence alone.
+    Kullback-Leibler divergence of the classifier's predictions, with that of `hidden_layers`;
+    "reconstruction", the mean absolute error; "prior", the divergence of the code from the standard
+    normal; "neighbours" and "sample_neighbours", the distances of the code and of the sample to the
+    nearest training codes and samples; and "subsampled_neighbours", the distance of the sample to
+    the nearest samples in random subsamples of 64, averaged over 16 subsamples. ``score="paper"``
+    is the divergence alone.
 
     The published AdversarialVAE is ``w_model=1, w_recon=0, beta=0, noise_std=0, n_samples=10,
     log_variance="softplus", score="paper", n_estimators=1``; AdversarialAE is the same with
     ``log_variance=None`` and a `temperature` of 0.5.
 
-    `fit` does not learn from y unless `labels` says so: in a search, y is for the scorer alone.
+    `fit` ignores y unless `labels` is set: in a search, y is for the scorer alone.
 
-    Departures from the paper and its code, on purpose:
+    Deliberate differences from the paper and its code:
 
-    - The reconstruction has a weight in the default loss, and codes a prior.
-    - With a classifier the encoder sees samples with noise or under attack in training, as in
-      Defense-VAE [3]_: without, far fewer attacks are corrected.
+    - The default loss has a weight of the reconstruction error, and a prior of the codes.
+    - With a classifier the input of the encoder has noise or an attack in training, as in
+      Defense-VAE [3]_: without them, far fewer attacks are corrected.
     - The divergence is scaled to the squared error, without a gradient. alibi-detect scales the
-      error to the divergence, which with a linear classifier nears 0 and takes the error with it.
-    - Divergences are not capped at 16.1, as by the code's clipping of probabilities at 1e-7. Of a
-      network that returns probabilities they end at 87, where a float32 ends: let one that is very
-      sure of itself return logits.
-    - Draws are fixed, and come in pairs of a draw and its mirror image; the code draws each time.
-    - The classifier is a frozen copy in eval mode; the code freezes the caller's.
-    - X is scaled inside, and scaled back for the classifier.
+      error to the divergence. With a linear classifier the divergence approaches 0, and with it the
+      weight of the error.
+    - Divergences are not limited to 16.1; the code limits them by clipping probabilities at 1e-7.
+      For a network that returns probabilities the limit is 87, that of float32: return logits for
+      very confident networks.
+    - Draws are fixed and antithetic; the code draws anew for each score.
+    - The classifier is a frozen copy in evaluation mode; the code freezes the original.
+    - X is scaled for the auto-encoder, and scaled back for the classifier.
     - The default is an ensemble of members whose standardised scores are averaged.
 
     References
@@ -544,7 +547,7 @@ class AdversarialVAEDetector(GuardingDetector):
                 if not isinstance(getattr(self.vae, name, None), nn.Module):
                     raise TypeError(
                         f"vae={type(self.vae).__name__} must have a module {name!r}, or be a "
-                        "function that makes an object which has."
+                        "function that makes an object with one."
                     )
         if self.vae is not None and (self.encoder is not None or self.decoder is not None):
             raise ValueError("Give either vae or encoder and decoder, not both.")
@@ -553,22 +556,22 @@ class AdversarialVAEDetector(GuardingDetector):
                 raise TypeError(f"{name} must be None or a dict, got {getattr(self, name)!r}.")
         unknown = set(self.hidden_weights or ()) - set(self.hidden_layers or ())
         if unknown:
-            raise ValueError(f"hidden_weights has {sorted(unknown)}, which hidden_layers has not.")
+            raise ValueError(f"hidden_weights has {sorted(unknown)}, which hidden_layers lacks.")
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, *, class_labels: Any = None) -> Self:
-        """Learn what is normal, and how the classifier answers it.
+        """Fit the detector to clean samples, and to the classifier's predictions for them.
 
         Parameters
         ----------
         X : array-like, Dataset or path
             As for every detector: rows, images, flat rows with `image_shape`, a memory map, a torch
-            Dataset or a folder of images. Samples without attacks, as far as you know.
+            Dataset or a folder of images. Samples that are assumed to be free of attacks.
         y : ignored
             There for scikit-learn's interface.
         class_labels : array-like of shape (n_samples,) or None, default=None
-            Labels of classes, looked at only if `classifier` is None: a small network then learns
-            them and is the classifier. Without both there is none.
+            Labels of classes, used only if `classifier` is None: a small network is then trained on
+            them as the classifier. Without both there is no classifier.
 
         Returns
         -------
@@ -577,35 +580,35 @@ class AdversarialVAEDetector(GuardingDetector):
         Raises
         ------
         TypeError, ValueError
-            If a parameter, the classifier, X or `class_labels` cannot be used; nothing is trained,
-            and what an earlier fit learned stays as it was.
+            If a parameter, the classifier, X or `class_labels` is invalid; nothing is trained, and
+            the result of an earlier fit is kept.
 
         Warns
         -----
         UserWarning
-            If the classifier has to be imitated: how well that went.
+            If a network is fitted to the classifier's probabilities: how closely it matches.
         ConvergenceWarning
-            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
-            what was learned is kept, and KeyboardInterrupt is raised.
+            If a loss is not finite: the last finite weights are restored. If Ctrl-C ends the
+            training: the current weights are kept, and KeyboardInterrupt is raised.
         """
         earlier = vars(self).get("model_")
         try:
             return self._fit(X, y, class_labels)
-        finally:  # a fit that Ctrl-C ends has learned something too
+        finally:  # a fit that Ctrl-C ends sets fitted attributes too
             if self.threshold is not None and vars(self).get("model_") is not earlier:
                 self.threshold_ = self.threshold
 
 
 def _own(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
-    """What a member trains: a copy of a module, or what a function makes."""
+    """The network of a member: a copy of a module, or the result of a function."""
     if not isinstance(given, nn.Module):
         return given(*arguments)
     try:
         return copy.deepcopy(given).requires_grad_()
     except Exception as error:
         raise TypeError(
-            f"{name}={type(given).__name__} cannot be copied ({error}), and a detector does not "
-            "train the network that it is given: pass a function that makes one."
+            f"{name}={type(given).__name__} cannot be copied ({error}), and a detector trains "
+            "copies only: pass a function that makes one."
         ) from error
 
 
@@ -613,7 +616,7 @@ def _checked_loss(loss: Tensor, x: Tensor) -> Tensor:
     if not isinstance(loss, Tensor) or loss.shape != x.shape[:2]:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(
-            "loss_fn must return one value a member and sample, a tensor of shape "
+            "loss_fn must return one value for each member and sample, a tensor of shape "
             f"{tuple(x.shape[:2])}; got {shape}."
         )
     return loss

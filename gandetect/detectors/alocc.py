@@ -1,4 +1,4 @@
-"""ALOCC: a refiner of normal samples, and a discriminator of what it could not refine."""
+"""ALOCC: a denoising auto-encoder (refiner) and a discriminator of refined samples."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from gandetect.training import TrainingRun, update
 
 Loss = Callable[[Tensor], Tensor]
 
-# The discriminator's losses for logits of real and of refined samples. The refiner's loss for its
-# refined samples is the first of them, as if they were real.
+# The losses of the discriminator for the logits of real and of refined samples. The loss of the
+# refiner is the first of them, applied to refined samples.
 _ADVERSARIAL_LOSSES: dict[str, tuple[Loss, Loss]] = {
     "gan": (loss_as_real, loss_as_fake),
     "lsgan": (lambda logits: (logits - 1).square(), torch.square),
     "wasserstein": (torch.neg, torch.positive),
 }
-# Until this share of the training the early copy follows the refiner, then it stands still.
+# The early copy has the weights of the refiner until this share of the training, then it is fixed.
 _EARLY = 0.3
 
 
 class ALOCCModel(Model["ALOCCDetector"]):
-    """Refiner and discriminator, and the score of a refined sample."""
+    """Refiner, discriminator, and the score of a refined sample."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "refined": (0.0, 0.25),
@@ -55,7 +55,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
             self.early_refiner.requires_grad_(False)
 
     def tuning_fraction(self) -> float:
-        """The share at the end of the training in which the discriminator alone learns."""
+        """The share at the end of the training in which only the discriminator is trained."""
         if self.settings.tuning_fraction != "auto":
             return float(self.settings.tuning_fraction)
         return 0.3 if self.layout.is_image else 0.0
@@ -82,7 +82,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         clean = self.clean_error(x)
         as_real, _ = _ADVERSARIAL_LOSSES[s.adversarial_loss]
 
-        # 1. The refiner takes the noise away, against the discriminator.
+        # 1. Update the refiner: denoising and adversarial loss.
         for _ in range(s.n_refiner_steps):
             x_hat = self.refiner(run.seen(x) + s.noise_std * run.random.normal_like(x))
             fake_logits, _ = self.discriminator(x_hat)
@@ -92,7 +92,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
             refiner_loss = adversarial + s.reconstruction_weight * squared_norm
             update(run.optimizers["refiner"], refiner_loss, retain_graph=True)
 
-        # 2. The discriminator tells samples from refined ones.
+        # 2. Update the discriminator: samples against refined samples.
         discriminator = self._discriminator_loss((x,), (x_hat,), [fake_logits], run)
         update(run.optimizers["discriminator"], discriminator)
         return {
@@ -103,12 +103,12 @@ class ALOCCModel(Model["ALOCCDetector"]):
         }
 
     def _tuning_step(self, x: Tensor, run: TrainingRun) -> dict[str, Tensor]:
-        """OGNet's second phase: the discriminator alone learns good from bad reconstructions."""
+        """The second phase of OGNet: train only the discriminator, on good and bad samples."""
         self.refiner.eval()
         self.early_refiner.eval()
         with torch.no_grad():
             x_hat, x_early = self.refiner(x), self.early_refiner(x)
-            # The mean of two samples that the shuffle has put side by side belongs to no class.
+            # The mean of two samples, which are random because of the shuffle, is pseudo-anomalous.
             x_pseudo = self.refiner((x_early + x_early.roll(1, dims=1)) / 2)
         discriminator = self._discriminator_loss((x, x_hat), (x_early, x_pseudo), None, run)
         update(run.optimizers["discriminator"], discriminator)
@@ -129,7 +129,10 @@ class ALOCCModel(Model["ALOCCDetector"]):
         bad_logits: list[Tensor] | None,
         run: TrainingRun,
     ) -> Tensor:
-        """Its loss on good and bad samples and known anomalies, each kind in a pass of its own."""
+        """The discriminator loss on good samples, bad samples and known anomalies.
+
+        Each kind has a separate forward pass.
+        """
         s = self.settings
         as_real, as_fake = _ADVERSARIAL_LOSSES[s.adversarial_loss]
         good_logits = [self.discriminator(kind)[0] for kind in good]
@@ -147,7 +150,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         return loss
 
     def clean_error(self, x: Tensor) -> dict[str, Tensor]:
-        """The error of reconstructing x without noise, where `rec_bound` asks for it."""
+        """The reconstruction error of x without noise, if `rec_bound` is set."""
         if self.settings.rec_bound is None:
             return {}
         was_training = self.refiner.training
@@ -191,57 +194,58 @@ class ALOCCModel(Model["ALOCCDetector"]):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ALOCCDetector(BaseDetector):
-    """ALOCC: a refiner against a discriminator, the refiner fed with noisy samples.
+    """ALOCC: a denoising auto-encoder (refiner) and a discriminator.
 
-    A refiner R, a denoising autoencoder, learns to give normal samples back without the noise
-    that was added to them; a discriminator D learns to tell them from real ones. What R has not
-    learned to reconstruct comes out distorted. That is measured by D, by R's error, or by how far
-    R's code lies from those of training samples.
+    The refiner R is trained to remove the noise that is added to normal samples. The discriminator
+    D is trained to separate refined samples from real ones. Anomalies are not restored but
+    distorted, which is measured by D, by the reconstruction error of R, or by the distance of the
+    code of R to the training codes.
 
     The default score of rows is a weighted mean of three standardised parts: the distances to the
     five nearest training samples (3) and codes (2), and the reconstruction error (1). That of
-    images is the distance to codes (1) with the published score, D of the refined sample (1/4).
+    images is the distance of codes (1) and the published score, D of the refined sample (1/4).
     Distances are not part of the published method; ``score="paper"`` is the published score alone.
 
     Parameters
     ----------
     noise_std : float, default=0.155
-        Standard deviation of the noise that is added to scaled samples, drawn again for each step
-        of R and in training only.
+        Standard deviation of the noise that is added to scaled samples in training. It is drawn
+        anew in each update of R.
     reconstruction_weight : float, default=0.4
-        λ, the weight of R's squared error beside its adversarial loss. The error is the squared
-        norm, a sum over the values of a sample, as the paper writes it: where code takes their
-        mean, the paper's 0.4 would be 314 on MNIST.
+        λ, the weight of the squared reconstruction error of R; the weight of its adversarial loss
+        is 1. The error is the squared norm, a sum over the values of a sample, as in the paper.
+        With a mean over the values instead, the paper's 0.4 is 314 on MNIST.
     n_refiner_steps : int, default=1
-        Steps of R for each step of D. The released code takes 2.
+        Updates of R for each update of D. The released code has 2.
     optimizer : {"adam", "rmsprop"}, default="adam"
-        Adam, or RMSprop with a decay of 0.9 as in the released code.
+        Adam, or RMSprop with a decay of 0.9, as in the released code.
     weight_decay : float, default=0.0
         L2 penalty of the optimizers.
     skip : {None, "add", "concat"}, default=None
-        Connections from each activation of R's encoder to the one that mirrors it in the decoder,
-        added to it or concatenated. The sample bypasses the code: R then reconstructs anomalies
-        too, and detection is worse.
+        Skip connections from each activation of the encoder of R to the corresponding one of its
+        decoder, by addition or concatenation. Samples then bypass the code: R reconstructs
+        anomalies too, and detection is worse.
     adversarial_loss : {"gan", "lsgan", "wasserstein"}, default="gan"
-        Cross-entropy; least squares against 1 and 0; or differences of D's means with a gradient
-        penalty. Batch normalisation couples the samples whose slopes the penalty bounds: for
-        "wasserstein" on images pass ``ConvNet(normalization="group")``.
+        "gan": cross-entropy; "lsgan": LSGAN loss with targets 1 and 0; "wasserstein": difference of
+        the means of D with a gradient penalty. Batch normalisation couples the samples whose
+        gradients are penalised: for "wasserstein" on images use ``ConvNet(normalization="group")``.
     gradient_penalty_weight : float, default=10.0
-        Weight of the squared difference from 1 of the norm of D's slope, for "wasserstein" only.
+        Weight of the squared difference between the gradient norm of D and 1, for "wasserstein"
+        only.
     rec_bound : float or None, default=None
-        ρ, the paper's rule of stopping: training ends after the first epoch in which R's mean
-        squared error on clean samples, in units of scaled data, lies below it on training
-        samples and, with a `validation_fraction`, on those kept from training as well. On
-        standardised rows an error of 1 is that of answering the mean. None trains for `epochs`;
-        `EarlyStopping` stops at a plateau.
+        ρ, the stopping criterion of the paper: training ends after the first epoch in which the
+        mean squared error of R on clean samples, in units of the scaled data, is below ρ on
+        training samples and, with a `validation_fraction`, on held-out samples as well. On
+        standardised rows the mean as a constant prediction has an error of 1. None trains for
+        `epochs`; `EarlyStopping` stops at a plateau.
     tuning_fraction : float in [0, 0.7) or "auto", default="auto"
-        Share at the end of the training in which D alone learns, as in OGNet's second phase, to
-        tell good (samples, their refined versions) from bad (versions by an early copy of R, and
-        by R of the means of two of these). The copy is R as it was after 0.3 of the training.
-        "auto" is 0.3 for images and 0 for rows (see Notes). A training that is stopped early
-        stops before it.
+        Share at the end of the training in which only D is trained, as in the second phase of
+        OGNet. Good samples are real ones and their refined versions. Bad samples are the outputs of
+        an early copy of R, and those of R for the means of two of these. The copy is R after 0.3 of
+        the training. "auto" is 0.3 for images and 0 for rows (see Notes). A training that is
+        stopped early has no second phase.
     beta_1 : float in [0, 1), default=0.5
-        Adam's decay of the mean gradient; DCGAN's value. RMSprop has none.
+        Adam's decay rate of the first moment, as in DCGAN. RMSprop has none.
     {shared_parameters}
 
     Attributes
@@ -251,51 +255,51 @@ class ALOCCDetector(BaseDetector):
     threshold_, offset_ : float
         A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``.
     history_ : list of dict
-        One record an epoch: "epoch", "adversarial" (R's), "reconstruction" (mean squared error of
-        noisy samples against clean ones), "discriminator"; with `rec_bound`,
+        One record for each epoch: "epoch", "adversarial" (R's), "reconstruction" (mean squared
+        error of noisy samples against clean ones), "discriminator"; with `rec_bound`,
         "clean_reconstruction".
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     stop_reason_ : str
-        Why training ended.
+        The reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did.
+        The problems that were found in the training.
     n_features_in_, feature_names_in_, input_shape_
-        What X looked like.
+        Number and names of the features of X, and the shape of a sample.
 
     See Also
     --------
-    EarlyStopping : Stop when the reconstruction error has not fallen for some epochs.
-    ExponentialMovingAverage : Score with averaged weights, which vary less from step to step.
+    EarlyStopping : Stop if the reconstruction error has not decreased for some epochs.
+    ExponentialMovingAverage : Score with averaged weights, which vary less between updates.
     gandetect.metrics.f1_over_tau : The F1 curve over the threshold that the paper reports.
 
     Notes
     -----
-    The parts of the score are "refined", minus D's logit of R(x), the published score; "raw",
-    minus the logit of x itself; "reconstruction", the mean squared error; and "neighbours",
-    "sample_neighbours" and "subsampled_neighbours", the distances of the code and of the sample to
-    the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
-    64.
-    On most tabular data D takes anomalies for more real than normal rows: there its two parts are
-    offered for study. With images of one kind the second phase trains it better (AUROC of the
-    published score on MNIST, digit 2 normal, one member, 600 updates: 0.69 without, 0.89 with it);
-    with nine digits normal the published score stays weak.
+    The parts of the score are "refined", the negative logit of D for R(x), which is the published
+    score; "raw", the negative logit for x; "reconstruction", the mean squared error; "neighbours"
+    and "sample_neighbours", the distances of the code and of the sample to the nearest training
+    codes and samples; and "subsampled_neighbours", the distance of the sample to the nearest
+    samples in random subsamples of 64, averaged over 16 subsamples. On most tabular data D ranks
+    anomalies as more real than normal rows: there its two parts are available for study. With one
+    normal class of images the second phase improves D (AUROC of the published score on MNIST, digit
+    2 normal, one member, 600 updates: 0.69 without it, 0.89 with it). With nine normal digits the
+    published score remains weak.
 
-    The paper calls x an inlier when D(R(x)) > τ and does not say how to choose τ (issue 6 of
-    khalooei/ALOCC-CVPR2018); here it comes from quantiles of the scores, by `contamination` or
+    In the paper x is an inlier if D(R(x)) > τ; it does not state how to choose τ (issue 6 of
+    khalooei/ALOCC-CVPR2018). Here τ is a quantile of the scores, by `contamination` or
     `infer_threshold`.
 
-    Departures from the paper [1]_ and its code, on purpose:
+    Deliberate differences from the paper [1]_ and its code:
 
-    - R has a code of `latent_dim` in its middle, and strides in its convolutions; the paper's is
-      convolutional throughout, and has no code to give to `transform`.
-    - R steps before D. Steps alternate as in the released code, of which the first is D's.
-    - Noise is drawn again at each step; the released code draws it once (and compares with the
+    - R has a code of `latent_dim` as a bottleneck, and strided convolutions; that of the paper is
+      fully convolutional, and has no code for `transform`.
+    - R is updated before D. Updates alternate as in the released code, which begins with D.
+    - Noise is drawn anew in each update; the released code draws it once (and compares with the
       noisy image, by cross-entropy: issue 13).
-    - Scores come from networks in evaluation mode and are logits, which do not tie where a
-      probability rounds to 1.
-    - OGNet [2]_ weights its four kinds of samples; here they weigh the same.
-    - Images are of any size. Rows, which the paper does not treat, use multilayer perceptrons.
+    - Networks score in evaluation mode. Scores are logits, which have no ties where a probability
+      rounds to 1.
+    - OGNet [2]_ weights its four kinds of samples; here they have equal weights.
+    - Images may have any size. Rows, which the paper does not treat, use multilayer perceptrons.
     - The default is an ensemble of members whose standardised scores are averaged.
 
     References

@@ -1,4 +1,4 @@
-"""BiGAN: an encoder and a generator, trained to invert each other by a discriminator of pairs."""
+"""BiGAN: an encoder and a generator that a joint discriminator trains to invert each other."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from gandetect.networks import MLP, Discriminator, NetworkMaker
 from gandetect.networks.members import Adam
 from gandetect.training import TrainingRun, update
 
-# Samples drawn at once, so that memory grows only with what is returned.
+# Samples generated at once, so that memory grows with the result only.
 _DRAWN_AT_ONCE = 256
 
 
 class BiGANModel(Model["BiGANDetector"]):
-    """Encoder, generator and discriminators of pairs, and the score of a reconstruction."""
+    """Encoder, generator, joint discriminators, and the score of a reconstruction."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "reconstruction": (0.9, 0.18),
@@ -45,7 +45,7 @@ class BiGANModel(Model["BiGANDetector"]):
         self.generator = make.decoder(self.latent_dim)
         self.discriminator = make.discriminator(code_dim=self.latent_dim)
         if self.settings.variant == "alad":
-            # Codes are rows whatever the samples are.
+            # Codes are rows, also if the samples are images.
             on_codes = MLP(
                 dropout=make.architecture.dropout, spectral_norm=make.architecture.spectral_norm
             ).bind((self.latent_dim,), make.n_members, "linear", make.generator)
@@ -86,8 +86,9 @@ class BiGANModel(Model["BiGANDetector"]):
                 _judged(self.discriminator_zz, (z_prior, z_prior), (z_prior, z_hat)),
             ]
 
-        # 1. The encoder's pair is to be classified as generated, the generator's as real. Their
-        #    losses can be added: neither's adversarial loss depends on the other network.
+        # 1. Update encoder and generator: the encoder's pair is to be classified as generated, the
+        #    generator's as real. The losses can be added: the adversarial loss of one does not
+        #    depend on the other network.
         (real_logits, fake_logits), *cycles = judged
         encoder, generator = loss_as_fake(real_logits), loss_as_real(fake_logits)
         reconstruction = mean_absolute_error(x, x_hat, self.observed(x))
@@ -96,7 +97,7 @@ class BiGANModel(Model["BiGANDetector"]):
             loss = loss + loss_as_real(cycle_logits)
         update(run.optimizers["encoder_generator"], loss, retain_graph=True)
 
-        # 2. The discriminators tell real from generated; a known anomaly with its code is fake.
+        # 2. Update the discriminators; a known anomaly with its code is a fake pair.
         label = 1 - s.label_smoothing
         discriminator = torch.stack(
             [loss_as_real(real, label) + loss_as_fake(fake) for real, fake in judged]
@@ -165,7 +166,7 @@ class BiGANModel(Model["BiGANDetector"]):
         return s.alpha * value_of(parts["reconstruction"]) + (1 - s.alpha) * discriminator
 
     def encode(self, x: Tensor) -> Tensor:
-        # Of a stochastic encoder, the mean: scores are not drawn.
+        # The mean of a stochastic encoder: scores are deterministic.
         return self.encoder(x)[..., : self.latent_dim]
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -176,45 +177,46 @@ class BiGANModel(Model["BiGANDetector"]):
 class BiGANDetector(BaseDetector):
     """BiGAN: a generator, an encoder that inverts it, and a joint discriminator D(x, z).
 
-    The discriminator tells a sample with its code, (x, E(x)), from a code with its sample,
-    (G(z), z); the generator and the encoder each learn to make their pairs pass for the other's.
-    Where they succeed they invert one another on normal samples, and anomalies come back changed.
-    With ``variant="alad"`` two more discriminators train them to.
+    The joint discriminator separates a sample with its code, (x, E(x)), from a code with its
+    sample, (G(z), z). The generator and the encoder are trained so that it cannot separate them.
+    Then they invert one another on normal samples, and anomalies are reconstructed badly.
+    ``variant="alad"`` adds cycle consistency by two more discriminators.
 
-    The default score is ``alpha`` of the reconstruction part and ``1 - alpha`` of the
-    discriminator's, standardised, with other parts: on rows the mean distance to the five nearest
-    training codes (the same weight) and samples (twice the weight); on images the distance to
-    codes (12.5 times) and that of the codes of a sample and its reconstruction (5 times). These
-    are not part of the published method; ``score="paper"`` is the published score alone.
+    The default score is ``alpha`` times the reconstruction part plus ``1 - alpha`` times the
+    discriminator part, standardised, and other parts. On rows these are the mean distances to the
+    five nearest training codes (the same weight) and samples (twice the weight). On images they are
+    the distance of codes (12.5 times) and that between the codes of a sample and its reconstruction
+    (5 times). These are not part of the published method; ``score="paper"`` is the published score
+    alone.
 
     Parameters
     ----------
     variant : {"bigan", "alad"}, default="bigan"
         "bigan" is Efficient GAN-based anomaly detection (EGBAD) [1]_. "alad" is adversarially
-        learned anomaly detection [2]_: a discriminator tells (x, x) from (x, G(E(x))), another
-        (z, z) from (z, E(G(z))), and the feature part is taken from the first of them.
+        learned anomaly detection [2]_: a discriminator separates (x, x) from (x, G(E(x))), another
+        (z, z) from (z, E(G(z))), and the feature part is that of the first of them.
     reconstruction_weight : float, default=50.0
         Weight of the mean absolute error of G(E(x)) in the loss of both networks. With 0, as
         published, only the adversarial loss makes them invert each other.
     stochastic_encoder : bool or "auto", default="auto"
-        Whether the encoder has a mean and a variance, of which training draws its codes; scores
-        and codes are always those of the mean. "auto" is True for rows and False for images,
-        as did better on the benchmark's tuning half.
+        Whether the encoder has a mean and a variance, from which training draws codes; scores and
+        codes always use the mean. "auto" is True for rows and False for images, which was better on
+        the tuning half of the benchmark.
     label_smoothing : float in [0, 0.5), default=0.0
-        The discriminators learn ``1 - label_smoothing`` for real pairs.
+        The target of the discriminators for real pairs is ``1 - label_smoothing``.
     instance_noise : float, default=0.0
-        Standard deviation, in scaled units, of noise on the samples that the discriminator of
-        pairs sees in training; it fades to 0 at the end.
+        Standard deviation, in scaled units, of noise on the samples of the joint discriminator in
+        training; it decays to 0 at the end.
     alpha : float in [0, 1], default=0.9
-        Share of the reconstruction part in the score, the discriminator's part having the rest.
-        After changing it, or one of the two below, set the threshold again.
+        Weight of the reconstruction part in the score; the discriminator part has ``1 - alpha``.
+        After a change of it, or of one of the next two, set the threshold again.
     discriminator_score : {"feature", "cross_entropy"}, default="feature"
-        The discriminator's part: the distance of its features of (x, E(x)) and (G(E(x)), E(x)), or
-        the cross-entropy of taking (x, E(x)) for real.
+        The discriminator part: the distance between its features of (x, E(x)) and (G(E(x)), E(x)),
+        or its cross-entropy for (x, E(x)) with the label "real".
     degree : {1, 2}, default=1
-        Of the norms in the score: 1 for L1, 2 for the Euclidean (L2) norm.
+        The degree of the norms in the score: 1 for L1, 2 for the Euclidean (L2) norm.
     beta_1 : float in [0, 1), default=0.5
-        Adam's decay of the mean gradient; DCGAN's value.
+        Adam's decay rate of the first moment, as in DCGAN.
     {shared_parameters}
 
     Attributes
@@ -225,56 +227,57 @@ class BiGANDetector(BaseDetector):
     threshold_, offset_ : float
         A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``.
     history_ : list of dict
-        One record an epoch: "epoch", "encoder", "generator", "reconstruction", "discriminator".
+        One record for each epoch: "epoch", "encoder", "generator", "reconstruction",
+        "discriminator".
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     stop_reason_ : str
-        Why training ended.
+        The reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did.
+        The problems that were found in the training.
     n_features_in_, feature_names_in_, input_shape_
-        What X looked like.
+        Number and names of the features of X, and the shape of a sample.
 
     See Also
     --------
-    GANomalyDetector : Reconstructs and encodes a second time; draws no new samples.
-    ExponentialMovingAverage : Averaged weights, which the published code scores with.
+    GANomalyDetector : Reconstructs and encodes a second time; does not generate samples.
+    ExponentialMovingAverage : Averages the weights for scoring, as the published code does.
 
     Notes
     -----
     The parts of the score are "reconstruction", the norm of x - G(E(x));
     "discriminator_feature" and "discriminator_cross_entropy", above; "latent", the norm of
-    E(x) - E(G(E(x))); and "neighbours", "sample_neighbours" and "subsampled_neighbours", the
-    distances of the code and of the sample to the nearest training ones, and of the sample to the
-    nearest of few, the mean over 16 draws of 64. On tabular data the cross-entropy is near chance
-    by itself.
+    E(x) - E(G(E(x))); "neighbours" and "sample_neighbours", the distances of the code and of the
+    sample to the nearest training codes and samples; and "subsampled_neighbours", the distance of
+    the sample to the nearest samples in random subsamples of 64, averaged over 16 subsamples. On
+    tabular data the cross-entropy alone is near chance.
 
-    Widths, dropout, spectral normalisation and the output activation belong to `architecture`:
-    EGBAD's dropout is ``MLP(dropout=0.2)``, of images ``ConvNet(dropout=0.5)``, a discriminator of
-    another width ``ConvNet(discriminator_filters=32)``. The published average of weights is
-    ``set_callbacks(ExponentialMovingAverage(0.999))``, which warms up. EGBAD's settings are
-    ``reconstruction_weight=0, stochastic_encoder=False, n_estimators=1, score="paper"`` and these.
+    Widths, dropout, spectral normalisation and the output activation are parameters of
+    `architecture`: EGBAD's dropout is ``MLP(dropout=0.2)`` for rows and ``ConvNet(dropout=0.5)``
+    for images, a discriminator of another width ``ConvNet(discriminator_filters=32)``. The
+    published averaging of weights is ``set_callbacks(ExponentialMovingAverage(0.999))``, which has
+    a warm-up. EGBAD's settings are ``reconstruction_weight=0, stochastic_encoder=False,
+    n_estimators=1, score="paper"`` and these.
 
-    Departures from the papers and their code, on purpose:
+    Deliberate differences from the papers and their code:
 
-    - The loss has a reconstruction term. Users of the released code found an F1 of 0.95, then
-      0.32 and 0.29 on the same data (issue 7 of houssamzenati/Efficient-GAN-Anomaly-Detection).
-    - X is scaled inside; the released code drops the result of its scaler (the same issue).
-    - The cross-entropy part is taken at (x, E(x)), as in EGBAD's equation; its code takes
-      (G(E(x)), E(x)).
-    - One batch serves all updates of a step, where the released code first updates the
-      discriminator, then the others on another batch. Real and generated pairs go through the
-      discriminators, and codes through the generator, in passes of their own, as published.
-    - The encoder of rows is stochastic while training, as BiGAN allows; EGBAD's is not.
-    - ALAD's discriminator of codes, an option of its code, is always there; it compares samples
-      along their channels, where the code stacks images on top of each other.
-    - Adam's rate is 1e-3, not 1e-5, for training takes 350 updates of rows and 500 of images;
-      networks and code are the ones that all detectors share, without dropout by default.
-    - On images the layers in which the discriminator joins sample and code begin with a standard
-      deviation of ``n_inputs ** -0.5``. The published 0.02 belongs to layers of 512 and 1,024
-      units; in layers of 128 the discriminator does not see the code at first, and encoder and
-      generator do not become inverse to each other.
-    - The parts are standardised on training samples before `alpha` mixes them: as norms, their
+    - The loss has a reconstruction term. Users of the released code report an F1 of 0.95, 0.32 and
+      0.29 on the same data (issue 7 of houssamzenati/Efficient-GAN-Anomaly-Detection).
+    - The detector scales X; the released code discards the result of its scaler (the same issue).
+    - The cross-entropy part uses (x, E(x)), as in EGBAD's equation; its code uses (G(E(x)), E(x)).
+    - All updates of a step use the same batch; the released code first updates the discriminator,
+      then the others on another batch. Real and generated pairs, and their codes, have separate
+      forward passes, as published.
+    - The encoder of rows is stochastic in training, as BiGAN allows; EGBAD's is not.
+    - ALAD's discriminator of codes, an option of its code, is always used; it concatenates images
+      along their channels, the code concatenates them along their height.
+    - Adam's learning rate is 1e-3, not 1e-5, because training has 350 updates of rows and 500 of
+      images; the networks are those of all detectors, without dropout by default.
+    - On images the layers in which the discriminator joins sample and code are initialised with a
+      standard deviation of ``n_inputs ** -0.5``. The published 0.02 is for layers of 512 and 1,024
+      units. In layers of 128 the effect of the code on the discriminator is initially too small,
+      and encoder and generator do not become inverse to each other.
+    - The parts are standardised on training samples before `alpha` weights them: as norms, their
       scales depend on the width of X.
     - The default is an ensemble of members whose standardised scores are averaged.
 
@@ -331,19 +334,19 @@ class BiGANDetector(BaseDetector):
         )
 
     def sample(self, n_samples: int = 1, random_state: RandomState = None) -> Any:
-        """Draw new samples from the generators of all members in turn.
+        """Generate new samples by the generators of all members in turn.
 
         Parameters
         ----------
         n_samples : int, default=1
         random_state : int, RandomState, Generator or None, default=None
-            An integer draws the same samples each time.
+            An integer makes the result reproducible.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features) or ``(n_samples, *input_shape_)``, float64
-            In the shape and the units of X: of images that came as flat rows, flat rows; of a table
-            with words, dates or gaps a dict of columns.
+            In the shape and the units of X: flat rows if images were passed as flat rows; a dict of
+            columns for an encoded table.
         """
         model: BiGANModel = self._fitted_model()  # type: ignore[assignment]  # its model_class
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
@@ -365,10 +368,10 @@ class BiGANDetector(BaseDetector):
 def _judged(
     discriminator: Discriminator, real: tuple[Tensor, Tensor], fake: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Logits of a real and of a fake pair, each from a pass of its own.
+    """Logits of a real and of a fake pair, each from a separate forward pass.
 
-    In one pass, batch normalisation would tell them apart by their common statistics, and give
-    each the gradient of the other.
+    In one pass, batch normalisation would separate them by their common statistics, and give each
+    the gradient of the other.
     """
     return discriminator(*real)[0], discriminator(*fake)[0]
 

@@ -1,4 +1,4 @@
-"""GANomaly: encode, decode, encode again; an anomaly's second code is far from its first."""
+"""GANomaly: encode, decode, encode again; the two codes of an anomaly differ."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gandetect.training import TrainingRun, update
 
 
 class GANomalyModel(Model["GANomalyDetector"]):
-    """Encoder, decoder, second encoder and discriminator, and the score of two codes."""
+    """Encoder, decoder, second encoder, discriminator, and the score of the two codes."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "latent": (0.5, 0.25),
@@ -71,11 +71,11 @@ class GANomalyModel(Model["GANomalyDetector"]):
         z = self.encoder(run.seen(x))
         x_hat = self.decoder(z)
         z_hat = self.re_encoder(x_hat)
-        # A pass for each, so that batch statistics are those of one kind of samples.
+        # Separate forward passes, so that batch statistics are those of one kind of samples.
         real_logits, real_features = self.discriminator(x)
         fake_logits, fake_features = self.discriminator(x_hat)
 
-        # 1. The generator reconstructs the sample and its code, against the discriminator.
+        # 1. Update the generator: reconstruction, code and adversarial loss.
         if s.adversarial_loss == "feature":
             adversarial = mean_squared_error(real_features.detach(), fake_features)
         else:
@@ -90,14 +90,14 @@ class GANomalyModel(Model["GANomalyDetector"]):
             retain_graph=True,
         )
 
-        # 2. The discriminator tells samples from reconstructions, and from known anomalies.
+        # 2. Update the discriminator: samples against reconstructions and known anomalies.
         discriminator = (loss_as_real(real_logits) + loss_as_fake(fake_logits)) / 2
         if (known := run.known_fakes(x.shape[1] // 2)) is not None:
             known_logits, _ = self.discriminator(known)
             discriminator = discriminator + loss_as_fake(known_logits).mean(1, keepdim=True) / 2
         update(run.optimizers["discriminator"], discriminator)
 
-        # 3. A discriminator without a loss has no gradient for the generator: it starts anew.
+        # 3. Initialise a collapsed discriminator again: it gives the generator no gradient.
         if s.collapse_loss is not None:
             collapsed = averaged(discriminator.detach().mean(1)) < s.collapse_loss
             if collapsed.any():
@@ -156,23 +156,23 @@ class GANomalyModel(Model["GANomalyDetector"]):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GANomalyDetector(BaseDetector):
-    """GANomaly: an autoencoder whose reconstructions are encoded a second time.
+    """GANomaly: an auto-encoder whose reconstructions are encoded a second time.
 
-    An encoder E1 and a decoder learn to reconstruct normal samples, a second encoder E2 learns to
-    give a reconstruction the code of its sample, and a discriminator keeps the reconstructions
-    plausible. An anomaly, which the decoder has not learned to generate, is reconstructed with
-    errors, and its second code is far from its first.
+    An encoder E1 and a decoder are trained to reconstruct normal samples. A second encoder E2 is
+    trained to give a reconstruction the code of its sample, and a discriminator gives the
+    adversarial loss. An anomaly is reconstructed with errors, and its second code is far from its
+    first.
 
     The default score of rows is a weighted mean of the reconstruction part (1), the latent part
-    (0.5), and the mean distances to the five nearest training codes (1) and training samples (2);
-    that of images is four parts of the distance to codes and one of the latent part. The distances
-    are not in the published method; ``score="paper"`` is the published score alone. To leave them
-    out, which makes scoring faster, set ``score={"latent": 1, "reconstruction": 1}``.
+    (0.5), and the mean distances to the five nearest training codes (1) and training samples (2).
+    That of images is the distance of codes (4) and the latent part (1). The distances are not in
+    the published method; ``score="paper"`` is the published score alone.
+    ``score={"latent": 1, "reconstruction": 1}`` omits the distances, which makes scoring faster.
 
     Parameters
     ----------
     adversarial_weight : float, default=1.0
-        Weight of the adversarial loss. 0 leaves an encoder-decoder-encoder autoencoder.
+        Weight of the adversarial loss. With 0 it is an auto-encoder with a second encoder.
     reconstruction_weight : float, default=50.0
         Weight of the contextual loss, the mean absolute error of the reconstruction.
     latent_weight : float, default=1.0
@@ -181,13 +181,13 @@ class GANomalyDetector(BaseDetector):
         "feature" matches the discriminator's features of a sample and its reconstruction, "bce"
         is the cross-entropy that the first published code used.
     score_norm : {"l1", "l2"}, default="l1"
-        Norm of the difference of the codes in the score: the paper writes the sum of absolutes,
-        the released code computes squares (its author calls the paper's form a typing error).
+        Norm of the difference of the codes in the score: the paper has the sum of absolute values,
+        the released code squares (its author calls the formula of the paper a typing error).
     collapse_loss : float or None, default=1e-5
-        The discriminator of a member is drawn anew, together with its optimizer state, when its
-        loss falls below this: it then gives the generator no gradient. None never does.
+        The discriminator of a member and its optimizer state are initialised again if its loss
+        falls below this value, because it then gives the generator no gradient. None disables it.
     beta_1 : float in [0, 1), default=0.5
-        Adam's decay of the mean gradient; DCGAN's value.
+        Adam's decay rate of the first moment, as in DCGAN.
     {shared_parameters}
 
     Attributes
@@ -197,15 +197,16 @@ class GANomalyDetector(BaseDetector):
     threshold_, offset_ : float
         A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``.
     history_ : list of dict
-        One record an epoch: "epoch", "adversarial", "reconstruction", "latent", "discriminator".
+        One record for each epoch: "epoch", "adversarial", "reconstruction", "latent",
+        "discriminator".
     n_iter_ : int
-        Epochs trained.
+        Number of epochs.
     stop_reason_ : str
-        Why training ended.
+        The reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did.
+        The problems that were found in the training.
     n_features_in_, feature_names_in_, input_shape_
-        What X looked like.
+        Number and names of the features of X, and the shape of a sample.
 
     See Also
     --------
@@ -215,33 +216,33 @@ class GANomalyDetector(BaseDetector):
     -----
     The parts of the score are "latent", the norm of the difference of the two codes;
     "reconstruction", the mean absolute error; "feature", the mean squared difference of the
-    discriminator's features; "discriminator", minus its logit of the sample; and "neighbours",
-    "sample_neighbours" and "subsampled_neighbours", the distances of the code and of the sample to
-    the nearest training ones, and of the sample to the nearest of few, the mean over 16 draws of
-    64. The logit ranks anomalies as more real than normal rows on most tabular data: it is there
-    for study.
+    discriminator's features; "discriminator", its negative logit for the sample; "neighbours" and
+    "sample_neighbours", the distances of the code and of the sample to the nearest training codes
+    and samples; and "subsampled_neighbours", the distance of the sample to the nearest samples in
+    random subsamples of 64, averaged over 16 subsamples. On most tabular data the logit ranks
+    anomalies as more real than normal rows: it is available for study.
 
     The weights for rows were chosen on half of 21 public sets, where the mean AUROC over three
-    seeds is 0.854 with the latent and the reconstruction part alone and 0.875 with the
-    distances. Of some data, such as the connections of KDD Cup 1999, a member may reconstruct
-    attacks as well as normal rows; which ones depends on the seed. The latent part counts half:
-    without it the AUROC was 0.001 higher, but it is what the method is about.
+    seeds is 0.854 with the latent and the reconstruction part alone and 0.875 with the distances.
+    On some data, such as the connections of KDD Cup 1999, a member may reconstruct attacks as well
+    as normal rows; which attacks depends on the seed. The latent part has a weight of 0.5: without
+    it the AUROC was 0.001 higher, but it is the score of the method.
 
-    Departures from the paper [1]_ and its code, on purpose:
+    Deliberate differences from the paper [1]_ and its code:
 
-    - Scores come from networks in evaluation mode. The released code normalises each test batch
-      by itself, so that a sample's score depends on its neighbours (issues 47 and 83 of
+    - Networks score in evaluation mode. The released code normalises by the statistics of the test
+      batch, so that a score depends on the other samples of the batch (issues 47 and 83 of
       samet-akcay/ganomaly).
     - The score is not scaled to [0, 1] over the test set (section 4); `scaled_score` scales by a
-      reference batch that you give.
-    - DCGAN's initialisation reaches every layer.
-    - A collapsed discriminator loses its optimizer state, step count included, and its batch
-      statistics with its weights; the released code keeps both (issue 21).
-    - The feature loss and score "feature" are means of squares and the latent loss too, where the
-      paper writes norms.
-    - Adam's rate is 1e-3, not 2e-4, for training takes 350 updates of rows instead of ten
-      thousand; the width is 16, not 64, and the code 32, not 100.
-    - Images are of any size (issues 49 and 90), padded inside.
+      given reference batch.
+    - All layers have DCGAN's initialisation.
+    - If a collapsed discriminator is initialised again, its optimizer state, with the step count,
+      and its batch statistics are reset too; the released code keeps both (issue 21).
+    - The feature loss, the score "feature" and the latent loss are means of squares; the paper has
+      norms.
+    - Adam's learning rate is 1e-3, not 2e-4, because training has 350 updates of rows instead of
+      ten thousand; the width is 16, not 64, and the code 32, not 100.
+    - Images may have any size (issues 49 and 90); the networks pad them.
     - Rows, which the paper does not treat, use multilayer perceptrons with a linear output.
     - The default is an ensemble of members whose standardised scores are averaged.
 
@@ -282,29 +283,29 @@ class GANomalyDetector(BaseDetector):
             check_real(self, "collapse_loss", 0)
 
     def scaled_score(self, X: Any, reference: Any) -> np.ndarray:
-        """The anomaly score, feature-scaled by a reference batch (the paper's section 4).
+        """The anomaly score, min-max scaled by a reference batch (section 4 of the paper).
 
         Parameters
         ----------
         X : array-like, Dataset or path
             As in `fit`.
         reference : array-like, Dataset or path
-            Samples whose smallest score becomes 0 and whose largest becomes 1. The paper takes
-            the test set itself, which makes a sample's score depend on the others.
+            Samples whose smallest score becomes 0 and whose largest becomes 1. The paper uses the
+            test set itself, so that a score depends on the other samples.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            In [0, 1] for samples that score like those of `reference`, beyond it for others.
+            In [0, 1] for scores within the range of `reference`, outside for others.
 
         Raises
         ------
         ValueError
-            If all samples of `reference` have one score.
+            If all samples of `reference` have the same score.
         """
         scores = self.anomaly_score(reference)
         low, high = scores.min(), scores.max()
         if low == high:
-            raise ValueError("All samples of reference have one score: there is no range to scale.")
+            raise ValueError("All samples of reference have the same score, which has no range.")
         scaled: np.ndarray = (self.anomaly_score(X) - low) / (high - low)
         return scaled

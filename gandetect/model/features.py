@@ -1,8 +1,8 @@
-"""RDNA on the features of a frozen network: what its modules learn from, and how maps are joined.
+"""RDNA on the features of a frozen network: training data of its modules, and the joint score.
 
-Every cell of a joined feature map is a vector of its own. The modules learn from simulated
-anomalies that were pushed through the backbone once, and from noise on normal vectors that the
-discriminant itself makes harder (GLASS [1]_).
+Every cell of the concatenated feature maps is a vector. The modules are trained on simulated
+anomalies, whose features are computed once, and on normal vectors with noise, which is made harder
+by the gradient of the discriminant module (GLASS [1]_).
 
 References
 ----------
@@ -29,28 +29,28 @@ from gandetect.networks.members import MemberBatchNorm, MemberLinear
 from gandetect.simulation import ImageAnomalies
 
 _LEAK = 0.2
-# Between which two the standard deviation of noise on standardised vectors is drawn.
+# Range of the standard deviation of the noise on standardised vectors.
 _NOISE = (0.05, 0.5)
-# Updates in an epoch at most: simulated vectors are as many as one asks for.
+# Largest number of updates in an epoch.
 _MOST_BATCHES = 100
-# Vectors of known defects that are kept at most, and normal ones among which origins are sought.
+# Largest number of stored vectors of known defects, and of normal vectors to search for origins.
 _MOST_KNOWN, _MOST_NORMAL = 5_000, 5_000
 # Standard deviation, in cells, of the window that smooths maps.
 _SMOOTHING = 1.0
-# The least spread of a map by which it is divided.
+# The smallest scale by which a map is divided.
 _LEAST_SPREAD = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
 class SimulatedFeatures:
-    """Vectors of images with simulated anomalies, to draw batches from.
+    """Vectors of images with simulated anomalies, from which batches are drawn.
 
     Parameters
     ----------
     corrupted, clean : Tensor of shape (n, n_features)
-        With the anomaly, and of the same cell of the same image without.
+        Vectors with the anomaly, and of the same cell of the same image without it.
     labels : Tensor of shape (n,)
-        1 where most of the cell was changed, 0 where nothing was.
+        1 if most of the cell was changed, 0 if nothing was.
     """
 
     corrupted: Tensor
@@ -59,12 +59,12 @@ class SimulatedFeatures:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """All of them as one."""
+        """The concatenation of several."""
         fields = ([p.corrupted, p.clean, p.labels] for p in parts)
         return cls(*(torch.cat(values) for values in zip(*fields, strict=True)))
 
     def normal(self) -> SimulatedFeatures:
-        """The vectors of cells where nothing was changed, which may lie beside an anomaly.
+        """The vectors of unchanged cells, which may be next to an anomaly.
 
         If there are none, those of images without an anomaly.
         """
@@ -76,7 +76,7 @@ class SimulatedFeatures:
         )
 
     def draw(self, n_members: int, n: int, generator: torch.Generator) -> Tensor:
-        """A batch (n_members, n, 2 n_features + 1): corrupted, clean and label side by side."""
+        """A batch (n_members, n, 2 n_features + 1): corrupted, clean and label concatenated."""
         index = torch.randint(len(self.labels), (n_members, n), generator=generator)
         index = index.to(self.labels.device)
         parts = (self.corrupted[index], self.clean[index], self.labels[index][..., None])
@@ -94,7 +94,7 @@ class FeatureBatches:
 
     @property
     def n_batches(self) -> int:
-        """As many as hold the pool once, up to a hundred."""
+        """The number of batches of one pass over the vectors, at most a hundred."""
         return min(max(round(len(self.pool.labels) / self.batch_size), 1), _MOST_BATCHES)
 
     def epoch(self) -> Iterator[Tensor]:
@@ -114,7 +114,7 @@ def simulate_features(
     inside: Tensor | None = None,
     generator: torch.Generator,
 ) -> SimulatedFeatures:
-    """Put an anomaly onto each of a few normal images, and keep some vectors of each.
+    """Simulate an anomaly on each image, and keep some vectors of each.
 
     Parameters
     ----------
@@ -122,17 +122,17 @@ def simulate_features(
     images : Tensor of shape (n, channels, H, W)
         With values in [0, 1].
     maps : Tensor of shape (n, n_features, h, w)
-        What the backbone makes of them, or of a part of them.
+        The feature maps of the images, or of a part of them.
     anomalies : ImageAnomalies
-        Give it a `probability` of 1: cells without an anomaly are in every image.
+        With a `probability` of 1, because every image has normal cells.
     n_vectors : int, default=460
-        Vectors kept of each image, half of them anomalous if there are so many.
+        Number of vectors of each image, half of them anomalous if there are enough.
     part : tuple of (Box, Box) or None, default=None
-        Where the images are, and of which part the maps are: see `backbone.pieces`.
+        The tile of the images, and the part of the maps: see `backbone.pieces`.
     inside : Tensor of shape (h, w) or None, default=None
-        True for the cells of the maps that count; None for all.
+        True for the cells inside the region; None for all.
     generator : torch.Generator
-        Of the cells that are kept; anomalies have their own.
+        The generator for the selection of cells; anomalies have another one.
 
     Returns
     -------
@@ -168,18 +168,19 @@ def known_features(
     Parameters
     ----------
     parts : iterable of (Tensor (n, n_features, h, w), Tensor (n, H, W), Tensor (h, w) or None)
-        What the backbone makes of images with a known defect, their masks, and True for the cells
-        that count.
+        The feature maps of images with a known defect, their masks, and True for the cells inside
+        the region.
     normals : SimulatedFeatures
-        Of normal cells: the nearest one stands for what a defect would have been without it.
+        Normal cells: the nearest one is used as the cell without the defect.
     generator : torch.Generator
-        Of the cells that are kept.
+        The generator for the selection of cells.
 
     Returns
     -------
     defects, others : SimulatedFeatures
-        A cell is one of a defect if half of it is, or most of its largest cell; cells with less of
-        it are neither. None if no cell that counts is one of a defect.
+        A cell is defective if half of it is, or if it is the cell with the largest share of a small
+        defect; cells with a smaller share are neither. None if no cell inside the region is
+        defective.
     """
     defects, others = [], []
     for maps, masks, inside in parts:
@@ -205,7 +206,7 @@ def known_features(
 
 
 def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNOWN) -> Tensor:
-    """Some of the vectors, if there are more."""
+    """A random selection of the vectors, if there are more than the limit."""
     if len(vectors) <= n_max:
         return vectors
     order = torch.randperm(len(vectors), generator=generator)[:n_max]
@@ -213,7 +214,7 @@ def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNO
 
 
 def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Numbers of n cells, half of them mostly anomalous, the others not at all, if there are."""
+    """Numbers of n cells, if possible half of them anomalous and the others unchanged."""
     order = torch.randperm(len(cells), generator=generator).to(cells.device)
     is_anomalous, is_normal = cells[order] > 0.5, cells[order] == 0
     anomalous = order[is_anomalous][: n // 2]
@@ -221,15 +222,15 @@ def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 class VectorNetwork(nn.Module):
-    """A perceptron a member for vectors (K, n, d), of which several are joined.
+    """A multilayer perceptron of each member for concatenated vectors (K, n, d).
 
     Parameters
     ----------
     n_members : int
     widths : sequence of int
-        Of what comes in, of the hidden layers, and of what comes out.
+        Sizes of the input, of the hidden layers, and of the output.
     generator : torch.Generator
-        Of the weights.
+        The generator of the initial weights.
     """
 
     def __init__(self, n_members: int, widths: Sequence[int], generator: torch.Generator) -> None:
@@ -245,15 +246,15 @@ class VectorNetwork(nn.Module):
         self.last = MemberLinear(n_members, widths[-2], widths[-1], generator)
 
     def forward(self, *inputs: Tensor) -> Any:
-        """Vectors (K, n, d) each to (K, n, widths[-1])."""
+        """Map vectors (K, n, d) to (K, n, widths[-1])."""
         return self.last(self.hidden(torch.cat(inputs, dim=-1)))
 
 
 class VectorDiscriminator(VectorNetwork):
-    """Judges vectors by a logit (K, n, 1); as all discriminators it gives its features too."""
+    """A discriminator of vectors: logits (K, n, 1), and its features."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the features that they are made from."""
+        """Logits, and the features of the last hidden layer."""
         features = self.hidden(torch.cat(inputs, dim=-1))
         return self.last(features), features
 
@@ -269,25 +270,25 @@ def noisy(vectors: Tensor, generator: torch.Generator) -> Tensor:
 def hardened(
     judge: Callable[[Tensor], Tensor], vectors: Tensor, origins: Tensor, n_steps: int, size: float
 ) -> Tensor:
-    """Move anomalous vectors to where the discriminant takes them for normal.
+    """Move anomalous vectors towards a smaller predicted probability of an anomaly.
 
-    Each step goes `size` times the distance from the origin along the gradient of the
-    cross-entropy against the label of anomalies, and then back to that distance.
+    Each step has `size` times the distance from the origin, along the gradient of the cross-entropy
+    with the label of anomalies, and is projected back to that distance.
 
     Parameters
     ----------
     judge : callable
-        From vectors to logits, with networks in evaluation mode; no weight gets a gradient.
+        Maps vectors to logits, with networks in evaluation mode and without gradients of weights.
     vectors, origins : Tensor of shape (K, n, d)
-        The anomalous vectors, and the normal ones that they were made of.
+        The anomalous vectors, and the normal ones that they were made from.
     n_steps : int
-        0 leaves the vectors as they are.
+        0 does not change the vectors.
     size : float
 
     Returns
     -------
     Tensor of shape (K, n, d)
-        As far from the origins as `vectors`.
+        With the distances of `vectors` from the origins.
     """
     radius = torch.linalg.vector_norm(vectors - origins, dim=-1, keepdim=True)
     for _ in range(n_steps):
@@ -299,14 +300,14 @@ def hardened(
 
 
 class FeatureScore(nn.Module):
-    """Map and score of images from the discriminant and from a bank of patches, joined.
+    """Joint map and score of images from the discriminant module and a memory bank of patches.
 
-    The anomaly map is the sum of the discriminant's probability and the plain distance to the
-    nearest patch, each smoothed and standardised over the cells of normal images that were kept
-    aside. The score is the sum of the largest values of two other maps, standardised over these
-    images: of the probability, and of the distance in own units calibrated by place, both smoothed.
-    What distance is usual at a place says much of whether an image is normal, but blurs where it is
-    not; a probability is small wherever images are normal, and its spread at a place is chance.
+    The anomaly map is the sum of the predicted probability and the plain distance to the nearest
+    patch, each smoothed and standardised over the cells of held-out normal images. The score is the
+    sum of the largest values of two other maps, standardised over these images: of the probability,
+    and of the locally scaled distance calibrated by position, both smoothed. The calibration of the
+    distance improves the score, but blurs the map. The probability is small for normal images at
+    all positions, and is not calibrated.
 
     Parameters
     ----------
@@ -316,9 +317,9 @@ class FeatureScore(nn.Module):
     Attributes
     ----------
     mean, spread : Tensor of shape (2,)
-        Of the cells of probability and distance on images kept aside.
+        Mean and standard deviation of probability and distance over the cells of held-out images.
     peak_mean, peak_spread : Tensor of shape (2,)
-        Of the largest values of both.
+        Those of the largest values of both.
     """
 
     mean: Tensor
@@ -342,15 +343,15 @@ class FeatureScore(nn.Module):
     def of(
         cls, bank: PatchBank, kept: Sequence[Sequence[Tensor]], inside: Tensor | None = None
     ) -> Self:
-        """Learn all scales from normal images that were kept aside.
+        """Fit all scales to held-out normal images.
 
         Parameters
         ----------
         bank : PatchBank
         kept : sequence of (probability, distances, in_own_units)
-            As `forward` takes them, of images that neither the modules nor the bank have seen.
+            The arguments of `forward` for images that are not in the training of modules or bank.
         inside : Tensor of shape (h, w) or None, default=None
-            True for the cells that count; None for all.
+            True for the cells inside the region; None for all.
         """
         score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
@@ -363,12 +364,12 @@ class FeatureScore(nn.Module):
 
     @classmethod
     def loaded(cls, state: Mapping[str, Tensor]) -> Self:
-        """What had this state dict.
+        """The object with this state dict.
 
         Raises
         ------
         LookupError, RuntimeError, ValueError
-            If it is the state of something else.
+            If it is not the state of a `FeatureScore`.
         """
         n_references, n_features = state["bank.references"].shape
         place = PlaceCalibration(state["distance_place.mean"].shape)
@@ -383,7 +384,7 @@ class FeatureScore(nn.Module):
         in_own_units: Tensor,
         inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The two maps (2, K, n, h, w), and the largest values (2, K, n) that the score is of."""
+        """The two maps (2, K, n, h, w), and the largest values (2, K, n) for the score."""
         coarse = torch.stack([distances, self.distance_place(in_own_units)])
         fine = F.interpolate(coarse, probability.shape[2:], mode="bilinear")
         flat = gaussian_smoothed(probability.flatten(0, 1), _SMOOTHING)
@@ -405,18 +406,18 @@ class FeatureScore(nn.Module):
         Parameters
         ----------
         probability : Tensor of shape (K, n, h, w)
-            Of each cell to be anomalous, by each member.
+            The probability of an anomaly in each cell, by each member.
         distances, in_own_units : Tensor of shape (n, h', w')
-            What the bank gives.
+            The output of the memory bank.
         inside : Tensor of shape (h, w) or None, default=None
-            True for the cells that count; None for all.
+            True for the cells inside the region; None for all.
 
         Returns
         -------
         anomaly_map : Tensor of shape (K, n, h, w)
         score : Tensor of shape (K, n)
         of_patches : Tensor of shape (K, n)
-            The share of the bank in the score.
+            The part of the memory bank in the score.
         """
         smoothed, peaks = self._parts(probability, distances, in_own_units, inside)
         mean, spread = (v[:, None, None, None, None] for v in (self.mean, self.spread))
@@ -432,13 +433,13 @@ def largest_smoothed(maps: Tensor, inside: Tensor | None = None) -> Tensor:
 
 
 def _largest(maps: Tensor, inside: Tensor | None) -> Tensor:
-    """The largest value of maps (..., h, w) in the cells that count."""
+    """The largest value of maps (..., h, w) in the cells inside the region."""
     if inside is not None:
         maps = torch.where(inside, maps, -torch.inf)
     return maps.amax(dim=(-2, -1))
 
 
 def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row; a row whose values are all alike keeps its units."""
+    """Mean and standard deviation of each row; the latter is 1 for a constant row."""
     spread, mean = torch.std_mean(values, dim=1, correction=0)
     return mean, torch.where(spread > _LEAST_SPREAD, spread, 1.0)

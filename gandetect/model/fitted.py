@@ -1,4 +1,4 @@
-"""The fitted model: one torch module from a sample in the user's units to its score and label."""
+"""The fitted model: one torch module from a sample in the units of X to its score and label."""
 
 from __future__ import annotations
 
@@ -37,28 +37,29 @@ from gandetect.model.statistics import (
 from gandetect.networks import MLP, ConvNet, NetworkMaker
 from gandetect.networks.members import without_weights
 
-# How far a score may differ by where a sample stands in a batch, by the number of threads or by
-# the processor: in standard deviations, or of its own size where that is larger.
+# The largest difference of a score between batches, positions, numbers of threads or processors: in
+# standard deviations, or relative to the score if that is larger.
 SCORE_TOLERANCE = 1e-5
-# Codes have at most this size by default, however many columns rows have.
+# The largest default size of codes.
 _LONGEST_CODE = 256
-# Columns beyond which rows have fewer members by default, the more columns the fewer.
+# Rows with more columns have fewer members by default.
 _WIDE = 256
 # Weight of the distance to the nearest rows of a table in a default score, as a multiple of that of
-# all other parts: networks reconstruct words and gaps worse than numbers. See benchmarks/ideas.md.
+# all other parts: networks reconstruct categories and missing values worse than numbers. See
+# benchmarks/ideas.md.
 WEIGHT_IN_TABLES = 3.0
-# Of what the networks did not expect, and of what differs from the nearest rows, in maps of tables.
+# Weights of the reconstruction error and of the difference to the nearest rows in maps of tables.
 _WEIGHTS_IN_MAPS = (2.0, 1.0)
-# Values of the samples of a block: enough to keep the operations busy, few enough for the memory.
+# Number of values of the samples of a block: large enough for efficiency, small enough for memory.
 _BLOCK_VALUES = 2**18
-# Samples by which parts are standardised and the first threshold is set, at most.
+# Largest number of samples that standardise the parts and set the first threshold.
 _MOST_CALIBRATED = 50_000
-# Of rows and of images: what the number of samples in a block is a multiple of. With these, and
-# with the outputs of `MemberLinear` filled up, a sample was seen to come out in the same bits in
-# any place of any batch, by Intel's MKL (of AVX-512, AVX2 and compatible kernels) and oneDNN.
+# For rows and for images: the number of samples in a block is a multiple of this. With these, and
+# with the padded outputs of `MemberLinear`, a sample was observed to have the same bits at any
+# position of any batch, with Intel's MKL (AVX-512, AVX2 and compatible kernels) and oneDNN.
 _MULTIPLES = (16, 8)
 
-# What a method has to fill in.
+# The hooks that a method must define.
 _HOOKS = ("build", "optimizers", "training_step", "parts", "paper_score", "encode", "reconstruct")
 
 P = TypeVar("P", bound=SharedParameters)
@@ -76,46 +77,45 @@ class Model(nn.Module, Generic[P]):
     Parameters
     ----------
     settings : BaseDetector
-        The parameters that the fit used, with "auto" replaced by what it came to. It cannot be
-        changed, and does not see what is set on the detector later.
+        The parameters of the fit, with the values that replaced "auto". They cannot be changed, and
+        are independent of later changes of the detector.
     layout : Layout
-        Of a sample.
+        The layout of a sample.
     scaler : Scaler
     generator : torch.Generator
-        Of the initial weights, on the CPU.
+        The generator of the initial weights, on the CPU.
     """
 
-    # The parts of the score and their weights in the default score, of rows and of images: those
-    # that `parts` returns, and the distances to references that `POINTS` names.
+    # The parts of the score and their weights in the default score, for rows and for images: those
+    # that `parts` returns, and the distances to references in `POINTS`.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]]
-    # Those of files that do not say theirs, where they were others.
+    # The weights of files that do not contain theirs, if they differ.
     former_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
-    # The method's own parameters that say how the score is computed: they may be set after `fit`.
+    # The method's own parameters of the score: they may be set after `fit`.
     score_parameters: ClassVar[tuple[str, ...]] = ()
-    # The method's own parameters that shape the networks: a warm start must find them unchanged.
+    # The method's own parameters of the networks: they must not change for a warm start.
     network_parameters: ClassVar[tuple[str, ...]] = ()
-    # Parameters that may be code of the user's: left out of a file, and given again to `load`.
+    # Parameters that may be user code: not in the file, and passed again to `load`.
     code_parameters: ClassVar[tuple[str, ...]] = ()
-    # Members that n_estimators="auto" stands for, of rows and of images.
+    # The number of members for n_estimators="auto", for rows and for images.
     auto_members: ClassVar[tuple[int, int]] = (8, 2)
-    # Updates that epochs="auto" stands for, of rows and of images.
+    # The number of updates for epochs="auto", for rows and for images.
     auto_updates: ClassVar[tuple[int, int]] = (350, 500)
-    # What schedule="auto" stands for, of rows and of images.
+    # The value of schedule="auto", for rows and for images.
     auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", None)
-    # Whether `forward` gives maps (n, H, W) behind scores and labels.
+    # Whether `forward` returns maps (n, H, W) after scores and labels.
     gives_maps: ClassVar[bool] = False
-    # The folder of the pictures that `shown` gives, in a run folder; None for none.
+    # The folder of the images of `shown` in a run folder; None for none.
     shown_as: ClassVar[str | None] = None
     # Whether an architecture makes the networks.
     has_architecture: ClassVar[bool] = True
     # Whether images may differ in height and width.
     takes_any_size: ClassVar[bool] = False
-    # What scaling="auto" stands for, of rows and of images.
+    # The value of scaling="auto", for rows and for images.
     auto_scaling: ClassVar[tuple[str, str]] = ("unskewed", "symmetric")
-    # Whether `training_step` gives its networks what ``run.seen(x)`` makes of a batch, so that
-    # `robust` has a meaning.
+    # Whether `training_step` passes ``run.seen(x)`` to the networks, so that `robust` is supported.
     can_be_robust: ClassVar[bool] = False
-    # Why the model cannot be exported, to follow "because"; None where it can.
+    # The reason why the model cannot be exported, after "because"; None if it can.
     cannot_be_exported: str | None = None
 
     def __init__(
@@ -129,58 +129,58 @@ class Model(nn.Module, Generic[P]):
         before = set(self._modules)
         self.build(self.maker(generator))
         if loose := [*self._parameters, *self._buffers]:
-            # Files, copies for a warm start and best weights are made of the networks alone.
+            # Files, copies for a warm start and best weights contain the networks only.
             raise TypeError(
                 f"{type(self).__name__}.build sets the tensors {loose} on the model itself: put "
-                "them into a torch.nn.Module and set that, so that they are saved and copied."
+                "them into a torch.nn.Module, so that they are saved and copied."
             )
         self.network_names = tuple(name for name in self._modules if name not in before)
         self.eval()
         self.scaler = scaler
-        # A file keeps them: its scores stay the same when a later version has others.
+        # Stored in a file, so that its scores do not change if a later version has other weights.
         self.default_part_weights = self.weights_of_a_fit()
-        # Of each encoded value of a table, which one says that it is missing; -1 for none.
+        # The indicator of missing values of each encoded value of a table; -1 for none.
         places = layout.encoder.gap_places if layout.encoder else [-1]
         has_gaps = max(places) >= 0
         gap_places = torch.tensor(places, device="cpu") if has_gaps else None
         self.register_buffer("gap_places", gap_places, persistent=False)
         self.gap_places: Tensor | None
-        # Mean and spread over training rows of what is unexpected in each column of a table, by the
-        # networks and by the nearest rows, if these are kept: (1 or 2, 2, n_columns).
+        # Mean and standard deviation over training rows of the deviation in each column of a table,
+        # by the networks and by the nearest rows, if these are stored: (1 or 2, 2, n_columns).
         self.map_scale: np.ndarray | None = None
         self.neighbours = nn.ModuleDict()
-        # What tells samples like known anomalies from normal ones, if labels were learned from.
+        # The classifier of known anomalies, if the detector was trained on labels.
         self.known: nn.Module | None = None
         self.calibration: Calibration | None = None
         self.threshold = math.nan
-        # What a score's rounding is measured in: 1 for standardised scores.
+        # The unit of the rounding of a score: 1 for standardised scores.
         self.score_unit = 1.0
         self.threshold_definition: dict[str, Any] = {}
-        # How the threshold was found, and what the model was fitted to and by which versions;
-        # empty of files that are older than these.
+        # The rule of the threshold, the training data and the versions; empty in files of earlier
+        # versions.
         self.threshold_origin: dict[str, Any] = {}
         self.fitted_on: dict[str, Any] = {}
-        # Sorted scores of normal samples that were kept from training, for p-values.
+        # Sorted scores of held-out normal samples, for p-values.
         self.normal_scores: np.ndarray | None = None
         self.normal_scores_definition: dict[str, Any] = {}
 
     def _check_method(self) -> None:
-        """Raise TypeError if a subclass leaves out a hook that every method has."""
+        """Raise TypeError if a subclass does not define a hook that every method needs."""
         absent = [name for name in _HOOKS if getattr(type(self), name) is getattr(Model, name)]
         if absent:
             raise TypeError(
                 f"{type(self).__name__} does not define {', '.join(absent)}, which every method "
-                "has: CONTRIBUTING.md says what each of them gives."
+                "needs: CONTRIBUTING.md describes the hooks."
             )
 
-    # What a method states.
+    # The hooks of a method.
 
     def build(self, make: NetworkMaker) -> None:
-        """Make the networks of all members, as attributes named by their roles."""
+        """Make the networks of all members, as attributes with the names of their roles."""
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, Optimizer]:
-        """The optimizers by the networks that they train; the one that steps last is last."""
+        """The optimizers by the networks that they train, in the order of their updates."""
         raise NotImplementedError
 
     def training_step(self, x: Tensor, run: Any) -> dict[str, Tensor]:
@@ -192,9 +192,9 @@ class Model(nn.Module, Generic[P]):
         raise NotImplementedError
 
     def parts(self, x: Tensor) -> dict[str, Part]:
-        """Parts of the score, (K, B) each, larger for worse, without random numbers.
+        """Parts of the score, (K, B) each, larger for more anomalous, without random numbers.
 
-        A part that few scores want may be a function without arguments that computes it.
+        A part that few scores use may be a function without arguments that computes it.
         """
         raise NotImplementedError
 
@@ -211,33 +211,33 @@ class Model(nn.Module, Generic[P]):
         raise NotImplementedError
 
     def anomaly_map(self, x: Tensor) -> Tensor:
-        """How anomalous each feature (K, B, d) or pixel (K, B, H, W) is."""
+        """The anomaly map of features (K, B, d) or pixels (K, B, H, W)."""
         difference = (x - self.reconstruct(x)).abs()
         return difference.mean(dim=2) if difference.ndim == 5 else difference
 
     def shown(self, x: Tensor) -> Tensor:
-        """Pictures of what is trained on, for `shown_as`: (B, n, C, H, W) in [0, 1].
+        """Images of the training input, for `shown_as`: (B, n, C, H, W) in [0, 1].
 
-        The n of a sample stand above each other. Random numbers are the same in each call.
+        The n images of a sample are drawn in a column. Random numbers are the same in each call.
         """
         raise NotImplementedError
 
     def in_and_out(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the networks reconstruct, (K, B, ...), and what comes out."""
+        """The targets of the reconstruction, (K, B, ...), and the reconstructions."""
         return x, self.reconstruct(x)
 
     def discriminator_features(self, x: Tensor) -> Tensor:
-        """The features (K, B, ...) by which the discriminator tells real from generated."""
+        """The features (K, B, ...) of the discriminator."""
         raise TypeError(
             f"{type(self.settings).__name__} has no features of a discriminator: see transform "
             "for codes."
         )
 
     def observed(self, x: Tensor) -> Tensor | None:
-        """Weights of the values of rows in a mean error: (K, B, d), or None if all are alike.
+        """Weights of the values of rows in a mean error: (K, B, d), or None if all are equal.
 
-        Behind a gap in a table there is no value to be reconstructed: it weighs nothing, and the
-        others so much more that a row's mean weight is 1.
+        A missing value of a table has no target: its weight is 0, and the other weights are scaled
+        so that the mean weight of a row is 1.
         """
         if self.gap_places is None:
             return None
@@ -246,28 +246,28 @@ class Model(nn.Module, Generic[P]):
         return weights / weights.mean(-1, keepdim=True).clamp(min=1 / weights.shape[-1])
 
     def validation_losses(self, x: Tensor) -> Mapping[str, Part]:
-        """Losses on samples kept from training, (K, B) each."""
+        """Losses on held-out samples, (K, B) each."""
         return self.parts(x)
 
     def prepare(self, samples: Any, run: Any) -> None:
-        """Learn what the losses need of the training samples, before the first epoch.
+        """Compute what the losses need from the training samples, before the first epoch.
 
-        `samples` is a `gandetect.training.TrainingSamples`; what is only needed in this training
-        goes into ``run.prepared``.
+        `samples` is a `gandetect.training.TrainingSamples`; data for this training only are stored
+        in ``run.prepared``.
         """
 
     def batches(self, run: Any) -> Any:
-        """What gives the batches of an epoch if these are not of X: a `training.loop.Batches`."""
+        """The source of batches if these are not samples of X: a `training.loop.Batches`."""
         return None
 
     def finish(self, samples: Any, run: Any) -> None:
-        """Learn what the score needs beside the trained networks.
+        """Compute what the score needs in addition to the trained networks.
 
-        This is called on a copy wherever training may end, and draws no random numbers.
+        It is called on a copy whenever training may end, and draws no random numbers.
         """
 
     def progress(self, run: Any) -> float:
-        """The share of this fit that is done, which `schedule` goes by."""
+        """The completed share of this fit, for `schedule`."""
         progress: float = run.progress_of_fit
         return progress
 
@@ -276,67 +276,67 @@ class Model(nn.Module, Generic[P]):
         return None
 
     def network_shape(self) -> tuple[int, ...]:
-        """The shape of a sample that the networks are made for."""
+        """The shape of a sample as input of the networks."""
         return self.layout.sample_shape
 
     def n_updates(self) -> int:
-        """The updates that epochs="auto" stands for."""
+        """The number of updates for epochs="auto"."""
         return self.auto_updates[self.layout.is_image]
 
     def n_epochs(self, n_batches: int) -> int:
-        """The epochs of a training in which each has so many updates."""
+        """The number of epochs, for a number of updates in each epoch."""
         epochs = self.settings.epochs
         return math.ceil(self.n_updates() / n_batches) if epochs == "auto" else int(epochs)
 
     def calibrated_on(self, rows: np.ndarray, run: Any) -> np.ndarray:
-        """The training samples by which parts are standardised and the first threshold is set.
+        """The training samples that standardise the parts and set the first threshold.
 
-        So many are enough for any quantile, and the memory stays flat.
+        Their number is sufficient for any quantile, and bounds the memory.
         """
         return thinned(rows, _MOST_CALIBRATED)
 
     def n_jobs_of_fit(self) -> int | None:
-        """The threads to fit with, None for as many as torch has."""
+        """The number of threads of a fit, None for that of torch."""
         n_jobs: int | None = self.settings.n_jobs
         if n_jobs is None and not self.layout.is_image and self.layout.n_values <= _WIDE:
             return 1
         return n_jobs
 
     def batch_size(self) -> int:
-        """The samples in an update."""
+        """The number of samples in an update."""
         return 64 if self.settings.batch_size == "auto" else int(self.settings.batch_size)
 
     def own_data(self) -> dict[str, Any]:
-        """What the method has learned beside its networks, as data to be saved.
+        """The fitted data of the method other than its networks, to be saved.
 
-        An entry "parameters" has the data that stand for parameters which are code.
+        The entry "parameters" has the data that replace parameters which are code.
         """
         return {}
 
     def restore_own_data(self, data: dict[str, Any]) -> None:
-        """Take back what `own_data` gave."""
+        """Restore the result of `own_data`."""
 
     @classmethod
     def runs_foreign_code(cls, settings: SharedParameters) -> bool:
-        """Whether code of the user's, which may draw from torch's global generator, is run."""
+        """Whether user code is run, which may use torch's global generator."""
         return not cls.__module__.startswith("gandetect.")
 
     @classmethod
     def made(cls, settings: Any, layout: Layout, scaler: Scaler, random: RandomNumbers) -> Self:
-        """A new model, whose networks have weights from these random numbers."""
+        """A new model, whose networks are initialised with these random numbers."""
         with random.lent() if cls.runs_foreign_code(settings) else nullcontext():
             return cls(settings, layout, scaler, random.generator)
 
     @classmethod
     def empty(cls, settings: Any, layout: Layout, scaler: Scaler) -> Self:
-        """A new model, whose networks have shapes and no weights."""
+        """A new model, whose networks have no weights."""
         with without_weights():
             if cls.runs_foreign_code(settings):
                 return cls.made(settings, layout, scaler, RandomNumbers(0, torch.device("cpu")))
             return cls(settings, layout, scaler, torch.Generator("cpu"))
 
     def copied(self, settings: P) -> Self:
-        """A copy whose networks can be trained further, by these settings."""
+        """A copy whose training can be continued with these settings."""
         other = self.shallow()
         other.settings = settings
         other.default_part_weights = self.weights_of_a_fit()
@@ -346,7 +346,7 @@ class Model(nn.Module, Generic[P]):
 
     @classmethod
     def resolved(cls, settings: SharedParameters, layout: Layout) -> dict[str, Any]:
-        """What the values "auto" of `settings` stand for, for samples of this layout."""
+        """The values that replace "auto" in `settings`, for samples of this layout."""
         is_image = layout.is_image
         d = layout.sample_shape[0]
         auto: dict[str, Any] = {
@@ -364,10 +364,10 @@ class Model(nn.Module, Generic[P]):
 
     @classmethod
     def _members(cls, layout: Layout) -> int:
-        """The members that n_estimators="auto" stands for.
+        """The number of members for n_estimators="auto".
 
-        Of narrow rows the cost is that of launching operations, and members are nearly free; of
-        wide ones each costs as much as the first, in memory too.
+        For narrow rows the time is that of launching operations, and further members take little;
+        for wide rows time and memory are proportional to the number of members.
         """
         most = cls.auto_members[layout.is_image]
         if layout.is_image or layout.n_values <= _WIDE:
@@ -387,7 +387,7 @@ class Model(nn.Module, Generic[P]):
 
     @property
     def networks(self) -> nn.ModuleDict:
-        """The networks by their roles."""
+        """The networks, by role."""
         modules = dict(self.named_children())
         networks = nn.ModuleDict({name: modules[name] for name in self.network_names})
         networks.training = self.training
@@ -395,11 +395,11 @@ class Model(nn.Module, Generic[P]):
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def train(self, mode: bool = True) -> Self:
-        """Switch the networks, and nothing else that belongs to the model."""
+        """Set the mode of the networks only."""
         for name in getattr(self, "network_names", self._modules):
             module = self._modules[name]
             if module is not None:
@@ -415,13 +415,13 @@ class Model(nn.Module, Generic[P]):
         Parameters
         ----------
         X : Tensor of shape ``(n, *input_shape_)``, float64
-            In the user's units and layout.
+            In the units and layout of X.
         """
         score = self.score(self.scaled(X))
         return score, self.label(score)
 
     def scaled(self, X: Tensor) -> Tensor:
-        """Samples in the user's units as a batch: scaled, on the device, with the members first."""
+        """Samples in the units of X as a batch: scaled, on the device, with the members first."""
         if self.layout.has_channels_last:
             X = X.movedim(-1, 1)
         x = self.scaler(X.reshape(X.shape[0], *self.layout.sample_shape)).to(self.device)
@@ -433,13 +433,13 @@ class Model(nn.Module, Generic[P]):
 
     @staticmethod
     def finite(score: Tensor) -> Tensor:
-        """The scores, with `WORST_SCORE` for those that are no finite numbers."""
+        """The scores, with `WORST_SCORE` for those that are not finite."""
         return torch.where(score.abs() < WORST_SCORE, score, WORST_SCORE)
 
     def decision(self, score: Tensor, threshold: Tensor | None = None) -> Tensor:
-        """The threshold less the score; 0 where they differ by no more than rounding.
+        """The threshold minus the score; 0 if they differ by rounding only.
 
-        A threshold may be given as a tensor, in place of the model's.
+        A threshold may be given as a tensor, instead of that of the model.
         """
         if threshold is None:
             difference = self.threshold - score
@@ -457,11 +457,11 @@ class Model(nn.Module, Generic[P]):
 
     @property
     def score_tolerance(self) -> float:
-        """How far two computations of a score near the threshold may differ."""
+        """The largest difference between two computations of a score near the threshold."""
         return SCORE_TOLERANCE * max(self.score_unit, abs(self.threshold))
 
     def all_parts(self, x: Tensor, parts: dict[str, Part] | None = None) -> dict[str, Part]:
-        """The method's parts, and the distances to references where the score has them."""
+        """The parts of the method, and the distances to references if the score has them."""
         parts = self.parts(x) if parts is None else parts
         for name in self.distances():
             neighbours = dict(self.neighbours.items()).get(name)
@@ -471,7 +471,7 @@ class Model(nn.Module, Generic[P]):
                     f"score={self.chosen_score!r}."
                 )
             distance = neighbours.distance(self.points(name, x))
-            # Samples are the same for all members, and so is the mean over draws of them.
+            # Samples, and the mean over subsamples of them, are the same for all members.
             if name != "neighbours":
                 distance = distance.mean(0, keepdim=True)
             parts[name] = distance.expand(len(x), -1)
@@ -482,15 +482,15 @@ class Model(nn.Module, Generic[P]):
         return parts
 
     def check_knows(self, known: Any) -> None:
-        """Raise ValueError if the score is of known anomalies, and there are none."""
+        """Raise ValueError if the score needs known anomalies, and there are none."""
         if known is None and self.weights().get(KNOWN):
             raise ValueError(
-                f"{KNOWN!r} in the score is about known anomalies, and there are none: fit with "
-                "labels='learn' and a y that names some."
+                f"{KNOWN!r} in the score needs known anomalies, and there are none: fit with "
+                "labels='learn' and a y with anomalies."
             )
 
     def known_points(self, x: Tensor) -> Tensor:
-        """What is compared with known anomalies: rows (1, B, d), of images codes (K, B, n)."""
+        """The points that are compared with known anomalies: rows (1, B, d), or codes (K, B, n)."""
         return self.encode(x) if self.layout.is_image else x[:1]
 
     def member_scores(self, parts: Mapping[str, Part]) -> Tensor:
@@ -501,7 +501,7 @@ class Model(nn.Module, Generic[P]):
         return mix(parts, self.weights(), self.calibration)
 
     def scored_parts(self, parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of the parts (K, n), those that the score is made of."""
+        """The parts (K, n) that the score contains."""
         if self.chosen_score == "paper":
             return {"paper": self.paper_score(parts)}
         return {name: parts[name] for name, weight in self.weights().items() if weight}
@@ -519,7 +519,7 @@ class Model(nn.Module, Generic[P]):
         return weights
 
     def of_kind(self, weights: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-        """Of pairs of weights, those for rows or those for images."""
+        """The weights for rows or for images from pairs of both."""
         return {name: pair[self.layout.is_image] for name, pair in weights.items()}
 
     def weights_of_a_fit(self) -> dict[str, float]:
@@ -531,22 +531,22 @@ class Model(nn.Module, Generic[P]):
         return weights
 
     def default_weights(self) -> dict[str, float]:
-        """The weights where `score` is None, but for what is known of anomalies."""
+        """The weights if `score` is None, without the part of known anomalies."""
         weights = dict(self.default_part_weights)
         if self.settings.trim and "sample_neighbours" in weights:
-            # Anomalies that were trained on are near to others like them, but few of them are in
-            # a small draw.
+            # Anomalies in the training data are near to similar ones, but a small subsample
+            # contains few of them.
             weights["subsampled_neighbours"] = weights["sample_neighbours"]
         s = self.settings
         has_distances = not self.layout.is_image or weights.get("neighbours")
         if s.robust and s.store_references and has_distances:
-            # An error of reconstruction is moved most by an attack.
+            # An attack changes the reconstruction error most.
             robust = {n: w for n, w in self.of_kind(ROBUST_WEIGHTS).items() if n in weights}
             weights = dict.fromkeys(weights, 0.0) | robust if any(robust.values()) else weights
         return self.without_references(weights)
 
     def without_references(self, weights: dict[str, float]) -> dict[str, float]:
-        """The weights of what is left if no references are kept."""
+        """The weights without distances, if no references are stored."""
         if self.settings.store_references:
             return weights
         return {name: 0.0 if name in POINTS else weight for name, weight in weights.items()}
@@ -557,20 +557,20 @@ class Model(nn.Module, Generic[P]):
         return [name for name in POINTS if weights.get(name)]
 
     def points(self, part: str, x: Tensor) -> Tensor:
-        """What a part of the score measures distances between, (K or 1, B, n_dimensions)."""
+        """The points of a distance in the score, (K or 1, B, n_dimensions)."""
         # Scaled samples are the same for all members.
         return self.encode(x) if POINTS[part] == "codes" else x[:1].flatten(2)
 
     def score_definition(self) -> dict[str, Any]:
-        """The parameters by which scores are computed: for others a threshold means nothing."""
+        """The parameters of the score: a threshold is valid for these only."""
         score = self.chosen_score
         own = {name: getattr(self.settings, name) for name in self.score_parameters}
         return {"score": dict(score) if isinstance(score, Mapping) else score, **own}
 
     def check_same_score(self, definition: Mapping[str, Any], what: str, remedy: str) -> None:
-        """Raise ValueError if scores are computed in another way than by `definition`."""
+        """Raise ValueError if the parameters of the score differ from `definition`."""
         for name, now in self.score_definition().items():
-            before = definition.get(name, now)  # of a file that is older than the parameter
+            before = definition.get(name, now)  # files of earlier versions may lack the parameter
             if now != before:
                 raise ValueError(
                     f"{what} with {name}={before!r} and cannot be used with {name}={now!r}: "
@@ -579,12 +579,12 @@ class Model(nn.Module, Generic[P]):
 
     @property
     def chosen_score(self) -> str | Mapping[str, float] | None:
-        """The parameter `score` that the score is computed by."""
+        """The parameter `score`."""
         score: str | Mapping[str, float] | None = vars(self.settings)["score"]
         return score
 
     def check_threshold(self) -> None:
-        """Raise ValueError if what the score is made of was changed after the threshold was set."""
+        """Raise ValueError if the score was changed after the threshold was set."""
         self.check_same_score(
             self.threshold_definition, "The threshold was set", "call infer_threshold"
         )
@@ -597,9 +597,9 @@ class Model(nn.Module, Generic[P]):
         source: Source,
         rows: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Join what ``function(x)``, samples first, gives for each block of samples.
+        """Concatenate the results of ``function(x)``, samples first, over blocks of samples.
 
-        Of images whose shapes differ it is a list of arrays, if what is given differs too.
+        For images whose shapes differ it is a list of arrays, if the shapes of the results differ.
         """
         size, multiple = self.block_size(), self.block_multiple()
         device = self.device
@@ -616,18 +616,18 @@ class Model(nn.Module, Generic[P]):
         return compute(None) if rows is None else divided(compute, rows, size)
 
     def block_multiple(self) -> int:
-        """What the number of samples in a block is a multiple of."""
+        """The number of samples in a block is a multiple of this."""
         return _MULTIPLES[self.layout.is_image]
 
     def block_size(self) -> int:
-        """The samples that are computed at once."""
+        """The number of samples that are computed at once."""
         multiple = self.block_multiple()
         most = 64 if self.layout.is_image else 512
         size = min(max(_BLOCK_VALUES // self.layout.n_values, multiple), most)
         return size // multiple * multiple
 
     def parts_of(self, source: Source, rows: np.ndarray, of: PartsFunction) -> dict[str, Tensor]:
-        """What `of` gives for some samples, (K, n) each."""
+        """The result of `of` for a selection of samples, (K, n) each."""
         names: list[str] = []
 
         def stacked(x: Tensor) -> Tensor:
@@ -635,12 +635,12 @@ class Model(nn.Module, Generic[P]):
             names[:] = values
             return torch.stack([value_of(part) for part in values.values()]).permute(2, 0, 1)
 
-        # Laid out as in a block that is scored: a mean over members adds in the same order.
+        # With the layout of a scored block, so that a mean over members adds in the same order.
         columns = torch.from_numpy(self.in_blocks(stacked, source, rows))
         return dict(zip(names, columns.permute(1, 2, 0).contiguous(), strict=True))
 
     def reconstruction_errors(self, source: Source, rows: np.ndarray) -> np.ndarray:
-        """The mean absolute error of some samples, mean over the members."""
+        """The mean absolute error of a selection of samples, averaged over the members."""
         return self.in_blocks(
             lambda x: mean_absolute_error(x, self.reconstruct(x), self.observed(x)).mean(0),
             source,
@@ -648,7 +648,7 @@ class Model(nn.Module, Generic[P]):
         )
 
     def anomaly_maps(self, source: Source, rows: np.ndarray | None = None) -> Any:
-        """The anomaly maps of some samples, mean over the members; of tables a value a column.
+        """The anomaly maps of samples, averaged over the members; one value per column of a table.
 
         A list for images whose shapes differ.
         """
@@ -662,9 +662,9 @@ class Model(nn.Module, Generic[P]):
         return mean
 
     def _maps_of_columns(self, source: Source, rows: np.ndarray | None) -> np.ndarray:
-        """What is unexpected in each column of a table: by the networks, and by the nearest rows.
+        """The deviation in each column of a table, by the networks and by the nearest rows.
 
-        The array has the shape (n, 1 or 2, n_columns): 1 if no rows are kept to compare with.
+        The array has the shape (n, 1 or 2, n_columns): 1 if no reference rows are stored.
         """
         encoder = self.layout.encoder
         assert encoder is not None
@@ -683,12 +683,12 @@ class Model(nn.Module, Generic[P]):
         return self.in_blocks(of_columns, source, rows)
 
     def with_map_scale(self, source: Source, rows: np.ndarray) -> Self:
-        """A model whose maps of tables are in units of those of these training rows.
+        """A model whose maps of tables are standardised on these training rows.
 
-        A map is a weighted mean of what the networks did not expect, and of what differs from the
-        nearest training rows, if these are kept. Of each, what a column usually has is subtracted,
-        and what is left is divided by its standard deviation, and a quarter of the mean of all of
-        them, lest columns that hardly vary rule.
+        A map is a weighted mean of the reconstruction error and, if references are stored, of the
+        difference to the nearest training rows. For each column the mean is subtracted, and the
+        rest is divided by the standard deviation plus a quarter of the mean standard deviation, so
+        that columns with little variation do not dominate.
         """
         other = self.shallow()
         if self.layout.encoder is not None:
@@ -699,28 +699,28 @@ class Model(nn.Module, Generic[P]):
         return other
 
     def probe(self) -> Tensor:
-        """Two samples of zeros, scaled, that tell whether a model can score: (K, 2, ...)."""
+        """Two scaled samples of zeros that test whether a model can score: (K, 2, ...)."""
         shape = (self.n_members, 2, *self.layout.sample_shape)
         return torch.zeros(shape, device=self.device, dtype=torch.float32)
 
     @torch.no_grad()
     def is_sound(self) -> bool:
-        """Whether the parts of the score are finite, for the middle of the scaled range."""
+        """Whether the parts of the score are finite for samples of zeros."""
         x = self.probe() + 0.1
         return all(bool(value_of(part).isfinite().all()) for part in self.parts(x).values())
 
     @torch.no_grad()
     def check_hooks(self) -> None:
-        """Raise ValueError if what the hooks of a method give does not fit together."""
+        """Raise ValueError if the results of the hooks of a method are inconsistent."""
         name, of_each = type(self).__name__, (self.n_members, 2)
         shape = (*of_each, *self.layout.sample_shape)
         x = torch.zeros(shape, device=self.device, dtype=torch.float32)
         parts = self.parts(x)
         if unknown := sorted(set(parts) - set(self.part_weights)):
-            raise ValueError(f"{name}.parts gives {unknown}, which part_weights does not name.")
+            raise ValueError(f"{name}.parts returns {unknown}, which is not in part_weights.")
         scored = {part for part, weight in self.weights().items() if weight} - {KNOWN, *POINTS}
         if absent := sorted(scored - set(parts)):
-            raise ValueError(f"The score has the parts {absent}, which {name}.parts does not give.")
+            raise ValueError(f"The score has the parts {absent}, which {name}.parts lacks.")
         checked: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
         checked |= {part: (value_of(value), of_each) for part, value in parts.items()}
         checked["encode"] = self.encode(x), (*of_each, self.latent_dim)
@@ -728,14 +728,14 @@ class Model(nn.Module, Generic[P]):
         for hook, (found, expected) in checked.items():
             if tuple(found.shape) != expected:
                 raise ValueError(
-                    f"{name} gives {hook!r} in the shape {tuple(found.shape)}, but with "
-                    f"{self.n_members} members and 2 samples it has to be {expected}."
+                    f"{name} returns {hook!r} in the shape {tuple(found.shape)}, but with "
+                    f"{self.n_members} members and 2 samples it must be {expected}."
                 )
 
-    # Changed copies: what is shared is left as it is.
+    # Modified copies, which do not change shared objects.
 
     def shallow(self) -> Self:
-        """A copy that shares networks and buffers, and may be given others."""
+        """A copy that shares networks and buffers, which may be replaced."""
         copied = copy.copy(self)
         for kind in ("_modules", "_buffers"):
             copied.__dict__[kind] = dict(self.__dict__[kind])
@@ -755,9 +755,9 @@ class Model(nn.Module, Generic[P]):
     def with_threshold(
         self, threshold: float, scores: np.ndarray | None = None, **origin: Any
     ) -> Self:
-        """A model with another threshold, which was found from these scores, if from any.
+        """A model with another threshold, and the scores that it was computed from, if any.
 
-        `origin` says by which rule, for people.
+        `origin` is the rule as text.
         """
         other = self.shallow()
         other.threshold = float(threshold)
@@ -771,49 +771,47 @@ class Model(nn.Module, Generic[P]):
         return other
 
     def with_normal_scores(self, scores: np.ndarray) -> Self:
-        """A model that takes p-values from these scores of normal samples."""
+        """A model that computes p-values from these scores of normal samples."""
         other = self.shallow()
         other.normal_scores = np.sort(scores)
         other.normal_scores_definition = self.score_definition()
         return other
 
 
-# What each of these parts of a score measures distances between.
+# The points of the distances in a score, by part.
 POINTS = {
     "neighbours": "codes",
     "sample_neighbours": "samples",
     "subsampled_neighbours": "samples",
 }
-# Where `robust` is set: the norm that distances are measured by, and the weights of the default
-# score, of rows and of images.
+# With `robust`: the norm of distances, and the weights of the default score, for rows and images.
 ROBUST_ORDER = 4.0
 ROBUST_WEIGHTS = {
     "neighbours": (2.0, 1.0),
     "sample_neighbours": (3.0, 0.0),
     "subsampled_neighbours": (3.0, 0.0),
 }
-# What these distances are measured to, made of such points of training images: there are few
-# members, and each has its own.
+# The references of distances for images: there are few members, and each has its own references.
 REFERENCES_OF_IMAGES: dict[str, Callable[[Tensor], nn.Module]] = {
     "neighbours": Neighbours.of,
     "sample_neighbours": Neighbours.of,
     "subsampled_neighbours": Neighbours.among_draws,
 }
-# And of rows of numbers, whose columns mean something each: of these sums of absolute differences
-# find more than Euclid's norm, and of codes they do not.
+# For rows of numbers, whose columns are individual features: for these the L1 norm is better than
+# the Euclidean (L2) norm; for codes it is not.
 REFERENCES: dict[str, Callable[[Tensor], nn.Module]] = {
     **REFERENCES_OF_IMAGES,
     "neighbours": Neighbours.of_joined,
     "sample_neighbours": partial(Neighbours.of, order=1.0),
 }
-# And of tables.
+# For tables.
 REFERENCES_OF_TABLES: dict[str, Callable[[Tensor], nn.Module]] = {
     **REFERENCES,
     "neighbours": Neighbours.of_joined_table,
     "sample_neighbours": partial(Neighbours.of_table, order=1.0),
 }
-# And where `robust` is set: not in units of the neighbours' own distances, as a sample that is
-# moved a little can come nearer to references with larger ones.
+# With `robust`: without local scaling, because a small change of a sample can move it nearer to
+# references with a larger scale.
 ROBUST_REFERENCES = {
     "neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
     "sample_neighbours": partial(Neighbours.plain, order=ROBUST_ORDER),
@@ -822,7 +820,7 @@ ROBUST_REFERENCES = {
 
 
 def are_weights(value: Any, names: Iterable[str]) -> bool:
-    """Whether this is a mapping from such names of parts to weights that a score can have."""
+    """Whether this is a mapping from these names of parts to valid weights of a score."""
     if not isinstance(value, Mapping) or not set(value) <= set(names):
         return False
     weights = value.values()
@@ -836,9 +834,9 @@ def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
 
 
 class _Float32(TorchFunctionMode):
-    """Let tensors be made in float32 where no type is said, in this thread alone.
+    """Make tensors without a given dtype in float32, in this thread only.
 
-    torch's default type, which the user may have set, is one for all threads.
+    torch's default dtype, which the user may have set, applies to all threads.
     """
 
     makers = (torch.empty, torch.eye, torch.linspace, torch.rand, torch.randn, torch.zeros)
@@ -854,14 +852,13 @@ class _Float32(TorchFunctionMode):
 
 @contextmanager
 def own_torch_settings(device: torch.device, *, training: bool = False) -> Iterator[None]:
-    """Compute as if the user had set nothing in torch: no inference mode, autocast, other type.
+    """Compute with torch's default settings: no inference mode, autocast or other dtype.
 
     Parameters
     ----------
     device : torch.device
     training : bool, default=False
-        Whether gradients are recorded. A score that needs them for itself says so with
-        ``torch.enable_grad()``.
+        Whether gradients are recorded. A score that needs gradients uses ``torch.enable_grad()``.
     """
     with (
         torch.inference_mode(False),
@@ -876,10 +873,10 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
 
 @contextmanager
 def limited_to(n_jobs: int | None) -> Iterator[None]:
-    """Compute with so many threads in this thread of Python, and with as many as before at the end.
+    """Limit the number of threads in this Python thread, and restore it at the end.
 
-    torch's own `set_num_threads` is for the whole process: another fit beside this one would be
-    left with another number in its midst, and so with other bits.
+    torch's `set_num_threads` applies to the whole process: it would change the number of threads of
+    a concurrent fit, and with it the bits of its result.
 
     Parameters
     ----------
@@ -894,7 +891,7 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
     if n_jobs is None:
         yield
         return
-    # In a thread where torch has not computed yet, its first use would set the number back.
+    # In a thread without earlier torch operations, the first use would reset the number.
     torch.get_num_threads()
     with _controller().limit(limits=joblib.effective_n_jobs(n_jobs), user_api="openmp"):
         yield
@@ -902,18 +899,18 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
 
 @lru_cache
 def _controller() -> ThreadpoolController:
-    """The thread pools of this process; to look for them takes milliseconds."""
+    """The thread pools of this process, cached because their search takes milliseconds."""
     return ThreadpoolController()
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn the user's name for a device into a device that is there.
+    """Return an available device by its name.
 
     Parameters
     ----------
     device : str or torch.device
-        ``"auto"`` takes the first of CUDA, MPS and CPU that is there; anything else is a name
-        that torch knows, such as ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
+        ``"auto"`` is the first available of CUDA, MPS and CPU; otherwise a name of torch, such as
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
 
     Returns
     -------
@@ -924,7 +921,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     TypeError
         If `device` is neither a string nor a torch.device.
     ValueError
-        If torch does not know the name, or the device is not on this machine.
+        If the name is unknown to torch, or the device is not available.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What is made of a few known anomalies: further fakes for training, and a part of the score."""
+"""The use of known anomalies: fake samples for training, and a part of the score."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from torch.nn import functional as F
 
 from gandetect.model.statistics import Neighbours
 
-# The part of the score that a detector has which learned from known anomalies.
+# The part of the score of a detector that was trained on known anomalies.
 KNOWN = "known_anomalies"
-# What the part weighs beside all others together, of rows and of images.
+# The weight of the part relative to all other parts, for rows and for images.
 KNOWN_WEIGHT = (1.0, 1.0)
-# Near normal samples that an anomaly is mixed with, and the noise on rows, in scaled units.
+# Number of nearest normal samples for mixtures, and the noise on rows, in scaled units.
 _N_NEAR, _NOISE = 10, 0.1
-# Trees, their largest depth, and the least samples of a leaf.
+# Number of trees, their largest depth, and the smallest number of samples in a leaf.
 _N_TREES, _MAX_DEPTH, _MIN_SAMPLES = 200, 12, 2
-# Mixtures that the trees learn from: at least so many, and a share of the normal samples.
+# Number of mixtures for the trees: a minimum, and a share of the normal samples.
 _LEAST_MIXTURES, _MIXTURES_SHARE = 200, 5
-# Normal samples that known anomalies are told from at most: more take longer, and add little.
+# Largest number of normal samples for the trees: more take longer, and improve little.
 MAX_NORMAL = 10_000
-# What is added to the share of the trees' votes, and to what is left of it: no vote is certain.
+# Added to the share of the votes and to its complement, so that log-odds are finite.
 _DOUBT = 0.05
-# The deviation of log-odds among normal rows below which it is taken for this.
+# The smallest standard deviation of the log-odds of normal rows.
 _LEAST_DEVIATION = 0.5
-# Samples among which one to be labelled is chosen.
+# Number of candidates for each sample that is selected for labelling.
 _N_CANDIDATES = 5
-# Distances below this share of the usual one say nothing: their logarithm would be one of rounding.
+# Distances are at least this share of the mean, because the logarithm of smaller ones is rounding.
 _LEAST_DISTANCE = 0.1
-# Values of an array of differences, which bounds the memory.
+# Number of values of an array of differences, which bounds the memory.
 _BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True, eq=False)
 class KnownAnomalies:
-    """Known anomalies beside the normal samples that are nearest to them, all scaled.
+    """Known anomalies and their nearest normal samples, all scaled.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class KnownAnomalies:
     near : Tensor of shape (n, n_near)
         For each anomaly the numbers of the nearest normal samples.
     masks : Tensor of shape (n, H, W) or None, default=None
-        1 where the defect of an image is.
+        1 at the defect of an image.
 
     References
     ----------
@@ -65,7 +65,7 @@ class KnownAnomalies:
 
     @classmethod
     def among(cls, anomalies: Tensor, normal: Tensor, masks: Tensor | None = None) -> Self:
-        """Find the normal samples that are near to the anomalies.
+        """Find the normal samples nearest to the anomalies.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class KnownAnomalies:
         return share * self.anomalies[which] + (1 - share) * normal + noise, normal
 
     def fakes(self, n_members: int, n: int, generator: torch.Generator) -> Tensor:
-        """Draw what a discriminator takes for fakes: half anomalies, half mixtures.
+        """Draw fake samples for a discriminator: half anomalies, half mixtures.
 
         Parameters
         ----------
@@ -133,16 +133,16 @@ class KnownAnomalies:
 
 def _beta(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Shares drawn from Beta(1/2, 1/2), the larger of each and what it leaves."""
-    # The arcsine law: the squared sine of an angle that is drawn evenly.
+    # The arcsine distribution: the squared sine of a uniform angle.
     angle = math.pi / 2 * torch.rand(shape, generator=generator, dtype=torch.float32)
     share = angle.sin().square()
     return torch.maximum(share, 1 - share)
 
 
 def shrunk_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (n, H, W) on a coarser grid (n, h, w): 1 where half of a cell is masked.
+    """Masks (n, H, W) on a coarser grid (n, h, w): 1 if half of a cell is masked.
 
-    Of a defect that fills half of no cell, the cells are marked that it fills most.
+    For a defect that fills half of no cell, the cell with the largest share is marked.
     """
     share = F.adaptive_avg_pool2d(masks[:, None], size)[:, 0]
     least = share.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)
@@ -150,12 +150,12 @@ def shrunk_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class AnomalyTrees(nn.Module):
-    """Trees that tell known anomalous rows from normal ones, and how sure they are of it.
+    """Trees that classify rows as known anomalies or normal, with their log-odds.
 
-    They are extremely randomised trees: splits are drawn at random, so that they hold no value of
-    a training row. They look at scaled values alone, whose bits do not depend on a batch, because a
-    tree jumps where a value passes a split. Each of two halves of the trees has seen one half of
-    the normal rows, so that for every one of these there are trees that have not seen it.
+    They are extremely randomised trees: splits are drawn at random, so that they contain no value
+    of a training row. Their input is scaled values alone, whose bits do not depend on the batch,
+    because the output of a tree is discontinuous. Each half of the trees is trained on another half
+    of the normal rows, so that for every normal row there are trees that were not trained on it.
 
     Parameters
     ----------
@@ -164,18 +164,18 @@ class AnomalyTrees(nn.Module):
     splits : Tensor of shape (n_trees, n_nodes), float32
         A row goes left if its value is at most this.
     left, right : Tensor of shape (n_trees, n_nodes), int64
-        Numbers of nodes; a leaf leads to itself.
+        Numbers of child nodes; those of a leaf are the leaf itself.
     votes : Tensor of shape (n_trees, n_nodes), float32
-        The share of the anomalies in a leaf, both kinds weighing the same in all.
+        The share of anomalies in a leaf, with equal total weights of both classes.
     depth : int
-        Of the deepest leaf.
+        Depth of the deepest leaf.
 
     References
     ----------
     Geurts, Ernst and Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
     """
 
-    # The most that a saved file may ask for.
+    # The limit for a saved file.
     most_depth: ClassVar[int] = 64
 
     features: Tensor
@@ -203,7 +203,7 @@ class AnomalyTrees(nn.Module):
             "votes": votes,
         }.items():
             self.register_buffer(name, values)
-        # All trees lie behind each other, and nodes are counted through.
+        # All trees are concatenated, and nodes are numbered consecutively.
         first = torch.arange(self.n_trees)[:, None] * features.shape[1]
         self.register_buffer("next_left", (left + first).flatten(), persistent=False)
         self.register_buffer("next_right", (right + first).flatten(), persistent=False)
@@ -219,11 +219,11 @@ class AnomalyTrees(nn.Module):
         Parameters
         ----------
         known : KnownAnomalies
-            Of rows. Of its normal rows the even ones are seen by the first half of the trees, the
-            odd ones by the second.
+            Known anomalies in rows. The first half of the trees is trained on the normal rows with
+            even numbers, the second half on those with odd numbers.
         generator : torch.Generator
         """
-        # scikit-learn's trees take as long to import as a small fit.
+        # Importing scikit-learn's trees takes as long as a small fit.
         from sklearn.ensemble import ExtraTreesClassifier
 
         n_mixtures = max(_LEAST_MIXTURES, len(known.normal) // _MIXTURES_SHARE)
@@ -267,12 +267,12 @@ class AnomalyTrees(nn.Module):
 
     @classmethod
     def loaded(cls, values: Mapping[str, Any], n_values: int) -> Self:
-        """What `values_of` gave, for rows of so many values.
+        """Trees from the result of `values_of`, for rows of this number of values.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            If these are no such trees.
+            If these are not valid trees.
         """
         trees = cls(**values)
         shape = trees.features.shape
@@ -289,15 +289,15 @@ class AnomalyTrees(nn.Module):
             if values_of.shape != shape or values_of.dtype != kind:
                 raise ValueError(f"its trees have other {name}")
             if is_number and not bool(((values_of >= 0) & (values_of < numbers[name])).all()):
-                raise ValueError(f"the {name} of its trees lead nowhere")
+                raise ValueError(f"the {name} of its trees are not valid nodes")
         if not bool(trees.splits.isfinite().all() & (trees.votes >= 0).all()):
-            raise ValueError("its trees compare with no numbers")
+            raise ValueError("its trees have splits that are not numbers")
         if not bool((trees.votes <= 1).all()):
-            raise ValueError("its trees have more than a vote")
+            raise ValueError("its trees have votes outside [0, 1]")
         return trees
 
     def shares(self, points: Tensor) -> Tensor:
-        """The share of the votes of each half of the trees (2, B) that rows (1, B, d) get."""
+        """The share of votes (2, B) for rows (1, B, d), for each half of the trees."""
         x = points[0]
         node = self.first.expand(x.shape[0], -1)
         features, splits = self.features.flatten(), self.splits.flatten()
@@ -309,45 +309,45 @@ class AnomalyTrees(nn.Module):
 
     @staticmethod
     def unit(deviation: Tensor) -> Tensor:
-        """By what log-odds are divided in the score, for their deviation among normal rows.
+        """The divisor of log-odds in the score, by their standard deviation on normal rows.
 
-        Where normal rows are told well from the anomalies it is small, and says nothing. Where it
-        is large, the trees are unsure, and count the less: they would put normal rows above
-        anomalies of other kinds.
+        If normal rows are separated well from the anomalies it is small and has no meaning. If it
+        is large, the trees are uncertain and have less weight: otherwise they would rank normal
+        rows above anomalies of other kinds.
         """
         steepness = (deviation / _LEAST_DEVIATION).clamp(min=1).sqrt()
         return deviation.clamp(min=_LEAST_DEVIATION) * steepness
 
     @staticmethod
     def log_odds(share: Tensor) -> Tensor:
-        """How much more likely than not, for a share of the votes."""
+        """The log-odds of a share of the votes."""
         return ((share + _DOUBT) / (1 + _DOUBT - share)).log()
 
     def forward(self, points: Tensor) -> Tensor:
-        """The log-odds (1, B) that rows (1, B, d) are like the known anomalies."""
+        """The log-odds (1, B) of rows (1, B, d) for the class of known anomalies."""
         return self.log_odds(self.shares(points).mean(0, keepdim=True))
 
     def of_unseen(self, shares: Tensor, half: Tensor) -> Tensor:
-        """The log-odds (1, n) by the trees that have not seen a row.
+        """The log-odds (1, n) by the trees that were not trained on a row.
 
         Parameters
         ----------
         shares : Tensor of shape (2, n)
         half : Tensor of shape (n,), int64
-            The half of the trees that has seen a row; -1 for none.
+            The half of the trees that was trained on a row; -1 for none.
         """
         both = shares.mean(0)
         other = torch.where(half == 0, shares[1], shares[0])
         return self.log_odds(torch.where(half < 0, both, other))[None]
 
     def values_of(self) -> dict[str, Any]:
-        """What the trees consist of, as data."""
+        """The trees as data."""
         names = ("features", "splits", "left", "right", "votes")
         return {**{name: getattr(self, name) for name in names}, "depth": self.depth}
 
 
 def _rounded_down(splits: np.ndarray) -> Tensor:
-    """The largest float32 numbers that are not larger: float32 values go the same way."""
+    """Round down to float32, so that float32 values have the same path in the trees."""
     rounded = splits.astype(np.float32)
     is_larger = rounded > splits
     down = np.nextafter(rounded, np.float32(-np.inf), dtype=np.float32)
@@ -355,12 +355,12 @@ def _rounded_down(splits: np.ndarray) -> Tensor:
 
 
 class KnownDistances(nn.Module):
-    """How much nearer a code is to known anomalous samples than to normal ones.
+    """The log ratio of the distances of a code to normal and to known anomalous samples.
 
-    The logarithm of the mean distance to the five nearest normal codes less half of that of the
-    distance to the nearest known anomalous one. Codes are those of images, which have no columns
-    that mean something by themselves; they may be rounded otherwise in another batch, and a
-    logarithm of distances does not jump.
+    The logarithm of the mean distance to the five nearest normal codes minus half of that of the
+    distance to the nearest known anomalous one. It is for codes of images, whose pixels are not
+    individual features. Codes may be rounded differently in another batch; the logarithm of a
+    distance is continuous.
 
     Parameters
     ----------
@@ -383,19 +383,19 @@ class KnownDistances(nn.Module):
 
     @classmethod
     def loaded(cls, values: Mapping[str, Any], n_members: int, n_values: int) -> Self:
-        """What `values_of` gave, for codes of so many values.
+        """Distances from the result of `values_of`, for codes of this number of values.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            If these are no such codes.
+            If these are not valid codes.
         """
         for name in ("normal", "anomalous"):
             codes = values[name]
             if codes.ndim != 3 or codes.shape[::2] != (n_members, n_values) or not codes.shape[1]:
                 raise ValueError(f"its {name} codes have another shape")
             if codes.dtype != torch.float32 or not bool(codes.isfinite().all()):
-                raise ValueError(f"its {name} codes are no finite numbers")
+                raise ValueError(f"its {name} codes are not finite numbers")
         return cls(**values)
 
     def forward(self, points: Tensor) -> Tensor:
@@ -409,27 +409,27 @@ class KnownDistances(nn.Module):
         return ratio
 
     def values_of(self) -> dict[str, Any]:
-        """What the distances are taken to, as data."""
+        """The reference codes as data."""
         return {"normal": self.normal, "anomalous": self.anomalous}
 
 
 def worth_labelling(margin: np.ndarray, points: np.ndarray, n: int) -> np.ndarray:
-    """Choose samples that are near to the threshold and far from each other.
+    """Select samples that are near to the threshold and far from each other.
 
-    Of five times as many samples, those with the smallest margins, the first is the one with the
-    smallest of all, and each further one that which is farthest from those chosen.
+    The candidates are the 5 n samples with the smallest margins. The first selected sample has the
+    smallest margin, and each further one is the candidate farthest from the selected ones.
 
     Parameters
     ----------
     margin : ndarray of shape (n_samples,)
-        How clear a sample is.
+        The distance of a sample to the threshold.
     points : ndarray of shape (n_samples, n_dimensions)
     n : int
 
     Returns
     -------
     ndarray of int, shape (n,)
-        Numbers of samples in the order in which they were chosen.
+        Positions of samples in the order of selection.
 
     References
     ----------
@@ -445,7 +445,7 @@ def worth_labelling(margin: np.ndarray, points: np.ndarray, n: int) -> np.ndarra
     [0, 3]
     """
     order = np.argsort(margin, kind="stable")
-    # Of equal samples one label says all.
+    # Duplicates need one label only.
     is_first = np.zeros(len(order), dtype=bool)
     is_first[np.unique(points[order], axis=0, return_index=True)[1]] = True
     order = np.concatenate([order[is_first], order[~is_first]])

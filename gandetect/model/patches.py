@@ -1,4 +1,4 @@
-"""References among the patches of normal images, and how far new patches are from them."""
+"""A memory bank of patches of normal images, and the distances of new patches to it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# References to which each one's own distance is taken.
+# Number of nearest references for the own distance of a reference.
 _N_OWN = 3
-# References, and patches of an image, whose distances are computed at once: bounds the memory.
+# Number of references, and of patches, whose distances are computed at once; bounds the memory.
 _BLOCK, _MOST_PATCHES = 2048, 2**14
-# Of a distance: at 0 the root has no gradient.
+# The smallest distance: the square root has no gradient at 0.
 _LEAST_SQUARE = 1e-12
-# The least distance of a reference to its own nearest ones, of their mean.
+# The smallest own distance of a reference, relative to their mean.
 _LEAST_UNIT = 0.05
 
 
 class PatchBank(nn.Module):
-    """Distances of patches to the nearest among references from normal images.
+    """Distances of patches to the nearest references from normal images.
 
-    A patch is the mean of 3 x 3 cells of a feature map, which is first averaged `stride` times
+    A patch is the mean of 3 x 3 cells of a feature map, which is first averaged over `stride` times
     `stride` cells. A distance in own units is divided by the square root of the reference's mean
-    distance to the three references nearest to it: what varies much in normal images counts less.
+    distance to its three nearest references (local scaling): strong variation in normal images has
+    less weight.
 
     Parameters
     ----------
@@ -33,13 +34,13 @@ class PatchBank(nn.Module):
     n_features : int
         Channels of the feature maps.
     stride : int, default=2
-        By how many cells of a feature map patches are apart.
+        The stride of patches in cells of a feature map.
 
     Attributes
     ----------
     references : Tensor of shape (n_references, n_features)
     units : Tensor of shape (n_references,)
-        By which squared distances to each reference are divided in own units.
+        The divisor of the squared distances to each reference in own units.
 
     References
     ----------
@@ -75,20 +76,20 @@ class PatchBank(nn.Module):
         stride: int = 2,
         generator: torch.Generator,
     ) -> Self:
-        """References among the patches that `drawn_patches` gave.
+        """A memory bank of patches from `drawn_patches`.
 
         Parameters
         ----------
         patches : sequence of Tensor (n, n_features)
         n_references : int, default=10_000
-            At most so many; all patches if they are fewer.
+            The largest number of references; all patches if there are fewer.
         stride : int, default=2
-            With which they were drawn.
+            The stride of the patches.
         generator : torch.Generator
             The only source of random numbers.
         """
         references = torch.cat(list(patches))
-        if len(references) > n_references:  # fewer are wanted than there are images
+        if len(references) > n_references:  # fewer than images
             order = torch.randperm(len(references), generator=generator)[:n_references]
             references = references[order.to(references.device)]
         bank = cls(len(references), references.shape[1], stride)
@@ -96,12 +97,12 @@ class PatchBank(nn.Module):
         own = [bank._own_distance(block) for block in references.split(_BLOCK)]
         bank.units = torch.cat(own)
         usual = bank.units.mean()
-        # References that occur many times have no distance to each other.
+        # Duplicate references have a distance of 0 to each other.
         bank.units = bank.units.clamp(min=_LEAST_UNIT * usual) if usual > 0 else bank.units + 1
         return bank
 
     def _own_distance(self, points: Tensor) -> Tensor:
-        """The mean distance of references to the nearest ones but themselves."""
+        """The mean distance of references to the nearest other references."""
         n_nearest = min(_N_OWN + 1, len(self.references))
         squares = _squared_distances(points, self.references)
         nearest = squares.topk(n_nearest, dim=1, largest=False).values.clamp(min=0).sqrt()
@@ -121,7 +122,7 @@ class PatchBank(nn.Module):
         """
         patches = _patches(maps, self.stride)
         points = patches.flatten(2).mT.flatten(0, 1)
-        # What is exported takes any number of images, and so takes them all at once.
+        # An exported model has a batch of any size, and processes it in one part.
         is_traced = torch.compiler.is_compiling()
         parts = (points,) if is_traced else points.split(_MOST_PATCHES)
         nearest = (torch.cat(d) for d in zip(*map(self._nearest, parts), strict=True))
@@ -147,19 +148,19 @@ def drawn_patches(
     inside: Tensor | None = None,
     generator: torch.Generator,
 ) -> Tensor:
-    """Some patches of each image, at places without repetition.
+    """A random selection of patches of each image, without repetition.
 
-    As many of each: what a whole image shows counts the same in all of them, whatever its size.
+    The number is the same for each image, so that images of all sizes have equal weight.
 
     Parameters
     ----------
     maps : Tensor of shape (n, n_features, h, w)
     n_each : int
-        Patches of an image, or all if they are fewer.
+        Number of patches of an image, or all if there are fewer.
     stride : int, default=2
         See `PatchBank`.
     inside : Tensor of shape (h, w) or None, default=None
-        True for the cells that count; None for all.
+        True for the cells inside the region; None for all.
     generator : torch.Generator
         The only source of random numbers.
 
@@ -179,11 +180,11 @@ def drawn_patches(
 
 
 class PlaceCalibration(nn.Module):
-    """Maps in what is usual at their place: less the mean, divided by the spread.
+    """Standardisation of maps at each position, by mean and standard deviation.
 
-    Both are those of normal images that nothing else was learned from. A quarter of the mean spread
-    is added to every spread, as a spread of few images may be small by chance; and means and
-    spreads are averaged over 3 x 3 cells.
+    Both are those of held-out normal images. A quarter of the mean standard deviation is added to
+    every one, because that of a few images may be small by chance. Means and standard deviations
+    are averaged over 3 x 3 cells.
 
     Parameters
     ----------
@@ -215,7 +216,7 @@ class PlaceCalibration(nn.Module):
 
     @classmethod
     def of(cls, maps: Tensor | Sequence[Tensor]) -> Self:
-        """From maps of kept-aside normal images.
+        """Fit to maps of held-out normal images.
 
         Parameters
         ----------
@@ -229,19 +230,19 @@ class PlaceCalibration(nn.Module):
         spread = maps.std(0, correction=0)
         calibration.mean = _averaged(maps.mean(0)[None, None], 3)[0, 0]
         calibration.spread = _averaged(spread[None, None], 3)[0, 0] + spread.mean() / 4
-        if not calibration.spread.mean() > 0:  # a single map, or all alike
+        if not calibration.spread.mean() > 0:  # a single map, or all equal
             calibration.spread = torch.ones_like(spread)
         return calibration
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (n, h, w) in standard deviations from what is usual at each place."""
+        """Maps (n, h, w) in standard deviations from the mean at each position."""
         size = maps.shape[1:]
         mean, spread = (_resized(v[None, None], size)[:, 0] for v in (self.mean, self.spread))
         return (maps - mean) / spread
 
 
 def gaussian_smoothed(maps: Tensor, deviation: float) -> Tensor:
-    """Smooth maps by a Gaussian window, with the border repeated.
+    """Smooth maps by a Gaussian window, with replicated borders.
 
     Parameters
     ----------
@@ -274,7 +275,7 @@ def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _squared_distances(points: Tensor, references: Tensor) -> Tensor:
-    """All squared distances, (n, d) to (m, d); rounding may take them below 0."""
+    """All squared distances, (n, d) to (m, d); rounding may make them negative."""
     return torch.addmm(
         points.square().sum(1, keepdim=True) + references.square().sum(1),
         points,

@@ -1,4 +1,4 @@
-"""The statistics of training samples that a model keeps: scales, references, thresholds."""
+"""Statistics of training samples that a model stores: scales, references, thresholds."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ from gandetect.data.values import (
 )
 from gandetect.networks.members import LEAST_WIDTH
 
-# From the parts of a score to one number a sample.
+# From the parts of a score to one number for each sample.
 
-# A part of a score (K, B), or a function that computes it where it is wanted.
+# A part of a score (K, B), or a function that computes it on demand.
 Part = Tensor | Callable[[], Tensor]
 
 # Neighbours whose distances are averaged, as in k-nearest-neighbour detectors.
 _N_NEIGHBOURS = 5
-# How far, of its norm, a code may come out elsewhere: in another batch, exported, or on another
-# device. Convolutions of many layers were seen to move codes by 6e-6.
+# The largest change of a code, relative to its norm, in another batch, in an exported model or on
+# another device. Deep convolutional networks were observed to change codes by 6e-6.
 _ROUNDING = 5e-5
-# Draws of references among which distances are taken too, the size of one, and the share of all
-# references that one may take: small, so that few anomalies get into each.
+# Number of random subsamples of references, their size, and the largest share of all references in
+# one: small, so that each contains few anomalies.
 _N_DRAWS, _DRAW_SIZE, _DRAW_SHARE = 16, 64, 1 / 8
-# The least scale of a reference, of their mean.
+# The smallest scale of a reference, relative to their mean.
 _LEAST_SCALE = 0.05
-# The standard deviation of a part that is constant but for rounding, relative to its mean.
+# The relative standard deviation below which a part is constant except for rounding.
 _CONSTANT = 1e-6
-# References whose scales are found at once, which bounds the memory.
+# Number of references whose scales are computed at once, which bounds the memory.
 _BLOCK_VALUES = 2**20
-# By the norm of a distance: how many times as many references are looked at as are nearest. They
-# are those nearest by Euclid's norm, which a matrix product finds.
+# The ratio of candidates to nearest references, by the norm of the distance. The candidates are the
+# nearest by the Euclidean (L2) norm, which a matrix product computes.
 CANDIDATES = {1.0: 4, 2.0: 1, 4.0: 2}
-# References of which the nearest is found first, and from how many on that pays.
+# Group size for the search of nearest references, and the number from which grouping is faster.
 _GROUP, _LEAST_GROUPS = 20, 25
 
 
 class OnCPU(nn.Module):
-    """A module of double-precision buffers, which some devices lack: it stays on the CPU."""
+    """A module of double-precision buffers on the CPU, because some devices lack float64."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         return self
 
 
 class Calibration(OnCPU):
-    """Mean and standard deviation of each part on training samples, a member at a time.
+    """Mean and standard deviation of each part on training samples, for each member.
 
-    Parts have units of their own (a norm of codes, a mean of pixels, a logit), which differ from
-    member to member; standardised they can be weighted and averaged.
+    Parts have different units (a norm of codes, a mean of pixels, a logit), which also differ
+    between members; standardised parts can be weighted and averaged.
 
     Parameters
     ----------
     mean, spread : dict of str to Tensor of shape (n_members,), float64
-        By the name of the part.
+        Mean and standard deviation, by the name of the part.
     """
 
     def __init__(self, mean: Mapping[str, Tensor], spread: Mapping[str, Tensor]) -> None:
@@ -84,17 +84,17 @@ class Calibration(OnCPU):
         parts: Mapping[str, Tensor],
         units: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     ) -> Self:
-        """From the parts of training samples, (K, n) each.
+        """Fit to the parts of training samples, (K, n) each.
 
-        `units` gives by which function of its deviation a part is divided, if not by itself.
+        `units` maps a part to the function of its standard deviation that it is divided by.
         """
         mean, spread, units = {}, {}, units or {}
         for name, values in parts.items():
             values = values.double()
             mean[name] = values.mean(1)
             deviation = values.std(1, correction=0)
-            # A part that is the same for all training samples, but for rounding in float32, keeps
-            # its own units.
+            # A part that is constant on the training samples, except for rounding in float32, is
+            # not scaled.
             varies = deviation > torch.clamp(_CONSTANT * mean[name].abs(), min=1e-12)
             spread[name] = torch.where(varies, deviation, 1.0)
             if name in units:
@@ -118,26 +118,25 @@ class Calibration(OnCPU):
 
 
 class Neighbours(nn.Module):
-    """References among training samples, from which the distance of a new one is taken.
+    """Reference training samples, and the distances of new samples to them.
 
-    Distances to a reference count in units of the square root of how far it lies from its own
-    nearest ones (local scaling, by half as much as in the local outlier factor). A plain distance
-    misses anomalies near a dense group, and flags a whole sparse group; the quotient of distances
-    flags the border of a dense group. The square root did better than either in
-    benchmarks/ideas.md.
+    The distance to a reference is divided by the square root of the reference's own distance to its
+    nearest references (local scaling). A plain distance misses anomalies near a dense cluster, and
+    flags a whole sparse cluster. The quotient of distances, as in the local outlier factor, flags
+    the border of a dense cluster. The square root is better than either in benchmarks/ideas.md.
 
     Parameters
     ----------
     points : Tensor of shape (n_members, n_references, n_dimensions)
     spreads : Tensor of shape (n_members, n_references)
-        By which squared distances to each reference are divided.
+        The divisor of the squared distances to each reference.
     order : {1.0, 2.0, 4.0}, default=2.0
-        Of the norm that distances are measured by, among the references that are nearest by
-        Euclid's. Many small differences count for more, the lower it is; a change of all values by
-        as much moves it the less, the higher it is.
+        The order of the norm of distances, computed for the references nearest by the Euclidean
+        (L2) norm. A lower order gives more weight to many small differences; a higher order is less
+        sensitive to a small change of all values.
     axes : Tensor of shape (n_values, n_dimensions) or None, default=None
-        Where the points of all members are joined to one: the directions that are kept of the
-        values of all members, one behind the other. `points` then has one member.
+        The principal axes of the concatenated values of all members, if these are joined to one
+        point. `points` then has one member.
 
     References
     ----------
@@ -155,8 +154,8 @@ class Neighbours(nn.Module):
         self.register_buffer("spreads", spreads)
         self.points: Tensor
         self.spreads: Tensor
-        # What a matrix product needs to find the nearest: |z|² - 2 z·p + |p|², all over the
-        # scale, from the centre of the references, where squared distances lose fewest digits.
+        # The terms of a matrix product that finds the nearest: |z|² - 2 z·p + |p|², divided by the
+        # scale, relative to the centre of the references, which is most accurate.
         center = points.mean(dim=1, keepdim=True)
         p = points - center
         terms = torch.cat(
@@ -172,15 +171,15 @@ class Neighbours(nn.Module):
 
     @classmethod
     def of(cls, points: Tensor, order: float = 2.0, axes: Tensor | None = None) -> Self:
-        """From references (n_members, n_references, n_dimensions), whose spreads are found.
+        """From references (n_members, n_references, n_dimensions), with computed scales.
 
-        Points that were joined bring the `axes` that they were joined by.
+        For joined points, `axes` are the axes of the projection.
         """
         plain = cls.plain(points, order)
         n_members, _, n_dimensions = points.shape
         blocks = points.split(max(_BLOCK_VALUES // (n_members * n_dimensions), 1), dim=1)
         spreads = torch.cat([plain.distance(block) for block in blocks], dim=1)
-        # Samples that occur many times have no distance to each other, but do to all others.
+        # Duplicate samples have a distance of 0 to each other.
         usual = spreads.mean(dim=1, keepdim=True)
         spreads = torch.maximum(spreads, _LEAST_SCALE * usual)
         return cls(points, torch.where(usual > 0, spreads, 1.0), order, axes)
@@ -189,50 +188,50 @@ class Neighbours(nn.Module):
     def of_joined(cls, points: Tensor) -> Self:
         """From the codes of all members (n_members, n_references, n_dimensions), as one point.
 
-        Of the codes side by side as many principal components are kept as a code has values: the
-        members see the same samples, so that most of what differs among them is noise. One search
-        in so few dimensions costs what that of one member does, and ranks no worse than the mean of
-        all of theirs (benchmarks/ideas.md).
+        The codes are concatenated and reduced by PCA to the size of one code: members have the same
+        samples, so that most differences between them are noise. One search in so few dimensions
+        takes the time of one member, and ranks no worse than the mean over all members
+        (benchmarks/ideas.md).
         """
         axes = principal_axes(joined(points), points.shape[-1])
         return cls.of(joined(points, axes), axes=axes)
 
     @classmethod
     def of_joined_table(cls, points: Tensor) -> Self:
-        """From the codes of encoded rows of a table: joined, and scaled half as much."""
+        """From the codes of encoded rows of a table: joined, with half of the local scaling."""
         return cls.of_joined(points)._scaled_half()
 
     @classmethod
     def of_table(cls, points: Tensor, order: float = 2.0) -> Self:
-        """From references that are encoded rows of a table, or their codes: scaled half as much.
+        """From encoded rows of a table, or their codes, with half of the local scaling.
 
-        Rows of words are alike by the dozen, or differ by whole steps, so that the distances to
-        their own neighbours say less of how dense the normal rows lie.
+        Rows of categories are often equal, or differ by whole steps, so that the distances to their
+        own neighbours are a worse estimate of the density.
         """
         return cls.of(points, order)._scaled_half()
 
     def _scaled_half(self) -> Self:
-        """The same references, whose own distances scale half as much."""
+        """The same references with half of the local scaling."""
         return type(self)(self.points, self.spreads.sqrt(), self.order, self.axes)
 
     @classmethod
     def plain(cls, points: Tensor, order: float = 2.0) -> Self:
-        """From references to which distances count as they are."""
+        """From references without local scaling."""
         return cls(points, torch.ones_like(points[..., 0]), order)
 
     @classmethod
     def among_draws(cls, points: Tensor, order: float = 2.0) -> Self:
-        """From references (1, n_references, n_dimensions): each draw stands as a member."""
+        """From references (1, n_references, n_dimensions): each random subsample is a member."""
         return cls.plain(points[0, draws(points.shape[1])], order)
 
     def distance(self, z: Tensor) -> Tensor:
         """Mean distance of points (K, B, n_dimensions) to the nearest references: (K, B).
 
-        Points that are the same for all members, (1, B, n_dimensions), may be given once; those
-        that are joined have one distance, (1, B).
+        Points that are the same for all members may have the shape (1, B, n_dimensions); joined
+        points have one distance, (1, B).
 
-        A reference at no distance but that of rounding is passed over, once: it is the sample's
-        own, and a training sample must not be nearer to the others than a new one.
+        One reference at a distance of 0, except for rounding, is ignored: it is the sample itself,
+        and a training sample must not have a smaller distance than a new one.
         """
         nearest, plain, has_own = self._nearest(z)
         members = torch.arange(len(nearest), device=nearest.device)[:, None, None]
@@ -242,7 +241,7 @@ class Neighbours(nn.Module):
         return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
 
     def differences(self, z: Tensor) -> Tensor:
-        """Mean absolute difference of points (K, B, n_dimensions), in each dimension, to those.
+        """Mean absolute difference of points (K, B, n_dimensions) to references, per dimension.
 
         The references are those whose distances are averaged in `distance`.
         """
@@ -257,7 +256,7 @@ class Neighbours(nn.Module):
         return torch.where(has_own.unsqueeze(-1), others, all_but_last)
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The nearest references, their plain distances, and whether one is the sample's own."""
+        """The nearest references, their plain distances, and whether one is the sample itself."""
         points = self.points
         z = z.expand(len(points), -1, -1) if self.axes is None else joined(z, self.axes)
         n_nearest = min(_N_NEIGHBOURS + 1, points.shape[1])
@@ -268,7 +267,7 @@ class Neighbours(nn.Module):
         )
         squares = torch.bmm(z_terms, self.terms)
         nearest = smallest(squares, n_candidates)
-        # Only theirs are then taken without rounding.
+        # Only their distances are then computed accurately.
         members = torch.arange(points.shape[0], device=z.device)[:, None, None]
         differences = points[members, nearest] - z[:, :, None]
         plain = torch.linalg.vector_norm(differences, ord=self.order, dim=-1)
@@ -281,7 +280,7 @@ class Neighbours(nn.Module):
 
 
 def joined(points: Tensor, axes: Tensor | None = None) -> Tensor:
-    """Points (K, B, n) of all members side by side, (1, B, K * n), or along these axes of them."""
+    """Points (K, B, n) of all members concatenated, (1, B, K * n), or projected on these axes."""
     side_by_side: Tensor = points.transpose(0, 1).flatten(1)
     if axes is None:
         return side_by_side.unsqueeze(0)
@@ -291,24 +290,24 @@ def joined(points: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 def principal_axes(points: Tensor, n: int) -> Tensor:
-    """The n directions (n_values, n) in which points (1, B, n_values) differ most."""
+    """The first n principal axes (n_values, n) of points (1, B, n_values)."""
     centered = points[0].double() - points[0].double().mean(0)
-    # By the matrix of covariances, whose size does not grow with the samples.
+    # By the covariance matrix, whose size does not depend on the number of samples.
     vectors: Tensor = torch.linalg.eigh(centered.T @ centered).eigenvectors
     return vectors.flip(1)[:, :n].to(points.dtype).contiguous()
 
 
 def smallest(values: Tensor, n: int) -> Tensor:
-    """Where along the last axis the n smallest values are.
+    """The positions of the n smallest values along the last axis.
 
-    Of many values the smallest of each group is found first: the n smallest of all are in the n
-    groups with the smallest minima. A minimum of groups costs a tenth of a search among all.
+    For many values the minima of groups are computed first: the n smallest values are in the n
+    groups with the smallest minima. Minima of groups take a tenth of the time of a full search.
     """
     n_values = values.shape[-1]
     n_groups = -(-n_values // _GROUP)
     if n_groups < max(_LEAST_GROUPS, n):
         return values.topk(n, dim=-1, largest=False).indices
-    # A group holds every n_groups-th value, so that minima are taken over whole rows in memory.
+    # A group has every n_groups-th value, so that minima are over contiguous rows in memory.
     filled = nn.functional.pad(values, (0, _GROUP * n_groups - n_values), value=math.inf)
     minima = filled.unflatten(-1, (_GROUP, n_groups)).amin(-2)
     groups = minima.topk(n, dim=-1, largest=False).indices
@@ -320,11 +319,10 @@ def smallest(values: Tensor, n: int) -> Tensor:
 
 
 def draws(n: int) -> Tensor:
-    """Small random draws from n references: their numbers, (n_draws, size).
+    """Random subsamples of n references: their positions, (n_draws, size).
 
-    Among few references the nearest are far apart, so that a distance to them compares a sample
-    with the whole distribution. A group of anomalies, near to each other among all training
-    samples, has hardly a member in a draw.
+    In a small subsample the nearest references are far apart, so that a distance to them compares a
+    sample with the whole distribution. A subsample contains few members of a group of anomalies.
 
     References
     ----------
@@ -332,19 +330,19 @@ def draws(n: int) -> Tensor:
     outlier detection ensembles", KDD 2013.
     """
     size = max(min(int(_DRAW_SHARE * n), _DRAW_SIZE), min(n, _N_NEIGHBOURS + 1))
-    # A generator of its own: detectors are looked at in training, whose draws must not change.
+    # A separate generator, so that evaluating a detector during training does not change its draws.
     numbers: dict[str, Any] = {"generator": torch.Generator().manual_seed(0), "device": "cpu"}
     return torch.stack([torch.randperm(n, **numbers)[:size] for _ in range(_N_DRAWS)])
 
 
 def without_farthest(points: Tensor, share: float) -> Tensor:
-    """References (n_members, n, n_dimensions) without those that are farthest from the whole.
+    """References (n_members, n, n_dimensions) without the share farthest from the rest.
 
     Parameters
     ----------
     points : Tensor
     share : float in [0, 0.5]
-        Of each member's references: for those that may hold anomalies.
+        The share of the references of each member, for references that may contain anomalies.
     """
     n = points.shape[1]
     if not share:
@@ -355,14 +353,14 @@ def without_farthest(points: Tensor, share: float) -> Tensor:
 
 
 def value_of(part: Part) -> Tensor:
-    """The values (K, B) of a part, computed now if they were not."""
+    """The values (K, B) of a part, computed if it is a function."""
     return part() if callable(part) else part
 
 
 def mix(
     parts: Mapping[str, Part], weights: Mapping[str, float], calibration: Calibration
 ) -> Tensor:
-    """Weighted mean of standardised parts, a member at a time: (K, B) each to (K, B)."""
+    """Weighted mean of standardised parts of each member: (K, B) each to (K, B)."""
     total = sum(weights.values())
     weighted: Iterable[Tensor] = (
         weight / total * calibration.standardised(name, value_of(parts[name]))
@@ -375,10 +373,10 @@ def mix(
 # The input scaler.
 
 SCALINGS = ("auto", "unskewed", "standard", "robust", "unit", "symmetric", "none")
-# Those of single columns, in which extreme values are compressed.
+# Scalings by column, which compress extreme values.
 _OF_COLUMNS = ("unskewed", "standard", "robust")
 
-# The decoder's output activation that covers the range each scaling maps to.
+# The output activation of the decoder that covers the range of each scaling.
 MATCHING_ACTIVATION = {
     "unskewed": "linear",
     "standard": "linear",
@@ -388,42 +386,42 @@ MATCHING_ACTIVATION = {
     "none": "linear",
 }
 
-# Standardised values beyond this many scales grow only by their logarithm: one extreme value must
-# not dominate a row's other columns, yet a larger one must still score higher.
+# Standardised values beyond this many scales are compressed logarithmically: one extreme value must
+# not dominate the other columns of a row, but a larger value must have a larger score.
 _KNEE = 5.0
-# Scaled values end here, lest squares and products of them overflow in the networks' float32.
+# The limit of scaled values, so that their squares and products do not overflow in float32.
 _LIMIT = 1e15
-# Centers and scales up to which sums of their squares are float64 numbers.
+# The limit of centers and scales, so that sums of squares do not overflow in float64.
 _LARGEST = 1e151
-# Rows from which medians and quartiles are taken when there are more.
+# Largest number of rows from which medians and quartiles are computed.
 _MAX_QUANTILE_ROWS = 20_000
-# Values of the first rows by which it is judged which values are extreme.
+# Number of values of the first rows that determine which values are extreme.
 _MAX_HEAD_VALUES = 2**22
 
 
 class Scaler(OnCPU):
-    """An invertible map from the user's units to the networks' input.
+    """An invertible map from the units of X to the input of the networks.
 
     Parameters
     ----------
     kind : {"unskewed", "standard", "robust", "unit", "symmetric", "none"}
         "standard" subtracts the mean and divides by the standard deviation of each column,
         "unskewed" does so after taking the logarithm of columns that are skewed, "robust" does so
-        with the median and the interquartile range; all three compress what lies beyond 5 scales
-        to its logarithm. "unit" maps the range of the training data to [0, 1]
-        and "symmetric" to [-1, 1]; the range is 0 to 255 for 8-bit images, whatever of it X
-        holds. "none" changes nothing. Scaled values end at 1e15 on either side.
+        with the median and the interquartile range; all three compress values beyond 5 scales
+        logarithmically. "unit" maps the range of the training data to [0, 1] and "symmetric" to
+        [-1, 1]; the range of 8-bit images is always 0 to 255. "none" changes nothing. Scaled values
+        are limited to 1e15 in absolute value.
     center, spread : array-like of float64
-        One a column for rows, one in all for images. A spread of 0 is that of a column that was
-        constant in training.
+        Center and scale of each column for rows, one of each for images. A scale of 0 is that of a
+        column that was constant in training.
     skew : array-like of shape (3, n_columns), float64, or None, default=None
-        Of "unskewed", for each column: 1 if its tail is towards large values, -1 if towards small
-        ones, 0 if it is not skewed; the end without a tail; and the unit, in which the logarithm of
-        1 + the distance from that end is taken. Beyond that end a value counts as it is.
+        For "unskewed", for each column: 1 if its tail is towards large values, -1 if towards small
+        ones, 0 if it is not skewed; the end without a tail; and the unit of the distance from that
+        end in the logarithm of 1 + the distance. Values beyond that end are not transformed.
 
     Notes
     -----
-    The arithmetic is in float64, so that a column around 1e9 with a scale of 1 keeps its digits;
+    The arithmetic is in float64, so that a column around 1e9 with a scale of 1 keeps its precision;
     only the result is float32.
     """
 
@@ -442,20 +440,20 @@ class Scaler(OnCPU):
 
     @classmethod
     def fitted(cls, kind: str, blocks: Iterable[np.ndarray], is_image: bool) -> Self:
-        """Fit to data that come in blocks of samples, each (n, ...), all read once.
+        """Fit to blocks of samples, each (n, ...), which are read once.
 
         Parameters
         ----------
         kind : {"unskewed", "standard", "robust", "unit", "symmetric", "none"}
         blocks : iterable of ndarray
         is_image : bool
-            Images share one center and scale, rows have one a column.
+            Images have one center and scale, rows have those of each column.
 
         Raises
         ------
         ValueError
-            If values are too large for a center and a scale that are finite, or images are to be
-            scaled by the column.
+            If values are too large for a finite center and scale, or if the scaling is by column
+            and X has images.
         """
         if kind == "none":
             size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
@@ -482,9 +480,9 @@ class Scaler(OnCPU):
         if not sound.all():
             where = "The pixels" if is_image else f"Column {int(np.argmin(sound))} of X"
             raise ValueError(
-                f"{where} cannot be scaled: values are so large that one cannot compute with their "
-                "mean or scale. Divide by a power of ten, take logarithms, or leave out the "
-                "samples that hold them."
+                f"{where} cannot be scaled: values are so large that their mean or scale "
+                "overflows. Divide by a power of ten, take logarithms, or leave out these "
+                "samples."
             )
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
         return cls(kind, center, np.where(negligible, 0.0, spread), skew)
@@ -503,7 +501,7 @@ class Scaler(OnCPU):
             x = self._standardised(x if self.skew is None else _unskewed(x, self.skew))
         if self.kind in _OF_COLUMNS:
             beyond = x.abs() - _KNEE
-            # Not log1p, which in torch 2.5 is infinite for the largest numbers.
+            # Not log1p, which is infinite for the largest numbers in torch 2.5.
             compressed = x.sign() * (_KNEE + (1 + beyond.clamp(min=0)).log())
             x = torch.where(beyond > 0, compressed, x)
         return x.float().clamp(-_LIMIT, _LIMIT)
@@ -512,13 +510,13 @@ class Scaler(OnCPU):
         center, spread = self._shaped(self.center, x), self._shaped(self.spread, x)
         if not self.has_constants:
             return (x - center) / spread
-        # A column that was constant has no scale: any change counts alike, whatever its unit.
+        # A constant column has no scale: every change has the same size, independent of its unit.
         is_constant = spread == 0
         change = change_of_constant(x, center, _KNEE)
         return torch.where(is_constant, change, (x - center) / torch.where(is_constant, 1, spread))
 
     def inverse(self, x: Tensor) -> Tensor:
-        """Back to the user's units: (..., *sample shape) on any device, differentiable."""
+        """Convert back to the units of X: (..., *sample shape) on any device, differentiable."""
         if self.kind == "none":
             return x
         if self.kind in _OF_COLUMNS:
@@ -529,15 +527,15 @@ class Scaler(OnCPU):
         return x if self.skew is None else _skewed(x, self.skew.to(x))
 
     def eps_unit(self, is_image: bool) -> float:
-        """What 1 is of an `eps` in scaled values: the range of images, a scale of a column."""
+        """The unit of `eps` in scaled values: the range of images, or the scale of a column."""
         return 2.0 if is_image and self.kind == "symmetric" else 1.0
 
     def scaled_range(self) -> tuple[float, float] | None:
-        """The least and the largest scaled value of training images, where the kind says so."""
+        """The smallest and the largest scaled value of training images, if the kind fixes them."""
         return {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}.get(self.kind)
 
     def fitted_range(self) -> tuple[float, float] | None:
-        """The smallest and the largest training value of images, where the kind keeps them."""
+        """The smallest and the largest training value of images, if the kind stores them."""
         center, spread = float(self.center[0]), float(self.spread[0])
         ranges = {
             "unit": (center, center + spread),
@@ -553,7 +551,7 @@ class Scaler(OnCPU):
 def _center_and_spread(
     kind: str, blocks: Iterable[np.ndarray], is_image: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the kind subtracts, and what it divides by; not finite where X is too large."""
+    """Center and scale of the kind; not finite if X is too large."""
     if kind == "robust":
         return _quartiles(blocks, is_image)
     moments = _Moments(is_image)
@@ -568,10 +566,10 @@ def _center_and_spread(
 def _without_wild_values(
     blocks: Iterator[np.ndarray],
 ) -> tuple[np.ndarray, Iterator[np.ndarray]]:
-    """Rows in which values far beyond all others, such as fill values, are clipped.
+    """Rows in which extreme values, such as fill values, are clipped.
 
-    What is far is judged by the first rows, which are returned beside all blocks. A warning names
-    the columns.
+    The first rows, which are returned with all blocks, determine the limits. A warning names the
+    columns.
     """
     head, n_rows, n_values = [], 0, 0
     for block in blocks:
@@ -599,7 +597,7 @@ def _unskewed(x: Tensor, skew: Tensor) -> Tensor:
 
 
 def _skewed(x: Tensor, skew: Tensor) -> Tensor:
-    """What `_unskewed` makes x (..., d) of."""
+    """The inverse of `_unskewed` for x (..., d)."""
     side, end, unit = skew
     x_tail = side * x
     distance = torch.where(x_tail > 0, torch.expm1(x_tail.clamp(0, 80)), x_tail)
@@ -607,7 +605,7 @@ def _skewed(x: Tensor, skew: Tensor) -> Tensor:
 
 
 class _Moments:
-    """Mean, scale and range of blocks, by Chan's pairwise update, which loses no digits."""
+    """Mean, scale and range of blocks, by Chan's pairwise update, which is accurate."""
 
     def __init__(self, is_image: bool) -> None:
         self.axis = None if is_image else 0
@@ -655,18 +653,18 @@ def _quartiles(blocks: Iterable[np.ndarray], is_image: bool) -> tuple[np.ndarray
     return median, np.where(spread > 0, spread, deviation)
 
 
-# From anomaly scores to what is flagged.
+# From anomaly scores to flags.
 
-# The score of a sample so far from all others that the networks' numbers overflow: a number that
-# float32 has as well, in which exported graphs may keep it.
+# The score of a sample for which the networks overflow. It is representable in float32, which
+# exported graphs may use.
 WORST_SCORE = 2.0**126
 
 
 def check_scores(anomaly_scores: ArrayLike) -> None:
-    """Raise ValueError if a score stands for an overflow: thresholds are not set by such."""
+    """Raise ValueError if a score is that of an overflow, which must not set a threshold."""
     if not (np.abs(anomaly_scores) < WORST_SCORE).all():
         raise ValueError(
-            "Scores of X are not finite, and no threshold can be set by them: leave out samples "
+            "Scores of X are not finite, and cannot set a threshold: leave out samples "
             "with values far from all others, or divide X by a power of ten before fit."
         )
 
@@ -682,7 +680,7 @@ def check_percentage(outlier_perc: Any) -> None:
 
 
 def warn_of_fraction(outlier_perc: float) -> None:
-    """Warn of a percentage that was probably meant as a fraction.
+    """Warn about a percentage that was probably meant as a fraction.
 
     Parameters
     ----------
@@ -709,22 +707,22 @@ def warn_of_fraction(outlier_perc: float) -> None:
 
 
 def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: float) -> None:
-    """Warn of a threshold that flags far fewer scores than asked, because many equal it.
+    """Warn about a threshold that flags far fewer scores than requested because of ties.
 
     Parameters
     ----------
     anomaly_scores : ndarray of shape (n_samples,)
-        By which the threshold was set.
+        The scores that set the threshold.
     threshold : float
-        As `threshold_at_percentile` gives it.
+        The result of `threshold_at_percentile`.
     outlier_perc : float in [0, 100]
-        The percentage that was asked for.
+        The requested percentage.
 
     Warns
     -----
     UserWarning
-        If at least one sample and a fifth of those asked for are not flagged. It says both
-        percentages, and which one would flag the ties too.
+        If at least one sample and a fifth of the requested ones are not flagged. The warning has
+        both percentages, and the one that would flag the ties too.
 
     Examples
     --------
@@ -738,10 +736,10 @@ def warn_of_ties(anomaly_scores: np.ndarray, threshold: float, outlier_perc: flo
     n_flagged = int((anomaly_scores > threshold).sum())
     n_tied = int((anomaly_scores == threshold).sum())
     n_missed = n_asked - n_flagged
-    # Of distinct scores, less than one sample is missed.
+    # With distinct scores, less than one sample is missed.
     if n_missed < max(1, n_asked / 5):
         return
-    # Where the threshold is the next lower score.
+    # The percentage at which the threshold is the next lower score.
     larger = math.ceil(1e4 * (n_flagged + n_tied + 1) / (n + 1)) / 100
     warnings.warn(
         f"The threshold flags {100 * n_flagged / n:.3g} % of the samples and not "
@@ -767,18 +765,18 @@ def threshold_at_percentile(
     anomaly_scores : ndarray of shape (n_samples,)
         Larger is more anomalous.
     outlier_perc : float in [0, 100]
-        The percentage to flag. With 0 nothing that was given is flagged, with 100 everything is.
-        Between the two the threshold is interpolated between neighbouring scores; scores that tie
-        with it are not flagged, so that ties flag fewer, never more.
+        The percentage to flag. With 0 none of the given scores is flagged, with 100 all are.
+        Otherwise the threshold is interpolated between neighbouring scores; scores that equal it
+        are not flagged, so that ties flag fewer, never more.
     method : {"linear", "weibull"}, default="weibull"
-        Where between neighbouring scores, by numpy's names. Both flag this percentage of the
-        scores that were given, to the nearest one or two. With "weibull" this percentage of *new*
-        scores from the same source exceeds the threshold on average, however few scores were
-        given: of n of them, as long as the percentage is at least ``100 / (n + 1)``. Below, the
-        threshold lies above all scores, where an exponential tail, as steep as the upper half of
-        the scores, has this percentage left: of 11 normally distributed scores and 5 %, 4.6 %,
-        where the largest score would flag 8.3 %. With "linear" it is more, by nearly ``100 / n``
-        points.
+        The interpolation between neighbouring scores, by numpy's names. Both flag this percentage
+        of the given scores, to within one or two scores. With "weibull" this percentage of *new*
+        scores from the same source exceeds the threshold on average, for any number n of scores
+        with a percentage of at least ``100 / (n + 1)``. For smaller percentages the threshold is
+        above all scores: it is the point that this percentage of an exponential tail exceeds, with
+        the slope of the upper half of the scores. For 11 normally distributed scores and 5 % it
+        flags 4.6 %, and the largest score would flag 8.3 %. With "linear" the percentage is larger
+        by nearly ``100 / n`` points.
 
     Returns
     -------
@@ -787,7 +785,7 @@ def threshold_at_percentile(
     Raises
     ------
     TypeError, ValueError
-        If `outlier_perc` is no number, or lies outside [0, 100].
+        If `outlier_perc` is not a number, or is outside [0, 100].
 
     Examples
     --------
@@ -807,7 +805,7 @@ def threshold_at_percentile(
 
 
 def _in_the_tail(scores: np.ndarray, share: float) -> float:
-    """Where an exponential tail has this share left, of which the largest score has 1 / (n + 1)."""
+    """The point that this share of an exponential tail exceeds; the largest score is at 1/(n+1)."""
     median = np.median(scores)
     upper = scores[scores > median]
     steepness = (upper - median).mean() if len(upper) else 0.0
@@ -819,11 +817,11 @@ _AUTO_SHARE = 0.05
 
 
 def threshold_of_tail(anomaly_scores: np.ndarray) -> float:
-    """The threshold that 5 % of normal samples exceed, judged by the middle half of the scores.
+    """The threshold that 5 % of normal samples exceed, from the median and the upper quartile.
 
-    The upper tail of the scores of normal samples is taken for an exponential one through their
-    median and upper quartile. Anomalies among the samples, if they are less than a quarter, lie
-    beyond both and move them little, so that their share need not be known.
+    The upper tail of the scores of normal samples is modelled as exponential through their median
+    and upper quartile. Anomalies among the samples, if they are less than a quarter, are beyond
+    both and change them little, so that their share need not be known.
 
     Parameters
     ----------
@@ -833,8 +831,8 @@ def threshold_of_tail(anomaly_scores: np.ndarray) -> float:
     Returns
     -------
     float
-        ``median + log2(10) * (upper quartile - median)``. Where a quarter of the scores or more are
-        alike, so that the quartiles are, the threshold that 5 % of the scores exceed.
+        ``median + log2(10) * (upper quartile - median)``. If the two are equal because of ties, the
+        threshold that 5 % of the scores exceed.
 
     Examples
     --------
@@ -852,24 +850,23 @@ def threshold_of_tail(anomaly_scores: np.ndarray) -> float:
 
 
 def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) -> np.ndarray:
-    """How often a normal sample scores at least as high, by the scores of normal samples.
+    """Conformal p-values: the share of normal samples with a score at least as large.
 
-    If a new sample is normal and its score exchangeable with those of `normal_scores`, its
-    p-value is at most ``a`` with a probability of at most ``a``, whatever the detector and the
-    distribution are.
+    If a new sample is normal and its score exchangeable with those of `normal_scores`, its p-value
+    is at most ``a`` with a probability of at most ``a``, for any detector and any distribution.
 
     Parameters
     ----------
     anomaly_scores : ndarray of shape (n_samples,)
         Larger is more anomalous.
     normal_scores : ndarray of shape (n_normal,)
-        Scores of normal samples that the detector did not learn from.
+        Scores of normal samples that the detector was not trained on.
 
     Returns
     -------
     ndarray of shape (n_samples,), float64
-        ``(1 + how many normal scores are at least as large) / (n_normal + 1)``: never 0, and in
-        steps of ``1 / (n_normal + 1)``.
+        ``(1 + number of normal scores at least as large) / (n_normal + 1)``: never 0, and in steps
+        of ``1 / (n_normal + 1)``.
 
     References
     ----------
@@ -891,31 +888,31 @@ def conformal_p_values(anomaly_scores: np.ndarray, normal_scores: np.ndarray) ->
 def benjamini_hochberg(
     p_values: ArrayLike, false_discovery_rate: float = 0.05
 ) -> npt.NDArray[np.bool_]:
-    """Flag as many samples as a bound on the share of false alarms among them allows.
+    """Flag samples with control of the false discovery rate (Benjamini-Hochberg procedure).
 
     Parameters
     ----------
     p_values : array-like of shape (n_samples,)
         In [0, 1], small for anomalies.
     false_discovery_rate : float in (0, 1), default=0.05
-        The bound on the expected share of normal samples among those that are flagged.
+        The bound on the expected share of normal samples among the flagged samples.
 
     Returns
     -------
     ndarray of shape (n_samples,), bool
-        True for the samples to flag, none where nothing stands out.
+        True for flagged samples.
 
     Raises
     ------
     TypeError, ValueError
-        If `false_discovery_rate` is no number or lies outside (0, 1), or a p-value outside [0, 1].
+        If `false_discovery_rate` is not a number in (0, 1), or a p-value is outside [0, 1].
 
     References
     ----------
     Benjamini and Hochberg, "Controlling the false discovery rate", Journal of the Royal
-    Statistical Society B 57(1), 1995. That the rule holds for conformal p-values, which share
-    their normal samples and so depend on each other: Bates et al., Annals of Statistics 51(1),
-    2023, theorem 2.
+    Statistical Society B 57(1), 1995. For the validity with conformal p-values, which are dependent
+    because they have the same normal samples: Bates et al., Annals of Statistics 51(1), 2023,
+    theorem 2.
 
     Examples
     --------
@@ -935,31 +932,31 @@ def benjamini_hochberg(
     if not ((p_values >= 0) & (p_values <= 1)).all():
         raise ValueError("p_values must all lie in [0, 1].")
     adjusted = false_discovery_control(p_values)
-    # Conformal p-values lie on a grid, and so on the bound itself: rounding must not lift them.
+    # Conformal p-values are on a grid and may equal the bound: rounding must not exceed it.
     return adjusted <= false_discovery_rate * (1 + 1e-12)
 
 
 def cross_conformal_p_values(
     anomaly_scores: Sequence[np.ndarray], normal_scores: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """How often a normal sample scores at least as high, where each fold has a detector.
+    """Cross-conformal p-values, with one detector for each fold.
 
-    Each normal sample is compared by the detector that did not learn from it, so that all of them
-    serve to train and to calibrate. Of new normal samples at most a share of about ``2 a`` has a
-    p-value of at most ``a`` whatever the detector is, and near ``a`` where leaving out a fold
-    changes the scores little; those of `conformal_p_values` keep to ``a`` itself.
+    Each normal sample is scored by the detector that was not trained on it, so that all samples are
+    used for training and for calibration. At most a share of about ``2 a`` of new normal samples
+    has a p-value of at most ``a`` for any detector, and nearly ``a`` if leaving out a fold changes
+    the scores little; for `conformal_p_values` the share is at most ``a``.
 
     Parameters
     ----------
     anomaly_scores : sequence of ndarray of shape (n_samples,)
-        Of the new samples by the detector of each fold; larger is more anomalous.
+        Scores of the new samples by the detector of each fold; larger is more anomalous.
     normal_scores : sequence of ndarray of shape (n_in_fold,)
-        Of the samples of each fold, by the detector that did not learn from them.
+        Scores of the samples of each fold, by the detector that was not trained on them.
 
     Returns
     -------
     ndarray of shape (n_samples,), float64
-        ``(1 + how many normal scores are at least as large) / (n_normal + 1)``.
+        ``(1 + number of normal scores at least as large) / (n_normal + 1)``.
 
     References
     ----------
@@ -983,27 +980,27 @@ def cross_conformal_p_values(
     return np.asarray((1.0 + n_at_least_as_large) / (n + 1))
 
 
-# Draws by which the bound on false discoveries is made, and again as many by which it is tested;
-# and how many of the p-values it looks at, evenly spaced in their logarithm.
+# Number of simulations for the envelope of the bound on false discoveries, and for its calibration;
+# and the number of levels of p-values, evenly spaced in their logarithm.
 _N_BOUND_DRAWS, _N_BOUND_LEVELS = 2000, 40
 
 
 def false_discovery_bound(
     p_values: ArrayLike, is_flagged: ArrayLike, n_normal: int, confidence: float = 0.95
 ) -> int:
-    """How many of the flagged samples may be normal, at most, however they were chosen.
+    """Upper confidence bound on the number of normal samples among the flagged ones.
 
-    The bound holds for all sets of samples at once, with this probability: a set may be chosen
-    after the scores, the p-values and the bound of other sets were looked at.
+    The bound holds for all sets of samples simultaneously, with this probability: a set may be
+    selected by the scores, the p-values and the bounds of other sets.
 
     Parameters
     ----------
     p_values : array-like of shape (n_samples,)
-        Conformal p-values of all samples of the batch, as of `conformal_p_values`.
+        Conformal p-values of all samples of the batch, as from `conformal_p_values`.
     is_flagged : array-like of bool, shape (n_samples,)
-        The set. It may depend on everything.
+        The set. It may depend on all data.
     n_normal : int
-        How many normal samples the p-values compare with.
+        Number of calibration samples of the p-values.
     confidence : float in (0, 1), default=0.95
         The probability, over the draw of the normal samples and of the batch.
 
@@ -1015,25 +1012,25 @@ def false_discovery_bound(
     Raises
     ------
     TypeError, ValueError
-        If `confidence` is no number or not between 0 and 1, a p-value lies outside [0, 1], or the
-        shapes differ.
+        If `confidence` is not a number between 0 and 1, a p-value is outside [0, 1], or the shapes
+        differ.
 
     Notes
     -----
-    Of m normal samples, the numbers with a p-value of at most ``j / (n_normal + 1)``, together for
-    all j, have a distribution that depends on m and `n_normal` only (of scores without ties; ties
-    make p-values larger). An envelope of simulated numbers that is exceeded at any of some j with
-    a probability of at most ``1 - confidence`` gives, for each j, the most normal samples that
-    there are among the smaller p-values; all flagged samples with larger ones are added. Half of
-    the draws make the envelope, the other half choose how wide it is. All samples of the batch are
-    counted as if they might be normal.
+    The joint distribution over all j of the number of m normal samples with a p-value of at most
+    ``j / (n_normal + 1)`` depends on m and `n_normal` only (for scores without ties; ties make
+    p-values larger). An envelope of simulated numbers is exceeded at any of some j with a
+    probability of at most ``1 - confidence``. For each j it bounds the number of normal samples
+    among the smaller p-values; all flagged samples with larger p-values are added. Half of the
+    simulations define the envelope, the other half its width. All samples of the batch are assumed
+    to be possibly normal.
 
     References
     ----------
     Gazin, Blanchard and Roquain, "Transductive conformal inference with adaptive scores", AISTATS
     2024, for the distribution; Blanchard, Neuvial and Roquain, "Post hoc confidence bounds on false
     positives using reference families", Annals of Statistics 48(3), 2020, for the bound. The
-    envelope, which is their template, is made here by the ranks of simulated numbers.
+    envelope, which is their template, is defined here by the ranks of simulated numbers.
 
     Examples
     --------
@@ -1052,11 +1049,11 @@ def false_discovery_bound(
         raise ValueError("p_values must all lie in [0, 1].")
     if is_flagged.shape != p_values.shape or is_flagged.dtype != bool:
         raise ValueError(
-            f"is_flagged must be one boolean a sample, {p_values.shape}, got {is_flagged.dtype} "
-            f"of shape {is_flagged.shape}."
+            f"is_flagged must have one boolean for each sample, {p_values.shape}, got "
+            f"{is_flagged.dtype} of shape {is_flagged.shape}."
         )
     levels, most = _most_normal(n_normal, len(p_values), float(confidence))
-    # Of p-values on a grid, rounding must not put one above its place.
+    # For p-values on a grid, rounding must not change their rank.
     ranks = np.round(p_values[is_flagged] * (n_normal + 1))
     n_above = np.array([int((ranks > level).sum()) for level in levels])
     return int(min((most + n_above).min(initial=len(ranks)), len(ranks)))
@@ -1066,12 +1063,12 @@ def false_discovery_bound(
 def _most_normal(
     n_normal: int, n_samples: int, confidence: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Some ranks of p-values, and how many of so many normal samples rank so low, at most."""
+    """Ranks of p-values, and the largest number of normal samples up to each rank."""
     levels = np.unique(np.geomspace(1, n_normal, _N_BOUND_LEVELS).round().astype(np.int64))
     rng = np.random.default_rng(0)
 
     def drawn() -> npt.NDArray[np.int64]:
-        # The mass of a normal score above the j-th largest of n others, together for all levels.
+        # The mass of a normal score above the j-th largest of n others, jointly for all levels.
         steps = np.diff(levels, prepend=0, append=n_normal + 1)
         masses = rng.standard_gamma(steps, size=(_N_BOUND_DRAWS, len(steps)))
         masses /= masses.sum(axis=1, keepdims=True)
@@ -1079,7 +1076,7 @@ def _most_normal(
         return np.asarray(counts.cumsum(axis=1)[:, :-1])
 
     ordered = np.sort(drawn(), axis=0)[::-1]
-    # For each draw the smallest place in the order at which it is above the envelope somewhere.
+    # For each simulation the smallest rank at which it exceeds the envelope.
     others = drawn()
     n_as_large = np.array(
         [
@@ -1087,7 +1084,7 @@ def _most_normal(
             for column, other in zip(ordered.T, others.T, strict=True)
         ]
     )
-    # The envelope at place k is exceeded by a draw that has, somewhere, at most k others as large.
+    # The envelope at rank k is exceeded by a simulation with at most k others as large at a level.
     first = np.sort(n_as_large.min(axis=0))
     n_allowed = int((1 - confidence) * (_N_BOUND_DRAWS + 1)) - 1
     place = int(first[n_allowed]) - 1 if n_allowed >= 0 else -1

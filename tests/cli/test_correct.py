@@ -67,7 +67,7 @@ def test_a_network_in_a_file(run, fails, rows, tmp_path):
 def test_mistakes(fails, model, rows, tmp_path):
     _, data = rows
     code, err = fails("correct", model, *data)
-    assert (code, "guards no classifier" in err) == (2, True)
+    assert (code, "has no classifier" in err) == (2, True)
     fit = ("fit", "adversarialvae", *data, "--normal-class", "low,high", "--out", tmp_path / "m")
     code, err = fails(*fit, "--classifier", tmp_path / "net.pkl")
     assert (code, ".skops or .pt2" in err) == (1, True)

@@ -137,8 +137,12 @@ def test_categories_by_their_numbers(mvtec):
         ("mnist", {"on_error": "skip"}, "--on-error is for image files"),
         ("mnist", {"keep_aspect": True}, "--keep-aspect needs --image-size"),
         ("kddcup99", {"channels": 1}, "--image-size and --channels have no meaning"),
-        ("adbench:toy", {"download": True}, "--download cannot fetch adbench.*as adbench/"),
-        ("mvtec:nut", {"download": True}, "--download cannot fetch mvtec.*mvtec/<category>"),
+        ("adbench:toy", {"download": True}, "--download is not available for adbench.*as adbench/"),
+        (
+            "mvtec:nut",
+            {"download": True},
+            "--download is not available for mvtec.*mvtec/<category>",
+        ),
         ("mnist:valid", {}, "no mnist:valid, only mnist:train, mnist:test, mnist:all"),
         ("kddcup99:smurf", {}, "no kddcup99:smurf, only kddcup99:normal, kddcup99:attack"),
         ("mvtec:all", {}, "for fit and evaluate"),
@@ -587,11 +591,15 @@ class TestAnomalies:
             (
                 CLASSES,
                 {},
-                r"labels of rows.csv are a \(25\), .*; say which are .*--anomalous-class",
+                r"labels of rows.csv are a \(25\), .*; define the anomalies by --anomalous-class",
             ),
-            (np.zeros(100), {}, r"are 0 \(100\), and there must be .* as well as anomalies; say"),
+            (
+                np.zeros(100),
+                {},
+                r"are 0 \(100\), and there must be .* as well as anomalies; define",
+            ),
             (np.append(BINARY[1:], np.nan), {}, "1 of 100 labels of rows.csv are missing"),
-            (np.array(["yes", "no"]), {}, r"are yes \(1\), no \(1\); say which"),
+            (np.array(["yes", "no"]), {}, r"are yes \(1\), no \(1\); define"),
             (CLASSES, {"normal_class": ["e"]}, "class 'e' is not in the labels, which are a, b"),
         ],
     )
@@ -641,7 +649,9 @@ class TestFiles:
     def test_images_of_a_test_part_are_told(self, image_folder, tmp_path):
         for part in ("train/good", "test/good", "test/bad"):
             shutil.copytree(image_folder / "flat", tmp_path / "nut" / part)
-        with pytest.warns(UserWarning, match=r"8 of the 16 images that are .* a folder test of"):
+        with pytest.warns(
+            UserWarning, match=r"8 of the 16 training images are in a folder test of"
+        ):
             kept = training_samples(read(tmp_path), given(data=str(tmp_path)))
         assert len(kept) == 16
         assert len(training_samples(read(tmp_path / "nut"), given())) == 8
@@ -690,7 +700,7 @@ class TestFiles:
         assert first == again != other
 
     def test_a_share_without_a_split(self):
-        with pytest.raises(UsageError, match="--outlier-fraction is about a split"):
+        with pytest.raises(UsageError, match="--outlier-fraction needs a split"):
             samples_to_score(samples_of(BINARY), given(outlier_fraction=0.2))
 
 

@@ -116,7 +116,7 @@ def test_a_header_of_integers(run, tmp_path):
     fit = ("fit", "ganomaly", "--data", path, *TINY, "--out", tmp_path / "m", "--format", "json")
     code, out, err = run(*fit)
     assert (code, json.loads(out)["samples"]) == (0, 30)
-    assert "is taken for the names of the columns" in err
+    assert "is read as the names of the columns" in err
 
 
 @pytest.mark.filterwarnings("default:outlier_perc")
@@ -342,8 +342,8 @@ def test_nothing_to_learn_from_is_refused(fails, table, data_dir, tmp_path):
     [
         (("--normal-class", "x"), "has no labels: name them with --label-column"),
         (("--anomalous-class", "x"), "has no labels: name them with --label-column"),
-        (("--label-file", "none.txt"), "there is no file none.txt, which --label-file names"),
-        (("--label-file", "."), "there is no file ., which --label-file names"),
+        (("--label-file", "none.txt"), "there is no file none.txt, given by --label-file"),
+        (("--label-file", "."), "there is no file ., given by --label-file"),
     ],
 )
 def test_labels_that_are_not_there(fails, table, tmp_path, options, message):

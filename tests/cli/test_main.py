@@ -218,7 +218,7 @@ def test_messages_name_options(fails, table, model, tmp_path, monkeypatch):
         _, err = fails(*fit, "--data", name, "--data-dir", tmp_path)
         assert "add --download" in err
     code, err = fails("evaluate", model, "--data", table, "--label-column", "kind")
-    assert (code, "good (50), bad (10); say which are anomalies with" in err) == (2, True)
+    assert (code, "good (50), bad (10); define the anomalies by" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_rows(run, model, table, tmp_path, named_rows):
 @pytest.mark.parametrize(
     ("kind", "out", "message"),
     [
-        ("rows", "maps", "no pictures"),
+        ("rows", "maps", "cannot be drawn as images"),
         ("rows", "maps.png", "takes .npy, .csv or a folder"),
         ("images", "maps.csv", "do not fit"),
     ],

@@ -104,7 +104,7 @@ def test_parquet_without_its_extra(tmp_path, monkeypatch):
     [
         ("x.xlsx", None, r"not one of .csv, .json, .parquet, .txt, or none"),
         ("folder.v1", None, r"not one of .csv"),
-        ("x.parquet", "csv", "--format csv is not that of --out"),
+        ("x.parquet", "csv", "--format csv does not match --out"),
     ],
 )
 def test_kinds_of_files_that_are_not_written(name, format, message, write, tmp_path):
@@ -194,12 +194,12 @@ class TestTheDataStay:
         link("hard", tmp_path / "hard.csv", tmp_path / "x.csv")
         before = state_of(tmp_path)
         code, err = fails(command, model, "--data", tmp_path / "x.csv", "--out", tmp_path / out)
-        assert (code, "is what --data names, and would be replaced" in err) == (2, True)
+        assert (code, "is the input of --data and would be replaced" in err) == (2, True)
         assert state_of(tmp_path) == before
 
     @pytest.mark.parametrize(
         ("option", "message"),
-        [("MODEL", "what MODEL names"), ("--label-file", "what --label-file names")],
+        [("MODEL", "the input of MODEL"), ("--label-file", "the input of --label-file")],
     )
     def test_a_table_over_another_input(self, option, message, fails, no_work, table, tmp_path):
         (tmp_path / "it").write_text("mine")
@@ -218,14 +218,14 @@ class TestTheDataStay:
         place = f"{tmp_path}/{out}"
         code, err = fails("map", image_model, "--data", photos, "--out", place)
         assert code == 2
-        assert "--data names" in err
+        assert "input of --data" in err
         assert state_of(tmp_path) == before
 
     def test_relative_paths(self, fails, no_work, image_model, photos, monkeypatch):
         monkeypatch.chdir(photos / "a")
         for out in (".", "..", "../a/new", "maps.npy"):
             code, err = fails("map", image_model, "--data", "..", "--out", out)
-            assert (code, "--data names" in err) == (2, True)
+            assert (code, "input of --data" in err) == (2, True)
 
     def test_a_table_into_the_images(self, fails, no_work, image_model, photos):
         out = photos / "scores.csv"
@@ -239,7 +239,7 @@ class TestTheDataStay:
         before = state_of(tmp_path)
         data = ("--data", photos / "a" / "x.png")
         code, err = fails("map", image_model, *data, "--out", tmp_path / out)
-        assert (code, "x.png is there already, among the images of --data" in err) == (2, True)
+        assert (code, "x.png is an image of --data and would be replaced" in err) == (2, True)
         assert state_of(tmp_path) == before
 
     def test_maps_of_a_class_over_images_of_others(self, fails, no_maps, image_model, photos):
@@ -247,7 +247,7 @@ class TestTheDataStay:
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(photos / "y.png")
         before = state_of(photos)
         code, err = fails("map", image_model, "--data", photos / "a", "--out", photos)
-        assert (code, "y.png is there already" in err) == (2, True)
+        assert (code, "y.png is an image of --data" in err) == (2, True)
         assert state_of(photos) == before
 
     def test_maps_beside_the_images(self, run, image_model, photos, tmp_path):
@@ -267,7 +267,7 @@ class TestTheDataStay:
         if out == "bottle/x":  # a folder that merely has a name like it
             check_file(options)
             return
-        with pytest.raises(UsageError, match="--data names"):
+        with pytest.raises(UsageError, match="input of --data"):
             check_file(options)
 
     def test_films_among_their_images(self, fails, monkeypatch, tmp_path):
@@ -293,7 +293,7 @@ class TestTraining:
     def test_nothing_goes_into_the_data(self, tmp_path, output, place, which):
         (tmp_path / "images" / "a").mkdir(parents=True)
         options = training(tmp_path, **{which: tmp_path / "images", output: tmp_path / place})
-        name = f"--{output.replace('_', '-')} .* --{which.replace('_', '-')} names"
+        name = f"--{output.replace('_', '-')} .* input of --{which.replace('_', '-')}"
         with pytest.raises(UsageError, match=name):
             check_training(options)
         assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "images"]
@@ -319,7 +319,7 @@ class TestTraining:
     @pytest.mark.parametrize("folder", ["checkpoint_dir", "log_dir", "run_folder"])
     @pytest.mark.parametrize("place", ["model", "model/x", "./new/../model"])
     def test_the_model_and_a_folder_in_one_place(self, tmp_path, folder, place):
-        with pytest.raises(UsageError, match=f"is where --{folder.replace('_', '-')} "):
+        with pytest.raises(UsageError, match=f"is the place of --{folder.replace('_', '-')} "):
             check_training(training(tmp_path, **{folder: f"{tmp_path}/{place}"}))
 
     def test_the_model_in_the_place_of_the_checkpoint(self, tmp_path):

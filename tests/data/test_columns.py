@@ -179,10 +179,10 @@ def test_the_description_says_a_line_a_column(encoder, table):
         ({"sum": "number"}, r"'sum', but X has only 'amount', 'age'"),
         ({7: "number"}, "7, but X has only"),
         ({"age": "float"}, r"\['age'\] must be one of .*'number'.* not 'float'"),
-        ({"country": "number"}, "'country' is one of numbers, but row 1 holds"),
-        ({"country": "date"}, "'country' is one of dates, but row 1 holds .* ISO 8601"),
-        ({"age": "date"}, "'age' is one of dates, but row 1 holds"),
-        (dict.fromkeys(range(7), "drop"), "No column of X can be learned from"),
+        ({"country": "number"}, "'country' has numbers, but row 1 holds"),
+        ({"country": "date"}, "'country' has dates, but row 1 holds .* ISO 8601"),
+        ({"age": "date"}, "'age' has dates, but row 1 holds"),
+        (dict.fromkeys(range(7), "drop"), "No column of X can be used"),
     ],
 )
 def test_what_cannot_be_decided_so_is_refused(table, columns, message):
@@ -317,10 +317,10 @@ def test_whole_numbers_of_any_size_are_numbers():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("abc", r"'age' is one of numbers, but row 5 holds 'abc'.*missing_values.*'category'"),
+        ("abc", r"'age' has numbers, but row 5 holds 'abc'.*missing_values.*'category'"),
         (np.inf, r"'age' holds inf in row 5.*finite"),
         (10**400, r"'age' holds inf in row 5"),
-        (datetime.date(2024, 1, 1), r"'age' is one of numbers, but row 5 holds"),
+        (datetime.date(2024, 1, 1), r"'age' has numbers, but row 5 holds"),
     ],
 )
 def test_what_is_no_number_is_named(encoder, table, cell, message):
@@ -333,7 +333,7 @@ def test_what_is_no_number_is_named(encoder, table, cell, message):
 def test_what_is_no_date_is_named(encoder, table):
     changed = table.astype({"when": object})
     changed.loc[5, "when"] = "yesterday"
-    with pytest.raises(ValueError, match="'when' is one of dates, but row 5 holds 'yesterday'"):
+    with pytest.raises(ValueError, match="'when' has dates, but row 5 holds 'yesterday'"):
         encoder.encode(changed)
 
 

@@ -182,13 +182,13 @@ def test_columns_that_are_only_numbered_have_no_names():
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        ({"a": [[1], [2]]}, TypeError, "'a' holds what is no single value"),
-        ({"a": [1, {}]}, TypeError, "'a' holds what is no single value"),
+        ({"a": [[1], [2]]}, TypeError, "'a' holds cells that are not single"),
+        ({"a": [1, {}]}, TypeError, "'a' holds cells that are not single"),
         ({"a": [1, 2j]}, TypeError, "'a' holds a complex in row 1"),
         ({"a": 3}, TypeError, "'a' must be a sequence"),
         ({"a": "abc"}, TypeError, "'a' must be a sequence"),
-        ({"a": [1, 2], "b": [1]}, ValueError, "one length"),
-        ([[1, 2], [3]], ValueError, "one length"),
+        ({"a": [1, 2], "b": [1]}, ValueError, "the same length"),
+        ([[1, 2], [3]], ValueError, "the same length"),
         (np.zeros((2, 2, 2)), TypeError, r"shape \(2, 2, 2\)"),
         (np.zeros((2, 2), complex), TypeError, "complex128"),
         ("rows.csv", TypeError, "it is a str"),

@@ -110,26 +110,26 @@ class TestWhatIsLeftOut:
             ImageFolder(tmp_path)
         assert len(told) == 1
         assert "hidden files or folders left out: 1 (.hidden.png)" in str(told[0].message)
-        assert "files of other endings left out: 3 (.heic, .txt)" in str(told[0].message)
+        assert "files of other extensions left out: 3 (.heic, .txt)" in str(told[0].message)
 
     def test_folders_that_are_called_like_images(self, tmp_path):
         _save(tmp_path / "good" / "film.png" / "b.png", GRADIENT)
         (tmp_path / "good" / "scan.png").mkdir()
         with pytest.warns(
-            UserWarning, match=r"like images and hold none left out: 1 \(scan\.png\)"
+            UserWarning, match=r"of an image that contain none left out: 1 \(scan\.png\)"
         ):
             assert self.names(tmp_path) == ["good/a.png", "good/film.png/b.png"]
 
     def test_nothing_but_a_folder_that_is_called_like_an_image(self, tmp_path):
         (tmp_path / "empty" / "scan.png").mkdir(parents=True)
-        with pytest.raises(FileNotFoundError, match=r"hold none left out: 1 \(scan\.png\)"):
+        with pytest.raises(FileNotFoundError, match=r"contain none left out: 1 \(scan\.png\)"):
             ImageFolder(tmp_path / "empty")
 
     def test_nothing_but_other_endings(self, tmp_path):
         (tmp_path / "phone").mkdir()
         (tmp_path / "phone" / "a.heic").touch()
         with pytest.raises(
-            FileNotFoundError, match=r"files of other endings left out: 1 \(\.heic\)"
+            FileNotFoundError, match=r"files of other extensions left out: 1 \(\.heic\)"
         ):
             ImageFolder(tmp_path / "phone")
 
@@ -143,7 +143,7 @@ class TestWhatIsLeftOut:
         _save(tmp_path / "good" / "sub" / "b.png", GRADIENT)
         (tmp_path / "good" / "a_link").symlink_to(target, target_is_directory=True)
         with pytest.warns(
-            UserWarning, match=r"links to folders .* read already left out: 1 \(a_link\)"
+            UserWarning, match=r"links to folders .* already read left out: 1 \(a_link\)"
         ):
             assert self.names(tmp_path / "good") == ["a.png", "sub/b.png"]
 
@@ -153,13 +153,13 @@ class TestWhatIsLeftOut:
             _save(tmp_path / "out" / here / f"{here}.png", GRADIENT)
             (tmp_path / "out" / here / "other").symlink_to(tmp_path / "out" / there)
         (tmp_path / "good" / "x").symlink_to(tmp_path / "out" / "x")
-        with pytest.warns(UserWarning, match="links to folders that are read already left out: 1"):
+        with pytest.warns(UserWarning, match="links to folders that are already read left out: 1"):
             assert self.names(tmp_path / "good") == ["a.png", "x/other/y.png", "x/x.png"]
 
     def test_links_to_nothing_are_counted(self, tmp_path):
         (tmp_path / "good" / "b.png").symlink_to(tmp_path / "gone.png")
         with pytest.warns(
-            UserWarning, match=r"links to nothing or special files left out: 1 \(b\.png\)"
+            UserWarning, match=r"broken links or special files left out: 1 \(b\.png\)"
         ):
             assert self.names(tmp_path) == ["good/a.png"]
 
@@ -325,7 +325,7 @@ class TestBitDepth:
         image = ImageFolder(tmp_path)[0]
         assert image.dtype == np.float32
         np.testing.assert_array_equal(image, values)
-        with pytest.raises(DataFileError, match="bit_depth=12 is for whole numbers"):
+        with pytest.raises(DataFileError, match="bit_depth=12 is for integers"):
             ImageFolder(tmp_path, bit_depth=12)[0]
 
     def test_floats_that_are_not_finite(self, tmp_path):
@@ -404,7 +404,7 @@ def test_other_formats_are_not_opened(tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.check_call", lambda *args, **_: started.append(args))
     eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
     (tmp_path / "a.png").write_bytes(eps)
-    with pytest.raises(DataFileError, match=r"a\.png .* of no kind among BMP, GIF, JPEG, PNG"):
+    with pytest.raises(DataFileError, match=r"a\.png .* not one of BMP, GIF, JPEG, PNG"):
         ImageFolder(tmp_path)[0]
     assert not started
 
@@ -450,7 +450,7 @@ class TestKeepAspect:
         np.testing.assert_array_equal(kept, ImageFolder(tmp_path, 5).stack())
 
     def test_needs_a_size(self, tmp_path):
-        with pytest.raises(ValueError, match="keep_aspect=True needs an image_size"):
+        with pytest.raises(ValueError, match="keep_aspect=True needs image_size"):
             ImageFiles([tmp_path / "a.png"], keep_aspect=True)
 
 

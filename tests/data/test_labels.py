@@ -38,14 +38,14 @@ def test_booleans_that_are_all_true_are_all_anomalous():
     ("y", "error", "message"),
     [
         (["fraud", "ok"], TypeError, "anomaly_label"),
-        (np.array(["0", "1"]), TypeError, "y == word"),
+        (np.array(["0", "1"]), TypeError, "y == label"),
         ([0, 1, 2], ValueError, "must hold 0 and 1"),
         ([-1, 0, 1], ValueError, "must hold 0 and 1"),
-        ([1, 1], ValueError, "nothing but 1"),
-        ([[0, 1]], ValueError, "one label a sample"),
+        ([1, 1], ValueError, "holds only 1"),
+        ([[0, 1]], ValueError, "one label for each sample"),
         ([[0], [1]], ValueError, r"got the shape \(2, 1\)\. Pass y\.ravel\(\)\."),
-        (3, ValueError, "one label a sample, got int"),
-        ({0: 1}, ValueError, "one label a sample, got dict"),
+        (3, ValueError, "one label for each sample, got int"),
+        ({0: 1}, ValueError, "one label for each sample, got dict"),
     ],
     ids=str,
 )
@@ -79,15 +79,15 @@ def test_what_is_asked_for_needs_labels():
 
 
 def test_nothing_to_learn_from_is_told():
-    with pytest.warns(UserWarning, match="names no anomaly .fraud.: it holds fine, ok"):
+    with pytest.warns(UserWarning, match="has no anomaly .fraud.: it holds fine, ok"):
         assert not known_by("learn", ["ok", "fine", None], "fraud").any()
-    with pytest.warns(UserWarning, match="names no anomaly"):
+    with pytest.warns(UserWarning, match="has no anomaly"):
         known_by("learn", [0, 0])
     assert not known_by("exclude", [0, 0]).any()
 
 
 def test_a_label_that_y_does_not_hold_is_told():
-    told = "labels='exclude', but y names no anomaly 'Bad': it holds bad, good"
+    told = "labels='exclude', but y has no anomaly 'Bad': it holds bad, good"
     with pytest.warns(UserWarning, match=told):
         assert not known_by("exclude", ["bad", "good", None], "Bad").any()
     # A part of the samples, as of a cross-validation, may be all normal.
@@ -117,7 +117,7 @@ def test_an_anomalous_image_may_have_an_empty_mask():
     [
         (masks_of(1), [0, 1, 0, 0], "exclude", ValueError, "labels='learn'"),
         (masks_of(1)[0], None, "learn", ValueError, r"\(n_samples, height, width\)"),
-        ([np.zeros((2, 3)), np.zeros((3, 2))], None, "learn", ValueError, "one height"),
+        ([np.zeros((2, 3)), np.zeros((3, 2))], None, "learn", ValueError, "the same height"),
         (masks_of(1).astype(str), None, "learn", TypeError, "0 and 1"),
         (masks_of(1) * 255, None, "learn", ValueError, "masks > 0"),
         (masks_of(), [0, 1, 0, 0], "learn", ValueError, "all empty"),

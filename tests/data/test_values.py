@@ -124,7 +124,7 @@ WORDS = {
 
 @pytest.mark.parametrize("X", WORDS.values(), ids=WORDS)
 def test_words_are_refused_though_they_look_like_numbers(X):
-    message = r"^could not convert string to float: column ('a'|0) of X holds b?'.'\. Encode"
+    message = r"^could not convert string to float: column ('a'|0) of X holds b?'.'\. For strings"
     with pytest.raises(ValueError, match=message):
         checked_values(X)
 

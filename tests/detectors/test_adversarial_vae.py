@@ -182,7 +182,7 @@ class TestLosses:
         close(losses["loss"], expected)
 
     def test_a_loss_of_another_shape(self):
-        with pytest.raises(ValueError, match=r"one value a member and sample.*\(2, 60\)"):
+        with pytest.raises(ValueError, match=r"one value for each member and sample.*\(2, 60\)"):
             fitted(loss_fn=lambda x, *_: x.mean(), batch_size=60)
 
     def test_metrics_are_kept(self):
@@ -382,7 +382,7 @@ class TestNetworksOfOnesOwn:
         ({"vae": Pair, "decoder": Pair}, ValueError, "either vae or encoder and decoder"),
         ({"metrics": [1]}, TypeError, "metrics must be None or a dict"),
         ({"hidden_layers": ["0"]}, TypeError, "hidden_layers must be"),
-        ({"hidden_weights": {"0": 1.0}}, ValueError, "which hidden_layers has not"),
+        ({"hidden_weights": {"0": 1.0}}, ValueError, "which hidden_layers lacks"),
     ],
     ids=str,
 )

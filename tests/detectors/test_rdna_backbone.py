@@ -195,11 +195,11 @@ class TestItsTraining:
         assert detector.n_iter_ == 2 * n_before
         assert torch.equal(detector.networks_["backbone"].shift, shift)
         with pytest.raises(
-            ValueError, match=r"warm_start=True goes on from networks with .*backbone=Edges"
+            ValueError, match=r"warm_start=True continues with networks of .*backbone=Edges"
         ):
             detector.set_params(backbone=Edges(1)).fit(IMAGES)
         with pytest.raises(
-            ValueError, match=r"warm_start=True goes on from networks with .*backbone=Edges"
+            ValueError, match=r"warm_start=True continues with networks of .*backbone=Edges"
         ):
             detector.set_params(backbone=None).fit(IMAGES)
 
@@ -319,7 +319,7 @@ class TestSaved:
 
     def test_another_module_is_refused(self, fitted, tmp_path):
         fitted.save(tmp_path / "detector")
-        with pytest.raises(gandetect.ArchiveError, match="does not hold a whole detector"):
+        with pytest.raises(gandetect.ArchiveError, match="is not a complete detector"):
             gandetect.load(tmp_path / "detector", backbone=nn.AvgPool2d(4))
 
     def test_pickled_with_the_module(self, fitted):
@@ -514,7 +514,7 @@ class TestImagesOfSeveralShapes:
     def test_not_exported(self, mixed, tmp_path):
         from gandetect.export import to_torch_export
 
-        with pytest.raises(TypeError, match="a file takes images of one shape"):
+        with pytest.raises(TypeError, match="an exported file takes images of one shape"):
             to_torch_export(mixed, tmp_path / "detector.pt2")
 
     def test_left_out_samples_are_not_trained_on(self, few):
@@ -680,7 +680,7 @@ class TestRegion:
             ((0, 0, 8), TypeError, "top, left, bottom, right"),
             ((0, 0, 8.5, 8), TypeError, "top, left, bottom, right"),
             ((8, 0, 8, 8), ValueError, "top < bottom"),
-            ((0, 0, 40, 8), ValueError, "reaches beyond the images, which have 32 x 24"),
+            ((0, 0, 40, 8), ValueError, "exceeds the images, which have 32 x 24"),
             (np.zeros((32, 24)), ValueError, "with 0 such pixels"),
             (np.ones((24, 32)), ValueError, r"shape \(24, 32\).*32 x 24"),
             (np.ones((2, 32, 24)), ValueError, "shape"),

@@ -391,8 +391,8 @@ class TestFalseDiscoveryBound:
             ({"confidence": "high"}, TypeError, "confidence must be a number"),
             ({"confidence": 95}, ValueError, "between 0 and 1"),
             ({"p_values": [0.5, 1.5]}, ValueError, "p_values"),
-            ({"is_flagged": [0, 1]}, ValueError, "one boolean a sample"),
-            ({"is_flagged": [True]}, ValueError, "one boolean a sample"),
+            ({"is_flagged": [0, 1]}, ValueError, "one boolean for each sample"),
+            ({"is_flagged": [True]}, ValueError, "one boolean for each sample"),
         ],
     )
     def test_bad_input(self, changed, error, what):

@@ -121,10 +121,10 @@ class TestRefused:
 
     def test_tables_of_words(self, make):
         table = pd.DataFrame({"a": [1.0, 2.0, 3.0] * 4, "b": list("xyz") * 4})
-        with pytest.raises(ValueError, match=r"robust moves numbers.*set robust=0"):
+        with pytest.raises(ValueError, match=r"robust perturbs numbers.*set robust=0"):
             make(GANomalyDetector, robust=0.1).fit(table)
 
     def test_a_backbone(self, images):
         detector = RDNADetector(backbone=torch.nn.AvgPool2d(2), robust=0.1)
-        with pytest.raises(ValueError, match="RDNAFeatureModel does not train under attack"):
+        with pytest.raises(ValueError, match="RDNAFeatureModel has no adversarial training"):
             detector.fit(images)
