@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc):
     if "sklearn_check" in metafunc.fixturenames:
         checks = parametrize_with_checks([make_detector(cls) for cls in registered()])
         names, cases = checks.args
-        metafunc.parametrize(names.replace("check", "sklearn_check"), cases, **checks.kwargs)
+        metafunc.parametrize(names.replace("check", "sklearn_check"), list(cases), **checks.kwargs)
 
 
 def pytest_collection_modifyitems(items):
