@@ -92,6 +92,8 @@ def _opened(path: Path) -> Iterator[Any]:
     """Open an image file; invalid content raises a DataFileError."""
     image_module = pillow_image()
     # Opened here, as pillow leaves the file open when its content is damaged.
+    if not path.exists():
+        raise FileNotFoundError(f"there is no image {path}")
     with path.open("rb") as file:
         try:
             image = image_module.open(file, formats=_FORMATS)
@@ -342,7 +344,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
         raise FileNotFoundError(f"there is no folder {folder}")
     files, left_out = _walk(folder)
     if pattern != "**/*":
-        chosen = set(folder.glob(pattern))
+        chosen = _matches(folder, pattern)
         files = [path for path in files if path in chosen]
     paths = [path for path in files if _is_image(path)]
     others = [path.suffix or path.name for path in files if not _is_image(path)]
@@ -360,6 +362,15 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     if told:
         warnings.warn(f"{folder}: images read: {len(paths)}; {told}", stacklevel=3)
     return sorted(paths)
+
+
+def _matches(folder: Path, pattern: str) -> set[Path]:
+    try:
+        return set(folder.glob(pattern))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"pattern must be that of paths in the folder, such as '**/*.png', got {pattern!r}"
+        ) from error
 
 
 def _some(names: list[str]) -> str:
@@ -461,7 +472,7 @@ class ImageFiles(Dataset[np.ndarray]):
     ValueError
         If there is no path, or another parameter is out of range.
     TypeError
-        If `image_size` is of another type.
+        If `image_size` is of another type, or `paths` is one path.
 
     Examples
     --------
@@ -488,6 +499,8 @@ class ImageFiles(Dataset[np.ndarray]):
         keep_aspect: bool = False,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
+        if isinstance(paths, str | bytes | os.PathLike):
+            raise TypeError(f"paths must be a list of paths, got one: pass [{paths!r}]")
         self.paths = [Path(path) for path in paths]
         self.image_size = check_image_size(image_size)
         self.channels = channels
@@ -511,7 +524,13 @@ class ImageFiles(Dataset[np.ndarray]):
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Read one image, of shape (H, W) or (H, W, 3)."""
-        path = self.paths[operator.index(index)]
+        try:
+            path = self.paths[operator.index(index)]
+        except TypeError as error:
+            raise TypeError(
+                f"the index of an image must be an integer, got {type(index).__name__}: several "
+                "are torch.utils.data.Subset(images, indices)"
+            ) from error
         image = self._read(path)
         shape, dtype = self._first
         n_free = 2 if self.keep_aspect else 0

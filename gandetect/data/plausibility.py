@@ -167,7 +167,7 @@ def range_warning(fitted_range: tuple[float, float], X: NDArray[np.generic]) -> 
         if low < 0:
             return f"{told}pass X / {top / 2:g} - 1."
         return f"{told}pass X / {top}."
-    if is_bytes and is_unit_here and X.dtype.kind == "f" and there[0] < there[1]:
+    if is_bytes and is_unit_here and X.dtype.kind in "fb" and there[0] < there[1]:
         return f"{told}pass " + ("X * 255." if there[0] >= 0 else "(X + 1) * 127.5.")
     if is_bytes and X.dtype.kind in "ui" and there[1] > 2 * 255:
         return f"{told}pass X / 257 if they are of 16 bits, or ImageFolder(path, bit_depth=...)."

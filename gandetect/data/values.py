@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
@@ -23,6 +24,8 @@ from scipy import sparse
 from scipy.cluster.hierarchy import linkage
 from sklearn.base import BaseEstimator
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from gandetect.data.images import IMAGE_SUFFIXES
 
 # Above this, float64 cannot represent every integer.
 _EXACT_INTEGERS = 2**53
@@ -636,6 +639,8 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
     """The error for an object in X."""
     if isinstance(value, str | bytes):
         return _words(name, where, value)
+    if isinstance(value, os.PathLike):
+        return _paths(name, where, value)
     if isinstance(value, Complex):
         return _complex(name, where)
     if isinstance(value, _TIMES) or type(value).__name__ == "Period":
@@ -649,7 +654,16 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
     )
 
 
-def _words(name: str, where: str, value: Any) -> ValueError:
+def _paths(name: str, where: str, value: Any) -> TypeError:
+    return TypeError(
+        f"{name} must hold samples, but {where} holds the path {os.fspath(value)!r}: of images "
+        f"pass gandetect.datasets.ImageFiles({name}), and read other files first."
+    )
+
+
+def _words(name: str, where: str, value: Any) -> Exception:
+    if isinstance(value, str) and value.lower().endswith(IMAGE_SUFFIXES):
+        return _paths(name, where, str(value))
     shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
     return ValueError(
         f"could not convert string to float: {where} of {name} holds {shown!r}. For strings fit a "

@@ -923,8 +923,10 @@ class ExportedScorer:
         if x.ndim == 2 and len(shape) > 1 and x.shape[1] == prod(shape):
             x = x.reshape(len(x), *shape)
         if x.shape[1:] != shape:
+            hint = " X is one sample: pass [X]." if x.shape == shape else ""
             raise ValueError(
                 f"X holds samples of shape {x.shape[1:]}, but the exported detector takes {shape}."
+                f"{hint}"
             )
         return x
 
@@ -938,7 +940,15 @@ def _in_blocks(run: Run, X: np.ndarray, size: int, outputs: slice = slice(2)) ->
 
 def _numbers(X: Any) -> np.ndarray:
     """X as an array of numbers, for which neither texts nor missing values are taken."""
-    array = np.asarray(X.detach().cpu() if isinstance(X, torch.Tensor) else X)
+    if isinstance(X, torch.Tensor):
+        X = X.detach().cpu()
+        X = X.float() if X.dtype == torch.bfloat16 else X  # which numpy does not have
+    if isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        raise ValueError("X has a missing value (masked): leave out or impute the sample.")
+    try:
+        array = np.asarray(X)
+    except ValueError as error:
+        raise ValueError("X has samples that differ in length: all must have one shape.") from error
     if array.ndim == 0:
         raise TypeError(f"X must be an array of samples, got {type(X).__name__}.")
     if array.dtype.kind != "O":

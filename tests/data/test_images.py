@@ -2,6 +2,7 @@ import pickle
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,22 @@ def test_pattern(tmp_path):
         _save(tmp_path / name, GRADIENT)
     assert [path.name for path in ImageFolder(tmp_path).paths] == ["a.png", "b.jpg", "c.png"]
     assert [path.name for path in ImageFolder(tmp_path, pattern="*.png").paths] == ["a.png"]
+
+
+@pytest.mark.parametrize("pattern", ["", None, "/a/*.png"])
+def test_what_is_no_pattern(tmp_path, pattern):
+    with pytest.raises(ValueError, match="pattern must be that of paths in the folder"):
+        ImageFolder(tmp_path, pattern=pattern)
+
+
+def test_one_path_is_no_list_of_paths(tmp_path):
+    for path in ("a.png", Path("a.png"), b"a.png"):
+        with pytest.raises(TypeError, match=r"paths must be a list of paths, got one: pass \["):
+            ImageFiles(path)
+    with pytest.raises(FileNotFoundError, match=r"^there is no image none\.png$"):
+        ImageFiles(["none.png"])[0]
+    with pytest.raises(TypeError, match=r"must be an integer, got slice: .*Subset\(images, ind"):
+        ImageFiles(["none.png"])[:1]
 
 
 class TestWhatIsLeftOut:

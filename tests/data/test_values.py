@@ -5,6 +5,7 @@ import io
 import re
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -187,6 +188,9 @@ def test_what_is_no_table_is_named_with_the_way_out(X, message):
         (torch.eye(2).to_sparse(), "Sparse data was passed for X"),
         (torch.ones(2, 2, device="meta"), "'meta', which holds no values"),
         (torch.ones(2, 2).to_mkldnn(), "dense data is required"),
+        (["a.png", "b.png"], r"sample 0 holds the path 'a.png': of images pass .*ImageFiles\(X\)"),
+        (np.array(["a/b.JPG"]), r"holds the path 'a/b.JPG': of images pass .*ImageFiles\(X\)"),
+        ([Path("a"), Path("b")], r"holds the path 'a': of images pass .*ImageFiles\(X\)"),
     ],
 )
 def test_what_is_no_number_is_named(X, message):
