@@ -782,7 +782,8 @@ class RDNAFeatureModel(RDNAModel):
             probability, _, *distances = self._cells(x, bank)
             inside = self._all_inside(x, probability)
             kept.append((probability, *distances))
-        self.joined = FeatureScore.of(bank, kept, inside)
+        knows_defects = run.prepared.known is not None
+        self.joined = FeatureScore.of(bank, kept, inside, knows_defects=knows_defects)
 
     def _cells(self, images: Tensor, bank: PatchBank | None) -> list[Tensor]:
         """The results for each cell of images (n, C, H, W); large images are tiled.
@@ -1074,7 +1075,8 @@ class RDNADetector(BaseDetector):
     bottleneck of the reconstruction module, and there is no `architecture`. In addition there is a
     memory bank of patches, which are means of 3 x 3 cells with a stride of two cells. The map is
     the sum of the smoothed probability and the distance to the nearest patch, each in standard
-    deviations on the held-out images. The default score, "map", is the sum of the largest
+    deviations on the held-out images; with masks of known defects the distance has half of
+    that weight. The default score, "map", is the sum of the largest
     probability and the largest distance, both smoothed and standardised. Here distances are divided
     by the square root of the reference's own distance to its neighbours (local scaling), and
     standardised by their mean and standard deviation at each position. The held-out images set the

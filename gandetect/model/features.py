@@ -39,6 +39,8 @@ _MOST_KNOWN, _MOST_NORMAL = 5_000, 5_000
 _SMOOTHING = 1.0
 # The smallest scale by which a map is divided.
 _LEAST_SPREAD = 1e-6
+# The scale of the distances in a map is multiplied by it after training on masks of known defects.
+_LESS_OF_BANK = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,7 +343,12 @@ class FeatureScore(nn.Module):
 
     @classmethod
     def of(
-        cls, bank: PatchBank, kept: Sequence[Sequence[Tensor]], inside: Tensor | None = None
+        cls,
+        bank: PatchBank,
+        kept: Sequence[Sequence[Tensor]],
+        inside: Tensor | None = None,
+        *,
+        knows_defects: bool = False,
     ) -> Self:
         """Fit all scales to held-out normal images.
 
@@ -352,12 +359,17 @@ class FeatureScore(nn.Module):
             The arguments of `forward` for images that are not in the training of modules or bank.
         inside : Tensor of shape (h, w) or None, default=None
             True for the cells inside the region; None for all.
+        knows_defects : bool, default=False
+            Whether the discriminant was trained on masks of known defects. If so, it locates other
+            defects better than the bank, and the distance has half of its weight in the map.
         """
         score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
         counted = slice(None) if inside is None else inside.flatten()
         cells = torch.cat([m.flatten(3)[..., counted].flatten(1) for m, _ in parts], dim=1)
         score.mean, score.spread = _mean_and_spread(cells)
+        if knows_defects:
+            score.spread[1] *= _LESS_OF_BANK
         peaks = torch.cat([peaks.flatten(1) for _, peaks in parts], dim=1)
         score.peak_mean, score.peak_spread = _mean_and_spread(peaks)
         return score

@@ -211,6 +211,21 @@ class TestFeatureScore:
         score = FeatureScore.of(score.bank, [cells(score.bank, normal[:1])])
         assert all(found.isfinite().all() for found in score(*cells(score.bank, normal)))
 
+    def test_after_training_on_masks_the_map_follows_the_discriminant(self, joined):
+        score, normal = joined
+        kept = [cells(score.bank, normal[8:])]
+        learned = FeatureScore.of(score.bank, kept, knows_defects=True)
+        without = FeatureScore.of(score.bank, kept)
+        probability, *distances = cells(score.bank, normal)
+        found, usual = (each(probability, *distances) for each in (learned, without))
+        far = [2 * values for values in distances]
+        risen = learned(probability, *far)[0] - found[0]
+        torch.testing.assert_close(2 * risen, without(probability, *far)[0] - usual[0])
+        likely = learned(probability + 0.1, *distances)[0] - found[0]
+        torch.testing.assert_close(likely, without(probability + 0.1, *distances)[0] - usual[0])
+        for same, expected in zip(found[1:], usual[1:], strict=True):
+            assert torch.equal(same, expected)
+
     def test_each_member_has_its_score(self, joined):
         score, normal = joined
         score = FeatureScore.of(score.bank, [cells(score.bank, normal, 2)])
