@@ -324,6 +324,46 @@ def test_batch_norm_is_torchs_where_there_is_one_process():
         torch.autograd.grad((got * weights).sum(), x, create_graph=True)
 
 
+def test_the_variance_keeps_its_digits_beside_a_large_mean():
+    x = torch.randn(64, 3, 4, 4, generator=torch.Generator().manual_seed(0)) + 1e4
+    layer = ChannelBatchNorm(3)
+    normalized = distributed.batch_norm(x, layer)
+    torch.testing.assert_close(normalized, nn.BatchNorm2d(3)(x), atol=5e-3, rtol=0)
+    torch.testing.assert_close(layer.running_var, 0.9 + 0.1 * x.var(dim=(0, 2, 3)))
+
+
+def test_a_variance_that_rounds_below_zero_is_none(monkeypatch):
+    """The mean square of several processes may round to less than the square of the mean."""
+
+    def rounded(values):
+        return torch.stack([values[0], values[1] * (1 - 1e-3)])
+
+    monkeypatch.setattr(distributed, "averaged", rounded)
+    x = torch.ones(6, 3, 4, 4)
+    layer = ChannelBatchNorm(3)
+    normalized = distributed.batch_norm(x, layer)
+    torch.testing.assert_close(normalized, torch.zeros_like(x))
+    assert (layer.running_var >= 0).all()
+
+
+@pytest.mark.parametrize("n_processes", [2, 3, 8])
+def test_one_process_that_says_yes_is_enough(monkeypatch, n_processes):
+    monkeypatch.setattr(distributed, "n_processes", lambda: n_processes)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda own: own.add_(1))
+    assert distributed.any_says(False)  # as another has said yes
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda own: None)
+    assert not distributed.any_says(False)
+
+
+@pytest.mark.parametrize("other", [0, 1, 2])
+def test_whichever_process_begins_with_something_else_is_told(monkeypatch, other):
+    seeds = [5 + (rank == other) for rank in range(3)]
+    monkeypatch.setattr(distributed, "n_processes", lambda: 3)
+    monkeypatch.setattr(distributed, "_from_all", lambda own: [{"seeds": seed} for seed in seeds])
+    with pytest.raises(ValueError, match=rf"their seeds are \[{', '.join(map(str, seeds))}\]"):
+        distributed.check_same(lambda: {"seeds": seeds[0]})
+
+
 def test_every_process_gets_as_many_samples(monkeypatch):
     monkeypatch.setattr(distributed, "n_processes", lambda: 2)
     batch = np.arange(7)
