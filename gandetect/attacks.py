@@ -1,4 +1,4 @@
-"""Attacks to try a defence with: on a classifier, on a detector, and on both at once.
+"""Attacks for evaluating a defence: on a classifier, on a detector, and on both together.
 
 To measure the defence of a classifier, use a library of attacks as well:
 ``benchmarks/adversarial.py`` takes foolbox's. No such library attacks the score of a detector.
@@ -42,10 +42,10 @@ def projected_gradient(
     clip: tuple[float, float] | None = None,
     stop_when_fooled: bool = False,
 ) -> NDArray[np.float64]:
-    """Projected gradient descent: the strongest attack within a distance of each sample.
+    """Projected gradient descent (PGD) on a classifier, within a ball around each sample.
 
-    Each step goes up the gradient of the classifier's cross-entropy with the true label, and back
-    into the ball of radius `eps` around the sample.
+    Each step follows the gradient of the classifier's cross-entropy with the true label, and is
+    projected onto the ball of radius `eps` around the sample.
 
     Parameters
     ----------
@@ -53,21 +53,21 @@ def projected_gradient(
         A torch network, or a scikit-learn classifier that `AdversarialVAEDetector` can convert
         exactly.
     X : ndarray of shape (n_samples, ...)
-        In the classifier's units; images as a torch network takes them, channels first.
+        In the units of the classifier; images with channels first.
     y : ndarray of shape (n_samples,)
         True labels.
     eps : float
         Radius of the ball, in the units of X.
     norm : {inf, 2}, default=inf
-        Of the ball: the largest change of a value, or the Euclidean length of all.
+        Norm of the ball: the largest change of a value, or the Euclidean (L2) norm.
     n_steps : int, default=20
     step_size : float or None, default=None
         None is ``2.5 * eps / n_steps``, with which a sample can cross its ball.
     clip : tuple of float or None, default=None
         The smallest and the largest value that a sample may have.
     stop_when_fooled : bool, default=False
-        Whether a sample is left alone once its label is wrong: the smallest change that these
-        steps find, instead of the most confident wrong answer.
+        Whether a sample is no further changed as soon as its label is wrong: the smallest change
+        among these steps, instead of the most confident wrong label.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def projected_gradient(
     TypeError
         If the classifier has no gradient.
     ValueError
-        If `eps` or `norm` cannot be used, or a label is none of the classifier's.
+        If `eps` or `norm` is invalid, or a label is not one of the classifier's.
 
     References
     ----------
@@ -105,7 +105,7 @@ def projected_gradient(
     x = torch.from_numpy(np.array(X, dtype=np.float64))
     model = taken(classifier, "auto", x[:64])
     if model is None:
-        raise TypeError(f"{type(classifier).__name__} has no gradient to climb.")
+        raise TypeError(f"{type(classifier).__name__} has no gradient.")
     with torch.no_grad():
         classes = classes_of(classifier, check_answers(model, x[:2]))
     targets = _numbers(y, classes)
@@ -138,12 +138,12 @@ def attack_score(
     clip: tuple[float, float] | str | None = "auto",
     random_state: RandomState = 0,
 ) -> NDArray[Any]:
-    """Move samples a little, so that normal ones score higher and anomalies lower.
+    """Perturb samples so that the scores of normal ones rise and those of anomalies fall.
 
-    Projected gradient descent on `anomaly_score` as it is: through the networks of all members, and
-    through the distances to neighbours and patches, within the largest change of a value `eps`.
-    Of all points that it comes by, the one with the most wrong score is given back. The trees that
-    ``labels="learn"`` puts into the score of rows have no gradient: the attack goes around them.
+    Projected gradient descent on `anomaly_score`, through the networks of all members, and through
+    the distances to neighbours and patches, with `eps` as the largest change of a value. Of all
+    steps, the sample with the most wrong score is returned. The trees in the score of rows with
+    ``labels="learn"`` have no gradient: the attack ignores them.
 
     Parameters
     ----------
@@ -152,45 +152,45 @@ def attack_score(
     X : array-like, Dataset or path
         As in `fit`; all of it is read.
     y : array-like of shape (n_samples,) or None, default=None
-        Which samples are anomalies, as 0 and 1, 1 and -1 or booleans: their score is lowered, that
-        of the others raised. None goes by what the detector says of each sample, so that the
-        attack is on its label.
+        Labels of anomalies, as 0 and 1, 1 and -1 or booleans: their score is lowered, that of the
+        others raised. None uses the predictions of the detector, so that the attack is on the
+        predicted labels.
     eps : float or ndarray of the shape of a sample
         The largest change of a value, in `units`.
     units : {"scaled", "X"}, default="scaled"
-        "scaled": in the units that the parameter `robust` has. On rows, a standard deviation of the
-        column, or what stands for it with another `scaling`; on images, the range of the training
-        images, so that 8/255 are 8 grey levels of 8-bit images. "X": those of X.
+        "scaled": the units of the parameter `robust`. For rows, the standard deviation of the
+        column, or the scale of another `scaling`; for images, the range of the training images, so
+        that 8/255 are 8 grey levels of 8-bit images. "X": the units of X.
     n_steps : int, default=20
     step_size : float or None, default=None
         In the units of `eps`; None is ``2.5 * eps / n_steps``, with which a sample can cross its
         ball.
     n_starts : int, default=1
-        The first begins at the sample, each further one at a random place of its ball. More find a
-        stronger attack where the score is rough.
+        The first starts at the sample, each further one at a random point of its ball. More starts
+        give a stronger attack if the score is not smooth.
     clip : tuple of float, "auto" or None, default="auto"
         The smallest and the largest value that a sample may have, in the units of X. "auto" is the
         range of the training images, and None on rows.
     random_state : int, RandomState, Generator or None, default=0
-        Of the random places.
+        For the random starts.
 
     Returns
     -------
     ndarray of the shape of X
-        In the type of X if it has floating point, else float64.
+        In the dtype of X if it is floating point, else float64.
 
     Raises
     ------
     NotFittedError
         If the detector is not fitted.
     TypeError
-        If it was fitted to a table of words, dates or gaps, whose encoding has no gradient.
+        If it was fitted to an encoded table, whose encoding has no gradient.
     ValueError
-        If `eps` or `units` cannot be used, or y does not fit X.
+        If `eps` or `units` is invalid, or y does not match X.
 
     See Also
     --------
-    attack_defence : Attacks a classifier and the detector that guards it at once.
+    attack_defence : Attacks a classifier together with the detector that protects it.
 
     References
     ----------
@@ -247,26 +247,25 @@ def attack_defence(
     clip: tuple[float, float] | str | None = "auto",
     random_state: RandomState = 0,
 ) -> NDArray[Any]:
-    """Fool a classifier and the detector that guards it: an attack that has access to both.
+    """Attack a classifier together with the detector that protects it, with access to both.
 
-    Each step goes where the classifier takes the sample for another class, and, once it does, where
-    the score falls to the threshold of the detector [1]_. Every second start takes out of each
-    direction what it has of the other, so that one goal does not undo the other. Of all points that
-    it comes by, the one that misses both goals least is given back.
+    Each step follows the gradient of the classifier until the predicted class is wrong, and then
+    that of the score until it is below the threshold of the detector [1]_. Every second start uses
+    orthogonal gradients, so that one goal does not undo the other. Of all steps, the sample that is
+    nearest to both goals is returned.
 
     Parameters
     ----------
     detector : AdversarialVAEDetector
-        Fitted with a classifier, or class labels to learn one from. If the classifier had no
-        gradient, the network that imitates it is attacked.
+        Fitted with a classifier, or with class labels. If the classifier has no gradient, the
+        network that was fitted to its probabilities is attacked.
     X : array-like, Dataset or path
         As in `fit`; all of it is read.
     y : array-like of shape (n_samples,)
-        True labels, of those in ``classes_``.
-    eps, units, n_steps, step_size, clip, random_state
-        As of `attack_score`.
+        True labels, from ``classes_``. eps, units, n_steps, step_size, clip, random_state As in
+        `attack_score`.
     n_starts : int, default=2
-        The first two begin at the sample, each further one at a random place of its ball.
+        The first two start at the sample, each further one at a random point of its ball.
 
     Returns
     -------
@@ -276,9 +275,9 @@ def attack_defence(
     Raises
     ------
     NotFittedError, ValueError
-        As of `attack_score`; ValueError also if a label is none of the classifier's.
+        As in `attack_score`; ValueError also if a label is not one of the classifier's.
     TypeError
-        As of `attack_score`, and if the detector guards no classifier.
+        As in `attack_score`, and if the detector has no classifier.
 
     References
     ----------
@@ -305,7 +304,7 @@ def attack_defence(
     """
     model, x, radius, limits = _prepared(detector, X, eps, units, clip)
     if not isinstance(model, GuardingModel) or model.classifier is None or model.classes is None:
-        raise TypeError(f"This {type(detector).__name__} guards no classifier.")
+        raise TypeError(f"This {type(detector).__name__} has no classifier.")
     guard: Any = model
     targets = _numbers(np.asarray(y), model.classes)
     if len(targets) != len(x):
@@ -318,7 +317,7 @@ def attack_defence(
         goals: list[Tensor] = []
 
         def least(x: Tensor) -> Tensor:
-            """How far the goal that is missed more is reached; both are, above 0."""
+            """The margin of the goal that is farther; above 0 both goals are reached."""
             scaled = _scaled(guard, x)
             log_p = guard.answers(scaled[:1])[0][0].cpu().double()
             of_target = F.one_hot(target.cpu(), log_p.shape[1]).bool()
@@ -356,7 +355,7 @@ def _prepared(
     units: str,
     clip: tuple[float, float] | str | None,
 ) -> tuple[Model[Any], Tensor, Tensor, tuple[float, float] | None]:
-    """The model, X in the order of its networks and its units, radius and limits."""
+    """The model, X in the layout of the networks, the radius and the limits."""
     sizes = np.asarray(eps, dtype=np.float64)
     if not (np.isfinite(sizes) & (sizes >= 0)).all() or not sizes.any():
         raise ValueError(f"eps must be above 0 and finite, got {eps!r}.")
@@ -366,8 +365,8 @@ def _prepared(
     layout = model.layout
     if layout.encoder is not None:
         raise TypeError(
-            "The detector was fitted to a table of columns of any kind, and there is no gradient "
-            "through words, dates and gaps: attack one that was fitted to an array of numbers."
+            "The detector was fitted to an encoded table, and there is no gradient through "
+            "strings, dates and missing values: use one that was fitted to an array of numbers."
         )
     source = read(model.settings, X, layout)
     x = torch.from_numpy(source.read(slice(0, len(source))).astype(np.float64))
@@ -392,13 +391,13 @@ def _in_parts(
     attacked: Callable[[slice, Iterator[Tensor | None], Ball], Tensor],
     n_centred: int = 1,
 ) -> Tensor:
-    """What `attacked` makes of some samples at a time, each with its starts and its ball."""
+    """The result of `attacked`, computed for parts of the samples with their starts and balls."""
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     found = []
     with own_torch_settings(model.device, training=True):
         for part in slices(len(x), model.block_size()):
             center = x[part]
-            # What lies outside the limits may stay there.
+            # Values that are outside the limits may stay there.
             low, high = (-np.inf, np.inf) if limits is None else limits
             ball = Ball(center, radius, limits=(center.clamp(max=low), center.clamp(min=high)))
 
@@ -411,7 +410,7 @@ def _in_parts(
 
 
 def _scaled(model: Model[Any], x: Tensor) -> Tensor:
-    """Samples (n, *sample_shape) in the units of X as the networks see them."""
+    """Scale samples (n, *sample_shape) in the units of X for the networks."""
     scaled = model.scaler(x).to(model.device)
     return scaled.expand(model.n_members, *scaled.shape)
 
@@ -428,7 +427,7 @@ def _without(slope: Tensor, other: Tensor) -> Tensor:
 
 
 def _as_given(model: Model[Any], X: Any, x: Tensor) -> NDArray[Any]:
-    """Samples in the layout of X, and in its type if it has floating point."""
+    """Samples in the layout of X, and in its dtype if it is floating point."""
     found = np.asarray(model.layout.restored(x.numpy()))
     given = getattr(X, "dtype", None)
     is_float = isinstance(given, np.dtype) and given.kind == "f"

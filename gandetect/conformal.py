@@ -1,4 +1,4 @@
-"""Conformal p-values for which no normal sample is kept from the training."""
+"""Cross-conformal p-values, which need no held-out samples."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["CrossConformal"]
 
 
 class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """p-values from all training samples: each is scored by a detector that did not see it.
+    """Cross-conformal p-values: each training sample is scored by a detector of another fold.
 
-    `BaseDetector.calibrate_p_values` and `validation_fraction` take samples away from the training.
-    Where there are few, that costs either. Here the samples are divided into folds, and a detector
-    is fitted to the others of each: all samples are trained on, by all detectors but one, and all
-    calibrate. The price is a fit a fold, and a weaker promise.
+    `BaseDetector.calibrate_p_values` and `validation_fraction` hold out samples from the training,
+    which is a disadvantage with few samples. Here the samples are divided into folds, and for each
+    fold a detector is fitted to the other folds: all samples are used for training and for
+    calibration. This needs one fit for each fold, and the guarantee is weaker.
 
     Parameters
     ----------
@@ -30,26 +30,26 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Any outlier detector that scikit-learn can clone and whose sign is known: those of
         gandetect, scikit-learn's, and pipelines that end in one. It is not fitted itself.
     n_folds : int, default=5
-        At least 2. More folds leave out less, and take more fits.
+        At least 2. More folds leave out fewer samples, and need more fits.
     random_state : int, RandomState or None, default=None
-        Of the division into folds.
+        For the division into folds.
 
     Attributes
     ----------
     detectors_ : list of estimator
-        One a fold, fitted to all others.
+        One for each fold, fitted to all other folds.
     normal_scores_ : list of ndarray
-        Of each fold, the anomaly scores of its samples by the detector that did not see them.
+        The anomaly scores of the samples of each fold by its detector.
 
     See Also
     --------
-    BaseDetector.p_value : With samples kept from the training, one fit, and the exact promise.
+    BaseDetector.p_value : With held-out samples, one fit, and the exact guarantee.
 
     Notes
     -----
-    Of new normal samples a share of at most about ``2 a`` has a p-value of at most ``a``; in
-    simulations it is near ``a``. `flag_by_fdr` has no proven bound with such p-values, and none is
-    given on false discoveries after the fact: for these calibrate with samples of their own.
+    A share of at most about ``2 a`` of new normal samples has a p-value of at most ``a``; in
+    simulations it is near ``a``. There is no proof that `flag_by_fdr` controls the false discovery
+    rate with these p-values, and no post hoc bound: calibrate with held-out samples for both.
 
     Examples
     --------
@@ -69,14 +69,14 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit a detector to all samples but those of a fold, for each fold.
+        """Fit one detector for each fold to all other folds.
 
         Parameters
         ----------
         X : array-like, table, ImageFolder or ImageFiles
-            Normal samples, as far as you know.
+            Samples that are assumed to be normal.
         y : ignored
-            Nothing is learned from it.
+            Not used; present for scikit-learn's interface.
 
         Returns
         -------
@@ -98,7 +98,7 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         return self
 
     def p_value(self, X: Any) -> np.ndarray:
-        """How often a normal sample would score as high as each sample, or higher.
+        """The probability that a normal sample has a score at least as large as each sample.
 
         Parameters
         ----------
@@ -107,14 +107,14 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         Returns
         -------
         ndarray of shape (n_samples,), float64
-            In (0, 1], small for anomalies: at least ``1 / (n + 1)`` of n training samples.
+            In (0, 1], small for anomalies: at least ``1 / (n + 1)`` with n training samples.
         """
         check_is_fitted(self)
         scores = [scores_of(detector, X) for detector in self.detectors_]
         return cross_conformal_p_values(scores, self.normal_scores_)
 
     def flag_by_fdr(self, X: Any, false_discovery_rate: float = 0.05) -> np.ndarray:
-        """Flag samples by Benjamini and Hochberg's rule, as `BaseDetector.flag_by_fdr` does.
+        """Flag samples by the Benjamini-Hochberg procedure, as `BaseDetector.flag_by_fdr`.
 
         Parameters
         ----------

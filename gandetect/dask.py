@@ -1,7 +1,7 @@
-"""Scoring Dask arrays and dataframes block by block, where the blocks are (extra ``dask``).
+"""Scoring of Dask arrays and dataframes, block by block on their workers (extra ``dask``).
 
-Many fits at once need nothing of this module: scikit-learn's searches run over joblib's Dask and
-Ray backends with any detector.
+Parallel fits do not need this module: scikit-learn's searches run on joblib's Dask and Ray backends
+with any detector.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ __all__ = ["predict", "score_samples"]
 
 
 def score_samples(detector: BaseDetector, X: Any) -> Any:
-    """How normal each sample of a Dask collection is, computed where its blocks are.
+    """`BaseDetector.score_samples` of a Dask collection, computed on the workers of its blocks.
 
-    Nothing is computed until the result is asked for, and the samples are never brought together:
-    each block is scored by itself, which moves no score by more than `BaseDetector.anomaly_score`
-    says.
+    The computation is lazy, and each block is scored separately, which changes no score by more
+    than the tolerance in `BaseDetector.anomaly_score`.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def score_samples(detector: BaseDetector, X: Any) -> Any:
 
 
 def predict(detector: BaseDetector, X: Any) -> Any:
-    """+1 or -1 for each sample of a Dask collection, computed where its blocks are.
+    """+1 or -1 for each sample of a Dask collection, computed on the workers of its blocks.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def _block_by_block(detector: BaseDetector, method: str, X: Any, dtype: np.dtype
     except ImportError as error:
         raise ImportError('Dask collections need dask: pip install "gandetect[dask]"') from error
     if isinstance(X, array.Array):
-        # A sample stands in one block.
+        # A sample is in one block.
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         return X.map_blocks(
             _of_array, detector, method, dtype=dtype, drop_axis=list(range(1, X.ndim))

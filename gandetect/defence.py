@@ -1,4 +1,4 @@
-"""What a detector does that guards a classifier: convert it, ask it, correct its labels."""
+"""Detectors that protect a classifier: conversion, predictions and corrected labels."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ from gandetect.model import Model
 from gandetect.model.fitted import P, thinned
 from gandetect.training import TrainingRun, TrainingSamples
 
-# Samples that a classifier is tried with, and that one is learned or imitated from at most.
+# Number of samples for checking a classifier, and the largest number for training one.
 _N_TRIED = 64
 _MAX_LEARNED_FROM = 20_000
-# Up to which power of its slope a value changes in an attack: at 0 all values do, at 3 few.
+# Largest power of the gradient for the change of a value in an attack: 0 changes all values, 3 few.
 _MAX_POWER = 3.0
 
 
 class GuardingModel(Model[P]):
-    """A model that holds a classifier, from the parameter to the labels of reconstructions.
+    """A model with a classifier, and its predictions for samples and reconstructions.
 
     Attributes
     ----------
     classifier : Classifier or None
-        As a frozen, differentiable function.
+        The classifier as a frozen, differentiable function.
     classes : ndarray of shape (n_classes,) or None
-        Its labels.
+        The labels of the classifier.
     heads : dict of str to Tensor of shape (width, n_units)
         A fixed random projection of each of `hidden_layers`.
     """
 
-    # What noise_std="auto" stands for, of rows and of images, where there is a classifier.
+    # The value of noise_std="auto" with a classifier, for rows and for images.
     auto_noise_std: ClassVar[tuple[float, float]]
 
     classifier: Any = None
@@ -91,7 +91,7 @@ class GuardingModel(Model[P]):
             return x
         share = run.random.uniform(*x.shape[:2], *[1] * (x.ndim - 2))
         noise = run.random.normal_like(x)
-        # Batches are in random order, so that the first samples are as good as any.
+        # Batches are in random order, so that the first samples are a random selection.
         n_attacked = round(s["attacked_fraction"] * x.shape[1])
         if self.classifier is not None and n_attacked:
             noise[:, :n_attacked] = self.attack(x[:, :n_attacked], run)
@@ -99,10 +99,10 @@ class GuardingModel(Model[P]):
         return noisy.clamp(x.min(), x.max()) if self.layout.is_image else noisy
 
     def attack(self, x: Tensor, run: TrainingRun) -> Tensor:
-        """The change of scaled samples (K, B, ...) that moves the answers most; its rms is 1.
+        """The change of scaled samples (K, B, ...) that changes the predictions most; rms is 1.
 
-        It is the steepest one in a norm that is drawn for each sample: every value changes alike
-        (the sign of the gradient), by its slope, or few do.
+        It is the direction of steepest ascent in a norm that is drawn for each sample: all values
+        change equally (the sign of the gradient), by their gradient, or only a few.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -115,7 +115,7 @@ class GuardingModel(Model[P]):
         return change / change.square().mean(axes, keepdim=True).sqrt().clamp(min=1e-12)
 
     def in_units(self, x: Tensor) -> Tensor:
-        """Scaled samples (n, *sample_shape) as the classifier takes them."""
+        """Scaled samples (n, *sample_shape) in the units of the classifier."""
         samples = self.scaler.inverse(x.double())
         if not self.classifier.takes_rows:
             return samples
@@ -126,11 +126,11 @@ class GuardingModel(Model[P]):
     # From the parameter to a classifier.
 
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
-        """Take the classifier, or learn one from the class labels; or raise a typed error."""
+        """Set the classifier, or train one on the class labels; raises typed errors."""
         given = vars(self.settings)["classifier"]
         is_there = self.classifier is not None or self.classes is not None
         if is_there and given is None and samples.class_labels is None:
-            return  # the one learned from the labels of the first fit is still there
+            return  # keep the one that was trained on the labels of the first fit
         self.classifier, self.classes, self.heads = None, None, {}
         generator = run.random.generator
         if given is not None:
@@ -157,11 +157,11 @@ class GuardingModel(Model[P]):
         self.classes = classes_of(given, n_classes)
 
     def _make_heads(self, samples: TrainingSamples, generator: torch.Generator) -> None:
-        """Draw a random projection of each hidden layer, as wide as `hidden_layers` says."""
+        """Draw a random projection of each hidden layer, with the width in `hidden_layers`."""
         layers: Mapping[str, int] = vars(self.settings)["hidden_layers"]
         if self.classifier is None:
             raise ValueError(
-                "hidden_layers are a classifier's: give one, or class_labels to learn one from."
+                "hidden_layers needs a classifier: pass one, or class_labels to train one."
             )
         with torch.no_grad():
             tried = self.in_units(samples.scaled(2).to(self.device))
@@ -178,7 +178,7 @@ class GuardingModel(Model[P]):
         x = self.layout.restored(samples.read(_MAX_LEARNED_FROM))
         return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
 
-    # What is saved.
+    # Saved data.
 
     def own_data(self) -> dict[str, Any]:
         """The classifier as data, or the weights of a network that is code."""
@@ -195,7 +195,7 @@ class GuardingModel(Model[P]):
         return data
 
     def restore_own_data(self, data: dict[str, Any]) -> None:
-        """Take the classifier from data, and from what was given to `load`."""
+        """Restore the classifier from data, and from the arguments of `load`."""
         self.heads = {str(name): head for name, head in data["heads_"].items()}
         self.classes, classifier = data.get("classes_"), data["classifier_"]
         if self.classes is not None and np.ndim(self.classes) != 1:
@@ -203,7 +203,7 @@ class GuardingModel(Model[P]):
         if isinstance(classifier, Mapping):
             given = unwrapped(vars(self.settings)["classifier"])
             if not isinstance(given, nn.Module):
-                raise TypeError("its classifier is a torch network, and the one given is none")
+                raise TypeError("its classifier is a torch network, and the one given is not")
             weights = classifier["weights"]
             classifier = ModuleClassifier(given, classifier["output"])
             classifier.module.load_state_dict(weights)
@@ -218,7 +218,7 @@ class GuardingModel(Model[P]):
 
 
 class GuardingDetector(BaseDetector):
-    """A detector that says what a classifier would answer without an attack."""
+    """A detector that predicts the labels of a classifier without an attack."""
 
     model_: GuardingModel[Any]
 
@@ -233,11 +233,11 @@ class GuardingDetector(BaseDetector):
         """The labels of the classifier, (n_classes,); only if there is one."""
         classes = self._of_model(lambda _: self.model_.classes)
         if classes is None:
-            raise AttributeError("The detector has no classifier, and so no classes.")
+            raise AttributeError("The detector has no classifier, and therefore no classes.")
         return classes
 
     def detect(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
-        """What `predict` says, as the dictionary that users of alibi-detect know.
+        """The result of `predict` as a dictionary in the format of alibi-detect.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class GuardingDetector(BaseDetector):
         dict
             "meta": "name", "detector_type" ("adversarial", or "outlier" without a classifier),
             "data_type", "online", "version" (gandetect's). "data": "is_adversarial", an array of
-            0 and 1; "instance_score", what `anomaly_score` gives, or None; "threshold".
+            0 and 1; "instance_score", the result of `anomaly_score`, or None; "threshold".
         """
         model = self._scoring_model()
         scores = self.anomaly_score(X)
@@ -266,7 +266,7 @@ class GuardingDetector(BaseDetector):
         }
 
     def correct(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
-        """Labels corrected for attacks: flagged samples get that of their reconstruction.
+        """Labels corrected for attacks: flagged samples get the label of their reconstruction.
 
         Parameters
         ----------
@@ -279,9 +279,9 @@ class GuardingDetector(BaseDetector):
         -------
         dict
             As from `detect`, and three more arrays of labels from ``classes_`` in "data":
-            "no_defense", what the classifier says of X; "defense", what it says of the
-            reconstructions, mean over draws and members; "corrected", the latter for flagged
-            samples and the former for all others.
+            "no_defense", the labels of X; "defense", the labels of the reconstructions, averaged
+            over draws and members; "corrected", the latter for flagged samples and the former for
+            all others.
 
         Raises
         ------
@@ -292,7 +292,7 @@ class GuardingDetector(BaseDetector):
         if model.classifier is None:
             raise ValueError(
                 "There are no labels to correct without a classifier: fit with classifier=..., or "
-                "with class_labels to learn one from."
+                "with class_labels to train one."
             )
         answer = self.detect(X, return_instance_score)
         no_defense, defense = model.classes[model.in_blocks(model.labels, self._read(X, model)).T]
@@ -316,20 +316,20 @@ class GuardingDetector(BaseDetector):
 
 
 def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classifier:
-    """A network that imitates the classifier, with a warning that says how well."""
+    """A network that is fitted to the classifier's probabilities, with a warning."""
     given = unwrapped(given)
 
     def predict_proba(rows: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
-            # The columns are those that it was fitted to, if without their names.
+            # The columns are those of its fit, but without names.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             return checked_probabilities(given.predict_proba(rows), len(rows))
 
     network, agreement, difference = distilled(predict_proba, X, generator)
     warnings.warn(
-        f"The classifier {type(given).__name__} has no gradient, so a network was trained to "
-        f"answer as it does. They give the same class to {agreement:.1%} of samples kept from "
-        f"that training, and their probabilities differ by {difference:.3f} in the mean. "
+        f"The classifier {type(given).__name__} has no gradient, so a network was fitted to "
+        f"its probabilities. They give the same class to {agreement:.1%} of held-out samples, "
+        f"and the mean difference of their probabilities is {difference:.3f}. "
         "Scores and corrected labels are those of the network.",
         UserWarning,
         stacklevel=2,
@@ -338,16 +338,16 @@ def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classif
 
 
 def checked_probabilities(answer: Any, n_samples: int) -> np.ndarray:
-    """The answer of a ``predict_proba``, or ValueError if it is no distribution over classes."""
+    """The result of ``predict_proba``; ValueError if it is not a distribution over classes."""
     p: np.ndarray = np.asarray(answer, dtype=np.float64)
     if p.ndim != 2 or len(p) != n_samples or p.shape[1] < 2:
         raise ValueError(
-            f"predict_proba answers {n_samples} samples with an array of shape {p.shape}: it must "
+            f"predict_proba returns an array of shape {p.shape} for {n_samples} samples: it must "
             "be (n_samples, n_classes) with at least two classes."
         )
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=TOLERANCE):
         raise ValueError(
-            "predict_proba answers with numbers that are negative or do not sum to 1: a classifier "
-            "of several labels a sample cannot be defended."
+            "predict_proba returns numbers that are negative or do not sum to 1: a multilabel "
+            "classifier cannot be used."
         )
     return p

@@ -1,4 +1,4 @@
-"""Load any saved detector, whichever of the catalogue it is."""
+"""Loading saved detectors of the package."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from gandetect.saving import SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
-    """Load a detector that `save` wrote; on one machine it scores the same bits.
+    """Load a saved detector; on one machine it gives the same scores, bit by bit.
 
-    Only this package's own detectors are made, and only from data: a file names its detector, and
-    the name is looked up in the catalogue. For a detector of your own call its class's `load`.
+    Only detectors of this package are created, and only from data: the file has the name of its
+    detector, which must be in the catalogue. For your own detector call `load` of its class.
 
     Parameters
     ----------
     path : str or path
     **given
-        The parameters that `save` left out because they are code of your own, such as the torch
-        network of an `AdversarialVAEDetector`: ``load(path, classifier=network)``.
+        The parameters that `save` left out because they are user code, such as the torch network of
+        an `AdversarialVAEDetector`: ``load(path, classifier=network)``.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     ArchiveError
         If the file is damaged, or not a detector of this package.
     TypeError
-        If a parameter that the file left out is not given, or another one is.
+        If a parameter that the file left out is not given, or another one is given.
 
     Examples
     --------
@@ -53,8 +53,8 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     name = tree.get("detector")
     if not isinstance(name, str) or name not in detectors.__all__:
         raise ArchiveError(
-            f"{str(path)!r} holds no detector of gandetect, but {name!r}: a detector of your own "
-            "is loaded by its class."
+            f"{str(path)!r} holds no detector of gandetect, but {name!r}: load your own detector "
+            "by its class."
         )
     detector: BaseDetector = getattr(detectors, name).from_tree(tree, path, given)
     return detector

@@ -1,9 +1,9 @@
-"""Losses and distances: pure functions that give one value a sample.
+"""Losses and distances: pure functions that return one value for each sample.
 
-Every function takes tensors with two leading axes, members and samples, and reduces the axes
-behind them: ``(K, B, ...)`` in, ``(K, B)`` out. Training averages the result, scoring uses it as
-it is, so that a loss and the score of the same name cannot differ. Errors of rows may be weighted,
-a value at a time: see `Model.observed`.
+Every function takes tensors with two leading axes, members and samples, and reduces the other axes:
+``(K, B, ...)`` to ``(K, B)``. Training averages the result, scoring uses it unchanged, so that a
+loss and the score of the same name are equal. Errors of rows may have a weight for each value: see
+`Model.observed`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def mean_squared_error(x: Tensor, x_hat: Tensor, weights: Tensor | None = None) 
 
 
 def norm_distance(x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None = None) -> Tensor:
-    """The norm of the difference of each sample: the sum of absolutes (1) or Euclid's (2)."""
+    """The norm of the difference of each sample: L1 (1) or Euclidean, L2 (2)."""
     difference = (x - x_hat).flatten(2)
     if weights is not None:
         difference = difference * (weights if degree == 1 else weights.sqrt())
-    if degree == 1:  # of which torch's own norm over short axes is fifteen times as slow
+    if degree == 1:  # torch's norm over short axes is fifteen times as slow
         return difference.abs().sum(-1)
     length: Tensor = torch.linalg.vector_norm(difference, dim=-1)
     return length
@@ -62,7 +62,7 @@ def loss_as_real(logits: Tensor, label: float = 1.0) -> Tensor:
     ----------
     logits : Tensor of shape (K, B)
     label : float, default=1.0
-        Less than 1 smooths the label (one-sided label smoothing).
+        A value below 1 is one-sided label smoothing.
     """
     return F.softplus(-logits) + (1.0 - label) * logits
 
@@ -110,13 +110,13 @@ def gaussian_error(
 
 
 def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
-    """What `gaussian_error` takes for the scale of samples like these.
+    """The scale of these samples for `gaussian_error`.
 
     Parameters
     ----------
     x : Tensor of shape (n_samples, d)
     full : bool
-        Whether the columns vary together.
+        Whether to use the full covariance of the columns.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
     if not full:
         return x.std(0, correction=0).clamp(min=1e-3).float()
     covariance = x.T.cov().reshape(x.shape[1], -1)
-    # More columns than rows, or columns that repeat each other, have no inverse covariance.
+    # With more columns than rows, or duplicate columns, the covariance has no inverse.
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-3) * torch.eye(x.shape[1])
     factor: Tensor = torch.linalg.cholesky(covariance + ridge)
     return factor.float()
@@ -136,21 +136,22 @@ def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], x_real: Tensor, x_fake: Tensor, share: Tensor
 ) -> Tensor:
-    """How far the critic's slope is from one between real and fake samples (WGAN-GP).
+    """Gradient penalty of WGAN-GP between real and fake samples.
 
     Parameters
     ----------
     critic : callable
-        From samples (K, B, ...) to one value each (K, B).
+        Maps samples (K, B, ...) to one value each (K, B).
     x_real, x_fake : Tensor of shape (K, B, ...)
     share : Tensor of shape (K, B)
-        Drawn evenly from [0, 1]: where on the line from a real to a fake sample the slope is taken.
+        Uniform in [0, 1]: the position between a real and a fake sample at which the gradient is
+        computed.
 
     Returns
     -------
     Tensor of shape (K, B)
-        The squared difference from 1 of the gradient's Euclidean norm, to be stepped on by the
-        critic's optimizer.
+        The squared difference between the Euclidean (L2) norm of the gradient and 1, for the
+        optimizer of the critic.
 
     References
     ----------
@@ -164,17 +165,17 @@ def gradient_penalty(
 
 
 def loss_to_label(logits: Tensor, label: float) -> Tensor:
-    """Mean squared distance of outputs (K, B, ...) from a label: the least-squares GAN's loss."""
+    """Mean squared difference between outputs (K, B, ...) and a label: the LSGAN loss."""
     return (logits - label).square().reshape(*logits.shape[:2], -1).mean(-1)
 
 
 def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
-    """Cross-entropy of logits (K, B, ...) in which what is already clear weighs little.
+    """Focal loss: cross-entropy of logits (K, B, ...) with less weight of well-classified values.
 
     Parameters
     ----------
     logits : Tensor of shape (K, B, ...)
-        One value a pixel or feature; the two logits of a softmax are as one, their difference.
+        One value for each pixel or feature: the difference of the two logits of a softmax.
     target : Tensor of the shape of `logits`
         1 for anomalous, 0 for normal.
     gamma : float, default=2.0
@@ -186,7 +187,7 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
     Lin, Goyal, Girshick, He and Dollár, "Focal loss for dense object detection", ICCV 2017,
     equation 4.
     """
-    # The logit of being right: of p itself when anomalous, of 1 - p when normal.
+    # The logit of the correct class: of p if anomalous, of 1 - p if normal.
     right = torch.where(target > 0.5, logits, -logits)
     loss = torch.sigmoid(-right) ** gamma * F.softplus(-right)
     return loss.flatten(2).mean(-1)
@@ -199,7 +200,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
     ----------
     x, x_hat : Tensor of shape (K, B, C, H, W)
     data_range : float, default=1.0
-        The distance between the least and the largest possible value.
+        The difference between the largest and the smallest possible value.
 
     Returns
     -------
@@ -209,7 +210,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
     Notes
     -----
     Windows are Gaussian with a standard deviation of 1.5 pixels, 11 pixels wide, or as wide as a
-    smaller image allows. There is no padding: with zeros around, the border looks alike in both.
+    smaller image permits. There is no padding, which would increase the similarity at the border.
 
     References
     ----------
@@ -230,7 +231,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
 
 
 def _gaussian_windows(side: int) -> Tensor:
-    """The windows along one axis as rows of a matrix: products with it are fast on any device."""
+    """The windows along one axis as rows of a matrix, because products are fast on any device."""
     width = min(11, side - (side + 1) % 2)
     offset = torch.arange(width, dtype=torch.float32) - width // 2
     window = torch.exp(-(offset**2) / (2 * 1.5**2))

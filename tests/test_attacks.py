@@ -234,5 +234,5 @@ class TestDefence:
             attack_defence(guard, X, np.full(150, "z"), eps=0.1)
         with pytest.raises(ValueError, match="y has 2 labels"):
             attack_defence(guard, X, NAMES[:2], eps=0.1)
-        with pytest.raises(TypeError, match="guards no classifier"):
+        with pytest.raises(TypeError, match="has no classifier"):
             attack_defence(make(GANomalyDetector).fit(X), X, NAMES, eps=0.1)

@@ -230,7 +230,7 @@ class TestRefused:
             small().fit(X, class_labels=np.zeros(150))
 
     def test_hidden_layers_without_a_classifier(self):
-        with pytest.raises(ValueError, match="hidden_layers are a classifier's"):
+        with pytest.raises(ValueError, match="hidden_layers needs a classifier"):
             small(hidden_layers={"0": 2}).fit(X)
 
 

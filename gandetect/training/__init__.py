@@ -1,4 +1,4 @@
-"""How networks learn: the loop, callbacks, and what a training came to."""
+"""Training: the loop, callbacks, and training diagnostics."""
 
 from gandetect.training.loop import TrainingRun, TrainingSamples, current_run, update
 

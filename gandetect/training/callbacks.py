@@ -45,21 +45,21 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when a loss has not fallen for some epochs, and restore the best weights.
+    """Stop if a loss has not decreased for some epochs, and restore the best weights.
 
     Parameters
     ----------
     monitor : str or None, default=None
-        A key of the records in ``history_``. Those that begin with ``"validation_"`` are there when
-        the detector has a `validation_fraction`; they are computed on samples kept from training.
-        None is the first of these that there is: "validation_reconstruction", another validation
-        loss, "reconstruction", another loss.
+        A key of the records in ``history_``. Keys that begin with ``"validation_"`` exist if the
+        detector has a `validation_fraction`; they are losses on held-out samples. None is the first
+        existing one of: "validation_reconstruction", another validation loss, "reconstruction",
+        another loss.
     patience : int, default=10
         Epochs without improvement before training stops.
     min_delta : float, default=0.0
-        A fall of no more than this is no improvement.
+        A decrease of at most this is not an improvement.
     restore_best : bool, default=True
-        Whether the networks go back to their weights after the best epoch.
+        Whether the weights after the best epoch are restored.
 
     Examples
     --------
@@ -87,7 +87,7 @@ class EarlyStopping(Callback):
         self.restore_best = restore_best
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse a validation loss that will not be there, before anything is trained."""
+        """Raise ValueError for a missing validation loss, before the training."""
         if context.task_name != "fit":
             return
         run = current_run()
@@ -97,8 +97,8 @@ class EarlyStopping(Callback):
             return
         if not estimator.validation_fraction:
             raise ValueError(
-                f"EarlyStopping monitors {self.monitor!r}, which needs samples kept from "
-                "training: set validation_fraction above 0, or pass another loss as monitor."
+                f"EarlyStopping monitors {self.monitor!r}, which needs held-out samples: "
+                "set validation_fraction above 0, or pass another loss as monitor."
             )
         model = run.model
         shape = (model.n_members, 2, *model.layout.sample_shape)
@@ -123,7 +123,7 @@ class EarlyStopping(Callback):
         return next(name for name in preferred if name in names)
 
     def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
-        """Compare the last epoch with the best; True after `patience` epochs without one."""
+        """Compare the last epoch with the best; True if there is no improvement."""
         if context.task_name == "fit":
             return None
         run = current_run()
@@ -147,20 +147,19 @@ def _restore_best(run: TrainingRun) -> None:
 
 
 class Checkpoint(Callback):
-    """Store the training every few epochs, and continue it after an interruption.
+    """Store the state of the training every few epochs, and resume it after an interruption.
 
-    A fit that is stopped (a crash, a closed laptop, Ctrl-C) and started again with the same
-    parameters, the same X and y and the same checkpoint file ends with the same bits as one that
-    ran through. When a fit completes its epochs the file is left in place; delete it to start
-    afresh.
+    An interrupted fit (by a crash or Ctrl-C) that is started again with the same parameters, the
+    same X and y and the same checkpoint file gives the same bits as an uninterrupted one. After a
+    complete fit the file is not deleted; delete it to train from the start.
 
     Parameters
     ----------
     path : str or path
-        One file, data only, replaced as a whole at each checkpoint.
+        One file, data only; the write of each checkpoint is atomic.
     every_n_epochs : int, default=1
     resume : bool, default=True
-        Whether a file that is there is continued from. With False it is overwritten.
+        Whether an existing file is resumed. With False it is overwritten.
 
     Examples
     --------
@@ -183,29 +182,29 @@ class Checkpoint(Callback):
         self.resume = resume
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse a place that cannot be written before training, not after it."""
+        """Raise OSError before the training if the file cannot be written."""
         if is_first():
             check_writable(self.path)
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
-        """Continue from the file, if there is one; before an epoch, write what came before it."""
+        """Resume from the file, if there is one; before an epoch, write the previous state."""
         run = current_run()
         if context.task_name != "fit":
-            # All callbacks have then done with the last epoch.
+            # All callbacks have then processed the last epoch.
             if run.history and len(run.history) % self.every_n_epochs == 0:
                 self._write()
-        # The others begin with the state of the first process: they may not see its file.
+        # The other processes receive the state of the first, because they may lack its file.
         elif self.resume and is_first() and Path(self.path).exists():
             self._resume()
 
     def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
-        """Write the end of a training that has come to its end."""
+        """Write the final state of a completed training."""
         if context.task_name == "fit" and current_run().is_done:
             self._write()
         return None
 
     def _write(self) -> None:
-        if not is_first():  # all processes hold the same, and one of them writes it
+        if not is_first():  # all processes have the same state, and one writes it
             return
         run = current_run()
         write_archive(self.path, {"fingerprint": run.fingerprint(), "run": run.state()})
@@ -230,7 +229,7 @@ class Checkpoint(Callback):
 
 
 def _check_kept(extra: dict[str, Any], run: TrainingRun) -> None:
-    """Raise ValueError unless the callbacks below and above can go on with what they kept."""
+    """Raise ValueError if the callbacks cannot continue with their stored state."""
     if "best_weights" in extra:
         check_weights(extra["best_weights"], run.networks.state_dict())
     if "average" in extra:
@@ -240,15 +239,15 @@ def _check_kept(extra: dict[str, Any], run: TrainingRun) -> None:
 
 
 class ExponentialMovingAverage(Callback):
-    """Score with a running average of the weights instead of their last values.
+    """Score with an exponential moving average of the weights instead of their last values.
 
-    In adversarial training the weights oscillate; their average varies less. It is taken
-    after every update, batch statistics included, and replaces the weights when training ends.
+    In adversarial training the weights oscillate; their average varies less. It is updated after
+    every step, with the batch statistics, and replaces the weights at the end of training.
 
     Parameters
     ----------
     decay : float in [0, 1), default=0.999
-        Weight of the average so far. EGBAD uses 0.999 on images and 0.9999 on rows.
+        Weight of the previous average. EGBAD uses 0.999 on images and 0.9999 on rows.
     warm_up : bool, default=True
         Use ``min(decay, (1 + t) / (10 + t))`` at update t. Without it a short training averages
         mostly the random initial weights.
@@ -270,7 +269,7 @@ class ExponentialMovingAverage(Callback):
         self.warm_up = warm_up
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext) -> None:
-        """Begin to average after each step of the optimizer that steps last in an update."""
+        """Start averaging after each step of the last optimizer of an update."""
         if context.task_name != "fit":
             return
         run = current_run()
@@ -282,7 +281,7 @@ class ExponentialMovingAverage(Callback):
             t = run.extra["n_averaged"] = run.extra["n_averaged"] + 1
             decay = min(self.decay, (1 + t) / (10 + t)) if self.warm_up else self.decay
             mix = get_ema_multi_avg_fn(decay)
-            # Looked up at each step: resuming replaces one, spectral normalisation the other.
+            # Looked up in each step, because resuming and spectral normalisation replace them.
             weights = _floating(run.networks)
             mix(list(run.extra["average"].values()), list(weights.values()), t)
 
@@ -302,8 +301,7 @@ class TensorBoardLog(Callback):
     Parameters
     ----------
     log_dir : str or path
-        Folder of the event files; made if needed. A fit that continues from a checkpoint adds to
-        what is there.
+        Folder of the event files, created if needed. A fit that resumes from a checkpoint appends.
 
     Examples
     --------
@@ -321,7 +319,7 @@ class TensorBoardLog(Callback):
         self._writer: Any = None
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse before training where TensorBoard is missing."""
+        """Raise ImportError before the training if TensorBoard is missing."""
         if is_first():
             _summary_writer_class()
             check_writable_folder(self.log_dir)

@@ -76,7 +76,7 @@ _CURRENT: ContextVar[TrainingRun] = ContextVar("current_run")
 
 
 def current_run() -> TrainingRun:
-    """The training under way in this thread, for callbacks.
+    """The current training in this thread, for callbacks.
 
     Raises
     ------
@@ -90,17 +90,17 @@ def current_run() -> TrainingRun:
 
 
 def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> None:
-    """Move the weights of one optimizer, and no others, down a loss.
+    """Update the weights of one optimizer, and no others, by a loss.
 
     Parameters
     ----------
     optimizer : Optimizer
         Its own parameters are the only ones that get a gradient.
     loss : Tensor of shape (K, B) or (K,)
-        One value a member and sample. It is averaged over the samples and summed over the
-        members, so that each member learns as it would alone.
+        One value for each member and sample. It is averaged over the samples and summed over the
+        members, so that each member is trained as a single one.
     retain_graph : bool, default=False
-        True where a second loss is taken from the same forward pass.
+        True if a second loss uses the same forward pass.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)
@@ -111,7 +111,7 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
 
 
 def rate_factor(schedule: str | None, progress: float) -> float:
-    """By what the learning rate is multiplied at a share of the training that is done.
+    """The factor of the learning rate at a completed share of the training.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _along_cosine(start: float, end: float, share: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSamples:
-    """The samples that are trained on, for what a method learns of them before the first epoch.
+    """The training samples, for the hooks of a method before and after the training.
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ class TrainingSamples:
     class_labels : object
         As given to `fit`, one a sample of the source; None without.
     known : Source or None
-        Known anomalies, where labels are to be learned from.
+        Known anomalies, with ``labels="learn"``.
     masks : ndarray of shape (n_known, H, W) or None
-        Where in each of them the defect is; nowhere if that is not known.
+        The masks of their defects; empty if the position is not known.
     """
 
     source: Source
@@ -171,7 +171,7 @@ class TrainingSamples:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a sample, as the networks see it."""
+        """The shape of a sample as input of the networks."""
         return self.source.layout.sample_shape
 
     def read(self, n_max: int) -> np.ndarray:
@@ -183,16 +183,16 @@ class TrainingSamples:
         return self.scaler(self.read(n_max))
 
     def n_most(self, n_max: int) -> int:
-        """At most `n_max`, and as many as the memory has room for."""
+        """At most `n_max`, limited by the available memory."""
         return min(n_max, max(_MAX_REFERENCE_VALUES // math.prod(self.shape), 2))
 
     def known_rows(self) -> np.ndarray:
-        """The numbers of the known anomalies that are learned from."""
+        """The positions of the known anomalies for training."""
         n_known = 0 if self.known is None else len(self.known)
         return thinned(np.arange(n_known), self.n_most(_MAX_REFERENCES))
 
     def known_anomalies(self, device: torch.device) -> KnownAnomalies | None:
-        """The known anomalies beside the normal samples near them, if there are any."""
+        """The known anomalies and their nearest normal samples, if there are any."""
         if self.known is None:
             return None
         rows = self.known_rows()
@@ -205,34 +205,34 @@ class TrainingSamples:
 
 @dataclass
 class TrainingRun:
-    """All that changes while a model is trained, so that it can be stored and resumed.
+    """The state of a training, which can be stored and resumed.
 
     Attributes
     ----------
     model : Model
-        Its networks are being trained; the rest of it is there at the end.
+        The model whose networks are trained; its other parts are set at the end.
     optimizers : dict of str to Optimizer
     random : RandomNumbers
         Of this training: ``random.normal_like(x)``, ``random.uniform(K, B)``.
     n_epochs : int
-        The epochs to train in all.
+        The total number of epochs.
     n_samples : int
-        Of X, by which a stored run knows its own.
+        The number of samples of X, which a stored run must match.
     history : list of dict
-        One record an epoch: its number and the mean of every loss.
+        One record for each epoch: its number and the mean of every loss.
     n_epochs_before : int
         The epochs of earlier fits that `warm_start` continues from.
     learned : callable
-        Gives the attributes that a detector has learned if training ends here.
+        Returns the fitted attributes of a detector whose training ends at this point.
     checksum : callable
-        Gives the checksum of X, y and the class labels.
+        Returns the checksum of X, y and the class labels.
     first_rates : dict of str to list of float
-        The learning rates that the optimizers were made with, one a group.
+        The initial learning rates of the optimizers, one for each group.
     progress : float
         From 0 to 1 over the whole training, earlier fits included.
     n_updates : int
     seconds : float
-        Spent so far, what came before it was resumed included.
+        Elapsed time, with that before it was resumed.
     is_done : bool
         Whether training has ended by itself or was stopped by a callback or the method.
     has_diverged : bool
@@ -240,18 +240,18 @@ class TrainingRun:
     is_interrupted : bool
         Whether Ctrl-C ended the training.
     stop_reason : str
-        Why training ended.
+        The reason why training ended.
     extra : dict
-        What callbacks keep: a tree of data, stored and resumed with the rest.
+        The state of callbacks: a tree of data, stored and resumed with the rest.
     at_end : list of callable
-        Called in turn when training has ended, before any callback is told: what puts other
-        weights in the place of the last ones.
+        Called in order at the end of training, before any callback: functions that replace the last
+        weights.
     prepared : object
-        What the method made before the first step, and needs in each; it is not stored.
+        Data that the method computes before the first step and needs in each; not stored.
     known : KnownAnomalies or None
-        What discriminators take for further fakes; it is not stored.
+        Known anomalies as fake samples for discriminators; not stored.
     trees : AnomalyTrees or None
-        What separates rows like these from normal ones.
+        The trees that classify rows as known anomalies or normal.
     """
 
     model: Model[Any]
@@ -278,9 +278,9 @@ class TrainingRun:
     trees: AnomalyTrees | None = None
 
     def seen(self, x: Tensor) -> Tensor:
-        """What networks are to be given in the place of a batch: with `robust`, it under attack.
+        """The input of the networks for a batch: with `robust`, the batch under attack.
 
-        What they are to answer is still that of the batch itself.
+        The targets are those of the batch itself.
         """
         return attacked(self.model, x, self.random) if self.model.settings.robust else x
 
@@ -297,12 +297,12 @@ class TrainingRun:
         return self.known.fakes(self.model.n_members, max(n, 2), self.random.generator)
 
     def learned_together(self) -> dict[str, Any]:
-        """What `learned` gives; several processes divide the work, unless one was interrupted."""
+        """The result of `learned`, distributed over processes unless one was interrupted."""
         with distributed.all_are_here(self.is_done):
             return self.learned()
 
     def fingerprint(self) -> str:
-        """What a checkpoint must agree on: the detector, its parameters, X and y."""
+        """The properties that a checkpoint must match: detector, parameters, X and y."""
         settings = self.model.settings
         parameters = {
             name: value
@@ -329,7 +329,7 @@ class TrainingRun:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave, to the same bits; whatever else it holds raises.
+        """Continue from the result of `state`, to the same bits.
 
         Raises
         ------
@@ -365,7 +365,7 @@ class TrainingRun:
                 self.resume(state)
 
     def start_with(self, optimizers: dict[str, Optimizer]) -> None:
-        """Take these optimizers, whose learning rates are those that `schedule` multiplies."""
+        """Set the optimizers, whose learning rates `schedule` multiplies."""
         self.optimizers = optimizers
         self.first_rates = {
             name: [group["lr"] for group in optimizer.param_groups]
@@ -379,9 +379,9 @@ class TrainingRun:
         return (self.progress * self.n_epochs - n_before) / max(self.n_epochs - n_before, 1)
 
     def set_learning_rates(self) -> None:
-        """Set what `schedule` says of the learning rates at this point of the training.
+        """Set the learning rates of `schedule` at this point of the training.
 
-        Optimizers of the user's own may have several, one a group.
+        Optimizers of the user may have several groups with different rates.
         """
         schedule = self.model.settings.schedule
         if schedule is None:
@@ -392,12 +392,12 @@ class TrainingRun:
                 group["lr"] = factor * rate
 
     def last_optimizer(self) -> Optimizer:
-        """The optimizer that a method names last, which is the one that steps last."""
+        """The last optimizer of a method, which steps last in an update."""
         return list(self.optimizers.values())[-1]
 
 
 class Epochs(Protocol):
-    """What surrounds each epoch: scikit-learn's tasks, and so the callbacks."""
+    """The hooks around each epoch: scikit-learn's tasks with the callbacks."""
 
     def begin(self) -> None:
         """Run before an epoch."""
@@ -407,7 +407,7 @@ class Epochs(Protocol):
 
 
 class Batches(Protocol):
-    """Where an epoch's batches come from."""
+    """The source of the batches of an epoch."""
 
     n_batches: int
 
@@ -456,7 +456,7 @@ class FitTasks:
         self.task.call_on_fit_task_begin(**self.given)
 
     def end(self) -> bool:
-        """Close the task of the epoch; True if a callback or the method says stop."""
+        """Close the task of the epoch; True if a callback or the method stops the training."""
         run = self.run
         if self.detector.verbose:
             losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
@@ -632,11 +632,11 @@ def train(
                 return snapshot.restore(run, record)
             run.is_done = distributed.any_says(tasks.end()) or len(run.history) == run.n_epochs
     except KeyboardInterrupt:
-        # What was learned in hours must not be lost to one key; the caller is stopped afterwards.
+        # Hours of training must not be lost by Ctrl-C; the caller is interrupted afterwards.
         run.is_interrupted = True
         run.stop_reason = f"interrupted after epoch {len(run.history)}"
         warnings.warn(
-            f"Training was {run.stop_reason}; what was learned so far is kept.",
+            f"Training was {run.stop_reason}; the current weights are kept.",
             ConvergenceWarning,
             stacklevel=6,
         )
@@ -654,7 +654,7 @@ def _lent_step(
 
 
 def _warn_of_duplicates(samples: TrainingSamples) -> None:
-    """Warn of many training samples that are nearly alike and stand apart from the others."""
+    """Warn about groups of nearly equal training samples that are far from all others."""
     n_most = min(_MAX_REFERENCES, max(_MAX_REFERENCE_VALUES // math.prod(samples.shape), 2))
     points = samples.scaled(n_most).flatten(1).numpy()
     is_encoded = samples.source.layout.encoder is not None
@@ -663,15 +663,15 @@ def _warn_of_duplicates(samples: TrainingSamples) -> None:
 
 
 def _hold_out(n: int, share: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The samples to train on and those kept for validation, in the order of X."""
+    """The training samples and the held-out samples, in the order of X."""
     n_held = int(n * share)
     order = np.arange(n)
     if n_held:
         order = torch.randperm(n, generator=generator, device="cpu").numpy()
     if n - n_held < 2:
         raise ValueError(
-            f"validation_fraction={share} leaves {n - n_held} of {n} samples to train on: lower "
-            "it, or give more samples."
+            f"validation_fraction={share} leaves {n - n_held} of {n} samples for training: lower "
+            "it, or pass more samples."
         )
     return np.sort(order[n_held:]), np.sort(order[:n_held])
 
@@ -685,7 +685,7 @@ def _validate(model: Model[Any], source: Source, held: np.ndarray) -> dict[str, 
 
 
 def _reconstructions(model: Model[Any], source: Source, rows: np.ndarray) -> Reconstructions:
-    """How some samples come out of the networks as they are."""
+    """The reconstructions of a selection of samples by the current networks."""
 
     def in_and_out(x: Tensor) -> Tensor:
         return torch.stack(model.in_and_out(x), dim=2).transpose(0, 1)
@@ -702,7 +702,7 @@ def _learned(
     counts = {"n_samples": len(samples.rows), "n_validation": len(held)}
     rows, held = (run.model.calibrated_on(kept, run) for kept in (samples.rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
-    # Those of a fit that this one goes on from came from other networks.
+    # Those of an earlier fit were computed with other weights.
     model.normal_scores, model.normal_scores_definition = None, {}
     model.fitted_on = {**model.fitted_on, **counts, "versions": VERSIONS}
     model.finish(samples, run)
@@ -723,13 +723,13 @@ def _learned(
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):
         scores = model.in_blocks(model.score, source, held)
-    else:  # the same samples, whose parts are there
+    else:  # the same samples, whose parts are known
         scores = model.member_scores(parts).mean(0).numpy()
     contamination = model.settings.contamination
     if contamination == "auto":
         threshold = threshold_of_tail(scores)
     else:
-        # Of training samples the share itself is flagged; of others, the share of new ones.
+        # For training samples the share itself is flagged; for held-out ones, that of new samples.
         method: Any = "weibull" if len(held) else "linear"
         threshold = threshold_at_percentile(scores, 100 * float(contamination), method=method)
     model = model.with_threshold(
@@ -758,7 +758,7 @@ def _check_may_keep_codes(model: Model[Any]) -> None:
 
 
 def _known_distances(model: Model[Any], samples: TrainingSamples) -> KnownDistances:
-    """How images are told from known anomalous ones, by the codes of the networks as they are."""
+    """The distances of images to known anomalous ones, by the codes of the current networks."""
     assert samples.known is not None
 
     def codes(source: Source, rows: np.ndarray) -> Tensor:
@@ -773,9 +773,9 @@ def _known_distances(model: Model[Any], samples: TrainingSamples) -> KnownDistan
 def _of_unseen(
     model: Model[Any], trees: AnomalyTrees, samples: TrainingSamples, rows: np.ndarray
 ) -> Tensor:
-    """What the trees say of training rows, (1, n): each by those that have not seen it.
+    """The log-odds of training rows, (1, n), by the trees that were not trained on each row.
 
-    Trees hardly err about rows that they have seen, and new rows would all seem to be anomalous.
+    Trees rarely misclassify rows that they were trained on, and new rows would seem anomalous.
     """
     half = np.full(len(samples.source), -1)
     seen = thinned(samples.rows, samples.n_most(MAX_NORMAL))
@@ -787,7 +787,7 @@ def _of_unseen(
 def _references(
     model: Model[Any], source: Source, rows: np.ndarray, trim: float
 ) -> dict[str, nn.Module]:
-    """What the score measures distances to, of some training samples, by the part."""
+    """The references of distances from a selection of training samples, by part."""
     n_most = max(_MAX_REFERENCE_VALUES // model.layout.n_values, 1)
     rows = thinned(rows, min(_MAX_REFERENCES, n_most))
     points: dict[str, Tensor] = {}
@@ -816,7 +816,7 @@ def _references(
 def _common_ground(
     model: Model[Any], source: Source, n_epochs_before: int, checksum: Callable[[], str]
 ) -> dict[str, Any]:
-    """What the processes of one fit must agree on, by what it is called in the plural."""
+    """The properties that must be equal in all processes of a fit, by their names."""
     facts: dict[str, Any] = {"classes": type(model.settings).__name__}
     for name, value in model.settings.get_params(deep=False).items():
         if name not in _OF_EACH_PROCESS:
@@ -829,15 +829,14 @@ def _common_ground(
 
 
 def _repeatable(value: object) -> str:
-    """A value in words, without where in memory it is, which is each process's own."""
+    """A value as text, without its memory address, which differs between processes."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 class _Checksum:
-    """SHA-256 of all samples in their order, and of labels; computed when it is asked for.
+    """SHA-256 of all samples in their order, and of labels; computed on demand.
 
-    An X that augments by random numbers of its own has other samples each time: of it, the number
-    of samples is all that counts.
+    For an X with random augmentation by its own generator, only the number of samples is used.
     """
 
     def __init__(
@@ -876,7 +875,7 @@ class _Checksum:
 
 
 class _Means:
-    """Mean of each loss over an epoch, left on the device until it is asked for."""
+    """Mean of each loss over an epoch, kept on the device until it is read."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -897,20 +896,20 @@ class _Means:
 
 
 class _Snapshot:
-    """The last weights known to be good, and what belongs to them."""
+    """The last finite weights, with their state."""
 
     def __init__(self, run: TrainingRun) -> None:
         self.weights: dict[str, Tensor] = {}
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
-        """Each time the updates have doubled, later every so many, and at the end."""
+        """After each doubling of the updates, later at a fixed interval, and at the end."""
         is_last = len(run.history) == run.n_epochs
         wait = min(self.n_updates, _UPDATES_BETWEEN_SNAPSHOTS)
         return is_last or run.n_updates - self.n_updates >= wait
 
     def take(self, run: TrainingRun) -> bool:
-        """Keep the weights if they are good; whether they are."""
+        """Store the weights if they are finite; return whether they are."""
         weights = run.networks.state_dict()
         finite = all(bool(w.isfinite().all()) for w in weights.values())
         if not finite or not run.model.is_sound():
@@ -925,7 +924,7 @@ class _Snapshot:
         return True
 
     def restore(self, run: TrainingRun, record: dict[str, float]) -> None:
-        """Go back to the good weights, and warn."""
+        """Restore the last finite weights, and warn."""
         bad = [name for name, value in record.items() if not math.isfinite(value)]
         what = f"The loss {bad[0]!r} was" if bad else "The weights were"
         run.networks.load_state_dict(self.weights)
@@ -983,11 +982,11 @@ def _check_history(history: Any, n_epochs: int) -> None:
 
 
 def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
-    """Take over the state of an optimizer, each tensor in the memory layout of its parameter.
+    """Restore the state of an optimizer, each tensor in the memory layout of its parameter.
 
-    A fused step walks through both in the order of memory, and would pair the wrong numbers, or
-    write beyond a tensor that is too small. So whatever has not the shape and the type that the
-    optimizer itself would have made is refused.
+    A fused step reads both in the order of memory. With another layout it would pair the wrong
+    numbers, or write beyond a tensor that is too small. So a state with another shape or dtype than
+    that of the optimizer raises an error.
 
     Raises
     ------
@@ -1042,7 +1041,7 @@ def _plain(value: Any) -> Any:
 
 
 def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
-    """What the optimizer keeps for a parameter: found by a step of a copy with a gradient of 0."""
+    """The state of the optimizer for a parameter, from a step of a copy with a gradient of 0."""
     of_group = next(
         {name: value for name, value in group.items() if name != "params"}
         for group in optimizer.param_groups

@@ -1,8 +1,8 @@
-"""Training diagnostics: faults that the weights, reconstructions and scores show.
+"""Training diagnostics: problems that weights, reconstructions and scores show.
 
-Nothing is judged by how long or with which settings was trained, and nothing by labels: weights
-that stayed where they were, reconstructions that ignore their samples, scores that are all alike
-and errors as large as those of untrained networks are wrong for whatever reason.
+The diagnostics do not use settings, the duration of the training or labels. They detect unchanged
+weights, reconstructions that do not depend on the samples, constant scores, and errors as large as
+those of untrained networks, for any cause.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ _SATURATED = 1e-6
 
 
 class TrainingWarning(ConvergenceWarning):  # type: ignore[misc]  # scikit-learn has no types
-    """Training went wrong in a way that `training_report_` names, with what to do about it."""
+    """A problem of the training in `training_report_`, with its remedy."""
 
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """Figures of a finished training, and the faults that they show.
+    """Measured values of a finished training, and the problems that they show.
 
     Parameters
     ----------
     problems : dict of str to str
-        What went wrong, and what to do; empty if nothing is known to be wrong. The keys are
-        "diverged", "weights_did_not_move", "weights_exploded", "no_better_than_untrained",
+        Each problem with its remedy; empty if none was found. The keys are "diverged",
+        "weights_did_not_move", "weights_exploded", "no_better_than_untrained",
         "collapsed_generator", "constant_scores" and "saturated_discriminator".
     n_updates : int
     n_samples : int
-        Different training samples whose reconstructions were looked at. Of fewer than 10 nothing
-        is said to be wrong.
+        Number of different training samples whose reconstructions were used. With fewer than 10 no
+        problem is reported.
     still_networks : tuple of str
-        Networks whose optimizer stepped without moving a weight.
+        Networks whose weights did not change in optimizer steps.
     weight_growth : dict of str to float
         Of each network: Euclidean norm of its weights, over that before training.
     reconstruction_error, untrained_error : tuple of float
