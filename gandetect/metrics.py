@@ -1,7 +1,7 @@
-"""What scikit-learn lacks: scorers that labels cannot invert, F1 over the threshold, pixel metrics.
+"""Metrics that scikit-learn lacks: scorers with a safe sign, F1 over the threshold, pixel metrics.
 
-An anomaly score is larger for worse, ``-score_samples(X)``, and a sample is called an inlier when
-its score is at most the threshold, as in ``predict``.
+An anomaly score is larger for more anomalous samples, ``-score_samples(X)``. A sample is an inlier
+if its score is at most the threshold, as in ``predict``.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _NO_IMAGE = object()
 
 @dataclass(frozen=True, repr=False)
 class AnomalyScorer:
-    """A scorer for ``scoring=`` that knows which label means an anomaly.
+    """A scorer for ``scoring=`` with the correct sign for the label of the anomalies.
 
-    ``scoring="roc_auc"`` takes label 1 as positive, but the decision function of an outlier
-    detector is larger for inliers, so with 1 for anomalies it silently gives 1 - AUROC. This
+    ``scoring="roc_auc"`` uses label 1 as positive, but the decision function of an outlier detector
+    is larger for inliers, so that with 1 for anomalies it gives 1 - AUROC without a warning. This
     scorer gives the same value for {0, 1} and {False, True} (1 is the anomaly), for {-1, 1} (-1 is
-    the anomaly, as in scikit-learn), and for any labels when `anomaly_label` names the anomaly.
+    the anomaly, as in scikit-learn), and for any labels with `anomaly_label`.
 
     Pass `sklearn.callback.ScoringMonitor` a dict, ``{"roc_auc": roc_auc_scorer}``: scikit-learn
     1.9 logs a scorer without a name only if `make_scorer` made it, which cannot check the sign.
@@ -68,7 +68,7 @@ class AnomalyScorer:
     Parameters
     ----------
     metric : callable
-        ``metric(is_anomaly, anomaly_score) -> float``, larger for better, such as
+        ``metric(is_anomaly, anomaly_score) -> float``, larger is better, such as
         `sklearn.metrics.roc_auc_score`. A module-level function keeps the scorer picklable.
     anomaly_label : object, default=None
         The label of anomalies; all others are normal. None reads it from the labels, as above.
@@ -110,9 +110,9 @@ class AnomalyScorer:
         estimator : object
             A fitted outlier detector, or a pipeline that ends in one.
         X : array-like of shape (n_samples, ...)
-            What the detector scores.
+            The samples.
         y : array-like of shape (n_samples,)
-            Labels, in a convention of the class.
+            Labels in one of the conventions of the class.
 
         Returns
         -------
@@ -121,7 +121,7 @@ class AnomalyScorer:
         Raises
         ------
         ValueError
-            If `y` has one class, missing labels, or labels that leave open what is an anomaly.
+            If `y` has one class, missing labels, or ambiguous labels.
         TypeError
             If `estimator` cannot score, or only by a ``decision_function`` of unknown sign.
         """
@@ -129,11 +129,11 @@ class AnomalyScorer:
 
     @property
     def __name__(self) -> str:
-        """The metric's name, which learning and validation curves write at their axis."""
+        """The name of the metric, for the axis of learning and validation curves."""
         return str(getattr(self.metric, "__name__", type(self.metric).__name__))
 
     def __repr__(self) -> str:
-        """Name the metric without its address, so that a printed search is the same each time."""
+        """The name of the metric without its address, so that a printed search is reproducible."""
         label = "" if self.anomaly_label is None else f", anomaly_label={self.anomaly_label!r}"
         return f"AnomalyScorer({getattr(self.metric, '__name__', self.metric)}{label})"
 
@@ -145,7 +145,7 @@ average_precision_scorer = AnomalyScorer(average_precision_score)
 
 
 def is_anomalous(y: ArrayLike | None, anomaly_label: Any = None) -> Mask:
-    """Say which samples are anomalies, or refuse when that would be a guess."""
+    """Return which samples are anomalies; raise ValueError for ambiguous labels."""
     y = np.asarray(column_or_1d(y))
     assert_all_finite(y, input_name="y")
     labels = set(y.tolist())
@@ -185,19 +185,19 @@ def scores_of(estimator: Any, X: Any) -> FloatArray:
 
 
 def _check_scores(scores: ArrayLike, name: str) -> FloatArray:
-    """Turn scores into a 1-D array that is finite and not empty."""
+    """Convert scores to a 1-D array that is finite and not empty."""
     checked = check_array(scores, ensure_2d=False, dtype=np.float64, input_name=name)
     try:
         return np.asarray(column_or_1d(checked))
     except ValueError as err:  # scikit-learn below 1.8 cannot be told the name
         raise ValueError(
-            f"{name} must be a 1d array, one score a sample, got the shape {checked.shape}."
+            f"{name} must be a 1d array with one score for each sample, got shape {checked.shape}."
         ) from err
 
 
 @dataclass(frozen=True, eq=False)
 class F1Curve:
-    """The F1 score of the inliers over the threshold, beside that of a constant answer.
+    """The F1 score of the inliers over the threshold, with that of a constant prediction.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class F1Curve:
     f1 : ndarray of shape (n_taus,)
         F1 score at each threshold, the inliers being the positive class.
     constant_f1 : float
-        F1 score of calling everything an inlier: only what a detector has above this counts.
+        F1 score of calling everything an inlier, the baseline of the curve.
     outlier_share : float
         Share of outliers among the samples of the curve.
     """
@@ -226,7 +226,7 @@ def f1_over_tau(
     anomaly_label: Any = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> F1Curve:
-    """Compute the F1 score of the inliers over the threshold τ, as ALOCC reports it.
+    """Compute the F1 score of the inliers over the threshold τ, as in the paper of ALOCC.
 
     Parameters
     ----------
@@ -235,19 +235,19 @@ def f1_over_tau(
     anomaly_score : array-like of shape (n_samples,)
         Scores, larger for more anomalous samples.
     taus : array-like of shape (n_taus,), default=None
-        Thresholds, in units of `anomaly_score`. None takes every distinct score: the whole curve.
+        Thresholds, in units of `anomaly_score`. None uses every distinct score: the whole curve.
     outlier_share : float, default=None
         Share of outliers to evaluate at, in (0, 1); the paper's are 0.1 to 0.5. All inliers are
-        kept and outliers are drawn without replacement. None takes the samples as they are.
+        kept and outliers are drawn without replacement. None uses all samples.
     anomaly_label : object, default=None
-        The label of outliers, needed for any others.
+        The label of outliers, required for other labels.
     random_state : int, RandomState or None, default=None
-        Draws the outliers. With the same int, a larger share adds to those of a smaller one.
+        For drawing the outliers. With the same int, a larger share contains those of a smaller one.
 
     Returns
     -------
     F1Curve
-        Thresholds, F1 scores, the F1 score of a constant answer, and the share of outliers.
+        Thresholds, F1 scores, the F1 score of a constant prediction, and the share of outliers.
 
     Raises
     ------
@@ -256,9 +256,10 @@ def f1_over_tau(
 
     Notes
     -----
-    A sample is called an inlier when it scores at most τ. ALOCC [1]_ calls x one when D(R(x)) > τ:
-    with the anomaly score 1 - D(R(x)), its τ is 1 - τ here. With p the share of inliers, calling
-    everything one has F1 = 2p / (1 + p): .947, .889, .824, .750, .667 at 10, ..., 50 % outliers.
+    A sample is an inlier if its score is at most τ. In ALOCC [1]_ x is an inlier if D(R(x)) > τ:
+    with the anomaly score 1 - D(R(x)), its τ is 1 - τ here. With p as the share of inliers, calling
+    everything an inlier has F1 = 2p / (1 + p): .947, .889, .824, .750, .667 at 10, ..., 50 %
+    outliers.
 
     References
     ----------
@@ -292,14 +293,14 @@ def f1_over_tau(
 
 
 def _n_outliers(outlier_share: float, n_inliers: int, n_available: int) -> int:
-    """Count the outliers that have this share beside all inliers."""
+    """The number of outliers that have this share together with all inliers."""
     if not 0 < outlier_share < 1:
         raise ValueError(f"outlier_share must be in (0, 1), got {outlier_share!r}.")
     n_outliers = round(n_inliers * outlier_share / (1 - outlier_share))
     if not 1 <= n_outliers <= n_available:
         raise ValueError(
-            f"outlier_share={outlier_share} beside {n_inliers} inliers takes {n_outliers} "
-            f"outliers, which must be from 1 to the {n_available} there are."
+            f"outlier_share={outlier_share} with {n_inliers} inliers needs {n_outliers} "
+            f"outliers, which must be from 1 to the {n_available} available ones."
         )
     return n_outliers
 
@@ -316,7 +317,7 @@ def detection_rate_at_fpr(
     anomaly_scores : array-like of shape (n_anomalies,)
         Anomaly scores of anomalies.
     fpr : float, default=0.05
-        False alarm rate, in [0, 1). The threshold is the smallest of `normal_scores` that at most
+        False-alarm rate, in [0, 1). The threshold is the smallest of `normal_scores` that at most
         this share of them exceeds: their ``1 - fpr`` quantile.
 
     Returns
@@ -338,23 +339,22 @@ def detection_rate_at_fpr(
     if not 0 <= fpr < 1:
         raise ValueError(f"fpr must be in [0, 1), got {fpr!r}.")
     normal = _check_scores(normal_scores, "normal_scores")
-    # NumPy's default quantile lies between two scores and can flag more than was asked for.
+    # NumPy's default quantile is between two scores and can flag more than requested.
     threshold = np.quantile(normal, 1 - fpr, method="inverted_cdf")
     return float(np.mean(_check_scores(anomaly_scores, "anomaly_scores") > threshold))
 
 
 def milliseconds_per_sample(estimator: Any, X: Any, n_repeats: int = 9) -> float:
-    """How long a sample takes to score in a batch of this size: the median of repeated calls.
+    """Milliseconds for scoring a sample in a batch of this size: the median of repeated calls.
 
     Parameters
     ----------
     estimator : object
         Fitted, with `score_samples` or `anomaly_score`.
     X : array-like of shape (n_samples, ...)
-        One batch, in memory: a single sample for the delay of a single answer, 64 or more for
-        the rate of many.
+        One batch in memory: a single sample for the latency, 64 or more for the throughput.
     n_repeats : int, default=9
-        Calls that are measured, after one that is not, in which memory is reserved.
+        Number of measured calls, after a first call that allocates memory and is not measured.
 
     Returns
     -------
@@ -363,8 +363,8 @@ def milliseconds_per_sample(estimator: Any, X: Any, n_repeats: int = 9) -> float
 
     Notes
     -----
-    The time is that of this machine, with whatever else it computes, and of the number of threads
-    that torch uses. The median leaves out the few calls that something else held up.
+    The time depends on the machine, its other load, and the number of threads of torch. The median
+    ignores a few delayed calls.
 
     Examples
     --------
@@ -393,9 +393,9 @@ def pixel_roc_auc(masks: Images, anomaly_maps: Images) -> float:
     Parameters
     ----------
     masks : array-like of shape (n_images, height, width) or iterable of (height, width) arrays
-        Ground truth: 0 for normal pixels, anything else for anomalous ones. Sizes may differ. An
-        iterable is read several times, an image at a time, so the images need not fit in memory;
-        it must give the same images each time.
+        Ground truth: 0 for normal pixels, other values for anomalous ones. Sizes may differ. An
+        iterable is read several times, one image at a time, so that the images need not fit in
+        memory; it must return the same images each time.
     anomaly_maps : array-like or iterable, of the same shapes as `masks`
         Anomaly scores, larger for more anomalous pixels; compared in float64.
 
@@ -409,17 +409,18 @@ def pixel_roc_auc(masks: Images, anomaly_maps: Images) -> float:
     ------
     ValueError
         If an image is not 2-D, a mask or map is not finite, shapes or numbers of images differ,
-        all pixels are of one kind, or an iterable gives other values when it is read again.
+        all pixels have one class, or an iterable returns other values when it is read again.
     TypeError
-        If an iterable can be read only once, as a generator, or holds no real numbers.
+        If an iterable can be read only once, as a generator, or contains other values than real
+        numbers.
 
     Notes
     -----
-    Memory holds one image and the counts of pixels in bins of scores, some ten megabytes however
-    many images there are. The largest error that the order of unequal scores inside a bin can make
-    is known from the counts, and every further reading splits the bins that matter, until the sum
-    is below the bound. Two or three readings are usual, and one where scores have few values. A
-    bin of equal scores is exact.
+    The memory is that of one image and of the counts of pixels in bins of scores, some ten
+    megabytes for any number of images. The counts bound the error by the order of unequal scores
+    inside a bin. Every further reading splits the bins with the largest errors, until the sum is
+    below the bound. Two or three readings are usual, and one if scores have few values. A bin of
+    equal scores is exact.
 
     Examples
     --------
@@ -457,7 +458,7 @@ def pixel_average_precision(masks: Images, anomaly_maps: Images) -> float:
     """
 
     def largest_errors(normal: FloatArray, anomalous: FloatArray) -> FloatArray:
-        # Between all anomalous pixels of a bin first, and all normal ones first.
+        # Between the orders with all anomalous and with all normal pixels of a bin first.
         positives, negatives = np.cumsum(anomalous), np.cumsum(normal)
         best = positives / np.maximum(positives + negatives - normal, 1)
         first = positives - anomalous + 1
@@ -474,13 +475,13 @@ def per_region_overlap(masks: Images, anomaly_maps: Images, max_fpr: float = 0.3
     """Compute the area under the per-region overlap (PRO) curve.
 
     The overlap at a threshold is the flagged share of a ground-truth region, averaged over the
-    regions of all images, so that a small defect counts as much as a large one [1]_. This is the
-    recall of pixels that weigh one over the size of their region.
+    regions of all images, so that small and large defects have equal weight [1]_. This is the
+    recall of pixels with the weight 1 / (size of their region).
 
     Parameters
     ----------
     masks, anomaly_maps : array-like or iterable
-        As in `pixel_roc_auc`. Pixels connected by a side or a corner are a region, as in the
+        As in `pixel_roc_auc`. Pixels connected by a side or a corner form a region, as in the
         evaluation code of MVTec AD.
     max_fpr : float, default=0.3
         Flagged share of all normal pixels at which the curve ends, in (0, 1]; 0.3 is the paper's.
@@ -543,8 +544,8 @@ def _counts(
 ) -> FloatArray:
     """Count normal pixels (row 0) and anomalous ones or regions (row 1) in bins of falling score.
 
-    The bins are split until `largest_errors`, which tells of the counts how far the order of the
-    scores inside each bin can move the result, comes to less than `_LARGEST_ERROR` in all.
+    The bins are split until the sum of `largest_errors`, the bounds of the error by the order of
+    the scores inside each bin, is below `_LARGEST_ERROR`.
     """
     if isinstance(masks, Iterator) or isinstance(anomaly_maps, Iterator):
         raise TypeError(
@@ -564,11 +565,11 @@ def _counts(
         if bins.have_missed or n_read != n_pixels[0]:
             raise ValueError(
                 "masks or anomaly_maps gave other values when they were read again: pass lists, "
-                "or what gives the same images in the same order each time."
+                "or iterables with the same images in the same order each time."
             )
         for counts, kind in zip(bins.counts, ("normal", "anomalous"), strict=True):
             if not counts.any():
-                raise ValueError(f"masks hold no {kind} pixel: the metric needs both kinds.")
+                raise ValueError(f"masks hold no {kind} pixel: the metric needs both classes.")
         used = np.flatnonzero(bins.counts.any(axis=0))[::-1]
         falling, low, high = bins.counts[:, used], bins.lowest[used], bins.highest[used]
         errors = np.where(low < high, largest_errors(*falling), 0.0)
@@ -608,7 +609,7 @@ class _Bins:
 
 
 def _split(low: Keys, high: Keys, n_parts: NDArray[np.int64]) -> tuple[Keys, Keys]:
-    """Split each range of keys, of which both ends belong to it, into parts of one width."""
+    """Split each closed range of keys into parts of equal width."""
     width = (high - low) // n_parts.astype(np.uint64) + np.uint64(1)
     n_parts = np.minimum(n_parts, ((high - low) // width).astype(np.int64) + 1)
     part = np.arange(n_parts.sum()) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)
@@ -618,7 +619,7 @@ def _split(low: Keys, high: Keys, n_parts: NDArray[np.int64]) -> tuple[Keys, Key
 
 
 def _region_weights(mask: Mask) -> FloatArray:
-    """Weigh anomalous pixels so that every connected region weighs one."""
+    """Weights of anomalous pixels, with a sum of 1 for every connected region."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     region = regions[mask]
     weights: FloatArray = 1 / np.bincount(region)[region]
@@ -641,7 +642,7 @@ def _images(masks: Images, anomaly_maps: Images) -> Iterator[tuple[Mask, Keys]]:
 
 
 def _order_keys(scores: FloatArray) -> Keys:
-    """Turn scores into unsigned integers of the same order, which split evenly into bins."""
+    """Convert scores to unsigned integers of the same order, which split evenly into bins."""
     bits = (scores + 0.0).view(np.uint64)  # + 0 makes one pattern of -0.0 and 0.0
     # The bits of a positive float rise with it, those of a negative one fall.
     return np.where(bits >> np.uint64(63) == 1, ~bits, bits | np.uint64(1 << 63))

@@ -1,4 +1,4 @@
-"""What scikit-learn's box of an estimator in a notebook lacks of a detector."""
+"""Additions to scikit-learn's HTML representation of a detector in a notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENTRY = re.compile(r"^(\w+(?:, \w+)*) : (.*(?:\n(?:[ \t]+.*|))*)", re.MULTILINE
 
 
 def parameter_docs(cls: type) -> dict[str, str]:
-    """What the docstring of a class says of each parameter, on one line.
+    """The description of each parameter in the docstring of a class, on one line.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def parameter_docs(cls: type) -> dict[str, str]:
 def documentation_page(cls: type) -> str:
     """The address of the page of a class of this package, or "" if it has none.
 
-    The pages are where the package says that its documentation is: `project_urls` in setup.cfg.
+    The address of the documentation is that of `project_urls` in setup.cfg.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def documentation_page(cls: type) -> str:
 
 
 def with_tooltips(parameters: Any, cls: type) -> Any:
-    """The table of parameters that scikit-learn draws, with what each one means at its name."""
+    """scikit-learn's table of parameters, with the description of each as a tooltip."""
     drawn = parameters._repr_html_inner
 
     def with_titles() -> str:
@@ -75,6 +75,6 @@ def with_tooltips(parameters: Any, cls: type) -> Any:
 
 
 def with_codes(html: str) -> str:
-    """The box of a detector, whose outputs are latent codes and no features."""
+    """The HTML of a detector, with its outputs called latent codes instead of features."""
     html = _COUNT.sub(r"\1latent codes\2", html)
     return html.replace("Copy output features", "Copy the names of the codes")

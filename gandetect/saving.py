@@ -1,4 +1,4 @@
-"""A fitted detector as a tree of data, and back: what saved files and pickles hold."""
+"""Conversion of a fitted detector to a tree of data, for files and pickles, and back."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from gandetect.training.report import TrainingReport
 
 
 class Restorable(Protocol):
-    """What restoring needs of a detector, which stands above this module."""
+    """The interface of a detector that restoring needs; the class is in a higher module."""
 
     def __init__(self, **parameters: Any) -> None: ...
 
     def check_parameters(self) -> None:
-        """Raise TypeError or ValueError for a parameter that cannot be used."""
+        """Raise TypeError or ValueError for an invalid parameter."""
 
     def learn(self, model: Model[Any], **learned: Any) -> None:
-        """Take what was learned."""
+        """Set the fitted attributes."""
 
 
 D = TypeVar("D", bound=Restorable)
@@ -52,7 +52,7 @@ _MOST_VALUES = 2**27
 
 
 def is_code(value: Any) -> bool:
-    """Whether a parameter's value is code of the user's, which data cannot hold."""
+    """Whether the value of a parameter is user code, which is not data."""
     return not isinstance(value, (type(None), bool, int, float, str, *_DATA_CLASSES))
 
 
@@ -62,7 +62,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
     Raises
     ------
     TypeError, ValueError
-        If a parameter cannot be used, or is code of the user's that the fit used otherwise.
+        If a parameter is invalid, or is user code that was changed after the fit.
     """
     detector.check_parameters()
     model: Any = detector.model_
@@ -119,7 +119,7 @@ def tree_of(detector: Any) -> dict[str, Any]:
 
 
 def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
-    """The detector of which `tree_of` made a tree; on one machine it scores the same bits.
+    """The detector of a tree from `tree_of`; on one machine it gives the same scores, bit by bit.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     Raises
     ------
     LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
-        If the tree is not one of a whole detector that can score.
+        If the tree is not that of a complete detector that can score.
     """
     is_older = "version" not in tree
     if is_older:
@@ -148,7 +148,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     if is_older:  # than some parameters of the score, whose defaults are what it was computed with
         known = {name: vars(settings)[name] for name in model_class.score_parameters}
         definitions = [{**known, **definition} for definition in definitions]
-    # What the fit used, what the parameters are now, and what thresholds and p-values belong to.
+    # The parameters of the fit, the current ones, and those of thresholds and p-values.
     belonging = [_changed(settings, d) for d in definitions[: 1 + has_normal_scores]]
     for parameters in (settings, detector, *belonging):
         parameters.check_parameters()
@@ -176,7 +176,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
     )
-    # Older files know no anomalies.
+    # Files of earlier versions have no known anomalies.
     model.known = _known(tree.get("known"), model)
     model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
@@ -216,7 +216,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
 
 
 def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
-    """The parameters without those that are left out, in values that can be stored."""
+    """The parameters without the omitted ones, as values that can be stored."""
     kept = {name: value for name, value in parameters.items() if name not in left_out}
     if not isinstance(kept["random_state"], Integral | None):
         kept["random_state"] = None  # a generator's state is no part of what was learned
@@ -227,7 +227,7 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
 
 
 def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
-    """The parameters with the score of a definition, which has all that say how it is computed."""
+    """The parameters with those of the score replaced by a definition."""
     names = {"score", *settings._model_class().score_parameters}
     if definition.keys() != names:
         raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
@@ -235,7 +235,7 @@ def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
 
 
 def _check_device(device: Any) -> None:
-    """Raise TypeError or RuntimeError if torch knows no such device, here or elsewhere."""
+    """Raise TypeError or RuntimeError if the name is not a device of torch."""
     if not isinstance(device, str):
         raise TypeError(f"its device is {device!r}")
     if device != "auto":
@@ -286,7 +286,7 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
 
 
 def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | None:
-    """What separates samples like known anomalies from normal ones."""
+    """The classifier of known anomalies."""
     if values is None:
         return None
     if model.layout.is_image:
@@ -295,7 +295,7 @@ def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | N
 
 
 def _check_sound(model: Model[Any]) -> None:
-    """Raise an error if a score, now or of another part, cannot be computed."""
+    """Raise an error if a part of the score cannot be computed."""
     if not model.is_sound():
         raise ValueError("its networks do not give finite numbers")
     for name, found in model.neighbours.items():
@@ -331,7 +331,7 @@ def _check_sound(model: Model[Any]) -> None:
 
 
 def _facts(values: Any) -> dict[str, Any]:
-    """Numbers and words by their names, for people."""
+    """Numbers and strings by name, for the summary."""
     if not isinstance(values, dict) or not all(
         isinstance(name, str) and (isinstance(value, int | float | str) or _facts(value))
         for name, value in values.items()
@@ -341,7 +341,7 @@ def _facts(values: Any) -> dict[str, Any]:
 
 
 def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
-    """Give networks their weights, and those that have only shapes the memory for them."""
+    """Load the weights of networks, with memory for those on the meta device."""
     expected = networks.state_dict(keep_vars=True)
     if expected.keys() != weights.keys():
         differing = sorted(expected.keys() ^ weights.keys())
@@ -366,7 +366,7 @@ def _report(values: Mapping[str, Any]) -> TrainingReport:
 
 
 def _of_first_form(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file of the first form holds, as one of this form."""
+    """Convert the tree of a file of the first form to the current form."""
     learned = dict(tree["learned"])
     parameters = dict(tree["parameters"])
     used = {

@@ -1,8 +1,7 @@
 """Choosing between detectors without labels: a scorer for searches that needs no anomalies.
 
-The samples that are scored are normal ones kept from training, as they are in cross-validation.
-Anomalies are simulated from them, and a detector is the better, the better it tells the two kinds
-apart.
+The scored samples are held-out normal samples, as in cross-validation. Anomalies are simulated from
+them, and the score of a detector is its AUROC between the two.
 """
 
 from __future__ import annotations
@@ -46,16 +45,16 @@ class SimulatedAnomalyScorer:
     Parameters
     ----------
     kinds : tuple of str or None, default=None
-        Some of the kinds that `simulate_anomalies` knows; None is all of them for this kind of
-        data. With ``("uniform",)`` the score is one minus the area under the mass-volume curve
-        over the box of the data [1]_.
+        A selection of the kinds of `simulate_anomalies`; None uses all kinds for these data. With
+        ``("uniform",)`` the score is one minus the area under the mass-volume curve over the
+        bounding box of the data [1]_.
     image_shape : tuple of int or None, default=None
-        (height, width) or (height, width, channels) of images that come as flat rows.
+        (height, width) or (height, width, channels) of images that are passed as flat rows.
     channel_axis : {-1, 0, None}, default=-1
         The axis of one image that holds the channels.
     random_state : int, default=0
-        The same anomalies are made of the same samples, so that all settings of a search are
-        judged by the same.
+        The seed. The same samples give the same anomalies, so that all settings of a search are
+        evaluated on the same ones.
 
     References
     ----------
@@ -85,7 +84,7 @@ class SimulatedAnomalyScorer:
 
     @property
     def __name__(self) -> str:
-        """What learning and validation curves write at their axis."""
+        """The name for the axis of learning and validation curves."""
         return "simulated_anomaly_roc_auc"
 
     def __call__(self, estimator: Any, X: Any, y: object = None) -> float:
@@ -96,10 +95,10 @@ class SimulatedAnomalyScorer:
         estimator : object
             A fitted outlier detector, or a pipeline that ends in one.
         X : array-like of shape (n_samples, ...) or table
-            Normal samples, best ones that were not trained on. A few anomalies among them matter
-            little.
+            Normal samples, preferably held out from training. A few anomalies among them have
+            little effect.
         y : ignored
-            Labels are not looked at, so that the choice cannot depend on them.
+            Labels are not used, so that the choice does not depend on them.
 
         Returns
         -------
@@ -115,7 +114,7 @@ class SimulatedAnomalyScorer:
         return float(np.mean(list(self.by_kind(estimator, X).values())))
 
     def by_kind(self, estimator: Any, X: Any) -> dict[str, float]:
-        """The area under the ROC curve against each kind of anomaly by itself.
+        """The area under the ROC curve for each kind of anomaly.
 
         Parameters
         ----------
@@ -154,21 +153,20 @@ def simulate_anomalies(
     channel_axis: int | None = -1,
     random_state: int = 0,
 ) -> Any:
-    """Make an anomaly of each sample.
+    """Simulate one anomaly from each sample.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...) or table
-        Rows, images, or flat rows with `image_shape`; at least 2. A table may have words, dates and
-        gaps.
+        Rows, images, or flat rows with `image_shape`; at least 2. A table may have strings, dates
+        and missing values.
     kind : str
-        Of rows: "permuted" takes some columns from other rows, so that each value is usual and
-        their combination is not; "shifted" moves some columns by two to four of their standard
-        deviations, or puts another word of the column there; "uniform" draws every column from
-        between its smallest and its largest value, or from its words; gaps stay there.
-        Of images: "patch" pastes a rectangle from elsewhere in another image, as CutPaste [1]_
-        does within one; "noise" adds noise to a rectangle; "blended" is the mean with another
-        image.
+        For rows: "permuted" takes some columns from other rows, so that only the combination of
+        values is anomalous; "shifted" shifts some columns by two to four of their standard
+        deviations, or replaces them by another category; "uniform" draws every column uniformly
+        from its range, or from its categories; missing values are kept. For images: "patch" pastes
+        a rectangle from another position of another image, as CutPaste [1]_ does within one image;
+        "noise" adds noise to a rectangle; "blended" is the mean with another image.
     image_shape, channel_axis
         As in a detector.
     random_state : int, default=0

@@ -19,8 +19,8 @@ _WIDTH = 96
 class Summary(dict[str, Any]):
     """The facts about a fitted detector: a dict of numbers, words, lists and dicts.
 
-    It prints as text, and `json.dumps` takes it. `BaseDetector.summary` makes it, and says what
-    stands in it.
+    It prints as text and can be passed to `json.dumps`. `BaseDetector.summary` returns it, and
+    documents its entries.
     """
 
     def __repr__(self) -> str:

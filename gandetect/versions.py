@@ -1,4 +1,4 @@
-"""What a report of a problem needs to say about the machine and the packages on it."""
+"""Versions of the packages and properties of the machine, for bug reports."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _torch() -> dict[str, str]:
 
 
 def _required() -> dict[str, list[str]]:
-    """The packages that gandetect asks for by extra, those that it always needs by ""."""
+    """The requirements of gandetect by extra; those without an extra have the key ""."""
     found: dict[str, list[str]] = defaultdict(list)
     try:
         lines = metadata.requires("gandetect") or []

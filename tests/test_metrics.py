@@ -332,8 +332,8 @@ def test_drawn_outliers_are_nested_distinct_and_set_by_the_seed():
         ({"taus": [np.inf]}, "taus contains infinity"),
         ({"y_true": [0, 0, 0, 0]}, "normal samples as well as anomalies"),
         ({"outlier_share": 1.0}, r"outlier_share must be in \(0, 1\)"),
-        ({"outlier_share": 0.5}, "3 inliers takes 3 outliers"),
-        ({"outlier_share": 0.01}, "3 inliers takes 0 outliers"),
+        ({"outlier_share": 0.5}, "3 inliers needs 3 outliers"),
+        ({"outlier_share": 0.01}, "3 inliers needs 0 outliers"),
     ],
 )
 def test_f1_refuses_what_it_cannot_use(changes, message):

@@ -1,4 +1,4 @@
-"""Exported files: writing and reading ONNX and torch.export, and the certificates in them."""
+"""Exported files: writing and reading ONNX and torch.export files, and their certificates."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ _DTYPES = {np.dtype(code).name for code in "?efd" + np.typecodes["AllInteger"]}
 
 
 class ParityError(ValueError):
-    """An exported file whose scores or labels are not those of the detector it came from."""
+    """An exported file whose scores or labels differ from those of its detector."""
 
 
 class ParityWarning(UserWarning):
     """An exported file whose scores differ by more than the tolerance, but whose labels do not.
 
-    Networks compute in float32, and two runtimes add up in different orders. The certificate says
-    by how much they differ.
+    Networks compute in float32, and two runtimes add in different orders. The certificate has the
+    difference.
     """
 
 
@@ -72,35 +72,35 @@ class Certificate:
     Parameters
     ----------
     detector : str
-        Its class.
+        The class of the detector.
     gandetect, torch : str
         The versions that wrote the file.
     input_shape : tuple of int
-        Of one sample, as the graph takes it.
+        Shape of one sample as input of the graph.
     feature_names : list of str or None
         The columns that X had in `fit`, in their order.
     threshold : float
     block_size : int
-        Samples to score at once.
+        Number of samples to score at once.
     unit : float
-        What a difference is measured in where scores are smaller: 1 for standardised scores,
-        which are in standard deviations of the training samples already, and for other scores
-        their standard deviation over the reference batch.
+        The unit of the difference for smaller scores: 1 for standardised scores, which are in
+        standard deviations of the training samples, and for other scores their standard deviation
+        over the reference batch.
     score_unit : float
-        What the rounding of a score near a threshold is measured in.
+        The unit of the rounding error of a score near a threshold.
     max_difference : float
         The largest difference when the file was written, see `difference`.
     origin : {"given", "training", "artificial"}
-        Where X comes from: it was given by the user, or a part of it is training samples that the
-        detector keeps for its score, or all of it is artificial. A difference over artificial
-        samples says less about real ones.
+        The origin of X: given by the user, partly training samples that the detector stores for its
+        score, or only artificial samples. A difference on artificial samples has less meaning for
+        real ones.
     X : ndarray of shape ``(n, *input_shape)``
     anomaly_score : ndarray of shape (n,), float64
         Native.
     label : ndarray of shape (n,), int
         Native: +1 or -1.
     encoder : ColumnEncoder or None, default=None
-        Of a detector of tables with columns of any kind: it makes of a table what the graph takes.
+        For a detector of encoded tables: it converts a table to the input of the graph.
     graph : str or None, default=None
         SHA-256 of the ONNX model without its metadata. None for a `torch.export` program, whose
         archive has checksums of its own, and in files of earlier versions.
@@ -144,19 +144,19 @@ class Certificate:
         Parameters
         ----------
         anomaly_score, label : ndarray of shape (n,)
-            What the file gives for X.
+            The output of the file for X.
         tolerance : float in [0, inf), default=1e-5
-            The largest difference that passes without a warning. Twice the `max_difference` passes
-            in any case: it was told when the file was written.
+            The largest difference without a warning. Twice the `max_difference` gives no warning in
+            any case, because writing the file gave one.
         limit : float or None, default=None
-            The largest difference that passes with a warning. None is ten times what passes
-            without one.
+            The largest difference with a warning instead of an error. None is ten times the largest
+            difference without a warning.
 
         Raises
         ------
         ParityError
-            If the difference exceeds the limit and the tolerance or is not a number, or a label is
-            another, or the file gives something else than a score and a label a sample.
+            If the difference exceeds the limit and the tolerance or is not a number, if a label
+            differs, or if the output is not one score and one label for each sample.
 
         Warns
         -----
@@ -196,7 +196,7 @@ class Certificate:
         return difference
 
     def to_json(self) -> str:
-        """As text, arrays in base64."""
+        """The certificate as text, with arrays in base64."""
         values = asdict(self)
         if self.encoder is None:
             del values["encoder"]
@@ -206,12 +206,12 @@ class Certificate:
 
     @classmethod
     def from_json(cls, text: str | None, where: str) -> Certificate:
-        """From `to_json`'s text, found in the file `where`.
+        """The certificate of a text from `to_json`, in the file `where`.
 
         Raises
         ------
         ArchiveError
-            If there is no certificate, or it is damaged. Time and memory are in proportion to the
+            If there is no certificate, or it is damaged. Time and memory are proportional to the
             length of the text.
         """
         if not text:
@@ -248,21 +248,21 @@ class Certificate:
 
 
 def certify(detector: BaseDetector, X: Any = None) -> Certificate:
-    """The certificate of a fitted detector, whose difference is still to be measured.
+    """The certificate of a fitted detector, without the measured difference.
 
     Parameters
     ----------
     detector : BaseDetector
     X : array-like, Dataset, path or None
-        The reference batch, or more samples, of which some are taken. None draws noise in the
-        detector's units for one half. The other half is training samples that the detector keeps
-        for its score, or where it keeps none, what the networks reconstruct of the noise, which
-        is nearer to what the detector was fitted to.
+        The reference batch, or more samples, from which some are selected. With None one half is
+        noise in the units of X. The other half is training samples that the detector stores for its
+        score, or without these the reconstructions of the noise, which are nearer to the training
+        data.
 
     Raises
     ------
     TypeError, ValueError
-        As `anomaly_score` does, for X that the detector cannot score.
+        As in `anomaly_score`, for X that the detector cannot score.
     """
     n_fitting = _REFERENCE_VALUES // prod(detector.sample_shape_)
     n = int(np.clip(n_fitting, 4, _REFERENCE_SAMPLES))
@@ -292,7 +292,7 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
 
 
 def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
-    """Where n samples come from, and the samples."""
+    """The origin of n samples, and the samples."""
     rng = np.random.default_rng(0)
     shape = (n - n // 2, *detector.sample_shape_)
     if detector.scaler_.kind in ("unit", "symmetric"):
@@ -347,7 +347,7 @@ def _decode(value: dict[str, Any]) -> np.ndarray:
 
 
 def _checksum(values: dict[str, Any]) -> str:
-    """It finds accidental damage; an attacker who changes the content can compute it too."""
+    """A checksum that detects accidental damage; it is not a signature."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -356,9 +356,9 @@ def _digest(content: bytes) -> str:
 
 
 def _refuse_nonsense(found: Certificate) -> None:
-    """Raise ValueError for values that `certify` cannot have put there.
+    """Raise ValueError for values that `certify` cannot have written.
 
-    With a unit large enough, or a threshold that is not a number, any file would pass.
+    With a large unit, or a threshold that is not a number, any file would pass the check.
     """
     shape, names, scores = found.input_shape, found.feature_names, found.anomaly_score
     if not all(isinstance(text, str) for text in (found.detector, found.gandetect, found.torch)):
@@ -454,36 +454,34 @@ def to_onnx(
     *,
     tolerance: float = TOLERANCE,
 ) -> Certificate:
-    """Write a fitted detector as an ONNX model that any ONNX runtime can run.
+    """Write a fitted detector as an ONNX model for any ONNX runtime.
 
     The model takes ``X`` ``(n, *input_shape_)`` of doubles, in the units and the layout of `fit`
-    and for any n, and gives ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1; of an
+    and for any n, and returns ``anomaly_score`` (n,), doubles, and ``label`` (n,), +1 or -1; for an
     `RDNADetector` with a backbone also ``anomaly_map`` (n, height, width), doubles. A sample with a
-    value that is not a number is labelled -1. A second input, ``threshold``, a double without axes,
-    may be left out: it is `threshold_` then.
+    value that is not a number is labelled -1. The optional second input ``threshold``, a double
+    without axes, defaults to `threshold_`.
 
-    Of a detector of tables with words, dates or missing values the model takes encoded rows
-    ``(n, width)``, because a graph cannot look up words. The file holds the encoder as data: what
-    `load_onnx` gives takes tables, and its ``certificate.encoder.encode(table)`` makes the rows
-    that another runtime is given.
+    For a detector of encoded tables the input is encoded rows ``(n, width)``, because a graph
+    cannot encode strings. The file contains the encoder as data: the scorer of `load_onnx` takes
+    tables, and its ``certificate.encoder.encode(table)`` computes the rows for another runtime.
 
     Parameters
     ----------
     detector : BaseDetector
         Fitted.
     path : str or path
-        The file is replaced as a whole, or not at all. Read it with `load_onnx`, or with
-        onnxruntime itself.
+        The write is atomic. Read the file with `load_onnx`, or with onnxruntime itself.
     X : array-like, Dataset, path or None, default=None
-        Samples for the certificate: at most 256 rows, or fewer large images, are taken, evenly
-        spread, and stored in the file as they are. Your own, such as held-out normal samples,
-        certify most. None takes training samples that the detector keeps for its score, and
-        artificial ones: the certificate's `origin` tells.
+        Samples for the certificate: at most 256 rows, or fewer large images, are selected at equal
+        intervals, and stored in the file unchanged. Pass your own samples, such as held-out normal
+        ones. None uses training samples that the detector stores for its score, and artificial
+        ones; `origin` of the certificate names the source.
     tolerance : float in [0, inf), default=1e-5
-        The largest difference of a score that passes without a warning, in standard deviations
-        of the training scores, or relative to larger scores. The default is what two runtimes
-        agree to in float32 for most detectors of rows; scores of images often differ by up to
-        1e-4. Labels must agree for all samples of the certificate whatever the tolerance is.
+        The largest difference of a score without a warning, in standard deviations of the training
+        scores, or relative to larger scores. The default is the agreement of two runtimes in
+        float32 for most detectors of rows; scores of images often differ by up to 1e-4. Labels must
+        agree for all samples of the certificate with any tolerance.
 
     Returns
     -------
@@ -496,9 +494,9 @@ def to_onnx(
         If the scores of the model differ from the native ones by more than the tolerance and by
         more than 0.1, or a label differs. Nothing is written.
     TypeError, ValueError
-        If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
-        was changed after the threshold was set, the method cannot be exported, or the networks
-        need an operator that `load_onnx` refuses.
+        If `tolerance` is not a number or negative, the detector cannot score X, `score` was changed
+        after the threshold was set, the method cannot be exported, or the networks need an operator
+        that `load_onnx` does not permit.
     ImportError
         Without onnx, onnxscript and onnxruntime: ``pip install "gandetect[export]"``.
 
@@ -506,7 +504,7 @@ def to_onnx(
     -----
     ParityWarning
         If the scores differ by more than the tolerance. The file is written, and its certificate
-        says by how much.
+        has the difference.
 
     Examples
     --------
@@ -571,23 +569,23 @@ def load_onnx(
     tolerance: float = TOLERANCE,
     threshold: float | None = None,
 ) -> ExportedScorer:
-    """Load what `to_onnx` wrote, and check it against its certificate.
+    """Load a file of `to_onnx`, and check it against its certificate.
 
-    The file is parsed before onnxruntime sees it: a model with control flow, functions, external
-    data, or an operator or a domain that `to_onnx` does not write, is refused. What is left
-    computes with its inputs only, but may ask for much memory, and may give any score: a
-    certificate is no signature. Open models of strangers in a process with limits.
+    The file is parsed before onnxruntime opens it: a model with control flow, functions, external
+    data, or an operator or a domain that `to_onnx` does not write, raises an error. A permitted
+    model uses its inputs only, but may need much memory, and may return any score: a certificate is
+    not a signature. Open models from unknown sources in a process with limits.
 
     Parameters
     ----------
     path : str or path
     providers : sequence of str, default=("CPUExecutionProvider",)
-        What onnxruntime is to run the model on, in order of preference.
+        The execution providers of onnxruntime, in order of preference.
     tolerance : float in [0, inf), default=1e-5
-        The largest difference of a score that passes without a warning, at the least twice the
-        certificate's `max_difference`.
+        The largest difference of a score without a warning; at least twice the `max_difference` of
+        the certificate.
     threshold : float or None, default=None
-        Above which anomaly score to flag. None is the one that was exported.
+        The threshold of the anomaly score. None is the exported one.
 
     Returns
     -------
@@ -605,8 +603,8 @@ def load_onnx(
     TypeError, ValueError
         If `tolerance` is no number or negative, or `threshold` is no number or NaN.
     ImportError
-        Without onnx and onnxruntime: ``pip install "gandetect[export]"``. To run a model that you
-        know, onnxruntime alone is enough.
+        Without onnx and onnxruntime: ``pip install "gandetect[export]"``. For a trusted model,
+        onnxruntime alone is sufficient.
 
     Warns
     -----
@@ -629,7 +627,7 @@ def load_onnx(
     content = model.SerializeToString()
     if certificate.graph not in (None, _digest(content)):
         raise ArchiveError(
-            f"{str(path)!r} is damaged or was changed: its graph is not the one that was certified."
+            f"{str(path)!r} is damaged or was changed: its graph does not match the certificate."
         )
     run = _onnx_run(content, providers, str(path))
     return ExportedScorer(run, certificate, tolerance, threshold)
@@ -642,19 +640,19 @@ def to_torch_export(
     *,
     tolerance: float = TOLERANCE,
 ) -> Certificate:
-    """Write a fitted detector as a `torch.export` program, which needs torch alone to be run.
+    """Write a fitted detector as a `torch.export` program, which needs torch only.
 
     The program takes X ``(n, *input_shape_)``, float64, in the units and the layout of `fit`, for
-    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1; of an
-    `RDNADetector` with a backbone also the maps (n, height, width), float64. For tables with
-    words, dates or missing values see `to_onnx`.
+    any n, and returns the anomaly scores (n,), float64, and the labels (n,), +1 or -1; for an
+    `RDNADetector` with a backbone also the maps (n, height, width), float64. For encoded tables see
+    `to_onnx`.
 
     Parameters
     ----------
     detector : BaseDetector
         Fitted.
     path : str or path
-        By custom with the suffix ``.pt2``. The file is replaced as a whole, or not at all.
+        Usually with the extension ``.pt2``. The write is atomic.
     X : array-like, Dataset, path or None, default=None
         Samples for the certificate, as in `to_onnx`.
     tolerance : float in [0, inf), default=1e-5
@@ -670,8 +668,8 @@ def to_torch_export(
         If the scores of the program differ from the native ones by more than the tolerance and by
         more than 0.1, or a label differs. Nothing is written.
     TypeError, ValueError
-        If `tolerance` is no number or negative, X is nothing that the detector can score, `score`
-        was changed after the threshold was set, or the method cannot be exported.
+        If `tolerance` is not a number or negative, the detector cannot score X, `score` was changed
+        after the threshold was set, or the method cannot be exported.
 
     Warns
     -----
@@ -698,11 +696,11 @@ def load_torch_export(
     tolerance: float = TOLERANCE,
     threshold: float | None = None,
 ) -> ExportedScorer:
-    """Load what `to_torch_export` wrote, and check it against its certificate.
+    """Load a file of `to_torch_export`, and check it against its certificate.
 
     **Opening such a file runs code that its author chose**: `torch.export.load` unpickles parts of
-    it, before anything in it can be checked. Open only files whose author may run code on your
-    machine. For other files there are `gandetect.load` and `load_onnx`.
+    it before any check is possible. Open only files whose author may run code on your machine. For
+    other files use `gandetect.load` and `load_onnx`.
 
     Parameters
     ----------
@@ -710,7 +708,7 @@ def load_torch_export(
     tolerance : float in [0, inf), default=1e-5
         The largest difference of a score that passes without a warning, as in `load_onnx`.
     threshold : float or None, default=None
-        Above which anomaly score to flag, as in `load_onnx`.
+        The threshold of the anomaly score, as in `load_onnx`.
 
     Returns
     -------
@@ -748,8 +746,8 @@ def load_torch_export(
 class ExportedScorer:
     """An exported detector that has been checked against its certificate.
 
-    `load_onnx` and `load_torch_export` make it. Its methods have the names and signs of a
-    detector's; it keeps no state and may be called from several threads.
+    `load_onnx` and `load_torch_export` return it. Its methods have the names and signs of a
+    detector's; it has no state and may be called from several threads.
 
     Parameters
     ----------
@@ -765,15 +763,15 @@ class ExportedScorer:
     ----------
     certificate : Certificate
     difference : float
-        From the native scores of the reference batch, as measured while loading.
+        The difference from the native scores of the reference batch, measured on loading.
     threshold_, offset_ : float
-        A sample is flagged when its anomaly score exceeds ``threshold_ = -offset_``: the one that
-        was exported, or the one that was given. `predict` takes another one for a call.
+        A sample is flagged if its anomaly score exceeds ``threshold_ = -offset_``, the exported or
+        the given one. `predict` takes another one for a call.
 
     Raises
     ------
     ParityError
-        If the graph does not give the scores and labels that the certificate promises.
+        If the scores and labels of the graph differ from those of the certificate.
     ArchiveError
         If the graph cannot be run on the samples of the certificate.
     """
@@ -799,7 +797,7 @@ class ExportedScorer:
         self.difference = certificate.check(scores, labels, tolerance)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
-        """The detector's anomaly score, larger for worse: see `BaseDetector.anomaly_score`.
+        """The anomaly score, larger for more anomalous: see `BaseDetector.anomaly_score`.
 
         Parameters
         ----------
@@ -816,12 +814,12 @@ class ExportedScorer:
             If X is empty, of another shape or with other columns than in `fit`, or has a value that
             is missing (None, NaN), infinite, or beyond float64.
         TypeError
-            If X is no array, or not numeric.
+            If X is not a numeric array.
         """
         return self.scores_and_labels(X)[0]
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Minus `anomaly_score`, as scikit-learn has it.
+        """The negative of `anomaly_score`, with scikit-learn's sign.
 
         Parameters
         ----------
@@ -840,7 +838,7 @@ class ExportedScorer:
         ----------
         X : array-like of shape ``(n_samples, *input_shape)``
         threshold : float or None, default=None
-            Above which anomaly score to flag. None is `threshold_`.
+            The threshold of the anomaly score. None is `threshold_`.
 
         Returns
         -------
@@ -849,21 +847,21 @@ class ExportedScorer:
         Raises
         ------
         TypeError, ValueError
-            As `anomaly_score` does, and if `threshold` is no number or NaN.
+            As in `anomaly_score`, and if `threshold` is not a number or NaN.
         """
         return self.scores_and_labels(X, threshold)[1]
 
     def scores_and_labels(
         self, X: Any, threshold: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What `anomaly_score` and `predict` give, from one pass.
+        """The results of `anomaly_score` and `predict` from one pass.
 
         Parameters
         ----------
         X : array-like of shape ``(n_samples, *input_shape)``
         threshold : float or None, default=None
             As in `predict`. A score within 1e-5 of it (in the certificate's `score_unit`, and
-            relative to a larger threshold) is not flagged: so near, rounding decides.
+            relative to a larger threshold) is not flagged, because of rounding.
 
         Returns
         -------
@@ -885,7 +883,7 @@ class ExportedScorer:
         return scores, np.where(scores > threshold + margin, -1, 1)
 
     def anomaly_map(self, X: Any) -> np.ndarray:
-        """Where the anomaly is: see `BaseDetector.anomaly_map`.
+        """The anomaly map: see `BaseDetector.anomaly_map`.
 
         Parameters
         ----------
@@ -898,13 +896,13 @@ class ExportedScorer:
         Raises
         ------
         TypeError, ValueError
-            As `anomaly_score` does; TypeError also if the file gives no maps, as only those of an
-            `RDNADetector` with a backbone do.
+            As in `anomaly_score`; TypeError also if the file has no maps, which only those of an
+            `RDNADetector` with a backbone have.
         """
         maps = _in_blocks(self._run, self._checked(X), self.certificate.block_size, slice(2, None))
         if not maps:
             raise TypeError(
-                "This file gives scores and labels only: maps are exported of an RDNADetector "
+                "This file has scores and labels only: maps are exported for an RDNADetector "
                 "with a backbone."
             )
         return maps[0]
@@ -932,14 +930,14 @@ class ExportedScorer:
 
 
 def _in_blocks(run: Run, X: np.ndarray, size: int, outputs: slice = slice(2)) -> list[np.ndarray]:
-    """Not at once: the distances to neighbours take much memory for many samples."""
+    """Run in blocks, because the distances to neighbours need much memory for many samples."""
     parts = (X[start : start + size].astype(np.float64) for start in range(0, len(X), size))
     blocks = [run(part)[outputs] for part in parts]
     return [np.concatenate(of_blocks) for of_blocks in zip(*blocks, strict=True)]
 
 
 def _numbers(X: Any) -> np.ndarray:
-    """X as an array of numbers, for which neither texts nor missing values are taken."""
+    """X as an array of numbers, without text or missing values."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         X = X.float() if X.dtype == torch.bfloat16 else X  # which numpy does not have
@@ -968,7 +966,7 @@ def _numbers(X: Any) -> np.ndarray:
 
 
 class _WithThreshold(torch.nn.Module):
-    """A model whose threshold is given beside X."""
+    """A model whose threshold is a second input."""
 
     def __init__(self, model: Model[Any]) -> None:
         super().__init__()
@@ -994,7 +992,7 @@ def exportable(detector: BaseDetector) -> Model[Any]:
     Raises
     ------
     TypeError
-        If the method says that it cannot be exported.
+        If the method cannot be exported.
     ValueError
         If `score` was changed after the threshold was set.
     """
@@ -1043,13 +1041,13 @@ def _measured(run: Run, certificate: Certificate, tolerance: float) -> Certifica
 
 
 def _checked_model(content: bytes) -> Any:
-    """The onnx.ModelProto in a file, which holds nothing but what `to_onnx` writes.
+    """The onnx.ModelProto in a file, checked to contain only what `to_onnx` writes.
 
     Raises
     ------
     ValueError
-        If it does, or is damaged. The fields are counted before they are parsed, so that memory
-        stays in proportion to the size of the file.
+        If it contains anything else, or is damaged. The fields are counted before they are parsed,
+        so that memory is proportional to the size of the file.
     """
     onnx, operators = _require("onnx"), set(_OPERATORS.split())
     try:
@@ -1074,14 +1072,14 @@ def _checked_model(content: bytes) -> Any:
 
 
 def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
-    """The fields of a serialized message and of those in it, beside n others.
+    """The number of fields of a serialized message and its submessages, plus n.
 
     Raises
     ------
     ValueError
-        If they are too many, or one is unknown or none that we write.
+        If there are too many, or one is unknown or not written by `to_onnx`.
     IndexError
-        If the message is cut off.
+        If the message is truncated.
     """
     names, at = _FIELDS.get(kind.name, "").split(), 0
     while at < len(data):
@@ -1109,7 +1107,7 @@ def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The number that begins at a place, seven bits a byte, and the place after it."""
+    """The variable-length integer at a position, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -1121,7 +1119,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
-    """How to run a model."""
+    """The function that runs a model."""
     onnxruntime = _require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of inputs that have a default

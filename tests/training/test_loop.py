@@ -181,7 +181,7 @@ class TestTrain:
             toy.move()
             return {"loss": torch.zeros(1, 2)}
 
-        with pytest.warns(ConvergenceWarning, match="interrupted after epoch 2; what was learned"):
+        with pytest.warns(ConvergenceWarning, match="interrupted after epoch 2; the current"):
             toy.train(step)
         assert toy.run.is_interrupted and not toy.run.is_done
         assert toy.weight.item() == 2
