@@ -14,11 +14,11 @@ import nox
 
 nox.options.sessions = ["newest"]
 ROOT = Path(__file__).parent
-# Exporting asks for a newer torch than the package does, and serving asks for exporting.
+# The extra "export" requires a newer torch than the package, and "serve" requires "export".
 WITH_ANOTHER_TORCH = ("export", "serve")
-# Half-way between the lowest and the newest; the newest scikit-learn without callbacks is among
-# them. All else is as new as these allow: polars 1.40 deprecated and 2 dropped the protocol by which
-# that scikit-learn reads the names of columns.
+# Versions between the lowest and the newest, with the last scikit-learn without callbacks. All other
+# packages are the newest that these allow. polars is below 1.40, which deprecated the protocol that
+# this scikit-learn reads column names by; polars 2 removed it.
 MIDDLE = (
     *("numpy==2.3.*", "scikit-learn==1.8.*", "scipy==1.16.*"),
     *("torch==2.10.*", "joblib==1.5.*", "polars<1.40"),
@@ -26,7 +26,7 @@ MIDDLE = (
 
 
 def requirements() -> dict[str, list[str]]:
-    """What setup.cfg asks for by extra, and for the package itself by ""."""
+    """Return the requirements in setup.cfg by extra; those of the package have the key ""."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg", encoding="utf-8")
     lists = {"": config["options"]["install_requires"], **config["options.extras_require"]}
@@ -34,9 +34,9 @@ def requirements() -> dict[str, list[str]]:
 
 
 def lowest_versions(left_out: tuple[str, ...] = ()) -> list[str]:
-    """The lower bounds of setup.cfg as "package==version", but for the extras left out.
+    """Return the lower bounds in setup.cfg as "package==version", without the extras left out.
 
-    Of a package that is asked for twice, the newer of the two lowest versions.
+    A package with two lower bounds gets the higher one.
     """
     pins: dict[str, str] = {}
     for extra, lines in requirements().items():
