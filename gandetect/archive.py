@@ -172,6 +172,7 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
     OSError
         If a name is too long, or no file can be written.
     """
+    check_path(path, "folder")
     folder = Path(path)
     with _told_of("Cannot write into", path):
         there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
@@ -192,7 +193,7 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the folder of a path, and the place that it may take: links are followed."""
-    _check_path(path)
+    check_path(path)
     with _told_of("Cannot write", path):
         if any(c == "\0" or "\ud800" <= c <= "\udbff" for c in os.fspath(path)):
             raise OSError(errno.EINVAL, "a character of it can be in no name of a file")
@@ -218,10 +219,25 @@ def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
             os.unlink(name)
 
 
-def _check_path(path: Any) -> None:
-    """Raise a TypeError for what names no file; a number would be a file that is open."""
+def check_path(path: Any, what: str = "file") -> None:
+    """Raise a TypeError for what names no file; a number would be a file that is open.
+
+    Parameters
+    ----------
+    path : object
+    what : str, default="file"
+        What is to be named.
+
+    Examples
+    --------
+    >>> from gandetect.archive import check_path
+    >>> check_path(None, "folder")
+    Traceback (most recent call last):
+        ...
+    TypeError: path must be the path of a folder, got NoneType.
+    """
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
-        raise TypeError(f"path must be the path of a file, got {type(path).__name__}.")
+        raise TypeError(f"path must be the path of a {what}, got {type(path).__name__}.")
 
 
 def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
@@ -333,7 +349,7 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
-    _check_path(path)
+    check_path(path)
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # of a name with a NUL

@@ -628,6 +628,11 @@ def _region_weights(mask: Mask) -> FloatArray:
 
 def _images(masks: Images, anomaly_maps: Images) -> Iterator[tuple[Mask, Keys]]:
     """Check and yield each mask with the keys of its map."""
+    for what, given in (("masks", masks), ("anomaly_maps", anomaly_maps)):
+        if not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
+            raise TypeError(
+                f"{what} must be a sequence of images (height, width), got {type(given).__name__}."
+            )
     for index, images in enumerate(zip_longest(masks, anomaly_maps, fillvalue=_NO_IMAGE)):
         if any(image is _NO_IMAGE for image in images):
             raise ValueError(f"masks and anomaly_maps differ in length: one has no image {index}.")

@@ -697,6 +697,12 @@ def test_what_names_no_file(path, error, message):
             use(path)
 
 
+@pytest.mark.parametrize("path", [None, 3, b"x", BytesPath()])
+def test_what_names_no_folder(path):
+    with pytest.raises(TypeError, match="path must be the path of a folder, got"):
+        check_writable_folder(path)
+
+
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_no_file_has(tmp_path, name):
     for use in (check_writable, lambda path: write_archive(path, {})):

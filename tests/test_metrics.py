@@ -603,3 +603,12 @@ def test_milliseconds_are_a_median_without_the_first_call():
     assert milliseconds_per_sample(Sleeper(), np.zeros((4, 2))) < 4
     with pytest.raises(ValueError, match="n_repeats"):
         milliseconds_per_sample(sleeper, np.zeros((1, 2)), n_repeats=0)
+
+
+@pytest.mark.parametrize("metric", [pixel_roc_auc, pixel_average_precision, per_region_overlap])
+def test_what_is_no_sequence_of_images_is_named(metric):
+    images = np.eye(4)[None]
+    with pytest.raises(TypeError, match=r"^masks must be a sequence of images .* got NoneType"):
+        metric(None, images)
+    with pytest.raises(TypeError, match=r"^anomaly_maps must be a sequence of images .* got float"):
+        metric(images, 0.5)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_scalar
 
-from gandetect.archive import check_writable, check_writable_folder, written_aside
+from gandetect.archive import check_path, check_writable, check_writable_folder, written_aside
 from gandetect.data.images import pillow_image
 from gandetect.data.sources import read
 from gandetect.distributed import is_first
@@ -106,6 +106,7 @@ class RunFolder(Callback):
         n_images: int = 16,
         draw_losses: Callable[[Sequence[Mapping[str, float]], Path], None] | None = None,
     ) -> None:
+        check_path(path, "folder")
         check_scalar(every_n_epochs, "every_n_epochs", Integral, min_val=1)
         check_scalar(n_images, "n_images", Integral, min_val=1)
         self.path = path

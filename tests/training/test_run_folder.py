@@ -245,6 +245,12 @@ def test_a_folder_that_cannot_be_written_is_told_before_training(X, tmp_path, bl
     assert names(tmp_path) == before
 
 
+@pytest.mark.parametrize("path", [None, b"run"])
+def test_what_is_no_path_is_told(path):
+    with pytest.raises(TypeError, match="path must be the path of a folder, got"):
+        RunFolder(path)
+
+
 def test_a_full_disk_is_told_before_training(X, tmp_path, monkeypatch):
     def refuses(name, *_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
