@@ -16,9 +16,9 @@ nox.options.sessions = ["newest"]
 ROOT = Path(__file__).parent
 # The extra "export" requires a newer torch than the package, and "serve" requires "export".
 WITH_ANOTHER_TORCH = ("export", "serve")
-# Versions between the lowest and the newest, with the last scikit-learn without callbacks. All other
-# packages are the newest that these allow. polars is below 1.40, which deprecated the protocol that
-# this scikit-learn reads column names by; polars 2 removed it.
+# Versions between the lowest and the newest, with the last scikit-learn without callbacks. All
+# other packages are the newest that these allow. polars is below 1.40, which deprecated the
+# protocol that this scikit-learn reads column names by; polars 2 removed it.
 MIDDLE = (
     *("numpy==2.3.*", "scikit-learn==1.8.*", "scipy==1.16.*"),
     *("torch==2.10.*", "joblib==1.5.*", "polars<1.40"),
@@ -49,7 +49,7 @@ def lowest_versions(left_out: tuple[str, ...] = ()) -> list[str]:
 
 
 def as_numbers(version: str) -> list[int]:
-    """To compare by: 3.10 is newer than 3.9."""
+    """Return the version as numbers, by which 3.10 is newer than 3.9."""
     return [int(part) for part in version.split(".")]
 
 
@@ -67,7 +67,7 @@ def run_tests(session: nox.Session, extras: str = "test", *arguments: str) -> No
 
 
 def constraints(session: nox.Session, pins: Iterable[str]) -> tuple[str, str]:
-    """The options that have pip keep to these versions."""
+    """Return the options that restrict pip to these versions."""
     path = Path(session.create_tmp(), "constraints.txt")
     path.write_text("\n".join(pins), encoding="utf-8")
     return "-c", str(path)
@@ -75,13 +75,13 @@ def constraints(session: nox.Session, pins: Iterable[str]) -> tuple[str, str]:
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """The oldest Python and the oldest versions of all extras together."""
+    """Test on the lowest Python with the lowest versions of all extras."""
     run_tests(session, "test", *constraints(session, lowest_versions()))
 
 
 @nox.session(python="3.11")
 def lowest_torch(session: nox.Session) -> None:
-    """The oldest torch, which the extras for exporting and serving do not take."""
+    """Test on the lowest torch, without the extras for exporting and serving."""
     ours, *others = requirements()["test"]
     extras = ours.removeprefix("gandetect[").removesuffix("]").split(",")
     kept = ",".join(extra for extra in extras if extra not in WITH_ANOTHER_TORCH)
@@ -91,11 +91,11 @@ def lowest_torch(session: nox.Session) -> None:
 
 @nox.session(python="3.12")
 def middle(session: nox.Session) -> None:
-    """Versions between the lowest and the newest."""
+    """Test on versions between the lowest and the newest."""
     run_tests(session, "test", *constraints(session, MIDDLE))
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"])
 def newest(session: nox.Session) -> None:
-    """Whatever is newest today."""
+    """Test on the newest released versions."""
     run_tests(session)
