@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -487,6 +488,12 @@ class TestRandomNumbers:
             raise RuntimeError
         assert torch.equal(torch.get_rng_state(), before)
         assert not torch.equal(random.uniform(4), self.numbers().uniform(4))
+
+    def test_no_other_thread_is_lent_the_generator_at_the_same_time(self):
+        numbers = distributed.RandomNumbers(0, torch.device("cpu"))
+        with numbers.lent(), ThreadPoolExecutor(1) as another:
+            is_free = another.submit(distributed._GLOBAL_GENERATOR.acquire, blocking=False)
+            assert not is_free.result()
 
     def test_they_go_on_from_a_state(self):
         random, other = self.numbers(), self.numbers(9)
