@@ -347,6 +347,14 @@ def test_a_variance_that_rounds_below_zero_is_none(monkeypatch):
     assert (layer.running_var >= 0).all()
 
 
+def test_statistics_of_layers_come_from_the_first_process_too(monkeypatch):
+    layer = nn.BatchNorm1d(2)
+    monkeypatch.setattr(distributed, "n_processes", lambda: 2)
+    monkeypatch.setattr(distributed, "from_first", lambda values: torch.full_like(values, 7))
+    distributed.copy_from_first(layer)
+    assert all((value == 7).all() for value in layer.state_dict().values())
+
+
 @pytest.mark.parametrize("n_processes", [2, 3, 8])
 def test_one_process_that_says_yes_is_enough(monkeypatch, n_processes):
     monkeypatch.setattr(distributed, "n_processes", lambda: n_processes)

@@ -45,7 +45,7 @@ def is_plain(path: str | os.PathLike[str]) -> bool:
     for file in _existing(path):
         with parquet.ParquetFile(file) as opened:
             places = _columns(opened)
-            if any(np.dtype(f.type.to_pandas_dtype()).kind not in "biuf" for f in places.values()):
+            if any(_dtype_of(field).kind not in "biuf" for field in places.values()):
                 return False
             groups = map(opened.metadata.row_group, range(opened.metadata.num_row_groups))
             found = [group.column(i).statistics for group in groups for i in places]
@@ -80,9 +80,11 @@ def read_parquet(
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If a column holds nested values such as lists, or durations.
     ValueError
-        If there is no row, a file is damaged, the files differ in their columns, two columns have
-        the same name, or a column holds nested values such as lists.
+        If there is no row, a file is damaged, the files differ in their columns, or two columns
+        have the same name.
     ImportError
         Without pyarrow: ``pip install "gandetect[arrow]"``.
 
@@ -130,6 +132,12 @@ def read_parquet(
     )
     as_words = {table.position(name) for name in words}
     for i, name in enumerate(names):
+        kind = whole.column(i).type
+        if i not in as_words and (pa.types.is_nested(kind) or pa.types.is_duration(kind)):
+            raise TypeError(
+                f"column {name!r} of {path} holds {kind}, and a cell must be a number, a word, a "
+                "boolean or a date: convert it to columns of these, or leave it out"
+            )
         try:
             table.columns[i] = _values(whole.column(i), i in as_words, missing)
         except pa.ArrowInvalid as error:
@@ -330,8 +338,16 @@ def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
     return list(range(first, file.metadata.num_row_groups)), start
 
 
+def _dtype_of(field: Any) -> np.dtype:
+    try:
+        kind: np.dtype = np.dtype(field.type.to_pandas_dtype())
+    except NotImplementedError:  # of nested values
+        kind = np.dtype(object)
+    return kind
+
+
 def _common_dtype(fields: list[Any]) -> np.dtype:
-    dtypes = [np.dtype(field.type.to_pandas_dtype()) for field in fields]
+    dtypes = list(map(_dtype_of, fields))
     others = [
         f"{field.name!r} is {field.type}"
         for field, dtype in zip(fields, dtypes, strict=True)

@@ -121,7 +121,11 @@ or to a table, which may have missing values.
                 X = _with_column(X, i, label, converted[:, 0])
         return X
     array = _of_list(X, name) if isinstance(X, list | tuple) else _as_array(X, name)
-    if array is None or isinstance(array, np.memmap):
+    if array is None:
+        return X
+    if isinstance(array, np.memmap):
+        # Of numbers the type alone, without reading a page.
+        _check_values(array[: array.dtype.kind not in "biuf"], name, None, fit)
         return X
     converted = _check_values(array, name, None, fit)
     # A Series is not converted, so that scikit-learn raises its own error.

@@ -1,5 +1,6 @@
 """Parquet files give the rows that they hold, in any order, and the same scores."""
 
+import datetime
 import gc
 import os
 import tempfile
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from gandetect import GANomalyDetector
-from gandetect.data.parquet import ParquetRows, is_parquet, read_parquet
+from gandetect.data.parquet import ParquetRows, is_parquet, is_plain, read_parquet
 from gandetect.data.sources import ArraySource, Layout, blocks
 
 pa = pytest.importorskip("pyarrow")
@@ -282,6 +283,23 @@ class TestRefused:
         assert not is_parquet(tmp_path)
         with pytest.raises(FileNotFoundError, match="Parquet"):
             ParquetRows(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([[1.0], [2.0]], "list<"),
+        ([{"q": 1}, {"q": 2}], "struct<"),
+        ([datetime.timedelta(hours=1)] * 2, "duration"),
+    ],
+)
+def test_columns_of_values_that_are_no_cells(tmp_path, values, kind):
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"a": values, "b": [1.0, 2.0]}), path)
+    assert not is_plain(path)
+    with pytest.raises(TypeError, match=f"column 'a' of .* holds {kind}.* leave it out"):
+        read_parquet(path)
+    assert read_parquet(path, words=["a"]).names == ["a", "b"]
 
 
 def test_files_without_a_row_are_named(tmp_path):

@@ -277,6 +277,24 @@ def test_what_scikit_learn_reads_or_refuses_by_itself_is_passed_on(X):
     assert checked_values(X, fit=True) is X
 
 
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (np.array([["2024-01-01", "NaT"]], "M8[D]"), TypeError, r"holds times \(datetime64"),
+        (np.array([[3, 4]], "m8[s]"), TypeError, r"holds times \(timedelta64"),
+        (np.array([["0.5", "1"]]), ValueError, "column 0 of X holds '0.5'"),
+        (np.array([[1j, 2]]), ValueError, "Complex data not supported"),
+        (np.zeros(3, [("a", float)]), TypeError, "structured_to_unstructured"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("fit", [True, False])
+def test_a_memory_map_of_other_values_is_refused(values, error, message, fit, tmp_path):
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(error, match=message):
+        checked_values(np.load(tmp_path / "x.npy", mmap_mode="r"), fit=fit)
+
+
 TAKEN = {
     "requires a gradient": torch.tensor([[1.0, 2.0]], requires_grad=True),
     "bfloat16": torch.tensor([[1.0, 2.0]], dtype=torch.bfloat16),
