@@ -1,9 +1,9 @@
 """Trees of numbers, words and tensors in one safetensors file, and back: data only.
 
-A tree is a nest of dicts, lists and tuples over None, bool, int, float, str, numpy arrays, torch
-tensors and frozen dataclasses of a closed list. Tensors become the tensors of the file, the rest
-is JSON in its header. Nothing is pickled, and nothing is imported or called by a name that a file
-holds, so that a file from an unknown source can do no more than be refused.
+A tree consists of nested dicts, lists and tuples of None, bool, int, float, str, numpy arrays,
+torch tensors and frozen dataclasses of a given list. Tensors become the tensors of the file, the
+rest is JSON in its header. Nothing is pickled, and nothing is imported or called by a name from a
+file, so that reading a file from an untrusted source runs none of its code.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ class ArchiveError(ValueError):
 def write_archive(
     path: str | os.PathLike[str], tree: dict[str, Any], classes: Sequence[type] = ()
 ) -> None:
-    """Write a tree to a file, whole or not at all.
+    """Write a tree to a file by an atomic write.
 
     Parameters
     ----------
     path : str or path
     tree : dict
     classes : sequence of type
-        The dataclasses that may stand in the tree.
+        The dataclasses that the tree may contain.
 
     Raises
     ------
     TypeError
-        If the tree holds something that is not data, with the way to it.
+        If the tree contains a value that is not data; the message has the path to it.
     OSError
         If the file cannot be written.
     """
@@ -75,7 +75,7 @@ def write_archive(
 
 
 def packed(tree: dict[str, Any], classes: Sequence[type] = ()) -> bytes:
-    """Turn a tree into what `write_archive` writes; raises TypeError as it does."""
+    """Return a tree as the bytes that `write_archive` writes; raises TypeError as it does."""
     tensors: dict[str, Tensor] = {}
     header = json.dumps({"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))})
     metadata = {_HEADER: header, _CHECKSUM: checksum(header, tensors)}
@@ -83,9 +83,9 @@ def packed(tree: dict[str, Any], classes: Sequence[type] = ()) -> bytes:
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with a sorted header: equal trees make equal bytes.
+    """Return the safetensors file with a sorted header, so that equal trees give equal bytes.
 
-    safetensors writes metadata in an order that is drawn anew each time.
+    safetensors writes metadata in random order.
     """
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
@@ -95,12 +95,12 @@ def _in_order(content: bytes) -> bytes:
 
 @contextmanager
 def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a file that takes its place, whole, when the block ends, and never if it raises.
+    """Open a file for an atomic write: it appears at its path when the block ends without an error.
 
-    It is written beside its place, flushed to the disk and then renamed, so that a full disk or a
-    lost process leaves an older file of that name as it was. An older file's mode is kept, and its
-    owner and group where that is permitted; of a link, the file that it leads to is replaced. A
-    new file has the mode that `open` would give it.
+    It is written to a temporary file in the same folder, flushed to the disk and then renamed. A
+    full disk or a killed process therefore leaves an existing file unchanged. The mode of an
+    existing file is kept, and its owner and group if permitted; if the path is a link, its target
+    is replaced. A new file has the mode that `open` would give it.
 
     Parameters
     ----------
@@ -129,10 +129,10 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Find out, by trying, whether `written_aside` can write a file; nothing is left behind.
+    """Check by a trial write whether `written_aside` can write a file; no file is left.
 
-    It writes a block in the folder of the file and removes it: permission bits alone do not tell
-    of a file system that is read-only or full. How much space the file itself will need is unknown.
+    It writes a block in the folder of the file and removes it: permission bits alone do not show a
+    file system that is read-only or full. How much space the file itself will need is unknown.
 
     Parameters
     ----------
@@ -157,9 +157,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 
 def check_writable_folder(path: str | os.PathLike[str]) -> None:
-    """Find out, by trying, whether a folder can be made, if it is not there, and written into.
+    """Check by a trial write whether a folder is writable, or can be created.
 
-    A file is written, and removed, in the folder or in what is there of the way to it.
+    A file is written and removed in the folder or in its nearest existing parent.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     NotADirectoryError
-        If `path`, or what it is to be in, is a file.
+        If `path` or one of its parents is a file.
     OSError
         If a name is too long, or no file can be written.
     """
@@ -220,13 +220,13 @@ def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
 
 
 def check_path(path: Any, what: str = "file") -> None:
-    """Raise a TypeError for what names no file; a number would be a file that is open.
+    """Raise a TypeError for a value that is no path; a number would be an open file descriptor.
 
     Parameters
     ----------
     path : object
     what : str, default="file"
-        What is to be named.
+        The kind of path, for the message.
 
     Examples
     --------
@@ -287,21 +287,21 @@ def _told_of(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> dict[str, Any]:
-    """Read back what `write_archive` wrote.
+    """Read the tree from a file of `write_archive`.
 
-    The file is read once and closed: what happens to it later does not touch what was read. Memory
-    stays within a small multiple of the file's size, whatever the file says of itself.
+    The file is read once and closed, so that later changes of it have no effect. Memory is bounded
+    by a small multiple of the file's size, whatever sizes its header declares.
 
     Parameters
     ----------
     path : str or path
     classes : sequence of type
-        The dataclasses that may stand in the tree.
+        The dataclasses that the tree may contain.
 
     Returns
     -------
     dict
-        Each tensor and array has memory of its own.
+        The tree; its tensors and arrays share no memory.
 
     Raises
     ------
@@ -317,7 +317,7 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
 
 
 def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> dict[str, Any]:
-    """Turn what `packed` gave into a tree; `what` names it in an ArchiveError."""
+    """Return the tree from the bytes of `packed`; `what` names them in an ArchiveError."""
     try:
         tensors = from_bytes(content)
         n_header = int.from_bytes(content[:8], "little")
@@ -367,7 +367,7 @@ def _content(path: str | os.PathLike[str]) -> bytes:
 def checksum(header: str, tensors: dict[str, Tensor]) -> str:
     """SHA-256 of the header and of all tensors with their names, types and shapes.
 
-    It finds accidental damage; an attacker who changes the content can compute it too.
+    It detects accidental damage; an attacker who changes the content can compute it too.
     """
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
@@ -418,10 +418,10 @@ def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
 
 
 class _Reading:
-    """The way back from JSON to a tree, which refuses what `_encode` never writes.
+    """Decoding of JSON to a tree, which refuses values that `_encode` never writes.
 
-    Each tensor stands at one place of a tree: at many it would fill the memory as soon as what
-    holds it makes its copies.
+    Each tensor may be used once in a tree: many uses would exhaust the memory when their owners
+    copy it.
     """
 
     def __init__(self, tensors: dict[str, Tensor], classes: Sequence[type], n_bytes: int) -> None:

@@ -151,7 +151,7 @@ class BaseDetector(
         Raises
         ------
         ValueError
-            If there is no such parameter, or what ``__`` goes into has no parameters to set.
+            If there is no such parameter, or the object before ``__`` has no parameters to set.
         """
         own = self.get_params(deep=False) | params
         for key in params:

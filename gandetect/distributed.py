@@ -23,21 +23,21 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-# The environment variable that says how many seconds a process waits for the others. A process
-# that ends closes its connections, which the others notice at once: the time is for machines that
-# vanish, and must be longer than all that one process does while the others wait.
+# The environment variable with the seconds that a process waits for the others. The end of a
+# process closes its connections, which the others detect at once. The time applies to lost
+# machines, and must exceed the longest computation of one process while the others wait.
 PATIENCE_VARIABLE = "GANDETECT_PATIENCE"
 _PATIENCE_SECONDS = 600.0
 
 T = TypeVar("T")
 RandomState = int | np.random.RandomState | np.random.Generator | None
 
-# Whether all processes have come here, and so can divide what is to be computed.
+# Whether all processes are at this point, so that they can share a computation.
 _ALL_ARE_HERE = ContextVar("all_are_here", default=False)
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the fit has ended, or does not answer."""
+    """Another process of the fit has ended or does not respond."""
 
 
 def join_process_group(device: torch.device) -> None:
@@ -53,7 +53,7 @@ def join_process_group(device: torch.device) -> None:
     Raises
     ------
     ProcessLostError
-        If not all of them come within the seconds that ``GANDETECT_PATIENCE`` says.
+        If not all of them connect within ``GANDETECT_PATIENCE`` seconds.
     """
     if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
         return
@@ -73,12 +73,12 @@ def join_process_group(device: torch.device) -> None:
 
 
 def n_processes() -> int:
-    """How many processes share the fit."""
+    """Return the number of processes in the fit."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process: 0 for the first, and for one that is alone."""
+    """Return the rank of this process: 0 for the first, and for a single one."""
     return dist.get_rank() if n_processes() > 1 else 0
 
 
@@ -95,7 +95,7 @@ def is_first() -> bool:
 
 
 def share(batch: Any) -> Any:
-    """The samples of a batch that fall to this process: every n-th, as many as to the others."""
+    """Return this process's share of a batch: every n-th sample, as many for each process."""
     n = n_processes()
     if n == 1:
         return batch
@@ -103,7 +103,7 @@ def share(batch: Any) -> Any:
 
 
 def averaged(values: Tensor) -> Tensor:
-    """The mean of what the processes hold."""
+    """Return the mean of the values over all processes."""
     if n_processes() == 1:
         return values
     total = values.detach().clone()
@@ -112,7 +112,7 @@ def averaged(values: Tensor) -> Tensor:
 
 
 def from_first(values: Tensor) -> Tensor:
-    """What the first process holds."""
+    """Return the values of the first process."""
     if n_processes() > 1:
         values = values.contiguous()
         _together(lambda: dist.broadcast(values, src=0))
@@ -120,7 +120,7 @@ def from_first(values: Tensor) -> Tensor:
 
 
 def copy_from_first(module: nn.Module) -> None:
-    """Give a module the weights and statistics that it has in the first process."""
+    """Copy the weights and statistics of a module from the first process."""
     if n_processes() > 1:
         for value in module.state_dict().values():
             value.copy_(from_first(value))
@@ -128,7 +128,7 @@ def copy_from_first(module: nn.Module) -> None:
 
 @contextmanager
 def all_are_here(yes: bool = True) -> Iterator[None]:
-    """Let the processes divide what `divided` is to compute.
+    """Let the processes share the computations of `divided`.
 
     For what every process comes to. What one does alone, such as a callback of the first, or
     after its training was interrupted, must stay outside: it would wait for the others.
@@ -143,7 +143,7 @@ def all_are_here(yes: bool = True) -> Iterator[None]:
 def divided(
     compute: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, block: int
 ) -> np.ndarray:
-    """What `compute` gives for some samples, whole blocks of which each process takes on."""
+    """Return `compute` of some samples; each process computes a share of the blocks."""
     n_blocks = -(-len(rows) // block)
     if not _ALL_ARE_HERE.get() or not 1 < n_processes() <= n_blocks:
         return compute(rows)
@@ -399,9 +399,10 @@ class RandomNumbers:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Give torch's global generator these numbers, for code of the user's; then put it back.
+        """Let user code draw from torch's global generator in the state of the fit's generator.
 
-        Threads wait for each other here, so that each draws as if it were alone.
+        The global generator's own state is restored afterwards. A lock lets one thread at a time do
+        so, which makes the results of each independent of the others.
         """
         with _GLOBAL_GENERATOR:
             before = torch.get_rng_state()

@@ -230,7 +230,7 @@ def _kinds_of(values: Any, image_shape: tuple[int, ...] | None) -> dict[str, Mak
 
 
 def _like(X: Any, values: FloatArray) -> Any:
-    """The values as X came: detectors know the columns of a pandas DataFrame by name."""
+    """Return values in the type of X: detectors match the columns of a pandas DataFrame by name."""
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         return type(X)(values, columns=X.columns)
     return values

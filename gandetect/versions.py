@@ -29,11 +29,11 @@ _OF_DEVELOPERS = {"test", "lint", "docs", "dev"}
 
 
 def show_versions() -> None:
-    """Print what a report of a problem should hold.
+    """Print the versions and the platform for a bug report.
 
-    These are the versions of Python, of gandetect, of what it needs and of what its extras ask
-    for ("-" where that is not installed), the platform, the processor, how torch was built, and
-    the devices that it sees. Nothing that names the user or a path is among them.
+    These are the versions of Python, gandetect, its requirements and the requirements of its extras
+    ("-" if not installed), the platform, the processor, the build of torch, and the devices that
+    torch finds. Names of users and paths are not printed.
 
     Examples
     --------

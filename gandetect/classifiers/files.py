@@ -54,7 +54,7 @@ def read_classifier(path: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     path : str or path
-        What it holds goes by its ending:
+        Its ending determines the format:
 
         - ``.skops``: a classifier of scikit-learn, also in a Pipeline, as ``skops.io.dump``
           writes it. It is data: nothing of the file is run, and a type that is not

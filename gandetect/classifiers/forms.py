@@ -84,7 +84,7 @@ class DenseClassifier:
     def after(self, matrix: Tensor, offset: Tensor) -> Self:
         """The classifier of rows x whose input is ``x @ matrix + offset``, as one more of its kind.
 
-        The map is folded into the first layer, and so costs nothing.
+        The map is folded into the first layer, and adds no computation.
         """
         weight = matrix @ self.weights[0]
         bias = offset @ self.weights[0] + self.biases[0]

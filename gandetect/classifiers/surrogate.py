@@ -70,8 +70,8 @@ def distilled(
 ) -> tuple[DenseClassifier, float, float]:
     """A network that imitates a classifier, and how well it does.
 
-    It learns from three parts of X and from points between and around its rows, which is where
-    reconstructions and attacks lie, and is measured on the fourth part.
+    It is trained on three quarters of X and on points between and around the rows, the region of
+    reconstructions and attacks, and is evaluated on the fourth quarter.
 
     Parameters
     ----------

@@ -447,9 +447,9 @@ class ColumnEncoder:
         return self._above(encoded, places)
 
     def observed(self, encoded: A) -> A:
-        """Where an encoded value is one: False behind a gap, where an error says nothing.
+        """Return which encoded values are observed; the error of a missing value has no meaning.
 
-        The gaps themselves are values: they have columns or places of their own.
+        The indicators of missing values count as observed.
 
         Parameters
         ----------
@@ -463,7 +463,7 @@ class ColumnEncoder:
 
     @property
     def gap_places(self) -> list[int]:
-        """Of each encoded value, which encoded column says that it is missing; -1 for none."""
+        """For each encoded value, the encoded column that marks it as missing; -1 for none."""
         return [
             self._gap_place(self.columns[block.column]) if block.kind in ("value", "cycle") else -1
             for block in self.blocks
@@ -494,7 +494,7 @@ class ColumnEncoder:
         return membership
 
     def decode(self, encoded: np.ndarray | Tensor, like: Any = None) -> Any:
-        """Say an encoded row, or what a network made of one, in the units and words of the table.
+        """Return encoded rows, or a network's output, in the units and words of the table.
 
         Parameters
         ----------

@@ -273,7 +273,7 @@ load_mvtec and load_labelled_images read labels and masks too.
 
 
 def names_warning(paths: Iterable[Path], where: str = "") -> str | None:
-    """Tell images of which some are anomalies by the names of their files.
+    """Return a warning if the names of image files suggest that some images are anomalies.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """Readers for data sets as they are published, and the splits that make them one-class problems.
 
 Every reader looks in a `data_dir`, or in the folder that the environment variable
-``GANDETECT_DATA`` names, and returns a `sklearn.utils.Bunch` with ``data`` and ``target``. A file
-that is missing is a `FileNotFoundError` that says what to put where, a damaged one a
-`DataFileError`.
+``GANDETECT_DATA`` names, and returns a `sklearn.utils.Bunch` with ``data`` and ``target``. A
+missing file raises `FileNotFoundError`, whose message names the file and its folder; a damaged file
+raises `DataFileError`.
 """
 
 from gandetect.data.images import DataFileError, ImageFiles, ImageFolder

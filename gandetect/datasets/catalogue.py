@@ -90,11 +90,11 @@ class CatalogueEntry:
         return self._find(data_dir)[0]
 
     def is_complete(self, data_dir: Path) -> bool:
-        """Say whether all is there that one of the forms needs."""
+        """Return whether all files of one of the forms are present."""
         return self._find(data_dir)[1] == 0
 
     def state(self, data_dir: Path) -> str:
-        """Say in a word or two what is there."""
+        """Return in one or two words which files are present."""
         found, n_missing = self._find(data_dir)
         if not found:
             return "no"
@@ -125,8 +125,8 @@ class CatalogueEntry:
         Raises
         ------
         ConnectionError
-            If it can not be fetched, or is not offered for that; the message says what to put
-            where.
+            If it cannot be downloaded, or is not offered for download; the message names the files
+            and their folder.
         DataFileError
             If what came has another checksum, or a file that is there is damaged. It is left for
             the user to delete.

@@ -80,10 +80,10 @@ def load_cifar10(
     Raises
     ------
     FileNotFoundError
-        If the files are not there; the message says what to put where.
+        If the files are missing; the message names them and their folder.
     DataFileError
-        If a file is damaged, cut off, not what its name says, or a pickle that asks for anything
-        but an array of bytes.
+        If a file is damaged or truncated, its content does not match its name, or it is a pickle
+        that requests anything other than an array of bytes.
     ConnectionError
         If `download` is set and the network does not answer.
     ValueError
@@ -195,7 +195,7 @@ def _read_archive(
 
 
 def _read_batch(content: bytes, source: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return images (n, 32, 32, 3) and labels of one batch, tested to be what it says."""
+    """Return images (n, 32, 32, 3) and labels of one batch, after checking its contents."""
     batch = _unpickle(content, source)
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
         raise DataFileError(f"{source} is not a CIFAR-10 batch: it lacks 'data' and 'labels'")

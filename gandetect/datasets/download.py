@@ -38,8 +38,8 @@ class RemoteFile:
 def download(remote: RemoteFile, folder: Path) -> Path:
     """Fetch `remote` into `folder`, unless a file of that name is there.
 
-    The file appears under its name only when it is complete and its checksum is right. Progress
-    goes to standard error.
+    The file appears under its name only when it is complete and its checksum is right. Progress is
+    written to standard error.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def download(remote: RemoteFile, folder: Path) -> Path:
     Raises
     ------
     ConnectionError
-        If the file can not be fetched; the message says where to put a copy by hand.
+        If the file cannot be downloaded; the message names the place for a copy by hand.
     DataFileError
-        If what came has another checksum; nothing is kept.
+        If the downloaded file has a wrong checksum; the file is not kept.
     """
     target = folder / remote.name
     if target.is_file():
@@ -117,7 +117,7 @@ def _copy(source: BinaryIO, file: BinaryIO, remote: RemoteFile, n_total: int) ->
 
 
 def _progress(name: str, n_bytes: int, n_total: int) -> str:
-    """Say how much has come, in whole percent where the size is known."""
+    """Return the progress as text, in whole percent if the size is known."""
     if not n_total:
         return f"{name}: {n_bytes / 1e6:.0f} MB"
     share = min(1.0, n_bytes / n_total)

@@ -83,7 +83,7 @@ def open_maybe_gzip(path: Path) -> BinaryIO:
 
 
 def reason_of(error: Exception) -> str:
-    """Say what numpy found, without its advice on how to read a file that is not to be trusted."""
+    """Return numpy's reason without its advice on how to read untrusted files."""
     if "pickle" in str(error):
         return "it is no file of numpy's, or holds Python objects"
     return str(error)

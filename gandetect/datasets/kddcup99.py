@@ -116,7 +116,7 @@ def load_kddcup99(
     Raises
     ------
     FileNotFoundError
-        If the file is not there; the message says what to put where.
+        If the file is missing; the message names it and its folder.
     DataFileError
         If the file is damaged, cut off, or not rows of 41 values and a label.
     ConnectionError

@@ -44,10 +44,10 @@ def load_labelled_images(
     Parameters
     ----------
     root : path-like
-        The folder. Masks may lie in ``ground_truth/`` or ``masks/`` in it (of a folder that is
-        called ``test`` or ``Images``, also beside it), in a folder a class or not, under the name
-        of their image or with ``_mask`` or ``_gt`` at its end, or beside the images as
-        ``<name>_mask.png``; with any ending of an image file.
+        The folder. Masks may be in its folders ``ground_truth/`` or ``masks/`` (for a root called
+        ``test`` or ``Images``, also next to it), with or without a folder for each class. Their
+        names are those of the images, also with ``_mask`` or ``_gt`` at the end. They may also be
+        among the images as ``<name>_mask.png``. Any ending of an image file is allowed.
     normal_class : str, collection of str or None, default=None
         The folders of normal images, at any depth. None takes good, ok, normal, nominal, no_defect
         and defect_free in any case, or 0 where the folders are 0 and 1.
@@ -80,8 +80,8 @@ def load_labelled_images(
     DataFileError
         If an image or a mask can not be read, or a mask has another size than its image.
     ValueError
-        If the names of the folders do not tell what is normal, an image is in no folder of a
-        class, or images differ in size or colour.
+        If the names of the folders do not show which images are normal, an image is in no folder of
+        a class, or images differ in size or colour.
 
     Warns
     -----
@@ -150,14 +150,14 @@ def class_folders(
     root : pathlib.Path
         The folder of the classes.
     chosen : collection of str, default=()
-        Classes that the user names. They tell at which depth the classes are; without them it is
-        that of a name such as good or normal, or else the first.
+        Classes that the user names. They determine the depth of the class folders. The default is
+        the depth of a name such as good or normal, otherwise the first level.
 
     Returns
     -------
     ndarray of shape (n_images,) or None
         Integers if all classes are, such as ``0`` and ``1``, else str; None if some images are in
-        no folder at that depth, or the names do not tell the depth.
+        no folder at that depth, or the names do not determine the depth.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def class_folders(
 
 
 def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndarray:
-    """Say which images are normal by the names of their classes.
+    """Return which images are normal, by the names of their classes.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ MaskIndex = dict[tuple[str, str], Path]
 
 
 def apart_from_masks(paths: list[Path]) -> tuple[list[Path], MaskIndex]:
-    """Return the images, and the masks that lie beside them by the names of their images."""
+    """Return the images, and the masks in the same folders by the names of their images."""
     stems = {path.with_suffix("") for path in paths}
     masks = {path: owner for path in paths if (owner := mask_owner(path)) in stems and owner}
     index = {(str(owner.parent), owner.name): path for path, owner in masks.items()}

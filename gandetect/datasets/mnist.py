@@ -111,9 +111,9 @@ def load_mnist(
     Raises
     ------
     FileNotFoundError
-        If the files are not there; the message says what to put where.
+        If the files are missing; the message names them and their folder.
     DataFileError
-        If a file is damaged, cut off or not what its name says.
+        If a file is damaged or truncated, or its content does not match its name.
     ConnectionError
         If `download` is set and the network does not answer.
     ValueError
@@ -181,10 +181,10 @@ def load_fashion_mnist(
     Raises
     ------
     FileNotFoundError
-        If the files are not there; the message says what to put where.
+        If the files are missing; the message names them and their folder.
     DataFileError
-        If a file is damaged, cut off or not what its name says; also if it is MNIST's, which has
-        the same file names.
+        If a file is damaged or truncated, or its content does not match its name; also if it is
+        a file of MNIST, which has the same names.
     ConnectionError
         If `download` is set and the network does not answer.
     ValueError

@@ -78,12 +78,12 @@ def load_mvtec(
     Returns
     -------
     sklearn.utils.Bunch
-        ``images``, of shape (n, H, W) or (n, H, W, 3), uint8 or as `ImageFolder` says; ``labels``,
-        int64 of shape (n,), 1 for a defect; ``masks``, bool of shape (n, H, W), True where the
-        defect is, or None where no defect has one; ``paths``, a list of `pathlib.Path`;
-        ``defects``, str of shape (n,), "good" or the kind of defect; ``groups``, str of shape
-        (n,), or None. ``data`` and ``target`` are the images and labels again, under the names of
-        scikit-learn.
+        ``images``, of shape (n, H, W) or (n, H, W, 3), uint8 or the type that `ImageFolder`
+        returns; ``labels``, int64 of shape (n,), 1 for a defect; ``masks``, bool of shape (n, H,
+        W), True where the defect is, or None where no defect has one; ``paths``, a list of
+        `pathlib.Path`; ``defects``, str of shape (n,), "good" or the kind of defect; ``groups``,
+        str of shape (n,), or None. ``data`` and ``target`` are the images and labels again, under
+        the names of scikit-learn.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def load_mvtec(
     above 0 marks the defect, in any channel, and where transparency varies what is opaque.
 
     If the category has a file ``groups.csv`` with columns ``name`` (of the image, without ending)
-    and ``group``, ``groups`` tells which images show the same object ("" for an image that is not
+    and ``group``, ``groups`` names the object that each image shows ("" for an image that is not
     listed), for splits that keep them together, such as scikit-learn's
     `~sklearn.model_selection.GroupKFold`.
 
@@ -175,7 +175,7 @@ def _has_train(folder: Path) -> bool:
 
 
 def is_category(folder: Path) -> bool:
-    """Say whether a folder is a category itself, with a training and a test part in it."""
+    """Return whether a folder is a category: it contains a training and a test part."""
     return _has_train(folder) and any((folder / part).is_dir() for part in ("test", "Data"))
 
 

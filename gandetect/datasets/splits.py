@@ -252,7 +252,7 @@ def _split(
     n_test_anomalous: int,
     random_state: int | np.random.Generator | None,
 ) -> tuple[Any, Any, np.ndarray]:
-    """Draw the samples of each kind; the test set is shuffled, so that its order tells nothing."""
+    """Draw the samples of each kind, and shuffle the test set to hide its labels."""
     rng = np.random.default_rng(random_state)
     normal = rng.permutation(np.flatnonzero(~is_anomaly))
     anomalous = rng.permutation(np.flatnonzero(is_anomaly))

@@ -37,8 +37,8 @@ def iter_textures(
     Returns
     -------
     iterator of ndarray
-        Images of shape (H, W) or (H, W, 3), each read when its turn comes; uint8, or of the type
-        that `ImageFolder` says.
+        Images of shape (H, W) or (H, W, 3), each read when it is requested; uint8, or of the type
+        that `ImageFolder` returns.
 
     Raises
     ------

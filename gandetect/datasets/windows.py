@@ -25,10 +25,10 @@ def sliding_windows(
     """Cut large images into overlapping patches, each labelled by what its mask covers.
 
     This is how GANomaly's X-ray patches (UBA) were made: 64 by 64 pixels out of scans of whole
-    bags. The paper does not say from which overlap on a patch shows the threat; here a patch
-    without a marked pixel is normal, one of which at least `abnormal_share` is marked abnormal, and
-    what lies between is neither and left out, so that an edge of an object does not count as the
-    object.
+    bags. The paper does not report from which overlap on a patch shows the threat. Here a patch
+    without a marked pixel is normal, and a patch of which at least `abnormal_share` is marked is
+    abnormal. Patches between these are left out, so that the edge of an object does not count as
+    the object.
 
     Parameters
     ----------

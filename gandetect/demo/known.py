@@ -26,7 +26,7 @@ class Known:
     ----------
     method : str
     n_known : int
-        Anomalies that it was told.
+        The number of labelled anomalies in training.
     roc_auc, average_precision : float
     """
 

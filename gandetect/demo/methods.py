@@ -129,8 +129,8 @@ def make_methods(
 ) -> dict[str, Any]:
     """Build, by name, the detectors and the baselines.
 
-    The detectors are at their defaults, but for the epochs, the batch size and the parameters of
-    the task, and for what `parameters` says.
+    The detectors have their defaults, except the epochs, the batch size, the parameters of the
+    task, and `parameters`.
     """
     given = {"epochs": task.epochs, "batch_size": task.batch_size, "random_state": seed}
     if task.detectors is not None:

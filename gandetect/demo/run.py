@@ -43,7 +43,7 @@ def run_demo(
 ) -> list[Result]:
     """Fit every method to every task, print the table and save pictures and reports.
 
-    The table goes to standard output, the progress to standard error.
+    The table is written to standard output, the progress to standard error.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def _torch_ready() -> Iterator[None]:
 
 
 def announcer(n_fits: int) -> Callable[[str], AbstractContextManager[None]]:
-    """Return a context manager that says on standard error what runs and how long it has been."""
+    """Return a context manager that writes the running fit and the time to standard error."""
     start = time.perf_counter()
     numbers = itertools.count(1)
 

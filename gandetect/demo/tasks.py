@@ -84,8 +84,8 @@ class Task:
 def table_as_it_comes(seed: int) -> Task:
     """A table of numbers, words and gaps: benign tumours are normal, malignant ones anomalies.
 
-    The ten means of the breast cancer data stay numbers, of which one cell in twelve is missing;
-    what it measures in the worst nuclei is told in words.
+    The ten means of the breast cancer data stay numbers, with one cell in twelve missing; the
+    measurements of the worst nuclei are replaced by words.
     """
     data = load_breast_cancer()
     is_malignant = 1 - data.target

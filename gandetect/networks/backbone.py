@@ -271,8 +271,8 @@ def pieces(size: Sequence[int]) -> list[list[tuple[Box, Box]]]:
     Returns
     -------
     list of list of (Box, Box)
-        Rows of pieces, each by what goes through the network and by what is kept of that. Images
-        of up to 1,408 pixels are one piece.
+        Rows of pieces. Each piece is the box that the network takes as input and the box of it that
+        is kept. Images of up to 1,408 pixels are one piece.
     """
     rows, columns = map(_cut_axis, size)
 
@@ -295,7 +295,7 @@ def _cut_axis(length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def cut(maps: Tensor, of: Box, to: Box) -> Tensor:
-    """What lies over a part of the pixels that maps (..., h, w) were made of.
+    """Cut from maps (..., h, w) the area over a box of the pixels that they were computed from.
 
     Raises
     ------

@@ -131,7 +131,7 @@ class ConvNet:
 
 
 class BoundConvNet:
-    """A `ConvNet` that knows the images' shape: it makes the networks that a method asks for."""
+    """A `ConvNet` bound to the shape of the images: it creates the networks of a method."""
 
     def __init__(
         self,
@@ -447,7 +447,7 @@ class _PairDiscriminator(nn.Module):
         self.dropout = Dropout(make.architecture.dropout, make.generator)
 
     def joint_layers(self) -> tuple[nn.Module, ...]:
-        """The layers that see the code, or what stands beside it."""
+        """The layers whose input depends on the code or on the features joined with it."""
         return self.from_image, self.from_code, self.joint, self.head
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:

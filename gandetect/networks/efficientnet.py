@@ -95,8 +95,7 @@ class EfficientNetLite0(nn.Module):
     Parameters
     ----------
     n_stages : int, default=7
-        How many of the seven stages are built; those behind the last map that is wanted only cost
-        time.
+        How many of the seven stages are built; stages after the last requested map only take time.
 
     References
     ----------

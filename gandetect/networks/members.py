@@ -1,9 +1,9 @@
 """Layers that hold the weights of all members of an ensemble, and run them as one operation.
 
-On a CPU the cost of a small network is the cost of launching its operations, so that eight members
-trained side by side cost far less than eight networks one after another. Rows run as
-``(K, B, d)`` through one batched matrix product a layer; images run as ``(B, K * C, H, W)``
-through convolutions with one group a member. Members share no weight and no statistic.
+On a CPU, launching operations dominates the computing time of a small network. Eight members in one
+operation therefore take far less time than eight networks one after another. For rows ``(K, B, d)``
+a layer is one batched matrix product; for images ``(B, K * C, H, W)`` it is a convolution with one
+group for each member. Members share no weight and no statistic.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Discriminator(Network, Protocol):
 
 
 class NetworkMaker(Protocol):
-    """An architecture that knows the shape of a sample: it makes networks of all members.
+    """An architecture bound to the shape of a sample: it creates networks of all members.
 
     Samples are rows (K, B, d) or images (K, B, C, H, W), K members and B samples.
     """
@@ -406,7 +406,7 @@ class MemberAdam(Adam):
                 weights.sub_(size * mean / (square.sqrt() / correction + group["eps"]))
 
     def restart(self, members: Tensor) -> None:
-        """Forget moments and step counts of the members where `members` (K,) is true."""
+        """Reset the moments and step counts of the members where `members` (K,) is true."""
         for group in self.param_groups:
             group["counts_members"] = True
         for state in self.state.values():
@@ -466,7 +466,7 @@ def make_joins(
         Of the decoder's activations, in the order in which they run.
     n_members : int
     join : callable
-        ``join(n_in, n_out)`` makes the layer that joins what lies side by side.
+        ``join(n_in, n_out)`` creates the layer that joins concatenated features.
     """
     if skip == "add":
         return nn.ModuleList(AddSkip() for _ in widths)

@@ -107,7 +107,7 @@ class MLP:
 
 
 class BoundMLP:
-    """An `MLP` that knows the width of the rows: it makes the networks that a method asks for."""
+    """An `MLP` bound to the width of the rows: it creates the networks of a method."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Networks that keep an image's layout: one that restores it, one that says where it is wrong.
+"""U-Nets for images: the reconstruction network and the segmentation network of RDNA.
 
-Both halve the image again and again by pooling and double it again by interpolation, as DRAEM's
-do. The makers, which know widths and normalisation, come from `conv.py`.
+As in DRAEM, the contracting path halves the image by pooling and the expanding path doubles it by
+interpolation. The makers, which hold widths and normalisation, come from `conv.py`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Frame(nn.Module):
         self.margins = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Lay the inputs' channels beside each other, pad by repeating the border, and fold."""
+        """Concatenate the inputs' channels, pad by repeating the border, and fold."""
         x = to_channels(torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0])
         if any(self.margins):
             x = F.pad(x, self.margins, mode="replicate")
@@ -68,7 +68,7 @@ class Frame(nn.Module):
 
 
 class Descent(nn.Module):
-    """Two units a level, pooling between the levels."""
+    """The contracting path: two units at each level, with pooling between levels."""
 
     def __init__(self, n_in: int, widths: list[int], unit: Unit) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Descent(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The maps of all levels, from the finest to the coarsest."""
+        """Return the maps of all levels, from the finest to the coarsest."""
         maps = [self.levels[0](x)]
         for level in list(self.levels)[1:]:
             maps.append(level(F.max_pool2d(maps[-1], 2)))
@@ -86,7 +86,7 @@ class Descent(nn.Module):
 
 
 class Ascent(nn.Module):
-    """Interpolation and two units a level, with the descent's map beside it or without."""
+    """The expanding path: interpolation and two units at each level, with skips or without."""
 
     def __init__(self, widths: list[int], unit: Unit, n_members: int, *, skips: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Ascent(nn.Module):
         self.levels = nn.ModuleList(levels)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """From the maps of a descent to one of the finest level."""
+        """Return a map at the finest level from the maps of a contracting path."""
         x = maps[-1]
         for level, beside in zip(self.levels, maps[-2::-1], strict=True):
             x = F.interpolate(x, scale_factor=2, mode="bilinear")
@@ -114,7 +114,7 @@ class Ascent(nn.Module):
 
 
 class RestoringEncoder(nn.Module):
-    """Images to their coarsest maps, and to codes, which are a fixed projection of the means."""
+    """An encoder to the coarsest maps, and to codes, a fixed projection of the maps' means."""
 
     def __init__(self, frame: Frame, descent: Descent, projection: Tensor) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class RestoringEncoder(nn.Module):
 
 
 class Restorer(nn.Module):
-    """Encoder and decoder without skips: what it cannot make itself is lost on the way."""
+    """Encoder and decoder without skip connections, which cannot copy anomalies."""
 
     def __init__(self, encoder: RestoringEncoder, ascent: Ascent, head: nn.Module) -> None:
         super().__init__()
@@ -142,27 +142,27 @@ class Restorer(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A U-Net: one logit a pixel."""
+    """A U-Net with one logit for each pixel."""
 
     def __init__(self, frame: Frame, descent: Descent, ascent: Ascent, head: nn.Module) -> None:
         super().__init__()
         self.frame, self.descent, self.ascent, self.head = frame, descent, ascent, head
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Images (K, B, C, H, W), one or several beside each other, to logits (K, B, H, W)."""
+        """Return logits (K, B, H, W) of one or several concatenated images (K, B, C, H, W)."""
         maps = self.ascent(self.descent(self.frame(*inputs)))
         return self.frame.undone(self.head(maps)).squeeze(2)
 
 
 class PatchDiscriminator(nn.Module):
-    """A logit for each patch of an image, rather than one in all (Isola et al., CVPR 2017)."""
+    """A PatchGAN discriminator: one logit for each patch of an image (Isola et al., CVPR 2017)."""
 
     def __init__(self, frame: Frame, layers: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.frame, self.layers, self.head = frame, layers, head
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (K, B, C, H, W) beside each other to logits (K, B, h, w), and features."""
+        """Return logits (K, B, h, w) and features of concatenated images (K, B, C, H, W)."""
         features = self.layers(self.frame(*inputs))
         logits = to_members(self.head(features), self.frame.n_members)
         return logits.squeeze(2), to_members(features, self.frame.n_members)

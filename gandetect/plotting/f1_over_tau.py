@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class F1OverTauDisplay(ScoreDisplay):
     """F1 of the inliers over the threshold τ, with the F1 of calling everything an inlier.
 
-    A curve that stays at its dotted floor says nothing that a constant answer does not. Make it
-    with `from_estimator` or `from_predictions`; `plot` draws it again.
+    A curve that stays at its dotted floor is no better than a constant prediction. Create it with
+    `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------

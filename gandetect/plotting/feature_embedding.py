@@ -1,4 +1,4 @@
-"""How the networks see normal and anomalous samples: their features, laid out in the plane."""
+"""Features of normal and anomalous samples in a two-dimensional embedding."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FeatureEmbeddingDisplay(Display):
     Parameters
     ----------
     embedding : ndarray of shape (n_samples, 2)
-        Where each sample lies.
+        The position of each sample.
     is_anomaly : ndarray of bool of shape (n_samples,)
         Which samples are anomalies.
     {name}
@@ -80,7 +80,7 @@ class FeatureEmbeddingDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw how a fitted detector sees labelled samples.
+        """Draw the embedded features of labelled samples from a fitted detector.
 
         Parameters
         ----------

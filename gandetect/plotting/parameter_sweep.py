@@ -106,8 +106,8 @@ class ParameterSweepDisplay(Display):
         TypeError
             If `search` is no search.
         ValueError
-            If several parameters or metrics were searched and none is named, the name is not
-            among them, or there are more lines than can be told apart.
+            If several parameters or metrics were searched and none is named, the name is not among
+            them, or there are more lines than distinct colours.
         """
         if not hasattr(search, "cv_results_"):
             if hasattr(search, "cv"):
@@ -165,8 +165,8 @@ class ParameterSweepDisplay(Display):
         Raises
         ------
         ValueError
-            If there is not one row of scores a value, or there are more lines than can be told
-            apart.
+            If there is not one row of scores for each value, or there are more lines than distinct
+            colours.
         """
         lines = scores if isinstance(scores, Mapping) else {_ALONE: scores}
         arrays = {name: np.asarray(line, dtype=np.float64) for name, line in lines.items()}
@@ -195,7 +195,7 @@ class ParameterSweepDisplay(Display):
         Raises
         ------
         ValueError
-            If there are more lines than can be told apart.
+            If there are more lines than distinct colours.
         """
         if len(self.scores) > len(OKABE_ITO):
             raise ValueError(

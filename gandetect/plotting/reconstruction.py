@@ -26,12 +26,12 @@ _OPACITY = 0.6
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ReconstructionDisplay(Display):
-    """Samples, their reconstructions and their anomaly maps, a column a sample.
+    """Samples, their reconstructions and their anomaly maps, one column for each sample.
 
-    Images stand above their reconstructions and maps. Where there are no reconstructions, as of
-    RDNA with a backbone, the map lies over the photograph, in the photograph's size, and all maps
-    have one scale. Rows are bars, a feature's input beside its reconstruction, the features with
-    the largest anomaly map on top.
+    Images are drawn above their reconstructions and maps. If there are no reconstructions, as for
+    RDNA with a backbone, the map is drawn over the photograph, in the photograph's size, and all
+    maps have one scale. Rows are drawn as bars, a feature's input next to its reconstruction, with
+    the features of the largest anomaly map on top.
 
     Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
@@ -440,7 +440,7 @@ def _in_unit_range(image: NDArray[Any], low: float, high: float) -> NDArray[np.f
 
 
 def check_reconstructs(estimator: Any) -> None:
-    """Raise TypeError unless an estimator says what it expected, and where X differs."""
+    """Raise TypeError unless an estimator has `reconstruct` and `anomaly_map`."""
     missing = [n for n in ("reconstruct", "anomaly_map") if not hasattr(estimator, n)]
     if missing:
         raise TypeError(

@@ -1,4 +1,4 @@
-"""How far the scores of normal and anomalous samples lie apart, and where the threshold cuts."""
+"""Histogram of the scores of normal and anomalous samples, with the threshold."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SCORE_LABEL = "Anomaly score (larger is more anomalous)"
 
 
 def matplotlib_module(name: str) -> ModuleType:
-    """Import a module of matplotlib, such as "pyplot", or say which extra brings it.
+    """Import a module of matplotlib, such as "pyplot", or raise an error that names the extra.
 
     Raises
     ------

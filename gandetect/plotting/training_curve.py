@@ -290,7 +290,7 @@ def _number(key: str, value: Any) -> float:
 
 
 def _choose_scale(ax: Axes, values: NDArray[np.float64]) -> None:
-    """Make the axis logarithmic if small losses would not be told from 0 otherwise."""
+    """Make the axis logarithmic if small losses would look like 0 on a linear one."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     if not len(sizes) or sizes.max() <= _LINEAR_RATIO * sizes.min():
         return

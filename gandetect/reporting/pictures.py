@@ -42,7 +42,7 @@ def history_svg(history: Sequence[Mapping[str, Any]]) -> str:
 def histogram_svg(
     scores: NDArray[np.float64], threshold: float, is_anomaly: NDArray[np.bool_] | None
 ) -> str:
-    """Draw the histogram of the scores, by kind where labels tell, with the threshold."""
+    """Draw the histogram of the scores, by kind if there are labels, with the threshold."""
     return _svg(
         "scores",
         lambda ax: ScoreHistogramDisplay.from_predictions(
@@ -105,7 +105,7 @@ class Photographs:
     maps : sequence of ndarray of shape (height, width)
         Of the images, larger for worse.
     level : float
-        What lies above it in a map is outlined.
+        Areas of a map above it are outlined.
     side : int or None, default=256
         The longer side of the pictures. None keeps that of the photographs.
     """

@@ -49,13 +49,13 @@ def write_report(
     n_largest: int = 50,
     about: Mapping[str, str] | None = None,
 ) -> None:
-    """Write what a fitted detector says of some samples as one HTML file.
+    """Write a report on samples scored by a fitted detector as one HTML file.
 
-    The file shows the scores and the threshold, ROC and precision-recall curves where there are
-    labels, the samples with the largest scores and what made them unusual, the training
-    diagnostics, what was fitted to what, and the versions. It loads nothing from elsewhere, and
-    all that comes from the data is text in it. Samples can be marked as false alarms or as
-    anomalies, and the marks be exported as CSV, which ``gandetect fit --label-file`` reads.
+    The file shows the scores and the threshold, ROC and precision-recall curves if there are
+    labels, the samples with the largest scores and the features that raise them, the training
+    diagnostics, what was fitted to what, and the versions. It loads nothing from elsewhere, and all
+    that comes from the data is text in it. Samples can be marked as false alarms or as anomalies,
+    and the marks be exported as CSV, which ``gandetect fit --label-file`` reads.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def write_report(
         How many samples to show: those with the largest scores. At most 500; with images each
         takes about 20 kB.
     about : mapping of str to str or None, default=None
-        What else to say at the top, such as which model and which data these are.
+        Further lines at the top, such as the names of the model and the data.
 
     Raises
     ------

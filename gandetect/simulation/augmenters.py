@@ -65,7 +65,7 @@ def turned_as_published(x: Tensor, fill: float, g: torch.Generator) -> Tensor:
     ----------
     x : Tensor of shape (n, channels, height, width)
     fill : float
-        The value of the corners, of which the image says nothing.
+        The value of the corners, which the rotated image does not cover.
     g : torch.Generator
         On the CPU.
     """

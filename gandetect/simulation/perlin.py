@@ -110,7 +110,7 @@ def perlin_masks(
         The lattice has 2 to the power of a number between these two as cells along each axis, but
         no cells of less than 4 pixels.
     threshold : float, default=0.5
-        Noise above it is masked. Where none is, what lies within a fifth of the peak is.
+        Noise above it is masked. If there is none, noise within a fifth of the peak is masked.
     generator : torch.Generator or None, default=None
 
     Returns

@@ -1,4 +1,4 @@
-"""Training diagnostics: problems that weights, reconstructions and scores show.
+"""Training diagnostics: problems detected from weights, reconstructions and scores.
 
 The diagnostics do not use settings, the duration of the training or labels. They detect unchanged
 weights, reconstructions that do not depend on the samples, constant scores, and errors as large as
@@ -20,21 +20,21 @@ from torch.optim import Optimizer
 
 from gandetect.losses import mean_absolute_error, mean_squared_error
 
-# Fewer different samples than this are too few to say that they come out alike.
+# With fewer different samples, equal reconstructions are no evidence of a problem.
 _MIN_SAMPLES = 10
-# In fewer updates a network need not have become better than it was, or look at its input.
+# After fewer updates, reconstructions without improvement or input dependence are no problem.
 _MIN_UPDATES = 100
-# An error this many times that of untrained networks is none of a beginner.
+# A ratio of the error to that of untrained networks that is reported after any number of updates.
 _DIVERGED = 3.0
-# Standard deviation between samples of reconstructions, relative to samples, that counts as none.
+# Standard deviation between reconstructions, relative to that of samples, that counts as zero.
 _COLLAPSED = 1e-2
-# The same where the mean of all samples would be a much better reconstruction of each. A network
-# that is still on its way to that mean has an error near that of the mean.
+# The same limit if the mean of all samples is a much better reconstruction. A network that still
+# approaches that mean has an error near that of the mean.
 _COLLAPSED_AROUND_NO_SAMPLE, _WORSE_THAN_MEAN = 0.3, 1.5
 # Standard deviation of a part of the score, relative to its mean, that may be float32 rounding.
 _CONSTANT = 1e-5
-# Growth of a network's weights that leaves nothing of how they began: activations that bound what
-# comes out, as for images, also bound the error by which it would show.
+# Growth of a network's weights that counts as divergence. The error does not show it if an
+# activation bounds the outputs, as for images.
 _EXPLODED = 50.0
 # A discriminator's loss at which its gradients are too small to train with.
 _SATURATED = 1e-6
@@ -71,11 +71,11 @@ class TrainingReport:
         Of each member: largest standard deviation of a part of the score over training samples,
         relative to the part's mean.
     discriminator_loss : float or None
-        Mean of the last epoch, if the method has one of that name.
+        Mean over the last epoch, if the method has a loss of this name.
     error_to_mean : tuple of float
-        Of each member: mean squared error, over that of answering every sample with the mean of
-        them all; above 1 where the mean is the better reconstruction. Empty in files of versions
-        that did not have it.
+        Of each member: mean squared error, over that of the mean of all samples as the
+        reconstruction of each; above 1 if the mean is the better reconstruction. Empty in files of
+        versions without this value.
 
     Examples
     --------
@@ -99,7 +99,7 @@ class TrainingReport:
     error_to_mean: tuple[float, ...] = ()
 
     def message(self) -> str:
-        """What went wrong in one paragraph, for the warning."""
+        """Return the problems in one paragraph, for the warning."""
         return " ".join(self.problems.values()) + " See training_report_ for the figures."
 
 
@@ -114,9 +114,9 @@ class Reconstructions:
     spread : Tensor
         Standard deviation between samples of the reconstructions, over that of the samples.
     error_to_mean : Tensor
-        Mean squared error, over that of answering every sample with the mean of them all.
+        Mean squared error, over that of the mean of all samples as the reconstruction of each.
     n_samples : int
-        How many samples there were, without repeated ones.
+        The number of samples, without duplicates.
     """
 
     error: Tensor
@@ -126,7 +126,7 @@ class Reconstructions:
 
     @classmethod
     def of(cls, x: Tensor, x_hat: Tensor) -> Reconstructions:
-        """From scaled samples (n, K, ...) and their reconstructions."""
+        """Compute the figures from scaled samples (n, K, ...) and their reconstructions."""
         x, x_hat = x.flatten(2).double(), x_hat.flatten(2).double()
         variance_in, variance_out = (v.var(0, correction=0).mean(-1) for v in (x, x_hat))
         return cls(
@@ -139,19 +139,19 @@ class Reconstructions:
 
 @dataclass(frozen=True, eq=False)
 class Beginning:
-    """What the networks were before the training.
+    """The state of the networks before the training.
 
     Parameters
     ----------
     networks : ModuleDict
     reconstruct : callable
-        Gives `Reconstructions` of some training samples by the networks as they are.
+        Returns `Reconstructions` of some training samples by the current networks.
     digests : dict of str to bytes
-        Of the parameters of the networks: a copy of wide networks would take much memory.
+        Digests of the networks' parameters, which take less memory than copies.
     sizes : dict of str to float
         Euclidean norm of the weights of each network.
     untrained_error : tuple of float
-        Mean absolute error of each member before it was trained at all.
+        Mean absolute error of each member before its first training.
     """
 
     networks: nn.ModuleDict
@@ -167,17 +167,17 @@ class Beginning:
         reconstruct: Callable[[], Reconstructions],
         earlier: TrainingReport | None,
     ) -> Beginning:
-        """From networks as they are; `earlier` is the report on a training that they had."""
+        """Record the current networks; `earlier` is the report of their earlier training."""
         digests = {name: _digest(p) for name, p in networks.named_parameters()}
         sizes = {name: _size(network.parameters()) for name, network in networks.items()}
         error = earlier.untrained_error if earlier else tuple(reconstruct().error.tolist())
         return cls(networks, reconstruct, digests, sizes, error)
 
     def still_networks(self, optimizers: Iterable[Optimizer]) -> tuple[str, ...]:
-        """The networks of which every weight is as it was, although they were to be moved.
+        """Return the networks whose weights are all unchanged although they were to be trained.
 
-        A network that no optimizer has stepped on yet waits for its turn, as a discriminator does
-        in a warm-up; if there is no other, they all are still.
+        A network that no optimizer has updated is not counted, such as a discriminator during a
+        warm-up. If no network was updated, all are returned.
         """
         stepped = {id(p) for optimizer in optimizers for p in optimizer.state}
         still = []
@@ -191,7 +191,7 @@ class Beginning:
         return tuple(still)
 
     def weight_growth(self) -> dict[str, float]:
-        """How many times larger the weights of each network are after the training."""
+        """Return the norm of each network's weights after the training, over that before."""
         growth = {}
         for name, network in self.networks.items():
             if self.sizes[name] > 0:
@@ -199,16 +199,16 @@ class Beginning:
         return growth
 
     def report(self, run: Any, parts: Mapping[str, Tensor]) -> TrainingReport:
-        """Judge what the training `run` made of the networks.
+        """Return the report on the networks after the training `run`.
 
         Parameters
         ----------
         run : TrainingRun
         parts : dict of str to Tensor of shape (K, n)
-            What the score of training samples is made of.
+            The parts of the score of training samples.
         """
         now = self.reconstruct()
-        # Weights that were put back, or whose training was interrupted at once, are another thing.
+        # Restored weights, and those of a training interrupted at once, are not reported.
         was_moved = run.n_updates and not run.has_diverged
         still = self.still_networks(run.optimizers.values()) if was_moved else ()
         losses = run.history[-1] if run.history else {}
@@ -231,7 +231,7 @@ class Beginning:
 
 
 def _digest(weights: Tensor) -> bytes:
-    """By which it is known whether weights are as they were."""
+    """Return a digest by which changed weights are detected."""
     values = weights.detach().cpu().flatten().numpy()
     return hashlib.sha256(values.view(np.uint8).data).digest()
 
@@ -250,7 +250,7 @@ def _relative_spread(values: Tensor) -> Tensor:
 
 
 def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
-    """Each thing that is wrong, with what to do."""
+    """Return each problem with its remedy."""
     if report.n_samples < _MIN_SAMPLES:
         return {}
     is_late = report.n_updates >= _MIN_UPDATES

@@ -1,4 +1,4 @@
-"""Adversarial training: what the networks see is first moved to where they err most."""
+"""Adversarial training: samples are moved to increase a loss before each update."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gandetect.losses import mean_squared_error
 from gandetect.model.ascent import Ball, ascent, gradient_at
 from gandetect.model.fitted import Model
 
-# Steps of the attack on a batch, and how many times as far as `robust` it goes: networks that are
-# trained at that size alone were hardly more robust at it than others (benchmarks/ideas.md).
+# Steps of the attack on a batch, and the attack size as a multiple of `robust`. Networks trained at
+# the size `robust` itself were hardly more robust than others (benchmarks/ideas.md).
 _N_STEPS = 3
 _MARGIN = 3.0
 
 
 def attacked(model: Model[Any], x: Tensor, random: RandomNumbers) -> Tensor:
-    """A batch moved to where its reconstruction is farthest from what the batch was.
+    """Return a batch moved to increase the distance of its reconstruction from the original batch.
 
     Parameters
     ----------
@@ -38,9 +38,10 @@ def attacked(model: Model[Any], x: Tensor, random: RandomNumbers) -> Tensor:
 def moved_up(
     model: Model[Any], x: Tensor, value: Callable[[Tensor], Tensor], random: RandomNumbers
 ) -> Tensor:
-    """A batch with each sample moved, as far as `robust` says, to where a value is larger.
+    """Return a batch with each sample moved by at most `robust` to increase a value.
 
-    Meanwhile the networks are in evaluation mode, as when they score; then they train again.
+    During the attack the networks are in evaluation mode, as in scoring; then they return to
+    training mode.
 
     Parameters
     ----------

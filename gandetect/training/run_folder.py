@@ -1,7 +1,7 @@
 """A training as a folder: reconstructions of a few images, the losses, and the models.
 
-The layout is the one that the scripts of these methods write, so that what reads their folders
-reads ours.
+The layout is that of the original scripts of these methods, so that programs for their folders also
+read this one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
 _HISTORY, _FINAL = (STATS, "history.csv"), (MODELS, "final.safetensors")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
 
-# Of a grid of images: how many stand side by side, the pixels between them, and the height up to
-# which small ones are magnified so that they are seen.
+# The layout of a grid of images: images in a line, pixels between them, and the height to which
+# small images are magnified.
 _IMAGES_A_LINE = 8
 _GAP = 2
 _SEEN_HEIGHT = 64
@@ -59,11 +59,11 @@ class RunFolder(Callback):
     Parameters
     ----------
     path : str or path
-        The folder; it is made if it is not there, and `fit` raises an OSError before it trains if
-        nothing can be written into it. Files of a longer training that was written to
-        it before are removed as this one comes to their epochs, and nothing else is.
+        The folder; it is created if it is missing, and `fit` raises an OSError before training if
+        it is not writable. When the training reaches an epoch, files that an earlier training wrote
+        for that epoch or later ones are removed; other files are kept.
     X_test : array-like, Dataset or path, default=None
-        Images to reconstruct beside those of training, such as anomalies.
+        Images to reconstruct in addition to training images, such as anomalies.
     every_n_epochs : int, default=10
         How often images and models are written. The losses are written after each epoch.
     n_images : int, default=16
@@ -74,14 +74,14 @@ class RunFolder(Callback):
 
     Notes
     -----
-    "fake" holds samples of the generator, the same codes in each epoch, where the detector has a
-    method ``sample``; the methods that reconstruct have none, and show their reconstructions.
+    If the detector has a method ``sample``, "fake" holds samples of the generator, from the same
+    codes in each epoch; for other detectors it holds reconstructions.
 
     "masks" holds the followed images with simulated anomalies, the same in each epoch, above the
     masks of these, the reconstructions, and the discriminant's probability.
 
-    Images keep their values: those of the followed images' smallest to largest are black to
-    white. Images of two, or of more than three channels, are shown as the mean of these.
+    The grey scale is fixed: the smallest value of the followed images is black, the largest white.
+    Images of two, or of more than three channels, are shown as the mean of these.
 
     Examples
     --------
@@ -209,7 +209,7 @@ class RunFolder(Callback):
 
 
 def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
-    """The images of a folder of a run, by their epochs.
+    """Return the paths of the images in a folder of a run, by epoch.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
 
 
 def _write_table(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write the records, of which later ones may have more losses than the first."""
+    """Write the records as CSV; later records may have more losses than the first."""
     names = list(dict.fromkeys(name for record in history for name in record))
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, names)
@@ -266,7 +266,7 @@ def _to_8_bit(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _grid(kinds: Sequence[np.ndarray]) -> np.ndarray:
-    """Lay out images (n, H, W, 3) in lines; those of several kinds stand above each other."""
+    """Arrange images (n, H, W, 3) in lines, with those of several kinds above each other."""
     n_images, height, width, _ = kinds[0].shape
     scale = math.ceil(_SEEN_HEIGHT / height)
     height, width = height * scale, width * scale

@@ -1,4 +1,4 @@
-"""Leaving out the samples that fit worst, because some of what is trained on may be anomalous."""
+"""Trimmed training: the samples with the largest errors, which may be anomalies, are left out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Callable[[Tensor], dict[str, Tensor]]
 
 
 def trimmed(step: Step, model: Model[Any], share: float) -> Step:
-    """A step that leaves out of its batch what the networks reconstruct worst.
+    """Return a step that leaves out the samples with the largest reconstruction errors.
 
     Parameters
     ----------
@@ -38,15 +38,15 @@ def trimmed(step: Step, model: Model[Any], share: float) -> Step:
 
 
 def without_worst(x: Tensor, errors: Tensor, share: float) -> Tensor:
-    """The batch (K, B, ...) without those samples of each member that have the largest errors.
+    """Return the batch (K, B, ...) without the samples of each member with the largest errors.
 
     Parameters
     ----------
     x : Tensor of shape (K, B, ...)
     errors : Tensor of shape (K, B)
     share : float in [0, 0.5]
-        Of the batch, rounded up: leaving out a normal sample costs less than learning from an
-        anomaly. Two samples are kept, because batch statistics need two.
+        The share of the batch, rounded up: leaving out a normal sample does less harm than training
+        on an anomaly. Two samples are kept, because batch statistics need two.
     """
     n_samples = x.shape[1]
     n_kept = max(n_samples - math.ceil(share * n_samples), min(2, n_samples))
@@ -55,7 +55,7 @@ def without_worst(x: Tensor, errors: Tensor, share: float) -> Tensor:
 
 
 def not_among_worst(errors: np.ndarray, share: float) -> np.ndarray:
-    """A mask of the samples without the share of them that has the largest errors."""
+    """Return an inlier mask that excludes the share of samples with the largest errors."""
     n = len(errors)
     n_kept = max(n - math.ceil(share * n), min(2, n))
     kept = np.zeros(n, dtype=bool)
