@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_scalar
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -98,6 +100,7 @@ def projected_gradient(
     >>> float(abs(X_attacked - X).max())
     2.0
     """
+    check_scalar(eps, "eps", Real)
     if not eps > 0:
         raise ValueError(f"eps must be above 0, got {eps!r}.")
     if norm not in (np.inf, 2):
@@ -356,7 +359,10 @@ def _prepared(
     clip: tuple[float, float] | str | None,
 ) -> tuple[Model[Any], Tensor, Tensor, tuple[float, float] | None]:
     """The model, X in the layout of the networks, the radius and the limits."""
-    sizes = np.asarray(eps, dtype=np.float64)
+    sizes = np.asarray(eps)
+    if sizes.dtype.kind not in "iuf":
+        raise TypeError(f"eps must be a number or an array of numbers, got {eps!r}.")
+    sizes = sizes.astype(np.float64)
     if not (np.isfinite(sizes) & (sizes >= 0)).all() or not sizes.any():
         raise ValueError(f"eps must be above 0 and finite, got {eps!r}.")
     if units not in ("scaled", "X"):

@@ -84,6 +84,11 @@ def test_what_cannot_be_used(classifier, change, message):
         projected_gradient(classifier, X, **arguments)
 
 
+def test_a_radius_that_is_no_number(classifier):
+    with pytest.raises(TypeError, match="eps must be an instance of"):
+        projected_gradient(classifier, X, NAMES, eps="large")
+
+
 def test_no_gradient():
     forest = RandomForestClassifier(2).fit(X, NAMES)
     with pytest.raises(TypeError, match="RandomForestClassifier has no gradient"):
@@ -195,6 +200,12 @@ class TestScore:
         detector = make(GANomalyDetector).fit(rows[:60])
         with pytest.raises(ValueError, match=message):
             attack_score(detector, rows[:20], **{"y": [0] * 20, "eps": 0.1, **change})
+
+    @pytest.mark.parametrize("eps", ["large", None, True, [1j]])
+    def test_a_radius_that_is_no_number(self, make, rows, eps):
+        detector = make(GANomalyDetector).fit(rows[:60])
+        with pytest.raises(TypeError, match="eps must be a number or an array of numbers, got"):
+            attack_score(detector, rows[:20], eps=eps)
 
     def test_words_have_no_gradient(self, make):
         table = pd.DataFrame({"a": [1.0, 2.0, 3.0] * 4, "b": list("xyz") * 4})

@@ -375,7 +375,14 @@ class DatasetSource:
     is_lazy = True
 
     def __init__(self, dataset: Any, channel_axis: int | None) -> None:
-        if len(dataset) == 0:
+        try:
+            n_samples = len(dataset)
+        except Exception as error:  # whatever the user's __len__ raises
+            raise TypeError(
+                f"The length of the dataset, a {type(dataset).__name__}, cannot be read ({error}): "
+                "its __len__ must return the number of samples."
+            ) from error
+        if n_samples == 0:
             raise ValueError("The dataset is empty: at least 1 sample is required.")
         self.dataset = dataset
         shape = self._item(0).shape

@@ -206,6 +206,8 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
             f"Samples of the dataset must be numeric, but sample {position} has {given}: give "
             "arrays or tensors of numbers."
         )
+    if sample.size == 0:
+        raise ValueError(f"{what} is empty, of shape {sample.shape}: give at least one number.")
     return sample
 
 

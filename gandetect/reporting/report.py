@@ -96,6 +96,8 @@ def write_report(
     10
     """
     matplotlib_module("figure")  # what is missing is told before the work
+    if not isinstance(detector, BaseDetector):
+        raise TypeError(f"detector must be a fitted detector, got {type(detector).__name__}.")
     if isinstance(X, str | os.PathLike):
         raise TypeError("X must be samples, not a path: gandetect report reads files and folders.")
     if isinstance(n_largest, bool) or not isinstance(n_largest, int):

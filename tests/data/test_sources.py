@@ -213,6 +213,16 @@ class TestDatasets:
         with pytest.raises(TypeError, match="numeric"):
             small().fit(Counting([sample] * 4))
 
+    @pytest.mark.parametrize("length", [-1, 2.5, None])
+    def test_a_length_that_is_none(self, length):
+        class Odd(Counting):
+            def __len__(self):
+                return length
+
+        odd = Odd(np.ones(3))
+        with pytest.raises(TypeError, match=r"length of the dataset, a Odd, cannot be read \("):
+            DatasetSource(odd, -1)
+
 
 class TestFolders:
     @pytest.fixture

@@ -390,6 +390,11 @@ class TestSample:
         with pytest.raises(TypeError, match=message):
             checked_sample(item, 3)
 
+    @pytest.mark.parametrize("item", [(), [], np.zeros(0), torch.zeros(0, 4, 4)])
+    def test_one_without_a_number(self, item):
+        with pytest.raises(ValueError, match=r"^Sample 3 of the dataset is empty, of shape \(0,"):
+            checked_sample(item, 3)
+
 
 class TestWildValues:
     @pytest.mark.parametrize("fill", [9.969209968386869e36, -1e30, 999999, -9999])

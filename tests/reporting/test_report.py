@@ -177,6 +177,12 @@ def test_what_cannot_be_reported_on(of_table, table, tmp_path, error, what, opti
     assert not (tmp_path / "report.html").exists()
 
 
+def test_what_is_no_detector(table, tmp_path):
+    for other in (None, "m.model", object()):
+        with pytest.raises(TypeError, match="detector must be a fitted detector, got"):
+            write_report(other, table[0], tmp_path / "report.html")
+
+
 def test_a_place_that_cannot_be_written_is_told_before_the_work(
     of_table, table, tmp_path, monkeypatch
 ):
