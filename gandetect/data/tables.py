@@ -58,6 +58,9 @@ _IN_NUMBERS = str.maketrans(
     | {"\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\uff05": "%", "\uff04": "$"}
     | dict.fromkeys("\u2007\u2009\u202f", "\xa0")
     | {"\uff07": "'"}
+    # What is not seen: spaces without width, marks of direction, and the byte order mark that is
+    # left where files were joined.
+    | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff", "")
 )
 # The beginnings of HTML and XML documents.
 _MARKUP = re.compile(r"<(!doctype|!--|\?xml|html|head|body|table)", re.IGNORECASE)

@@ -488,5 +488,10 @@ class TestNumbersOfOtherScripts:
     def test_apostrophes_between_thousands(self, read, mark):
         assert_columns(read(f"a;b\n1{mark}234.5;2\n3.5;4\n"), [1234.5, 3.5], [2, 4])
 
+    @pytest.mark.parametrize("unseen", "\u200b\u200e\u200f\u202a\u2060\ufeff")
+    def test_what_is_not_seen_is_no_part_of_a_number(self, read, unseen):
+        assert_columns(read(f"a,b\n{unseen}-1.5,2\n3,4{unseen}\n"), [-1.5, 3], [2, 4])
+        assert_columns(read(f"a,b\n{unseen}x,2\ny,4\n"), [f"{unseen}x", "y"], [2, 4])
+
     def test_words_keep_their_digits(self, read):
         assert_columns(read("a,b\nx\uff11,1\n2\xb2,2\n"), ["x\uff11", "2\xb2"], [1, 2])
