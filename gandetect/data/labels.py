@@ -47,8 +47,8 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     """
     values = _labels_in(y)
     if anomaly_label is None:
-        anomaly_label = _anomaly_among([v for v in values.tolist() if not _is_missing(v)])
-    is_anomalous = [not _is_missing(v) and v == anomaly_label for v in values.tolist()]
+        anomaly_label = _anomaly_among([v for v in values.tolist() if not is_missing(v)])
+    is_anomalous = [not is_missing(v) and v == anomaly_label for v in values.tolist()]
     return np.array(is_anomalous, dtype=bool)
 
 
@@ -103,7 +103,7 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     is_known = anomalous(y, anomaly_label)
     if is_known.any():
         return is_known
-    found = sorted({str(v) for v in _labels_in(y).tolist() if not _is_missing(v)})
+    found = sorted({str(v) for v in _labels_in(y).tolist() if not is_missing(v)})
     if labels == "learn" or (anomaly_label is not None and len(found) > 1):
         named = "" if anomaly_label is None else f" {anomaly_label!r}"
         warnings.warn(
@@ -181,5 +181,21 @@ def _labels_in(y: Any) -> np.ndarray:
     return values
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether this is no label: None, NaN, NaT or NA.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> from gandetect.data.labels import is_missing
+    >>> is_missing(None), is_missing(float("nan")), is_missing(0)
+    (True, True, False)
+    """
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value

@@ -8,6 +8,7 @@ from sklearn.utils import check_consistent_length
 from torch.utils.data import Dataset, Subset
 
 from gandetect.data.images import ImageFiles
+from gandetect.data.labels import is_missing
 from gandetect.data.sources import NamedRows
 from gandetect.data.tables import Table
 
@@ -188,6 +189,7 @@ def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.nd
     if (anomalous_class is None) == (normal_class is None):
         raise ValueError("give one of anomalous_class and normal_class")
     chosen = np.atleast_1d(normal_class if anomalous_class is None else anomalous_class)
+    _check_labelled(y)
     classes = np.unique(y)
     if not np.isin(chosen, classes).all():
         raise ValueError(f"class {chosen.tolist()} is not in y, which has {classes.tolist()}")
@@ -197,7 +199,18 @@ def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.nd
     return ~is_chosen if anomalous_class is None else is_chosen
 
 
+def _check_labelled(y: np.ndarray) -> None:
+    """Raise for missing labels, which are those of no class."""
+    n_missing = sum(map(is_missing, y.tolist()))
+    if n_missing:
+        raise ValueError(
+            f"{n_missing} of {len(y)} labels in y are missing: label those samples, or leave them "
+            "out"
+        )
+
+
 def _is_anomaly_of_binary(y: np.ndarray) -> np.ndarray:
+    _check_labelled(y)
     values = np.unique(y).tolist()
     if values != [0, 1]:
         raise ValueError(f"y must hold 0 (normal) and 1 (anomaly), both of them, got {values[:10]}")

@@ -293,3 +293,14 @@ def test_some_samples_of_every_container(tmp_path):
     )
     frame.to_csv(tmp_path / "x.csv", index=False)
     assert take(read_table(tmp_path / "x.csv"), rows).columns[1].tolist() == ["e", "b"]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
+def test_a_missing_label_is_none_of_a_class(missing):
+    X, y = np.zeros((9, 2)), np.array([missing, 0, 0, 0, 0, 0, 1, 1, missing], dtype=object)
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+        one_class_split(X, y, anomalous_class=1)
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+        one_class_split(X, y, normal_class=0)
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+        one_class_rows_split(X, y)
