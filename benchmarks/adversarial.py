@@ -1,14 +1,14 @@
-"""How well attacks on a classifier are found and undone; append one row a run to a CSV.
+"""Measure how well attacks on a classifier are detected and corrected; append runs to a CSV.
 
     python benchmarks/adversarial.py --data DATA --out results/adversarial.csv
 
 A task is a data set and a classifier: a convolutional network on MNIST, and LogisticRegression and
 MLPClassifier on rows that scikit-learn ships. foolbox attacks the clean test samples, each attack
 at two strengths: the smallest change that fools, and the largest allowed (`adversarial_tasks.py`).
-A detector learns from the clean training samples; one half of the clean test samples sets its
-threshold, for 5 % of false alarms, and the other half stands against the attacks that succeeded.
+A detector is fitted to the clean training samples. One half of the clean test samples sets its
+threshold, for 5 % of false alarms; the other half is compared with the successful attacks.
 
-Beside AdversarialVAE: the classifier's largest probability, its entropy, the error of a plain
+Baselines of AdversarialVAE: the classifier's largest probability, its entropy, the error of a plain
 auto-encoder, and the distance to the 5 nearest training samples.
 
 The networks and attacks are kept in `--kept`. Runs that the CSV already holds are skipped, so a

@@ -1,6 +1,7 @@
-"""What `adversarial.py` defends: data between 0 and 1, a classifier, and attacks on it.
+"""The tasks of `adversarial.py`: data between 0 and 1, a classifier, and attacks on it.
 
-Everything is drawn from the seed, and kept in a folder: the attacks cost more than the detectors.
+All random numbers depend on the seed. Results are kept in a folder, because the attacks take longer
+than the detectors.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ Each digit in turn is the inlier; the outliers of the test set are the nine othe
 those of the protocol mnist-one-normal, but for `N_HELD` training images that are kept for a
 threshold.
 
-F1 is given for three thresholds τ. "train" and "held" let the detector flag 10 % of the training
-images, or 5 % of held-out ones, and know nothing of the test set. "best" is the largest F1 of all
-τ, found on the test set: an upper bound. The paper does not say how its τ was chosen.
+F1 is given for three thresholds τ. "train" and "held" flag 10 % of the training images, or 5 % of
+held-out ones, and do not use the test set. "best" is the largest F1 of all τ, found on the test
+set: an upper bound. The paper does not report how its τ was chosen.
 
 ``--along`` scores the test set every few epochs of a training instead, with the weights as they
 are and with their exponential moving average, each without and with the second phase

@@ -1,13 +1,13 @@
-"""How much is lost when some of the training rows are anomalies, with and without `trim`.
+"""Measure the loss of AUROC from anomalies in the training rows, with and without `trim`.
 
     python benchmarks/contamination.py --data DATA --detectors GANomaly --out contamination.csv
     python benchmarks/contamination.py --data DATA --http --detectors GANomaly --out http.csv
 
-The protocol is that of `quality.py` on the public sets, but for this: half of a set's anomalies are
-taken out first, and as many of them as make the share replace training rows. The test set, with
-the other half, is the same for every share. Where a set has too few anomalies for a share, all
-that there are are trained on; the CSV has their number. `trim` is one figure for every share, since
-whoever trains does not know the share.
+The protocol is that of `quality.py` on the public sets, with one difference: half of a set's
+anomalies are removed first, and as many of them as give the share replace training rows. The test
+set, with the other half, is the same for every share. If a set has too few anomalies for a share,
+all of the removed ones are trained on; the CSV has their number. `trim` is one value for every
+share, because users do not know the share.
 
 With ``--http`` the set is the http connections of KDD Cup 1999 (logarithms of duration and of the
 bytes sent and received), among whose training rows are 3.5 % attacks that are nearly alike.

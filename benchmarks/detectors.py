@@ -1,6 +1,6 @@
-"""The detectors that the benchmark knows by name, behind one small interface.
+"""The detectors of the benchmark by name, with a common interface.
 
-Everything here has ``fit(X)`` and ``score_samples(X)``, larger = more normal, as in scikit-learn.
+Each has ``fit(X)`` and ``score_samples(X)``, larger = more normal, as in scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What happens when things go wrong: killed fits, full disks, damaged files, threads and forks.
+"""Test the guarantees under faults: killed fits, full disks, damaged files, threads and forks.
 
     python benchmarks/faults.py [--kills 20] [--mutations 10000] [--seed 0] [--only NAME]
 
-Each check prints what it counted and fails if a guarantee does not hold (POSIX only). All begins
-with a fork of this process, which has torch in it already but has run no thread.
+Each check prints its counts and fails if a guarantee does not hold (POSIX only). Each starts from a
+fork of this process, which has imported torch but has started no thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A few known anomalies beside normal rows: what does a label add?
+"""Measure the effect of a few known anomalies in addition to normal rows.
 
     python benchmarks/few_labels.py --data DATA --out results/few_labels.csv
     python benchmarks/few_labels.py --data DATA --sets 5,6,7,8,9 --out results/few_labels_mnist.csv

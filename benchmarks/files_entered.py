@@ -1,4 +1,4 @@
-"""How many files of the package a reader goes through to follow one call from end to end.
+"""Count the files of the package in which one call runs functions.
 
 A file counts as entered if a function in it runs; what is only imported does not count. Targets, of
 GANomalyDetector on rows: fit(X) 12, predict(X) 8, to_onnx 10, gandetect fit 22, gandetect predict

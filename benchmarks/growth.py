@@ -1,4 +1,4 @@
-"""How the time of fitting and scoring grows with rows, columns, the side of images and members.
+"""Measure how fit and score times grow with rows, columns, the side of images and members.
 
     python benchmarks/growth.py --out results/growth.csv
     python benchmarks/growth.py --axes columns --sizes 64,1024,20000 --out results/growth.csv

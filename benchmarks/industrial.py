@@ -1,4 +1,4 @@
-"""Find defects on industrial images in the layout of MVTec AD, and where they are.
+"""Measure detection and localization of defects on images in the layout of MVTec AD.
 
     python benchmarks/industrial.py --data DATA --textures DATA/dtd --out results/industrial.csv
 

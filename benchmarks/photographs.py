@@ -1,4 +1,4 @@
-"""What larger photographs cost RDNA on features: processor time and memory, a process a side.
+"""Measure processor time and memory of RDNA on features of larger photographs.
 
     python benchmarks/photographs.py --out results/photographs.csv
     python benchmarks/photographs.py --sides 256,512 --out results/photographs.csv

@@ -1,4 +1,4 @@
-"""Does the map of rows name the cells that were moved?
+"""Measure how often the anomaly map of rows identifies shifted cells.
 
     python benchmarks/planted_cells.py --data DATA --out results/planted_cells.csv
 

@@ -1,4 +1,4 @@
-"""One fit by two processes against one with the same batches, one thread each.
+"""Compare one fit by two processes with one by a single process, one thread each.
 
     python benchmarks/processes.py [--samples 256] [--side 128] [--batch-size 128] [--epochs 4]
         [--repeats 3] [--out results/processes.csv]

@@ -1,4 +1,4 @@
-"""What the quality benchmark measures on: the splits, and nothing about detectors.
+"""The splits of the quality benchmark.
 
 Every function of a seed draws from its own generator, so a split depends on the data and the seed
 alone, never on which runs came before it.

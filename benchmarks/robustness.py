@@ -1,4 +1,4 @@
-"""How well a score still ranks under attack; append one row an attack to a CSV.
+"""Measure the AUROC of scores under attack; append one row for each attack to a CSV.
 
     python benchmarks/robustness.py --data DATA --out results/robustness.csv
 

@@ -1,4 +1,4 @@
-"""What the benchmarks of single properties share: runs that a CSV holds once each, and tables.
+"""Common code of the benchmarks: runs that are recorded once each in a CSV, and tables.
 
 A run is a dataclass with the columns of its CSV. Runs that the file already holds are skipped, and
 a run that ended in an error is tried again, as in `quality.py`.

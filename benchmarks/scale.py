@@ -1,4 +1,4 @@
-"""Data larger than memory: how far memory grows, what reading costs, and how cost grows with n.
+"""Measure memory, throughput and growth of time with n on data larger than memory.
 
     python benchmarks/scale.py [--gigabytes 10] [--images 20000] [--folder DIR] [--out FILE.csv]
     python benchmarks/scale.py --only map

@@ -1,4 +1,4 @@
-"""Does the score against simulated anomalies rank settings as the true AUROC does?
+"""Measure the rank correlation of the score against simulated anomalies with the true AUROC.
 
     python benchmarks/selection.py --data DATA --detectors GANomaly --out selection.csv
 

@@ -1,4 +1,4 @@
-"""Tables as they come, with words and gaps: how well are anomalies and planted faults found?
+"""Measure detection of anomalies and planted faults in tables with words and missing values.
 
     python benchmarks/tables.py --data DATA --detectors GANomaly,knn-mean --out results/tables.csv
 

@@ -1,4 +1,4 @@
-"""How often normal rows are flagged where 5 % are asked for, by each way to set a threshold.
+"""Measure the share of normal rows flagged at a target of 5 %, for each way to set a threshold.
 
     python benchmarks/thresholds.py --data DATA --detectors GANomaly --out thresholds.csv
 

@@ -55,8 +55,8 @@ for row in range(len(wrong)):
 # %%
 # Fit to the table as it is
 # -------------------------
-# ``columns_`` says how each column is read. The threshold is to flag 5 % of the records that are
-# right.
+# ``columns_`` shows how each column is read. The threshold is set to flag 5 % of the correct
+# records.
 
 detector = RDNADetector(random_state=0).fit(known)
 detector.infer_threshold(new, outlier_perc=5)

@@ -14,9 +14,9 @@ while it scores, no exported file can hold it, and it takes its time.
 # %%
 # The model
 # ---------
-# Scoring runs without gradients, so the search asks for them with ``torch.enable_grad()``. Each
-# sample's code is searched by itself: the loss is a sum over samples, so that none moves another's
-# code. All searches begin at the middle of the prior, so that scores repeat.
+# Scoring runs without gradients, so the search enables them with ``torch.enable_grad()``. The code
+# of each sample is optimized independently: the loss is a sum over samples. All searches start at
+# the mean of the prior, so that scores are reproducible.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -201,5 +201,5 @@ _ = ReconstructionDisplay.from_estimator(
 )
 
 # %%
-# A method that cannot be exported says so, in the words of ``cannot_be_exported``; it can be saved,
-# loaded and pickled like any other.
+# A method that cannot be exported gives the reason in ``cannot_be_exported``, which is the message
+# of the error. It can be saved, loaded and pickled like any other.

@@ -2,17 +2,16 @@
 What do a few labels add, and which samples should I label?
 ===========================================================
 
-A detector that knows normal samples alone finds what is far from them. With ``labels="learn"`` it
-also learns from the anomalies that somebody has found, and `query` says which samples to look at
-next. The data are scikit-learn's tumours: benign ones are normal, malignant ones are what is to be
-found.
+A detector trained on normal samples only finds samples far from them. With ``labels="learn"`` it
+also learns from known anomalies, and `query` returns the samples to label next. The data are
+scikit-learn's tumours: benign ones are normal, malignant ones are anomalies.
 """
 
 # %%
 # Normal rows, a pool without labels, and a test set
 # --------------------------------------------------
-# Two hundred benign tumours are known to be normal. In the pool are tumours of both kinds, of which
-# nobody has said what they are. The test set is there to see what labels add.
+# Two hundred benign tumours are known to be normal. The pool contains unlabelled tumours of both
+# kinds. The test set measures the effect of labels.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,10 +35,10 @@ print(
 # %%
 # Round the loop five times
 # -------------------------
-# Each time five tumours of the pool are labelled: those near to the threshold that differ from each
-# other. They then stand in ``rows``, with their labels in ``labels``. With ``warm_start`` the
-# training goes on from the networks that are there. For comparison, the same detector is given
-# labels of tumours that are drawn at random.
+# In each round five tumours of the pool are labelled: tumours near the threshold that differ from
+# each other. They are then in ``rows``, and their labels in ``labels``. With ``warm_start`` the
+# training continues from the current networks. For comparison, the same detector gets labels of
+# randomly drawn tumours.
 
 
 def aurocs_of_loop(choose):
@@ -86,6 +85,6 @@ ax.set(xlabel="labels", ylabel="AUROC on the test set")
 _ = ax.legend()
 
 # %%
-# One pool and one seed say little about which way of choosing is better; that labels help, they do
-# say. Labels tell of kinds of anomaly that look like those labelled: judge also by kinds that were
-# not, if you have some.
+# One pool and one seed are too few to compare the two ways of choosing; they do show that labels
+# help. Labels improve the detection of kinds of anomaly that are similar to the labelled ones.
+# Evaluate also on kinds that were not labelled, if you have some.

@@ -2,9 +2,9 @@
 How do I turn an idea into a detector?
 ======================================
 
-A detector is two classes: a model, whose hooks say which networks there are, what one update does
-and how a sample is scored; and an estimator, which has the parameters. Fitting, thresholds, saving,
-ensembles, rows and images come with the base classes.
+A detector consists of two classes: a model, whose hooks define the networks, the update and the
+score, and an estimator, which has the parameters. The base classes provide fitting, thresholds,
+saving, ensembles, and the handling of rows and images.
 
 The idea here is the adversarial autoencoder of Makhzani et al. (2015): an autoencoder reconstructs
 normal samples, and a discriminator makes its codes look like draws from a normal distribution. An
@@ -15,9 +15,9 @@ anomaly is reconstructed badly, or has a code that is no such draw.
 # The model
 # ---------
 # ``x`` is a batch that is scaled and on the device, with the members of the ensemble first:
-# (members, samples, features) for rows. Networks and losses take and give this layout, so that
-# nothing here knows how many members there are, or whether samples are rows or images.
-# Parameters are read from ``self.settings``, a copy of what the fit used.
+# (members, samples, features) for rows. Networks and losses take and return this layout, so that
+# the code does not depend on the number of members, or on whether samples are rows or images.
+# Parameters are read from ``self.settings``, a copy of the parameters of the fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -213,6 +213,6 @@ print(
 )
 
 # %%
-# ``detector.save(path)`` and ``AdversarialAutoencoderDetector.load(path)`` work as they are:
-# `gandetect.load` alone knows only the package's own detectors. To make it one of these, with tests
-# that hold it to every promise of the others, follow the guide for contributors.
+# ``detector.save(path)`` and ``AdversarialAutoencoderDetector.load(path)`` work without further
+# code; `gandetect.load` reads only detectors of the package. To add the detector to the package,
+# with the tests of every guarantee, follow the guide for contributors.

@@ -3,10 +3,10 @@ How is an exported detector served over HTTP?
 =============================================
 
 ``python serve_an_exported_detector.py detector.onnx --port 8000`` serves what
-`gandetect.export.to_onnx` wrote: ``POST /score`` takes ``{"samples": [...]}`` and answers with a
-score and a label each, ``GET /health`` says which model is there. It needs the extras ``export``
-and ``serve``. It does no encryption and no authentication: put it behind a proxy that does, and
-that limits the connections of a client.
+`gandetect.export.to_onnx` wrote: ``POST /score`` takes ``{"samples": [...]}`` and returns a score
+and a label for each sample, ``GET /health`` returns the name of the model. It needs the extras
+``export`` and ``serve``. It has no encryption and no authentication: run it behind a proxy that
+provides both, and that limits the connections of a client.
 """
 
 import argparse
@@ -43,12 +43,12 @@ WORKERS = 2  # that parse and score at the same time
 # The application
 # ---------------
 # Scores are computed in threads, and the event loop stays free for `/health`. The scorer keeps no
-# state, so that requests may run side by side. It refuses what it cannot score by a ValueError or
-# TypeError that says why, which is the client's mistake, not the server's.
+# state, so that requests may run concurrently. It raises a ValueError or TypeError with the reason
+# for samples that it cannot score, which is an error of the client, not of the server.
 
 
 class Refused(Exception):
-    """A status and what to tell the client."""
+    """A refused request, with the status and the message for the client."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -98,9 +98,9 @@ def samples_in(body: bytes) -> list[Any]:
 
 def make_app(scorer: ExportedScorer) -> Starlette:
     """The application that serves one scorer."""
-    # The garbage collector passes over what is there by now: while a large
-    # body is parsed it would walk through all of torch's objects several
-    # times, and hold up the event loop.
+    # The garbage collector skips the present objects. Otherwise it would
+    # visit all of torch's objects several times while a large body is
+    # parsed, and block the event loop.
     gc.collect()
     gc.freeze()
     workers = asyncio.Semaphore(WORKERS)
@@ -144,8 +144,8 @@ def make_app(scorer: ExportedScorer) -> Starlette:
             )
         except (ValueError, TypeError, RecursionError) as error:
             return JSONResponse({"error": str(error)[:500]}, 422)
-        # The model's own label: a score that is rounded elsewhere may lie
-        # across the threshold.
+        # The label of the model: a rounded score may be on the other side
+        # of the threshold.
         return JSONResponse(
             {
                 "anomaly_score": scores.tolist(),
