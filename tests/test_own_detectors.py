@@ -282,7 +282,7 @@ class TestMistakesInAMethod:
     @pytest.mark.parametrize(
         ("own", "hook", "wrong", "message"),
         [
-            (Denoiser, "parts", lambda self, x: {"mine": x.mean(-1)}, r"gives \['mine'\], which"),
+            (Denoiser, "parts", lambda self, x: {"mine": x.mean(-1)}, r"returns \['mine'\], which"),
             (Denoiser, "parts", lambda self, x: {}, r"The score has the parts \['error'\], which"),
             (Denoiser, "parts", lambda self, x: {"error": x.mean()}, r"'error' in the shape \(\)"),
             (Denoiser, "reconstruct", lambda self, x: x[:, :1], r"'reconstruct' in the shape"),
