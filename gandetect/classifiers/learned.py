@@ -11,6 +11,7 @@ from sklearn.utils.validation import column_or_1d
 
 from gandetect.classifiers.forms import DenseClassifier
 from gandetect.classifiers.surrogate import trained_network
+from gandetect.data.labels import check_labelled
 
 
 def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
@@ -19,8 +20,9 @@ def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     ValueError
-        If y is not one label a sample, is continuous, or has fewer than two classes.
+        If y is not one label a sample, misses some, is continuous, or has fewer than two classes.
     """
+    check_labelled(y, "class_labels")
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:
         raise ValueError(f"class_labels has {len(y)} labels, but X has {n_samples} samples.")
@@ -28,8 +30,8 @@ def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     classes, numbers = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"class_labels has one class, {classes[0]!r}: a classifier can be learned from two or "
-            "more. To detect outliers without a classifier, leave class_labels out."
+            f"class_labels has one class, {classes.tolist()[0]!r}: a classifier can be learned "
+            "from two or more. To detect outliers without a classifier, leave class_labels out."
         )
     return classes, numbers
 

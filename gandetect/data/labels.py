@@ -172,13 +172,48 @@ def checked_masks(
 
 def _labels_in(y: Any) -> np.ndarray:
     """The labels as an array of one axis; what is masked is missing."""
-    is_masked = isinstance(y, np.ma.MaskedArray)
-    values = np.ma.filled(np.ma.asarray(y, dtype=object), None) if is_masked else np.asarray(y)
+    values = _as_array(y)
     if values.ndim != 1:
         way_out = " Pass y.ravel()." if values.shape[1:] == (1,) else ""
         got = f"the shape {values.shape}" if values.ndim else type(y).__name__
         raise ValueError(f"y must have one label for each sample, got {got}.{way_out}")
     return values
+
+
+def _as_array(y: Any) -> np.ndarray:
+    """The labels as an array, of which None stands for what is masked."""
+    if not isinstance(y, np.ma.MaskedArray):
+        return np.asarray(y)
+    values = np.ma.getdata(y).astype(object)
+    values[np.ma.getmaskarray(y)] = None
+    return values
+
+
+def check_labelled(y: Any, name: str = "y") -> None:
+    """Raise a ValueError for missing labels where every sample needs one.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+    name : str, default="y"
+        What messages call it.
+
+    Examples
+    --------
+    >>> from gandetect.data.labels import check_labelled
+    >>> check_labelled([0, None, 1])
+    Traceback (most recent call last):
+        ...
+    ValueError: 1 of 3 labels in y is missing: label each sample, or leave it out.
+    """
+    values = _as_array(y)
+    n_missing = sum(map(is_missing, values.ravel().tolist()))
+    if n_missing:
+        are = "is" if n_missing == 1 else "are"
+        raise ValueError(
+            f"{n_missing} of {values.size} labels in {name} {are} missing: label each sample, or "
+            "leave it out."
+        )
 
 
 def is_missing(value: Any) -> bool:

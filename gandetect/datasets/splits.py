@@ -8,7 +8,7 @@ from sklearn.utils import check_consistent_length
 from torch.utils.data import Dataset, Subset
 
 from gandetect.data.images import ImageFiles
-from gandetect.data.labels import is_missing
+from gandetect.data.labels import check_labelled
 from gandetect.data.sources import NamedRows
 from gandetect.data.tables import Table
 
@@ -91,6 +91,7 @@ def one_class_split(
     ((1000, 8, 8), (797, 8, 8), 183)
     """
     check_consistent_length(X, y)
+    check_labelled(y)
     is_anomaly = _is_anomaly(np.asarray(y), anomalous_class, normal_class)
     n_normal, n_anomalous = np.bincount(is_anomaly, minlength=2).tolist()
     if n_train is None:
@@ -168,6 +169,7 @@ def one_class_rows_split(
     ((178, 30), (391, 30), 212)
     """
     check_consistent_length(X, y)
+    check_labelled(y)
     is_anomaly = _is_anomaly_of_binary(np.asarray(y))
     n_normal, n_test_anomalous = np.bincount(is_anomaly, minlength=2).tolist()
     n_train = n_normal // 2
@@ -189,7 +191,6 @@ def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.nd
     if (anomalous_class is None) == (normal_class is None):
         raise ValueError("give one of anomalous_class and normal_class")
     chosen = np.atleast_1d(normal_class if anomalous_class is None else anomalous_class)
-    _check_labelled(y)
     classes = np.unique(y)
     if not np.isin(chosen, classes).all():
         raise ValueError(f"class {chosen.tolist()} is not in y, which has {classes.tolist()}")
@@ -199,18 +200,7 @@ def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.nd
     return ~is_chosen if anomalous_class is None else is_chosen
 
 
-def _check_labelled(y: np.ndarray) -> None:
-    """Raise for missing labels, which are those of no class."""
-    n_missing = sum(map(is_missing, y.tolist()))
-    if n_missing:
-        raise ValueError(
-            f"{n_missing} of {len(y)} labels in y are missing: label those samples, or leave them "
-            "out"
-        )
-
-
 def _is_anomaly_of_binary(y: np.ndarray) -> np.ndarray:
-    _check_labelled(y)
     values = np.unique(y).tolist()
     if values != [0, 1]:
         raise ValueError(f"y must hold 0 (normal) and 1 (anomaly), both of them, got {values[:10]}")

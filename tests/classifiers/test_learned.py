@@ -26,6 +26,9 @@ def test_labels_of_any_kind_are_numbered():
     [
         ([1, 1, 1], "class_labels has one class, .*leave class_labels out"),
         ([1, 2], "class_labels has 2 labels, but X has 3 samples"),
+        (["a", None, "b"], "^1 of 3 labels in class_labels is missing: label each"),
+        (np.ma.array([0, 1, 1], mask=[0, 0, 1]), "^1 of 3 labels in class_labels is missing"),
+        ([0, 1, np.nan], "^1 of 3 labels in class_labels is missing"),
         ([0.1, 0.2, 0.3], "Unknown label type: continuous"),
         (np.eye(3), "1d|y should be a 1d array"),
     ],

@@ -298,9 +298,9 @@ def test_some_samples_of_every_container(tmp_path):
 @pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT])
 def test_a_missing_label_is_none_of_a_class(missing):
     X, y = np.zeros((9, 2)), np.array([missing, 0, 0, 0, 0, 0, 1, 1, missing], dtype=object)
-    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label each"):
         one_class_split(X, y, anomalous_class=1)
-    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label each"):
         one_class_split(X, y, normal_class=0)
-    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label those"):
+    with pytest.raises(ValueError, match=r"^2 of 9 labels in y are missing: label each"):
         one_class_rows_split(X, y)
