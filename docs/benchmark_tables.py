@@ -25,7 +25,7 @@ SEEDS = (0, 1, 2)
 # What is shown, by task: protocols of quality.py, and files.
 SECTIONS = {
     "Tables": ("adbench", "tables", "planted_cells", "kdd"),
-    "Known anomalies": ("few_labels",),
+    "Known anomalies": ("few_labels", "few_labels_mnist"),
     "Images": ("mnist-one-normal", "mnist-one-anomalous", "industrial"),
     "Attacks on a classifier": ("adversarial",),
     "Attacks on the detector": ("robustness",),
@@ -63,6 +63,10 @@ TITLES = {
     "few_labels": (
         "A few known anomalies",
         "AUROC / average precision on public sets, by how many anomalies were labelled.",
+    ),
+    "few_labels_mnist": (
+        "A few known anomalies among images",
+        "The same on MNIST, with one digit as the anomaly and 1,000 training images.",
     ),
     "contamination": ("21 public sets", "Mean AUROC with anomalies among the training rows."),
     "http": (
@@ -107,6 +111,7 @@ _OWN_FILE = (
 )
 REPORTS = {name: (name, "report") for name in _OWN_FILE}
 REPORTS["alocc_along"] = ("alocc_f1", "report_along")
+REPORTS["few_labels_mnist"] = ("few_labels", "report")
 REPORTS["http"] = ("contamination", "report")
 # Files whose table stands in a guide too, as generated/NAME.md.
 IN_GUIDES = ("robustness",)
