@@ -1,11 +1,20 @@
 """A few known anomalies: who is labelled, who is judged, and what learns from it."""
 
+import re
 import sys
+from pathlib import Path
 
 import few_labels
 import numpy as np
 import pytest
 from protocols import Split
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/guide/known_anomalies.md", "benchmarks/README.md")
+}
 
 
 def blobs(seed=0, n_normal=200):
@@ -107,3 +116,36 @@ def test_a_digit_is_a_set_of_images(monkeypatch):
     case = few_labels.cases(few, 0)[few_labels.RANDOM, 5]
     rows, test = few_labels.standardised(few.X_train, few.X_test[case.judged])
     assert (rows.shape, test.shape) == ((1000, 64), (35, 64))
+
+
+def lines_of(name, title):
+    """The cells of a benchmark's table by the detector: AUROC / average precision."""
+    report = few_labels.report(RESULTS / f"{name}.csv")
+    (table,) = re.findall(rf"^{title}, .*?\n\n(.*?)(?=\n\n|\Z)", report, re.DOTALL | re.MULTILINE)
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    return {re.sub(r" \{.*?\}", "", head): values for head, *values in cells}
+
+
+@pytest.mark.parametrize(
+    ("name", "detector"), [("few_labels", "AdversarialVAE"), ("few_labels_mnist", "ALOCC")]
+)
+def test_the_tables_of_pages_are_those_of_the_runs(name, detector):
+    lines = lines_of(name, "Report half")
+    rows = {key.split()[-1]: line for key, line in lines.items() if key.startswith(detector)}
+    for of_report in (rows["learn"], rows["ignore"], lines["extra-trees"], lines["5-nn"]):
+        assert f"| {' | '.join(of_report)} |" in PAGES["benchmarks/README.md"]
+        shown = [*of_report[:3], of_report[-1]]
+        assert f"| {' | '.join(shown)} |" in PAGES["docs/guide/known_anomalies.md"]
+
+
+def test_the_figures_of_the_readme_are_those_of_the_runs():
+    text = " ".join(PAGES["README.md"].split())
+    _, _, paragraph = text.partition("**What adds more.**")
+    paragraph = paragraph.partition("The second is")[0]
+    figures = set()
+    for name in ("few_labels", "few_labels_mnist"):
+        for line in lines_of(name, "Report half").values():
+            figures |= {cell.split(" / ")[0].removeprefix("0") for cell in (line[0], line[2])}
+    stated = re.findall(r"(?<!\d)\.\d{3}\b", paragraph)
+    assert len(stated) >= 8
+    assert set(stated) <= figures
