@@ -36,7 +36,7 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         first quarter of the training, then down to 0, which needs fewer updates for the same score;
         "cosine": from `learning_rate` down to 0; "steps": divided by 5 after 80 % of the training
         and again after 90 %, as in DRAEM's code; None: constant. "auto" is "one-cycle" for rows,
-        None for images, and "cosine" for RDNA on images.
+        None for images and for AdversarialVAE with a classifier, and "cosine" for RDNA on images.
     contamination : float in (0, 0.5] or "auto", default=0.1
         Share of the training samples above the threshold that `fit` sets. "auto" is for an unknown
         share of anomalies below a quarter: it aims at flagging 5 % of the normal samples. The
