@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gandetect.training.run_folder import RunFolder
     from gandetect.versions import show_versions
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 __all__ = [
     "MLP",
