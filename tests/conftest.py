@@ -1,6 +1,7 @@
 """What the tests of the whole share: every registered detector, small data, fitted detectors."""
 
 import os
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")  # figures without a screen
@@ -12,10 +13,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gandetect import detectors
 from gandetect.networks import ConvNet
-from gandetect.training.protocol import HAS_CALLBACKS
+from tests.helpers import needs_callbacks, needs_export
 
 torch.set_num_threads(1)
 
+# Of an item that is no example in a docstring.
+NO_EXAMPLES = SimpleNamespace(examples=())
 # What a detector's constructor needs beside the shared parameters to be tested in seconds.
 CONSTRUCTOR_ARGUMENTS: dict[str, dict[str, object]] = {}
 
@@ -39,13 +42,12 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_collection_modifyitems(items):
-    """Skip the examples in docstrings that need callbacks where scikit-learn has none."""
-    if HAS_CALLBACKS:
-        return
+    """Skip the examples in docstrings that need callbacks or exporting where these are missing."""
     for item in items:
-        examples = item.dtest.examples if hasattr(item, "dtest") else ()
-        if any(".set_callbacks(" in example.source for example in examples):
-            item.add_marker(pytest.mark.skip(reason="needs scikit-learn 1.9"))
+        sources = [example.source for example in getattr(item, "dtest", NO_EXAMPLES).examples]
+        for name, mark in ((".set_callbacks(", needs_callbacks), ("to_onnx(", needs_export)):
+            if any(name in source for source in sources):
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session", params=registered(), ids=lambda cls: cls.__name__)

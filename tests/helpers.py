@@ -1,5 +1,6 @@
 """What several test files need beside the fixtures of conftest.py."""
 
+from importlib.util import find_spec
 from typing import NamedTuple
 from zlib import crc32
 
@@ -18,6 +19,9 @@ from gandetect.training.protocol import HAS_CALLBACKS
 
 # What a fit with callbacks is tested by.
 needs_callbacks = pytest.mark.skipif(not HAS_CALLBACKS, reason="needs scikit-learn 1.9")
+# An environment without the extra has an older torch, whose own exporter does less.
+HAS_EXPORT = find_spec("onnx") is not None
+needs_export = pytest.mark.skipif(not HAS_EXPORT, reason="needs the extra export")
 
 
 def one_detector(test):

@@ -14,7 +14,7 @@ import pytest
 
 import gandetect
 from gandetect import detectors
-from tests.helpers import needs_callbacks
+from tests.helpers import needs_callbacks, needs_export
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -72,10 +72,15 @@ def documented_parameters(cls):
 
 
 def with_code():
-    """The pages that have code; that with callbacks is for scikit-learn 1.9."""
+    """The pages that have code; some of it needs callbacks of scikit-learn, or exporting."""
     for page in PAGES:
         code = "".join(code for _, code, _ in blocks_of(page))
-        marks = needs_callbacks if ".set_callbacks(" in code else ()
+        needs = (
+            (".set_callbacks(", needs_callbacks),
+            ("to_onnx(", needs_export),
+            ("to_torch_export(", needs_export),
+        )
+        marks = [mark for name, mark in needs if name in code]
         if code:
             yield pytest.param(page, marks=marks, id=name_of(page))
 

@@ -19,7 +19,7 @@ import gandetect
 from gandetect import BaseDetector, EarlyStopping, ExponentialMovingAverage
 from gandetect.export import load_onnx, to_onnx, to_torch_export
 from gandetect.model import Model
-from tests.helpers import needs_callbacks
+from tests.helpers import needs_callbacks, needs_export
 
 ROOT = Path(__file__).parents[1]
 
@@ -211,6 +211,7 @@ class TestSharedFeatures:
         assert not hasattr(copied, "model_")
 
 
+@needs_export
 class TestExport:
     def test_it_needs_no_word_in_the_method(self, rows, tmp_path):
         detector = make_own(AAE).fit(rows[:60])

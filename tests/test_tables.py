@@ -13,7 +13,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 import gandetect
 from gandetect import GANomalyDetector
-from tests.helpers import one_detector
+from tests.helpers import needs_export, one_detector
 
 pd = pytest.importorskip("pandas")
 
@@ -390,13 +390,11 @@ def test_what_only_a_detector_has_is_asked_of_the_last_step(make, table, tmp_pat
     )
 
 
+@needs_export
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 def test_exported_files_take_the_table(form, make, table, tmp_path):
     from gandetect import export
 
-    if form == "onnx":
-        pytest.importorskip("onnxscript")
-        pytest.importorskip("onnxruntime")
     fitted = fit(make(GANomalyDetector), table)
     write, load = getattr(export, f"to_{form}"), getattr(export, f"load_{form}")
     certificate = write(fitted, tmp_path / "model", table, tolerance=1e-4)

@@ -33,6 +33,9 @@ from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE, thinned
 from gandetect.model.statistics import WORST_SCORE
 
+# As in the extra "export" of setup.cfg.
+_LEAST_TORCH = "2.9"
+
 FORMAT = 3
 # The largest difference of a score that passes without a warning, in the certificate's unit.
 TOLERANCE = 1e-5
@@ -498,7 +501,8 @@ def to_onnx(
         after the threshold was set, the method cannot be exported, or the networks need an operator
         that `load_onnx` does not permit.
     ImportError
-        Without onnx, onnxscript and onnxruntime: ``pip install "gandetect[export]"``.
+        Without onnx, onnxscript and onnxruntime, or if torch is older than 2.9:
+        ``pip install "gandetect[export]"``.
 
     Warns
     -----
@@ -519,6 +523,7 @@ def to_onnx(
     >>> bool(np.allclose(scorer.anomaly_score(X), detector.anomaly_score(X), atol=1e-5))
     True
     """
+    _check_torch()
     _check_detector(detector)
     _check_tolerance(tolerance)
     check_writable(path)
@@ -667,6 +672,8 @@ def to_torch_export(
     ParityError
         If the scores of the program differ from the native ones by more than the tolerance and by
         more than 0.1, or a label differs. Nothing is written.
+    ImportError
+        If torch is older than 2.9.
     TypeError, ValueError
         If `tolerance` is not a number or negative, the detector cannot score X, `score` was changed
         after the threshold was set, or the method cannot be exported.
@@ -676,6 +683,7 @@ def to_torch_export(
     ParityWarning
         If the scores differ by more than the tolerance.
     """
+    _check_torch()
     _check_detector(detector)
     _check_tolerance(tolerance)
     check_writable(path)
@@ -1006,6 +1014,15 @@ def exportable(detector: BaseDetector) -> Model[Any]:
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return copied
+
+
+def _check_torch() -> None:
+    """Raise an error for an exporter that does not accept the graphs of detectors."""
+    if torch.__version__ < _LEAST_TORCH:
+        raise ImportError(
+            f"Exporting needs torch {_LEAST_TORCH} or newer, and this is torch "
+            f'{torch.__version__}: pip install --upgrade "gandetect[export]".'
+        )
 
 
 def _check_detector(detector: Any) -> None:

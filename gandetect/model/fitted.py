@@ -860,12 +860,14 @@ def own_torch_settings(device: torch.device, *, training: bool = False) -> Itera
     training : bool, default=False
         Whether gradients are recorded. A score that needs gradients uses ``torch.enable_grad()``.
     """
+    # torch before 2.6 has no call that gives the device of an enclosing `with torch.device(...)`.
+    is_on_cpu = torch.empty(0).device.type == "cpu"
     with (
         torch.inference_mode(False),
         torch.set_grad_enabled(training),
         torch.autocast("cpu", enabled=False),
         torch.autocast(device.type, enabled=False),
-        nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu"),
+        nullcontext() if is_on_cpu else torch.device("cpu"),
         nullcontext() if torch.get_default_dtype() == torch.float32 else _Float32(),
     ):
         yield

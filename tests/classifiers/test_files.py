@@ -10,6 +10,7 @@ from torch import nn
 
 from gandetect import AdversarialVAEDetector
 from gandetect.classifiers.files import read_classifier
+from tests.helpers import needs_export
 
 
 def network():
@@ -53,6 +54,7 @@ def test_a_detector_guards_it_and_the_file_of_the_detector_leaves_it_out(program
     np.testing.assert_array_equal(loaded.anomaly_score(X), detector.anomaly_score(X))
 
 
+@needs_export
 def test_a_program_for_one_size_of_batch_is_refused_before_training(tmp_path):
     exported = torch.export.export(network(), (torch.zeros(2, 3),))
     torch.export.save(exported, tmp_path / "two.pt2")

@@ -23,7 +23,7 @@ from gandetect.networks import backbone as backbone_module
 from gandetect.networks.backbone import Backbone
 from gandetect.networks.efficientnet import EfficientNetLite0
 from gandetect.training.loop import TrainingRun
-from tests.helpers import needs_callbacks
+from tests.helpers import needs_callbacks, needs_export
 
 
 class Edges(nn.Module):
@@ -351,6 +351,7 @@ class TestSaved:
 
 
 class TestExported:
+    @needs_export
     def test_torch_export(self, fitted, tmp_path):
         from gandetect.export import load_torch_export, to_torch_export
 

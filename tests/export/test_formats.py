@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import torch
+from torch.torch_version import TorchVersion
 
 from gandetect import (
     AdversarialVAEDetector,
@@ -214,6 +215,14 @@ def test_files_of_a_version_without_a_checksum_of_the_graph(onnx_path, tmp_path)
     entry.value = dataclasses.replace(certificate, graph=None).to_json()
     (tmp_path / "older").write_bytes(model.SerializeToString())
     assert load_onnx(tmp_path / "older").difference == load_onnx(onnx_path).difference
+
+
+@pytest.mark.parametrize("write", [to_onnx, to_torch_export])
+def test_a_torch_that_cannot_export_is_told(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0+cpu"))
+    with pytest.raises(ImportError, match=r"torch 2\.9 or newer, and this is torch 2\.8\.0"):
+        write(GANomalyDetector(), tmp_path / "detector")
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_file(tmp_path):

@@ -1,10 +1,8 @@
-import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
 
 @pytest.fixture(autouse=True)
-def _no_windows():
-    matplotlib.use("Agg")
+def _no_figures_left():
     yield
     plt.close("all")
