@@ -56,7 +56,7 @@ from sklearn.preprocessing import StandardScaler
 KNOWN = (1, 5, 10)
 LEAST_JUDGED = 5
 N_CLUSTERS = 3
-N_TRAIN_IMAGES = 1000
+N_NORMAL_IMAGES = 1000
 # What detectors are compared on.
 CASE = ("name", "seed", "protocol", "n_known")
 RANDOM, OTHER, SAME = "random", "other kinds", "labelled kind"
@@ -97,7 +97,7 @@ def split_of(folder: Any, name: str, seed: int) -> Split:
     if name not in MNIST_DIGITS:
         return load_split(folder, "adbench", name, seed)
     split = load_split(folder, "mnist-one-anomalous", name, seed)
-    return split._replace(X_train=split.X_train[:N_TRAIN_IMAGES])
+    return split._replace(X_train=split.X_train[:N_NORMAL_IMAGES])
 
 
 def cases(split: Split, seed: int) -> dict[tuple[str, int], Case]:

@@ -1,7 +1,6 @@
 """What the tests of the whole share: every registered detector, small data, fitted detectors."""
 
 import os
-from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "agg")  # figures without a screen
@@ -13,12 +12,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from gandetect import detectors
 from gandetect.networks import ConvNet
-from tests.helpers import needs_callbacks, needs_export
+from tests.helpers import marks_of
 
 torch.set_num_threads(1)
 
-# Of an item that is no example in a docstring.
-NO_EXAMPLES = SimpleNamespace(examples=())
 # What a detector's constructor needs beside the shared parameters to be tested in seconds.
 CONSTRUCTOR_ARGUMENTS: dict[str, dict[str, object]] = {}
 
@@ -44,9 +41,8 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_modifyitems(items):
     """Skip the examples in docstrings that need callbacks or exporting where these are missing."""
     for item in items:
-        sources = [example.source for example in getattr(item, "dtest", NO_EXAMPLES).examples]
-        for name, mark in ((".set_callbacks(", needs_callbacks), ("to_onnx(", needs_export)):
-            if any(name in source for source in sources):
+        if hasattr(item, "dtest"):
+            for mark in marks_of("".join(example.source for example in item.dtest.examples)):
                 item.add_marker(mark)
 
 

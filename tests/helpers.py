@@ -24,6 +24,16 @@ HAS_EXPORT = find_spec("onnx") is not None
 needs_export = pytest.mark.skipif(not HAS_EXPORT, reason="needs the extra export")
 
 
+def marks_of(code):
+    """What an example needs that older releases lack."""
+    needs = {
+        ".set_callbacks(": needs_callbacks,
+        "to_onnx(": needs_export,
+        "to_torch_export(": needs_export,
+    }
+    return [mark for name, mark in needs.items() if name in code]
+
+
 def one_detector(test):
     """Have one of the registered detectors pass a test, and another one each test.
 

@@ -14,7 +14,7 @@ import pytest
 
 import gandetect
 from gandetect import detectors
-from tests.helpers import needs_callbacks, needs_export
+from tests.helpers import marks_of
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -75,14 +75,8 @@ def with_code():
     """The pages that have code; some of it needs callbacks of scikit-learn, or exporting."""
     for page in PAGES:
         code = "".join(code for _, code, _ in blocks_of(page))
-        needs = (
-            (".set_callbacks(", needs_callbacks),
-            ("to_onnx(", needs_export),
-            ("to_torch_export(", needs_export),
-        )
-        marks = [mark for name, mark in needs if name in code]
         if code:
-            yield pytest.param(page, marks=marks, id=name_of(page))
+            yield pytest.param(page, marks=marks_of(code), id=name_of(page))
 
 
 @pytest.mark.parametrize("page", list(with_code()))

@@ -7,7 +7,7 @@ from pathlib import Path
 import few_labels
 import numpy as np
 import pytest
-from protocols import Split
+from protocols import REPORT_DIGITS, REPORT_SETS, Split
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -118,10 +118,10 @@ def test_a_digit_is_a_set_of_images(monkeypatch):
     assert (rows.shape, test.shape) == ((1000, 64), (35, 64))
 
 
-def lines_of(name, title):
-    """The cells of a benchmark's table by the detector: AUROC / average precision."""
-    report = few_labels.report(RESULTS / f"{name}.csv")
-    (table,) = re.findall(rf"^{title}, .*?\n\n(.*?)(?=\n\n|\Z)", report, re.DOTALL | re.MULTILINE)
+def lines_of(name):
+    """The cells of the report half by the detector: AUROC / average precision."""
+    rows = few_labels.rows_of(RESULTS / f"{name}.csv", few_labels.LabelsRun)
+    _, table = few_labels.table(rows, REPORT_SETS + REPORT_DIGITS).split("\n\n")
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     return {re.sub(r" \{.*?\}", "", head): values for head, *values in cells}
 
@@ -130,7 +130,7 @@ def lines_of(name, title):
     ("name", "detector"), [("few_labels", "AdversarialVAE"), ("few_labels_mnist", "ALOCC")]
 )
 def test_the_tables_of_pages_are_those_of_the_runs(name, detector):
-    lines = lines_of(name, "Report half")
+    lines = lines_of(name)
     rows = {key.split()[-1]: line for key, line in lines.items() if key.startswith(detector)}
     for of_report in (rows["learn"], rows["ignore"], lines["extra-trees"], lines["5-nn"]):
         assert f"| {' | '.join(of_report)} |" in PAGES["benchmarks/README.md"]
@@ -144,7 +144,7 @@ def test_the_figures_of_the_readme_are_those_of_the_runs():
     paragraph = paragraph.partition("The second is")[0]
     figures = set()
     for name in ("few_labels", "few_labels_mnist"):
-        for line in lines_of(name, "Report half").values():
+        for line in lines_of(name).values():
             figures |= {cell.split(" / ")[0].removeprefix("0") for cell in (line[0], line[2])}
     stated = re.findall(r"(?<!\d)\.\d{3}\b", paragraph)
     assert len(stated) >= 8
