@@ -18,17 +18,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from results_file import COMMIT, commit
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 
@@ -231,28 +231,29 @@ def first_fit_pair() -> Pair:
 
 
 @contextmanager
-def served(scorer: Any) -> Iterator[HTTPConnection]:
-    """A connection to the example that serves a scorer, in a thread of this process."""
-    import uvicorn
-
-    spec = spec_from_file_location("served", ROOT / "examples/serve_an_exported_detector.py")
-    assert spec is not None and spec.loader is not None
-    example = module_from_spec(spec)
-    spec.loader.exec_module(example)
-    config = uvicorn.Config(example.make_app(scorer), ws="none", lifespan="off", log_level="error")
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
+def served(path: Path) -> Iterator[HTTPConnection]:
+    """A connection to the example that serves an exported detector, in its own process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    example = ROOT / "examples/serve_an_exported_detector.py"
+    command = [sys.executable, str(example), str(path), "--port", str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as server:
         try:
-            while not server.started and thread.is_alive():
-                time.sleep(0.01)
-            connection = HTTPConnection("127.0.0.1", listening.getsockname()[1])
+            while True:
+                connection = HTTPConnection("127.0.0.1", port)
+                try:
+                    connection.request("GET", "/health")
+                except ConnectionError:
+                    if server.poll() is not None:
+                        raise
+                    time.sleep(0.1)
+                    continue
+                connection.getresponse().read()
+                break
             yield connection
             connection.close()
         finally:
-            server.should_exit = True
-            thread.join()
+            server.terminate()
 
 
 def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
@@ -270,7 +271,7 @@ def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
             scorer = load_onnx(path)
             ways.append(("ONNX", lambda: scorer.predict(X[:1])))
             if find_spec("uvicorn") and find_spec("starlette"):
-                connection = open_.enter_context(served(scorer))
+                connection = open_.enter_context(served(path))
                 body = json.dumps({"samples": X[:1].tolist()})
 
                 def ask() -> None:
@@ -444,6 +445,7 @@ def main() -> int:
                             "repeats",
                             "gandetect",
                             "torch",
+                            COMMIT,
                         ]
                     )
                 writer.writerow(
@@ -456,6 +458,7 @@ def main() -> int:
                         arguments.repeats,
                         __version__,
                         torch.__version__,
+                        commit(),
                     ]
                 )
     return int(missed > 0)

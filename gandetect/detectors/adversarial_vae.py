@@ -242,7 +242,7 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
             "reconstruction": mean_absolute_error(x, self.decoder(mean), self.observed(x)),
         }
         if log_variance is not None:
-            parts["prior"] = divergence_from_prior(mean, log_variance)
+            parts["prior"] = partial(divergence_from_prior, mean, log_variance)
         if self.classifier is not None:
             parts["divergence"] = lambda: self._mean_divergence(x)
         return parts

@@ -622,7 +622,7 @@ class Model(nn.Module, Generic[P]):
     def block_size(self) -> int:
         """The number of samples that are computed at once."""
         multiple = self.block_multiple()
-        most = 64 if self.layout.is_image else 512
+        most = 64 if self.layout.is_image else 1024
         size = min(max(_BLOCK_VALUES // self.layout.n_values, multiple), most)
         return size // multiple * multiple
 

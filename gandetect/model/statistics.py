@@ -44,11 +44,12 @@ _LEAST_SCALE = 0.05
 _CONSTANT = 1e-6
 # Number of references whose scales are computed at once, which bounds the memory.
 _BLOCK_VALUES = 2**20
-# The ratio of candidates to nearest references, by the norm of the distance. The candidates are the
-# nearest by the Euclidean (L2) norm, which a matrix product computes.
+# The ratio of candidates to nearest references, by the norm of the distance. The candidates are
+# near by the Euclidean (L2) norm, which a matrix product computes.
 CANDIDATES = {1.0: 4, 2.0: 1, 4.0: 2}
-# Group size for the search of nearest references, and the number from which grouping is faster.
-_GROUP, _LEAST_GROUPS = 20, 25
+# The largest sizes of the groups in a search of nearest references, level by level, and the least
+# number of groups in a level for which its minima are faster than a full search.
+_GROUPS, _LEAST_GROUPS = (10, 5), 25
 
 
 class OnCPU(nn.Module):
@@ -131,8 +132,8 @@ class Neighbours(nn.Module):
     spreads : Tensor of shape (n_members, n_references)
         The divisor of the squared distances to each reference.
     order : {1.0, 2.0, 4.0}, default=2.0
-        The order of the norm of distances, computed for the references nearest by the Euclidean
-        (L2) norm. A lower order gives more weight to many small differences; a higher order is less
+        The order of the norm of distances. Unless it is 2, it is computed for candidates: some of
+        the references nearest by the Euclidean (L2) norm. A lower order gives more weight to many small differences; a higher order is less
         sensitive to a small change of all values.
     axes : Tensor of shape (n_values, n_dimensions) or None, default=None
         The principal axes of the concatenated values of all members, if these are joined to one
@@ -165,6 +166,8 @@ class Neighbours(nn.Module):
         self.register_buffer("center", center, persistent=False)
         self.register_buffer("terms", (terms / spreads.unsqueeze(-1)).mT, persistent=False)
         self.register_buffer("usual_norm", usual_norm, persistent=False)
+        self.register_buffer("factors", spreads.rsqrt(), persistent=False)
+        self.factors: Tensor
         self.center: Tensor
         self.terms: Tensor
         self.usual_norm: Tensor
@@ -234,8 +237,7 @@ class Neighbours(nn.Module):
         and a training sample must not have a smaller distance than a new one.
         """
         nearest, plain, has_own = self._nearest(z)
-        members = torch.arange(len(nearest), device=nearest.device)[:, None, None]
-        distances: Tensor = (plain / self.spreads[members, nearest].sqrt()).sort(dim=-1).values
+        distances: Tensor = (plain * _taken(self.factors, nearest)).sort(dim=-1).values
         if nearest.shape[-1] == 1:
             return distances[..., 0]
         return torch.where(has_own, distances[..., 1:].mean(-1), distances[..., :-1].mean(-1))
@@ -246,9 +248,8 @@ class Neighbours(nn.Module):
         The references are those whose distances are averaged in `distance`.
         """
         nearest, plain, has_own = self._nearest(z)
-        members = torch.arange(len(nearest), device=nearest.device)[:, None, None]
-        order = (plain / self.spreads[members, nearest].sqrt()).argsort(dim=-1)
-        found = self.points[members, nearest.gather(-1, order)]
+        order = (plain * _taken(self.factors, nearest)).argsort(dim=-1)
+        found = _taken(self.points, nearest.gather(-1, order))
         differences: Tensor = (found - z.unsqueeze(2)).abs()
         if nearest.shape[-1] == 1:
             return differences[..., 0, :]
@@ -266,17 +267,33 @@ class Neighbours(nn.Module):
             [z_p, z_p.square().sum(-1, keepdim=True), torch.ones_like(z_p[..., :1])], dim=-1
         )
         squares = torch.bmm(z_terms, self.terms)
-        nearest = smallest(squares, n_candidates)
+        find = smallest if n_candidates == n_nearest else small
+        nearest = find(squares, n_candidates)
         # Only their distances are then computed accurately.
-        members = torch.arange(points.shape[0], device=z.device)[:, None, None]
-        differences = points[members, nearest] - z[:, :, None]
-        plain = torch.linalg.vector_norm(differences, ord=self.order, dim=-1)
+        plain = _norm(_taken(points, nearest) - z[:, :, None], self.order)
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
         has_own = plain.amin(-1) <= _ROUNDING * norm
         if n_candidates > n_nearest:
             plain, kept = plain.topk(n_nearest, dim=-1, largest=False)
             nearest = nearest.gather(-1, kept)
         return nearest, plain, has_own
+
+
+def _taken(values: Tensor, which: Tensor) -> Tensor:
+    """The values (K, n, ...) of each member at positions (K, B, m): (K, B, m, ...)."""
+    # One index into all members: torch selects by one index several times faster than by two.
+    first = torch.arange(len(values), device=values.device)[:, None, None] * values.shape[1]
+    taken: Tensor = values.flatten(0, 1).index_select(0, (which + first).flatten())
+    return taken.reshape(*which.shape, *values.shape[2:])
+
+
+def _norm(differences: Tensor, order: float) -> Tensor:
+    """The norm along the last axis."""
+    if order == 1:
+        # vector_norm has no fast kernel for this norm.
+        return differences.abs().sum(-1)
+    norm: Tensor = torch.linalg.vector_norm(differences, ord=order, dim=-1)
+    return norm
 
 
 def joined(points: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -297,25 +314,47 @@ def principal_axes(points: Tensor, n: int) -> Tensor:
     return vectors.flip(1)[:, :n].to(points.dtype).contiguous()
 
 
-def smallest(values: Tensor, n: int) -> Tensor:
+def smallest(values: Tensor, n: int, sizes: Sequence[int] = _GROUPS) -> Tensor:
     """The positions of the n smallest values along the last axis.
 
     For many values the minima of groups are computed first: the n smallest values are in the n
-    groups with the smallest minima. Minima of groups take a tenth of the time of a full search.
+    groups with the smallest minima, which are found in the same way. Minima of groups take a tenth
+    of the time of a full search.
     """
-    n_values = values.shape[-1]
-    n_groups = -(-n_values // _GROUP)
-    if n_groups < max(_LEAST_GROUPS, n):
+    if -(-values.shape[-1] // sizes[0]) < max(_LEAST_GROUPS, n):
         return values.topk(n, dim=-1, largest=False).indices
-    # A group has every n_groups-th value, so that minima are over contiguous rows in memory.
-    filled = nn.functional.pad(values, (0, _GROUP * n_groups - n_values), value=math.inf)
-    minima = filled.unflatten(-1, (_GROUP, n_groups)).amin(-2)
-    groups = minima.topk(n, dim=-1, largest=False).indices
-    numbers = torch.arange(_GROUP, device=values.device) * n_groups
-    candidates = (groups.unsqueeze(-1) + numbers).flatten(-2)
-    among = filled.gather(-1, candidates).topk(n, dim=-1, largest=False).indices
-    found: Tensor = candidates.gather(-1, among)
+    grouped, members = _grouped(values, n, sizes, smallest)
+    among: Tensor = grouped.flatten(-2).topk(n, dim=-1, largest=False).indices
+    return members.flatten(-2).gather(-1, among)
+
+
+def small(values: Tensor, n: int, sizes: Sequence[int] = _GROUPS) -> Tensor:
+    """The positions of n small values along the last axis, the smallest among them.
+
+    For many values these are the smallest of each of n groups, which takes less than half of the
+    time of `smallest`: for candidates of another search.
+    """
+    if -(-values.shape[-1] // sizes[0]) < max(_LEAST_GROUPS, n):
+        return smallest(values, n)
+    grouped, members = _grouped(values, n, sizes, small)
+    found: Tensor = members.gather(-1, grouped.min(-1, keepdim=True).indices).squeeze(-1)
     return found
+
+
+def _grouped(
+    values: Tensor, n: int, sizes: Sequence[int], find: Callable[..., Tensor]
+) -> tuple[Tensor, Tensor]:
+    """The values of n groups with small minima, and their positions, (..., n, size) each."""
+    size, *others = sizes
+    n_groups = -(-values.shape[-1] // size)
+    # A group has every n_groups-th value, so that minima are over contiguous rows in memory.
+    n_missing = size * n_groups - values.shape[-1]
+    filled = nn.functional.pad(values, (0, n_missing), value=math.inf) if n_missing else values
+    minima = filled.unflatten(-1, (size, n_groups)).amin(-2)
+    groups = find(minima, n, others) if others else minima.topk(n, -1, largest=False).indices
+    members = groups.unsqueeze(-1) + torch.arange(size, device=values.device) * n_groups
+    grouped = filled.gather(-1, members.flatten(-2)).unflatten(-1, members.shape[-2:])
+    return grouped, members
 
 
 def draws(n: int) -> Tensor:

@@ -97,7 +97,7 @@ def test_thinned_rows_are_evenly_spread(n_max):
 @pytest.mark.parametrize(
     ("sample_shape", "size"),
     [
-        ((6,), 512),
+        ((6,), 1024),
         ((512,), 512),
         ((5000,), 48),
         ((20_000,), 16),

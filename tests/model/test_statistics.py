@@ -12,6 +12,7 @@ from gandetect.model.statistics import (
     draws,
     false_discovery_bound,
     mix,
+    small,
     smallest,
     without_farthest,
 )
@@ -274,6 +275,18 @@ def test_the_smallest_are_found_among_many(n_values, n):
     found = smallest(values, n)
     expected = values.topk(n, dim=-1, largest=False).values
     torch.testing.assert_close(values.gather(-1, found), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("n_values", [3, 249, 501, 2000])
+def test_candidates_are_the_smallest_of_separate_groups(n_values):
+    values = torch.randn(2, 9, n_values, generator=torch.Generator().manual_seed(n_values))
+    found = small(values, 3)
+    taken = values.gather(-1, found).sort(-1).values
+    smallest_ones = values.sort(-1).values
+    assert (taken[..., 0] == smallest_ones[..., 0]).all()
+    assert (taken[..., 1:] > taken[..., :-1]).all(), "one value was taken twice"
+    # Two of the few smallest may be in one group: the next ones take their place.
+    assert (taken[..., 2] <= smallest_ones[..., min(12, n_values) - 1]).all()
 
 
 class TestDraws:
