@@ -35,6 +35,7 @@ from sklearn.neighbors import NearestNeighbors
 from gandetect import BaseDetector, GANomalyDetector, RDNADetector, __version__, detectors
 from gandetect.data.sources import TrainingData, read
 from gandetect.distributed import RandomNumbers
+from gandetect.export import ExportedScorer
 from gandetect.model import value_of
 from gandetect.model.fitted import POINTS
 from gandetect.training import TrainingRun
@@ -170,14 +171,23 @@ def scoring_pairs() -> list[Pair]:
             found.kneighbors((many - mean) / scale)
             forward()
 
-        pairs.append(
-            Pair(
-                f"score 200,000 rows, {name.removesuffix('Detector')} / 5-NN and the forward pass",
-                lambda detector=detector: detector.score_samples(many),
-                both,
-                1.0,
+        scorers: dict[str, Any] = {"": detector}
+        if find_spec("onnxruntime"):
+            from gandetect.export import to_onnx
+
+            with tempfile.TemporaryDirectory() as folder:
+                to_onnx(detector, Path(folder, "exported"), X)
+                scorers[" by ONNX"] = loaded_onnx(Path(folder, "exported"))
+        for way, scorer in scorers.items():
+            of = name.removesuffix("Detector") + way
+            pairs.append(
+                Pair(
+                    f"score 200,000 rows, {of} / 5-NN and the forward pass",
+                    lambda scorer=scorer: scorer.score_samples(many),
+                    both,
+                    1.0,
+                )
             )
-        )
     return pairs
 
 
@@ -264,11 +274,11 @@ def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
     ways: list[tuple[str, Callable[[], object]]] = [("Python", lambda: detector.predict(X[:1]))]
     with ExitStack() as open_:
         if find_spec("onnxruntime"):
-            from gandetect.export import load_onnx, to_onnx
+            from gandetect.export import to_onnx
 
             path = Path(open_.enter_context(tempfile.TemporaryDirectory()), "model.onnx")
             to_onnx(detector, path, X)
-            scorer = load_onnx(path)
+            scorer = loaded_onnx(path)
             ways.append(("ONNX", lambda: scorer.predict(X[:1])))
             if find_spec("uvicorn") and find_spec("starlette"):
                 connection = open_.enter_context(served(path))
@@ -334,7 +344,7 @@ def pyod_pairs() -> list[Pair]:
 
 def export_pairs() -> list[Pair]:
     """Scoring with an exported file over scoring with the detector itself."""
-    from gandetect.export import load_onnx, load_torch_export, to_onnx, to_torch_export
+    from gandetect.export import load_torch_export, to_onnx, to_torch_export
 
     X, images = rows(20_000, 20), np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
     pairs = []
@@ -342,7 +352,7 @@ def export_pairs() -> list[Pair]:
         for kind, samples in (("rows", X), ("images", images)):
             detector = GANomalyDetector(random_state=0, epochs=1).fit(samples)
             for name, write, read in (
-                ("ONNX", to_onnx, load_onnx),
+                ("ONNX", to_onnx, loaded_onnx),
                 ("torch.export", to_torch_export, load_torch_export),
             ):
                 write(detector, Path(folder, "exported"), samples)
@@ -356,6 +366,13 @@ def export_pairs() -> list[Pair]:
                     )
                 )
     return pairs
+
+
+def loaded_onnx(path: Path) -> ExportedScorer:
+    """An exported detector that uses as many threads as torch does here."""
+    from gandetect.export import load_onnx
+
+    return load_onnx(path, n_jobs=torch.get_num_threads())
 
 
 def import_pair() -> Pair:

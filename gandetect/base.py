@@ -33,6 +33,7 @@ from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, 
 from gandetect.model.fitted import (
     Model,
     are_weights,
+    check_n_jobs,
     limited_to,
     own_torch_settings,
     resolve_device,
@@ -980,10 +981,7 @@ class BaseDetector(
         _check_count(self, "verbose", minimum=0)
         check_real(self, "learning_rate", 0)
         check_choice(self, "schedule", SCHEDULES)
-        if self.n_jobs is not None:
-            _check_count(self, "n_jobs", minimum=None)
-            if self.n_jobs == 0:
-                raise ValueError("n_jobs must be a number of threads, or -1 for all cores, got 0.")
+        check_n_jobs(self.n_jobs)
         if not (isinstance(self.contamination, str) and self.contamination == "auto"):
             check_real(self, "contamination", 0, 0.5, include_boundaries="right")
         check_real(self, "validation_fraction", 0, 1, include_boundaries="left")
@@ -1192,7 +1190,7 @@ def check_real(
         raise ValueError(f"{name} must be a finite number, got {value!r}.")
 
 
-def _check_count(detector: SharedParameters, name: str, minimum: int | None = 1) -> None:
+def _check_count(detector: SharedParameters, name: str, minimum: int = 1) -> None:
     value = getattr(detector, name)
     if isinstance(value, bool) and name != "verbose":
         raise TypeError(f"{name} must be an integer, got {value!r}.")

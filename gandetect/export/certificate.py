@@ -18,6 +18,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from sklearn.utils import check_array
@@ -30,7 +31,7 @@ from gandetect.base import BaseDetector
 from gandetect.data.columns import ColumnEncoder
 from gandetect.data.sources import ArraySource, read
 from gandetect.model import Model
-from gandetect.model.fitted import SCORE_TOLERANCE, thinned
+from gandetect.model.fitted import SCORE_TOLERANCE, check_n_jobs, thinned
 from gandetect.model.statistics import WORST_SCORE
 
 # As in the extra "export" of setup.cfg.
@@ -573,6 +574,7 @@ def load_onnx(
     *,
     tolerance: float = TOLERANCE,
     threshold: float | None = None,
+    n_jobs: int | None = None,
 ) -> ExportedScorer:
     """Load a file of `to_onnx`, and check it against its certificate.
 
@@ -591,6 +593,9 @@ def load_onnx(
         the certificate.
     threshold : float or None, default=None
         The threshold of the anomaly score. None is the exported one.
+    n_jobs : int or None, default=None
+        The number of threads of an operator, as in scikit-learn: -1 is all cores. None leaves it to
+        onnxruntime, which uses all cores. 1 suits a server with several workers.
 
     Returns
     -------
@@ -606,7 +611,8 @@ def load_onnx(
         If, here, its scores differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is no number or negative, or `threshold` is no number or NaN.
+        If `tolerance` is no number or negative, `threshold` is no number or NaN, or `n_jobs` is no
+        integer or 0.
     ImportError
         Without onnx and onnxruntime: ``pip install "gandetect[export]"``. For a trusted model,
         onnxruntime alone is sufficient.
@@ -618,6 +624,7 @@ def load_onnx(
     """
     _check_tolerance(tolerance)
     _check_threshold(threshold)
+    check_n_jobs(n_jobs)
     _require("onnxruntime")
     content = _content(path)
     try:
@@ -634,7 +641,7 @@ def load_onnx(
         raise ArchiveError(
             f"{str(path)!r} is damaged or was changed: its graph does not match the certificate."
         )
-    run = _onnx_run(content, providers, str(path))
+    run = _onnx_run(content, providers, str(path), n_jobs)
     return ExportedScorer(run, certificate, tolerance, threshold)
 
 
@@ -1135,10 +1142,12 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("it is no ONNX model")
 
 
-def _onnx_run(model: bytes, providers: Sequence[str], where: str) -> Run:
+def _onnx_run(model: bytes, providers: Sequence[str], where: str, n_jobs: int | None = None) -> Run:
     """The function that runs a model."""
     onnxruntime = _require("onnxruntime")
     options = onnxruntime.SessionOptions()
+    if n_jobs is not None:
+        options.intra_op_num_threads = joblib.effective_n_jobs(n_jobs)
     options.log_severity_level = 3  # it warns of inputs that have a default
     try:
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache, partial
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import joblib
 import numpy as np
 import torch
+from sklearn.utils import check_scalar
 from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -897,6 +898,16 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
     torch.get_num_threads()
     with _controller().limit(limits=joblib.effective_n_jobs(n_jobs), user_api="openmp"):
         yield
+
+
+def check_n_jobs(n_jobs: Any) -> None:
+    """Raise TypeError or ValueError if this is no number of threads, and not None."""
+    if isinstance(n_jobs, bool):
+        raise TypeError(f"n_jobs must be an integer, got {n_jobs!r}.")
+    if n_jobs is not None:
+        check_scalar(n_jobs, "n_jobs", Integral)
+    if n_jobs == 0:
+        raise ValueError("n_jobs must be a number of threads, or -1 for all cores, got 0.")
 
 
 @lru_cache

@@ -133,8 +133,8 @@ class Neighbours(nn.Module):
         The divisor of the squared distances to each reference.
     order : {1.0, 2.0, 4.0}, default=2.0
         The order of the norm of distances. Unless it is 2, it is computed for candidates: some of
-        the references nearest by the Euclidean (L2) norm. A lower order gives more weight to many small differences; a higher order is less
-        sensitive to a small change of all values.
+        the references nearest by the Euclidean (L2) norm. A lower order gives more weight to many
+        small differences; a higher order is less sensitive to a small change of all values.
     axes : Tensor of shape (n_values, n_dimensions) or None, default=None
         The principal axes of the concatenated values of all members, if these are joined to one
         point. `points` then has one member.

@@ -542,6 +542,25 @@ def test_a_threshold_that_is_none(threshold, error):
         ExportedScorer(run, by_hand()).predict(SAMPLES, threshold)
 
 
+@pytest.mark.parametrize(("n_jobs", "n_threads"), [(None, 0), (1, 1), (2, 2)])
+def test_threads(n_jobs, n_threads, onnx_path, monkeypatch):
+    session, used = onnxruntime.InferenceSession, []
+
+    def watched(model, options, **others):
+        used.append(options.intra_op_num_threads)
+        return session(model, options, **others)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", watched)
+    load_onnx(onnx_path, n_jobs=n_jobs)
+    assert used == [n_threads]
+
+
+@pytest.mark.parametrize("n_jobs", [0, 1.5, "all", True])
+def test_threads_are_checked(n_jobs, tmp_path):
+    with pytest.raises((TypeError, ValueError), match="n_jobs"):
+        load_onnx(tmp_path / "absent.onnx", n_jobs=n_jobs)
+
+
 def test_names_of_columns():
     scorer = ExportedScorer(run, by_hand(feature_names=["a", "b"]))
     scorer.predict(pd.DataFrame(SAMPLES, columns=["a", "b"]))
