@@ -11,7 +11,7 @@ from gandetect.data.images import DataFileError
 from gandetect.datasets.files import read_npz, resolve_data_dir
 
 _SUBFOLDERS = ("adbench", "adbench/Classical", "Classical", ".")
-# As published: a number, an underscore, the name.
+# A published file name: a number, an underscore and the name.
 _FILE_NAME = re.compile(r"\d+_.+\.npz")
 
 
@@ -21,10 +21,11 @@ def load_adbench(name: str, data_dir: str | os.PathLike[str] | None = None) -> B
     Parameters
     ----------
     name : str
-        The name in any case, with or without its number: ``"cardio"`` or ``"6_cardio"``.
+        The name in lower or upper case, with or without its number: ``"cardio"`` or
+        ``"6_cardio"``.
     data_dir : path-like or None, default=None
-        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are
-        ``<number>_<name>.npz`` in ``adbench/``, ``adbench/Classical/``, ``Classical/`` or the
+        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. The files
+        are ``<number>_<name>.npz`` in ``adbench/``, ``adbench/Classical/``, ``Classical/`` or the
         folder itself. They are published at https://github.com/Minqi824/ADBench, in
         ``adbench/datasets/Classical``.
 
@@ -37,7 +38,7 @@ def load_adbench(name: str, data_dir: str | os.PathLike[str] | None = None) -> B
     Raises
     ------
     FileNotFoundError
-        If there is no such data set; the message lists those that are there.
+        If there is no such data set; the message lists the available ones.
     DataFileError
         If the file is damaged, holds pickled objects, or is not a table of finite numbers with
         labels 0 and 1.
@@ -46,7 +47,7 @@ def load_adbench(name: str, data_dir: str | os.PathLike[str] | None = None) -> B
 
     See Also
     --------
-    list_adbench : The names of the data sets that are there.
+    list_adbench : Lists the available data sets.
     one_class_rows_split : Makes training and test rows.
 
     References
@@ -81,7 +82,7 @@ def load_adbench(name: str, data_dir: str | os.PathLike[str] | None = None) -> B
 
 
 def list_adbench(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
-    """Return the names of the ADBench data sets that are there, sorted by number.
+    """Return the names of the available ADBench data sets, sorted by number.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def list_adbench(data_dir: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 def _adbench_paths(folder: Path) -> list[Path]:
-    """Return the files of the first subfolder that has any."""
+    """Return the files of the first subfolder that contains any."""
     for subfolder in _SUBFOLDERS:
         paths = [
             path for path in (folder / subfolder).glob("*.npz") if _FILE_NAME.fullmatch(path.name)

@@ -1,4 +1,4 @@
-"""The data sets that have names: whether they are there, and how to come by them."""
+"""The catalogue of named data sets: which files are present, and how to obtain the others."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from gandetect.datasets.mnist import (
 from gandetect.datasets.mvtec import load_mvtec
 from gandetect.datasets.textures import iter_textures
 
-# One way in which a data set may lie on disk: what it needs, and for each of these where it may be,
-# as patterns of `pathlib.Path.glob` under the data folder. The first pattern that matches counts.
+# One layout of a data set on disk: a tuple with one element for each file or folder that it needs.
+# An element lists the possible places, as patterns of `pathlib.Path.glob` under the data folder;
+# the first pattern that matches is used.
 Form = tuple[tuple[str, ...], ...]
 
 _CHUNK_BYTES = 1 << 20
 
 
 def _check_stream(path: Path) -> None:
-    """Raise DataFileError if a packed file does not unpack to its end."""
+    """Raise DataFileError if a compressed file cannot be decompressed completely."""
     try:
         with open_maybe_gzip(path) as file:
             while file.read(_CHUNK_BYTES):
@@ -48,30 +49,30 @@ def _check_stream(path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueEntry:
-    """A data set that has a name.
+    """A named data set.
 
     Parameters
     ----------
     name : str
         The name.
     load : callable
-        What reads it.
+        The function that reads it.
     written : str
-        How the command line names it, with the member where it is a family.
+        Its name on the command line; for a family of data sets, with a placeholder for the member.
     description : str
-        What it holds.
+        Its content.
     forms : tuple of Form
-        The ways in which it may be there; any one will do if it is complete.
+        The supported layouts on disk; one complete layout is enough.
     instructions : str
-        Where a copy comes from, and where to put it.
+        Where to get a copy, and where to put it.
     remote : tuple of RemoteFile, default=()
-        What can be fetched.
+        The files that can be downloaded.
     remote_form : Form, default=()
-        Where each file of `remote` may be.
+        The possible places of each file of `remote`.
     folder : str, default="."
-        Where fetched files go.
-    check : function of a path, default: unpack it to its end
-        Raises DataFileError for a file that is not whole.
+        The folder for downloaded files.
+    check : function of a path, default: decompress the whole file
+        Raises DataFileError for an incomplete file.
     """
 
     name: str
@@ -86,7 +87,7 @@ class CatalogueEntry:
     check: Callable[[Path], object] = _check_stream
 
     def find(self, data_dir: Path) -> list[Path]:
-        """Return the files or folders of a complete form, else of the one that lacks least."""
+        """Return the files or folders of a complete form, else those of the most complete one."""
         return self._find(data_dir)[0]
 
     def is_complete(self, data_dir: Path) -> bool:
@@ -94,7 +95,7 @@ class CatalogueEntry:
         return self._find(data_dir)[1] == 0
 
     def state(self, data_dir: Path) -> str:
-        """Return in one or two words which files are present."""
+        """Return a short text that states which files are present."""
         found, n_missing = self._find(data_dir)
         if not found:
             return "no"
@@ -104,7 +105,7 @@ class CatalogueEntry:
         return str(found[0]) if len(found) == 1 else f"{len(found)} in {os.path.commonpath(found)}"
 
     def _find(self, data_dir: Path) -> tuple[list[Path], int]:
-        """Return what is there of a form, and how much of it is missing."""
+        """Return the files or folders that are present of one form, and how many are missing."""
         found_of_forms = []
         for form in self.forms:
             members = [_first_match(data_dir, patterns) for patterns in form]
@@ -115,7 +116,7 @@ class CatalogueEntry:
         return max(found_of_forms, key=lambda found: len(found[0]))
 
     def fetch(self, data_dir: Path) -> None:
-        """Fetch every file that is not there, with its checksum tested.
+        """Download every missing file and test its checksum.
 
         Parameters
         ----------
@@ -125,11 +126,11 @@ class CatalogueEntry:
         Raises
         ------
         ConnectionError
-            If it cannot be downloaded, or is not offered for download; the message names the files
-            and their folder.
+            If the data set cannot be downloaded, or is not offered for download; the message names
+            the files and their folder.
         DataFileError
-            If what came has another checksum, or a file that is there is damaged. It is left for
-            the user to delete.
+            If a downloaded file has a wrong checksum, or a file that is present is damaged. The
+            damaged file is not deleted; the user can delete it.
         """
         there = [_first_match(data_dir, patterns) for patterns in self.remote_form]
         for path in (path for paths in there for path in paths):
@@ -149,7 +150,7 @@ class CatalogueEntry:
 
 
 def _first_match(data_dir: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """Return what the first of the patterns that matches anything does match."""
+    """Return the matches of the first pattern that has any, sorted."""
     matches = (sorted(data_dir.glob(pattern)) for pattern in patterns)
     return next((found for found in matches if found), [])
 

@@ -1,4 +1,4 @@
-"""CIFAR-10: the published Python batches, or a folder of PNG images a class."""
+"""CIFAR-10: the published Python batches, or one folder of PNG images for each class."""
 
 import os
 import pickle
@@ -42,7 +42,7 @@ CIFAR10_CLASSES = (
 _BATCH_FOLDER = "cifar-10-batches-py"
 _BATCHES = {"train": tuple(f"data_batch_{i}" for i in range(1, 6)), "test": ("test_batch",)}
 CIFAR10_BATCHES = (*_BATCHES["train"], *_BATCHES["test"])
-# What the batch_label inside a batch begins with.
+# The first bytes of the batch_label in a batch.
 _BATCH_LABELS = {"train": b"training", "test": b"testing"}
 _SUBFOLDERS = (".", "cifar10", "cifar-10")
 _PNG_FOLDERS = ("cifar10", "cifar-10", "CIFAR-10", ".")
@@ -60,12 +60,13 @@ def load_cifar10(
     Parameters
     ----------
     data_dir : path-like or None, default=None
-        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are,
-        in this order, the unpacked Python batches in ``cifar-10-batches-py/`` and the published
-        ``cifar-10-python.tar.gz``, which is not unpacked, both also in ``cifar10/`` or
-        ``cifar-10/``; and images in
-        ``cifar10/train/<class>/*.png`` and ``cifar10/test/<class>/*.png`` (also ``cifar-10/``,
-        ``CIFAR-10/`` or the folder itself; needs ``pip install "gandetect[images]"``).
+        The data folder; None takes the environment variable ``GANDETECT_DATA``. The first
+        complete one of these forms is read: the unpacked Python batches in
+        ``cifar-10-batches-py/``; the published archive ``cifar-10-python.tar.gz``, which is read
+        without unpacking it to disk; images in ``cifar10/train/<class>/*.png`` and
+        ``cifar10/test/<class>/*.png`` (needs ``pip install "gandetect[images]"``). The batches and
+        the archive may also be in ``cifar10/`` or ``cifar-10/``, the folders ``train`` and
+        ``test`` also in ``cifar-10/``, ``CIFAR-10/`` or the data folder itself.
     split : {"all", "train", "test"}, default="all"
         The published part; "all" is the 50,000 training images, then the 10,000 test images.
     download : bool, default=False
@@ -91,9 +92,9 @@ def load_cifar10(
 
     Notes
     -----
-    The Python batches are pickles, which can run any code when they are read in the usual way.
-    Here a pickle gets nothing but stand-ins that note what numpy would have been asked to build;
-    a file that names anything else is refused.
+    The Python batches are pickles, and `pickle.load` can run any code that a pickle contains. This
+    function resolves the names in a pickle to placeholder classes only, which record the arguments
+    of numpy's constructors. A file that names anything else is refused.
 
     References
     ----------
@@ -130,7 +131,7 @@ def load_cifar10(
 def _read_parts(
     folder: Path, splits: tuple[str, ...], download: bool
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield images and labels from whichever of the published forms is there in full."""
+    """Yield images and labels from the first of the supported forms that is complete."""
     batch_folders = [folder / subfolder / _BATCH_FOLDER for subfolder in _SUBFOLDERS]
     roots = [folder / name for name in _PNG_FOLDERS]
     batches = [name for part in splits for name in _BATCHES[part]]
@@ -145,7 +146,7 @@ def _read_parts(
             return _read_png_folders(root, splits)
     if download:
         return _read_archive(download_file(CIFAR10_ARCHIVE, folder), splits)
-    # Of what is there in part, the readers say what is missing.
+    # For an incomplete form, its reader raises an error that names the missing files.
     for batch_folder in batch_folders:
         if batch_folder.is_dir():
             return _read_batch_folder(batch_folder, splits)
@@ -217,13 +218,13 @@ def _read_batch(content: bytes, source: str, part: str) -> tuple[np.ndarray, np.
             f"{source}: expected rows of 3072 bytes with a label of 0 to 9 for each, got an array "
             f"of shape {rows.shape}"
         )
-    # A row is the red plane, then the green, then the blue.
+    # A row holds the red channel, then the green, then the blue one.
     images = rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return np.ascontiguousarray(images), np.array(labels, dtype=np.int64)
 
 
 class _PickledArray:
-    """What numpy was to build from a pickle, noted but not built."""
+    """Placeholder of a numpy array in a pickle; it records the state of the array."""
 
     __slots__ = ("state",)
 
@@ -234,7 +235,7 @@ class _PickledArray:
         self.state = state
 
     def to_bytes_array(self, source: str) -> np.ndarray:
-        """Build the array from the noted (version, shape, type, is_fortran, bytes)."""
+        """Build the array from the recorded (version, shape, type, is_fortran, bytes)."""
         try:
             _, shape, dtype, is_fortran, content = self.state
             if dtype.code not in ("u1", b"u1"):
@@ -246,7 +247,7 @@ class _PickledArray:
 
 
 class _PickledDtype:
-    """The type of an array in a pickle, noted but not built."""
+    """Placeholder of a numpy dtype in a pickle; it records the type code."""
 
     __slots__ = ("code",)
 
@@ -254,12 +255,12 @@ class _PickledDtype:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        # Byte order and alignment, which mean nothing for single bytes.
+        # The state is the byte order and the alignment; neither applies to single bytes.
         pass
 
 
-# numpy renamed its package; Python 3 writes bytes as text to encode. str.encode takes text and
-# gives bytes, and, being built in, can not be altered by the pickle.
+# Two names of numpy's package, because numpy 2 renamed it. Protocol 2 of pickle stores bytes as
+# text that str.encode turns into bytes; as a built-in method it can not be altered by the pickle.
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
     ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
@@ -270,7 +271,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """An unpickler that can reach the stand-ins and nothing else."""
+    """An unpickler that resolves names to the placeholders and to nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -281,9 +282,9 @@ class _BatchUnpickler(pickle.Unpickler):
 
 def _unpickle(content: bytes, source: str) -> Any:
     try:
-        # Written by Python 2: "bytes" leaves its strings as they are.
+        # The published files were written by Python 2: "bytes" reads their strings as bytes.
         return _BatchUnpickler(BytesIO(content), encoding="bytes").load()
-    # The opcodes of a damaged pickle can end in nearly any error.
+    # A damaged pickle can raise nearly any error.
     except Exception as error:
         raise DataFileError(
             f"{source} is not a CIFAR-10 batch that can be read safely: {error}"

@@ -1,4 +1,4 @@
-"""Fetch a published file, with its checksum tested and its progress shown."""
+"""Download a published file, test its checksum and show the progress."""
 
 import hashlib
 import sys
@@ -23,9 +23,9 @@ class RemoteFile:
     Parameters
     ----------
     name : str
-        The name it gets on disk.
+        Its name on disk.
     url : str
-        Where it is published.
+        Its address.
     checksum : str
         ``"md5:<hex digits>"`` or ``"sha256:<hex digits>"``, as the publisher states it.
     """
@@ -36,17 +36,17 @@ class RemoteFile:
 
 
 def download(remote: RemoteFile, folder: Path) -> Path:
-    """Fetch `remote` into `folder`, unless a file of that name is there.
+    """Download `remote` into `folder`, unless a file of that name exists there.
 
-    The file appears under its name only when it is complete and its checksum is right. Progress is
+    The file gets its name only when it is complete and its checksum is correct. Progress is
     written to standard error.
 
     Parameters
     ----------
     remote : RemoteFile
-        What to fetch.
+        The file to download.
     folder : pathlib.Path
-        Where to put it; made if needed.
+        The folder to put it in; created if needed.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def download(remote: RemoteFile, folder: Path) -> Path:
     Raises
     ------
     ConnectionError
-        If the file cannot be downloaded; the message names the place for a copy by hand.
+        If the file cannot be downloaded; the message names the place for a manual copy.
     DataFileError
         If the downloaded file has a wrong checksum; the file is not kept.
     """
@@ -64,7 +64,8 @@ def download(remote: RemoteFile, folder: Path) -> Path:
     if target.is_file():
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    # A folder of its own for each process: two that download at once do not mix their bytes.
+    # Each process downloads into its own temporary folder, so that concurrent downloads of one
+    # file do not write to the same path.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as unfinished:
         part = Path(unfinished) / remote.name
         digest = _fetch(remote, part, target)
@@ -78,7 +79,7 @@ def download(remote: RemoteFile, folder: Path) -> Path:
 
 
 def _fetch(remote: RemoteFile, part: Path, target: Path) -> str:
-    """Write what the address sends to `part`; return its checksum."""
+    """Download the content of the address to the file `part`; return its checksum."""
     try:
         with (
             urllib.request.urlopen(remote.url, timeout=_TIMEOUT_SECONDS) as response,
@@ -86,10 +87,10 @@ def _fetch(remote: RemoteFile, part: Path, target: Path) -> str:
         ):
             n_total = int(response.headers.get("Content-Length", 0))
             return _copy(response, file, remote, n_total)
-    # URLError, timeouts and refused connections are OSErrors; a broken answer is not.
+    # URLError, timeouts and refused connections are OSErrors; an incomplete response is not.
     except (OSError, HTTPException) as error:
         if isinstance(error, HTTPError):
-            # It is an answer too, with an open connection.
+            # An HTTPError is also a response with an open connection.
             error.close()
         raise ConnectionError(
             f"{remote.url} could not be downloaded ({error}). Where there is no network, fetch "
@@ -98,7 +99,7 @@ def _fetch(remote: RemoteFile, part: Path, target: Path) -> str:
 
 
 def _copy(source: BinaryIO, file: BinaryIO, remote: RemoteFile, n_total: int) -> str:
-    """Copy all bytes, showing how far it is; return their checksum."""
+    """Copy all bytes and show the progress; return their checksum."""
     algorithm = remote.checksum.partition(":")[0]
     digest = hashlib.new(algorithm, usedforsecurity=False)
     n_bytes = 0
@@ -111,7 +112,7 @@ def _copy(source: BinaryIO, file: BinaryIO, remote: RemoteFile, n_total: int) ->
         if shown != last_shown and sys.stderr.isatty():
             print(f"\r{shown}", end="", file=sys.stderr, flush=True)
         last_shown = shown
-    # A log file gets this one line, a terminal the end of the line that moved.
+    # A log file gets this line only; in a terminal it replaces the progress line.
     print(f"\r{last_shown}" if sys.stderr.isatty() else last_shown, file=sys.stderr)
     return f"{algorithm}:{digest.hexdigest()}"
 

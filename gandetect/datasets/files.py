@@ -1,4 +1,4 @@
-"""Where data files are looked for, and what is said when they are missing or damaged."""
+"""Find and open data files, and raise clear errors for missing or damaged ones."""
 
 import gzip
 import os
@@ -14,8 +14,8 @@ from gandetect.data.images import DataFileError
 
 DATA_DIR_VARIABLE = "GANDETECT_DATA"
 
-# All that gzip, zipfile and tarfile raise for a stream that is cut off or overwritten; their
-# other errors (BadGzipFile, for one) are OSErrors.
+# The errors of gzip, zipfile and tarfile for a truncated or overwritten stream. BadGzipFile is an
+# OSError.
 DAMAGED_STREAM_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -28,7 +28,7 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> Path:
     ----------
     data_dir : path-like or None, default=None
         The folder. None takes the environment variable ``GANDETECT_DATA``, so that scripts need
-        no path of one machine in them.
+        not contain a path of one machine.
 
     Returns
     -------
@@ -73,9 +73,10 @@ def check_option(name: str, value: object, options: Iterable[str]) -> None:
 
 
 def open_maybe_gzip(path: Path) -> BinaryIO:
-    """Open a file for reading bytes, unpacked if it is a gzip archive.
+    """Open a file for reading bytes; a gzip file is decompressed.
 
-    The first two bytes decide, because browsers and mirrors unpack archives but keep the name.
+    The format is detected by the first two bytes, because some browsers and mirrors decompress
+    files but keep the ending ``.gz``.
     """
     with path.open("rb") as file:
         is_gzip = file.read(2) == _GZIP_MAGIC
@@ -90,9 +91,9 @@ def reason_of(error: Exception) -> str:
 
 
 def read_npz(path: Path, *key_sets: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Read the first of `key_sets` that the archive has in full; pickled objects are refused."""
+    """Read the arrays of the first of `key_sets` that is complete; refuse pickled objects."""
     try:
-        # The file is opened here, as np.load leaves it open when it is no archive.
+        # The file is opened here because np.load does not close it when it is not an archive.
         with path.open("rb") as file:
             archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):

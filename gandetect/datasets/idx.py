@@ -1,4 +1,4 @@
-"""The idx format, in which MNIST and its relatives are published."""
+"""The idx format, in which MNIST and similar data sets are published."""
 
 import os
 import struct
@@ -15,24 +15,24 @@ _IDX_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
-    """Read one idx file, the format of MNIST and its relatives, packed by gzip or not.
+    """Read one idx file, the format of MNIST and similar data sets, compressed by gzip or not.
 
     Parameters
     ----------
     path : path-like
-        The file. Whether it is packed is seen from its content, not from its name.
+        The file. Its content, not its name, determines whether it is decompressed.
 
     Returns
     -------
     ndarray
-        The array, in the shape and the type that the file states, in native byte order.
+        The array, with the shape and the type in the header of the file, in native byte order.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     DataFileError
-        If the file is no idx file, is damaged, or holds fewer or more bytes than it states.
+        If the file is not an idx file, is damaged, or its number of bytes differs from its header.
 
     Examples
     --------
@@ -61,12 +61,12 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             f"{len(content) - start}; it may be cut off"
         )
     array = np.frombuffer(content, dtype=dtype, offset=start).reshape(shape)
-    # A copy: what np.frombuffer gives can not be written to.
+    # A copy, because the result of np.frombuffer is read-only.
     return array.astype(dtype.newbyteorder("="))
 
 
 def _idx_header(path: Path, content: bytes) -> tuple[np.dtype, tuple[int, ...], int]:
-    """Return the type, the shape and the place of the first value."""
+    """Return the type, the shape and the byte offset of the first value."""
     is_idx = len(content) >= 4 and content[:2] == b"\0\0" and content[2] in _IDX_DTYPES
     if not is_idx:
         raise DataFileError(f"{path} is not an idx file: it begins with {content[:4]!r}")

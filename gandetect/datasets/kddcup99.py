@@ -1,4 +1,4 @@
-"""KDD Cup 1999: network connections, half a million rows of the 10 percent file."""
+"""KDD Cup 1999: network connections, the 10 percent file of half a million rows."""
 
 import os
 from pathlib import Path
@@ -69,7 +69,7 @@ _COLUMNS = (
     "dst_host_srv_rerror_rate",
     "label",
 )
-# The seven that EGBAD encodes: all that kddcup.names calls symbolic.
+# The seven columns that EGBAD encodes: all columns of type "symbolic" in kddcup.names.
 _CATEGORICAL = (
     "protocol_type",
     "service",
@@ -80,7 +80,7 @@ _CATEGORICAL = (
     "is_guest_login",
 )
 _NUMERIC = [name for name in _COLUMNS if name not in (*_CATEGORICAL, "label")]
-# Bytes, not text: a quarter of the memory. The longest label has 16 characters.
+# Bytes need a quarter of the memory of str. The longest label has 16 characters.
 _ROW = np.dtype([(name, "f8" if name in _NUMERIC else "S24") for name in _COLUMNS])
 _NORMAL_LABEL = b"normal."
 
@@ -96,22 +96,23 @@ def load_kddcup99(
     Parameters
     ----------
     data_dir : path-like or None, default=None
-        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read is
-        ``kddcup.data_10_percent``, also with ``_corrected`` at its end, packed (``.gz``) or not,
-        in the folder itself or in ``kddcup99/``.
+        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. The file
+        is ``kddcup.data_10_percent`` or ``kddcup.data_10_percent_corrected``, compressed
+        (``.gz``) or not, in the folder itself or in ``kddcup99/``.
     anomalous_class : {"normal", "attack"}, default="normal"
         Which connections are the anomalies. Attacks are 80 % of the rows, so the published
-        protocol turns the names round: it models the attacks and looks for normal traffic.
+        protocol exchanges the classes: it models the attacks and detects normal traffic.
     download : bool, default=False
-        Fetch the archive, 2 MB, if it is missing.
+        Download the file, 2 MB, if it is missing.
 
     Returns
     -------
     sklearn.utils.Bunch
-        ``data``, float64 array of shape (494021, 121), half a gigabyte: 34 numbers, then seven
-        categorical columns one-hot, in the units of the file; ``target``, int64 array of shape
-        (494021,), 1 for an anomaly; ``labels``, str array of shape (494021,), "normal" or the kind
-        of attack; ``feature_names``, list of 121 str, such as "src_bytes" and "service=http".
+        ``data``, float64 array of shape (494021, 121), half a gigabyte: 34 numerical columns in
+        the units of the file, then seven one-hot encoded columns; ``target``, int64 array of
+        shape (494021,), 1 for an anomaly; ``labels``, str array of shape (494021,), "normal" or
+        the kind of attack; ``feature_names``, list of 121 str, such as "src_bytes" and
+        "service=http".
 
     Raises
     ------
@@ -132,7 +133,7 @@ def load_kddcup99(
     -----
     The categorical columns are protocol_type, service, flag, land, logged_in, is_host_login and
     is_guest_login, with 3 + 66 + 11 + 2 + 2 + 1 + 2 values in the published file. The values are
-    taken from the file that is read, so a part of it may have fewer columns.
+    taken from the file that is read, so an extract of the file may give fewer columns.
 
     References
     ----------
@@ -204,7 +205,7 @@ def _read_rows(path: Path) -> np.ndarray:
 
 
 def _one_hot(rows: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Return the numbers and, after them, a column of 0 and 1 for each value of each category."""
+    """Return the numerical columns, then one column of 0 and 1 for each value of each category."""
     encoded = {name: np.unique(rows[name], return_inverse=True) for name in _CATEGORICAL}
     n_columns = len(_NUMERIC) + sum(len(values) for values, _ in encoded.values())
     data = np.zeros((len(rows), n_columns))

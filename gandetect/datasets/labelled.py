@@ -1,4 +1,4 @@
-"""Images that are good or not by the folder that they are in, and the masks of their defects."""
+"""Images whose folder gives their label, and the masks of their defects."""
 
 import operator
 import os
@@ -23,7 +23,7 @@ from gandetect.data.images import (
 from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES, mask_owner
 
 GOOD = "good"
-# The folders of images that have the folder of their masks beside them.
+# Names of image folders whose folder of masks may be next to them.
 _BESIDE_MASKS = ("test", "images")
 
 
@@ -45,14 +45,15 @@ def load_labelled_images(
     ----------
     root : path-like
         The folder. Masks may be in its folders ``ground_truth/`` or ``masks/`` (for a root called
-        ``test`` or ``Images``, also next to it), with or without a folder for each class. Their
-        names are those of the images, also with ``_mask`` or ``_gt`` at the end. They may also be
-        among the images as ``<name>_mask.png``. Any ending of an image file is allowed.
+        ``test`` or ``Images``, also next to it), with or without a folder for each class. A mask
+        has the name of its image, with or without ``_mask`` or ``_gt`` at the end. Masks may also
+        be in the folders of the images as ``<name>_mask.png``. Any ending of an image file is
+        allowed.
     normal_class : str, collection of str or None, default=None
         The folders of normal images, at any depth. None takes good, ok, normal, nominal, no_defect
-        and defect_free in any case, or 0 where the folders are 0 and 1.
+        and defect_free, in lower or upper case, or 0 if the folders are 0 and 1.
     image_size : int, (height, width) or None, default=None
-        The size to bring images and masks to. See `load_mvtec`.
+        The size to which images and masks are resized. See `load_mvtec`.
     channels : {1, 3} or None, default=None
         1 makes the images grey, 3 colour; None leaves them as they are.
     bit_depth : "auto" or int, default="auto"
@@ -69,24 +70,23 @@ def load_labelled_images(
     Returns
     -------
     sklearn.utils.Bunch
-        As of `load_mvtec`; ``groups`` is None, and ``defects`` has the folder of each image that
-        is not normal.
+        As returned by `load_mvtec`; ``groups`` is None, and ``defects`` contains the folder name of
+        each image that is not normal.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, no image in it, or the mask of a defect is missing where
-        others have one.
+        If there is no such folder, it has no image, or only some of the defects have a mask.
     DataFileError
         If an image or a mask can not be read, or a mask has another size than its image.
     ValueError
-        If the names of the folders do not show which images are normal, an image is in no folder of
-        a class, or images differ in size or colour.
+        If the names of the folders do not determine which images are normal, an image is not in
+        the folder of a class, or images differ in size or number of channels.
 
     Warns
     -----
     UserWarning
-        If files are left out, the defects have no masks, or masks are empty; with counts.
+        If files are left out, the defects have no masks, or masks are empty; states the counts.
 
     See Also
     --------
@@ -150,19 +150,20 @@ def class_folders(
     root : pathlib.Path
         The folder of the classes.
     chosen : collection of str, default=()
-        Classes that the user names. They determine the depth of the class folders. The default is
-        the depth of a name such as good or normal, otherwise the first level.
+        Classes given by the user. They determine the depth of the class folders. Without them, it
+        is the depth of a name such as good or normal, otherwise the first level.
 
     Returns
     -------
     ndarray of shape (n_images,) or None
-        Integers if all classes are, such as ``0`` and ``1``, else str; None if some images are in
-        no folder at that depth, or the names do not determine the depth.
+        Integers if all class names are integers, such as ``0`` and ``1``, else str; None if some
+        images are in no folder at that depth, or the names do not determine the depth.
 
     Raises
     ------
     ValueError
-        If `chosen` names are found at several depths, or some images are in no folder at theirs.
+        If the names in `chosen` are found at several depths, or some images are in no folder at
+        their depth.
     """
     parents = [path.relative_to(root).parts[:-1] for path in paths]
     found = {
@@ -196,9 +197,10 @@ def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndar
     Parameters
     ----------
     classes : ndarray of shape (n_images,)
-        Of `class_folders`.
+        As returned by `class_folders`.
     chosen : collection of str, default=()
-        The normal classes. Without them these are good, ok, normal and the like, or 0 of 0 and 1.
+        The normal classes. Without them, these are good, ok, normal and so on (see
+        `load_labelled_images`), or 0 if the classes are 0 and 1.
 
     Returns
     -------
@@ -207,7 +209,7 @@ def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndar
     Raises
     ------
     ValueError
-        If none is normal.
+        If no class is normal.
     """
     names = [str(name) for name in classes]
     there = sorted(set(names))
@@ -227,7 +229,7 @@ MaskIndex = dict[tuple[str, str], Path]
 
 
 def apart_from_masks(paths: list[Path]) -> tuple[list[Path], MaskIndex]:
-    """Return the images, and the masks in the same folders by the names of their images."""
+    """Separate images from masks in the same folders; masks are indexed by image name."""
     stems = {path.with_suffix("") for path in paths}
     masks = {path: owner for path in paths if (owner := mask_owner(path)) in stems and owner}
     index = {(str(owner.parent), owner.name): path for path, owner in masks.items()}
@@ -235,7 +237,7 @@ def apart_from_masks(paths: list[Path]) -> tuple[list[Path], MaskIndex]:
 
 
 def mask_index(folders: Sequence[Path]) -> MaskIndex:
-    """Return the masks in the mask folders of some folders, by class ("" for none) and name."""
+    """Index the masks in the mask folders of `folders` by class ("" for none) and name."""
     index: MaskIndex = {}
     places = (place for folder in folders for place in sorted(folder.iterdir()) if place.is_dir())
     for place in (place for place in places if place.name.lower() in MASK_FOLDERS):
@@ -265,15 +267,15 @@ def labelled_bunch(
     on_error: Literal["raise", "skip"],
     **settings: Any,
 ) -> Bunch:
-    """Read images of some kinds, of which "good" is no defect, and their masks.
+    """Read images and the masks of those whose kind is not "good".
 
     Parameters
     ----------
     paths : list of pathlib.Path
     kinds : list of str
-        One an image.
+        The kind of each image.
     index : dict
-        Of `mask_index` and `apart_from_masks`.
+        As returned by `mask_index` and `apart_from_masks`.
     masks, lazy, on_error, **settings
         As in `load_mvtec`.
     """
@@ -301,13 +303,13 @@ def labelled_bunch(
 def _mask_paths(
     paths: list[Path], defects: np.ndarray, index: MaskIndex
 ) -> list[Path | None] | None:
-    """Return the mask of each defect, None for a normal image; or None if no defect has one."""
+    """Return the mask path of each image (None if normal), or None if no defect has a mask."""
     is_defect = defects != GOOD
     stems = [path.stem for path, is_bad in zip(paths, is_defect, strict=True) if is_bad]
     found: list[Path | None] = []
     missing = []
     for path, defect in zip(paths, defects, strict=True):
-        # Without a folder a class, a name that several defects share does not tell whose it is.
+        # If masks are not in class folders, a name that several defects share is ambiguous.
         keys = [(str(path.parent), path.stem), (defect, path.stem)]
         keys += [("", path.stem)] if stems.count(path.stem) == 1 else []
         mask = next((index[key] for key in keys if key in index), None)
@@ -331,7 +333,7 @@ def _mask_paths(
 
 
 class MaskFiles:
-    """The masks of a sequence of images, each read when it is asked for."""
+    """The masks of a sequence of images, each read on access."""
 
     def __init__(self, images: ImageFiles, paths: Sequence[Path | None]) -> None:
         self.images = images
@@ -362,7 +364,7 @@ class MaskFiles:
         return (self[index] for index in range(len(self)))
 
     def warn_of_empty(self) -> None:
-        """Read the masks of all defects once, and warn of those that mark nothing."""
+        """Read the masks of all defects once, and warn of those that mark no pixel."""
         defects = [index for index, path in enumerate(self.paths) if path is not None]
         empty = [str(self.paths[index]) for index in defects if not self[index].any()]
         if empty:
@@ -386,9 +388,10 @@ class MaskFiles:
 def read_mask(path: Path) -> np.ndarray:
     """Read a mask as bool of shape (H, W), True where it differs from black or is opaque.
 
-    Any value above 0 marks a pixel, in any channel; of a JPEG, whose values are not exact, from
-    half of the largest on. Where transparency varies it marks what is opaque, within the colours
-    if they vary too; a palette all of one colour marks by its entries.
+    A pixel is marked if its value in any channel is above 0. JPEG values are not exact; there it is
+    marked if its value is above half of the largest value. If the transparency varies, only opaque
+    pixels are marked; if the colours of the opaque pixels vary too, only those that are not black.
+    If a palette image has one colour only, pixels with a palette index above 0 are marked.
     """
     image = open_image(path)
     if image.mode not in ("P", "PA", "LA", "La", "RGBA", "RGBa"):
@@ -407,9 +410,10 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def _resize_mask(mask: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Bring a mask to `image_size`; a new pixel is True if any old one that it touches is.
+    """Resize a mask; a new pixel is True if it overlaps any old pixel that is True.
 
-    In whole numbers: pillow's box filter loses single pixels to rounding (row 6 of 13 to 6).
+    Uses integer arithmetic: pillow's box filter loses single pixels by rounding (row 6 of 13 rows
+    resized to 6).
     """
     height, width = image_size
     return _resize_rows(_resize_rows(mask, height).T, width).T

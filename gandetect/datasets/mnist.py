@@ -67,8 +67,8 @@ FASHION_MNIST_CLASSES = (
     "ankle boot",
 )
 
-# Both data sets use the same four file names, and nothing in an idx file says whose it is. Their
-# first labels do.
+# Both data sets use the same four file names, and an idx file does not name its data set. The
+# first labels of the parts distinguish them.
 _FIRST_LABELS = {
     "MNIST": {
         "train": (5, 0, 4, 1, 9, 2, 1, 3, 1, 4),
@@ -92,15 +92,15 @@ def load_mnist(
     Parameters
     ----------
     data_dir : path-like or None, default=None
-        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are
-        ``mnist.npz`` (arrays ``x``, ``y`` and ``split``, 0 for training and 1 for test; or Keras'
-        ``x_train``, ``y_train``, ``x_test``, ``y_test``), or the four published idx files, packed
-        (``.gz``) or not, in ``mnist/``, ``MNIST/raw/`` or the folder itself.
+        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. The files
+        are ``mnist.npz`` (arrays ``x``, ``y`` and ``split``, 0 for training and 1 for test; or
+        ``x_train``, ``y_train``, ``x_test``, ``y_test`` as in Keras), or the four published idx
+        files, compressed (``.gz``) or not, in ``mnist/``, ``MNIST/raw/`` or the folder itself.
     split : {"all", "train", "test"}, default="all"
-        The published part. The protocols of anomaly detection pool both, so "all" is the default:
-        the 60,000 training images, then the 10,000 test images.
+        The published part. The protocols of anomaly detection combine both, so "all" is the
+        default: the 60,000 training images, then the 10,000 test images.
     download : bool, default=False
-        Fetch the files that are missing, 12 MB, into ``mnist/``.
+        Download the missing files, 12 MB, into ``mnist/``.
 
     Returns
     -------
@@ -164,13 +164,13 @@ def load_fashion_mnist(
     Parameters
     ----------
     data_dir : path-like or None, default=None
-        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. Read are
-        the four published idx files, packed (``.gz``) or not, in ``fashion-mnist/``,
+        The folder to look in; None takes the environment variable ``GANDETECT_DATA``. The files
+        are the four published idx files, compressed (``.gz``) or not, in ``fashion-mnist/``,
         ``FashionMNIST/raw/`` or the folder itself.
     split : {"all", "train", "test"}, default="all"
         The published part; "all" is the 60,000 training images, then the 10,000 test images.
     download : bool, default=False
-        Fetch the files that are missing, 31 MB, into ``fashion-mnist/``.
+        Download the missing files, 31 MB, into ``fashion-mnist/``.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def _read_idx_parts(
     split: str,
     remote: dict[str, RemoteFile],
 ) -> dict[str, _Part]:
-    """Read the parts of `split`, fetching the files that are missing from `remote`."""
+    """Read the parts of `split`; files that are missing are downloaded from `remote`."""
     return {
         part: _read_idx_part(
             title, part, *(_idx_path(title, folder, subfolders, name, remote) for name in names)
@@ -293,7 +293,7 @@ def _read_mnist_npz(path: Path) -> dict[str, _Part]:
 
 
 def _check_images_and_labels(images: np.ndarray, labels: np.ndarray, source: str) -> None:
-    """Raise unless these are 28 by 28 bytes an image and one of ten labels for each."""
+    """Raise DataFileError unless images are 28 by 28 bytes and each has a label from 0 to 9."""
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise DataFileError(
             f"{source}: expected uint8 images of shape (n, 28, 28), got {images.dtype} "

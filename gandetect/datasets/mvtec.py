@@ -23,7 +23,7 @@ _LAYOUT = (
     "<root>/<category>/train/good/*.png, <root>/<category>/test/<defect>/*.png and "
     "<root>/<category>/ground_truth/<defect>/<name>_mask.png"
 )
-# VisA as published: one table of all categories, beside their folders.
+# VisA as published: one table for all categories, next to their folders.
 _VISA_TABLE = Path("split_csv") / "1cls.csv"
 
 
@@ -40,33 +40,34 @@ def load_mvtec(
     on_error: Literal["raise", "skip"] = "raise",
     lazy: bool = False,
 ) -> Bunch:
-    """Load one category of MVTec AD, VisA or BTech, or of any data set in such a layout.
+    """Load one category of MVTec AD, VisA or BTech, or of any data set with the same layout.
 
     The layout is ``<root>/<category>/train/good/*.png``, ``<root>/<category>/test/<defect>/*.png``
-    (``good`` is no defect) and ``<root>/<category>/ground_truth/<defect>/<name>_mask.png``. The
-    normal folders may be called ok, normal, nominal, no_defect or defect_free too, or be left out
-    of ``train/``; masks may have the name of their image, with ``_mask`` or ``_gt`` at its end or
-    not, and any ending of an image file; their folder may be called ``masks``. VisA is read as
-    it is published too, by ``<root>/split_csv/1cls.csv``.
+    (``good`` is no defect) and ``<root>/<category>/ground_truth/<defect>/<name>_mask.png``. These
+    variants are also read: normal folders named ok, normal, nominal, no_defect or defect_free;
+    training images in ``train/`` itself; masks with the name of their image, with or without
+    ``_mask`` or ``_gt`` at the end, with any ending of an image file; a folder of masks named
+    ``masks``; VisA as published, by its table ``<root>/split_csv/1cls.csv``.
 
     Parameters
     ----------
     root : path-like or None
-        The folder of the categories, or one in which that folder is called ``mvtec``. None takes
-        the folder that the environment variable ``GANDETECT_DATA`` names.
+        The folder of the categories, or a folder that contains it as ``mvtec``. None takes the
+        folder in the environment variable ``GANDETECT_DATA``.
     category : str
         The category, such as ``"bottle"``.
     split : {"train", "test"}, default="train"
         "train" has normal images only, "test" has normal ones and defects.
     image_size : int, (height, width) or None, default=None
-        The size to bring images and masks to, an integer for a square. None keeps the size, which
-        all images must then share (MVTec AD's do within a category, at 700 to 1,024 pixels).
+        The size to which images and masks are resized, an integer for a square. None keeps the
+        size; all images must then have the same one, as in each category of MVTec AD (700 to 1,024
+        pixels).
     channels : {1, 3} or None, default=None
         1 makes the images grey, 3 colour; None leaves them as they are.
     bit_depth : "auto" or int, default="auto"
         See `ImageFolder`.
     keep_aspect : bool, default=False
-        See `ImageFolder`; masks go with their images.
+        See `ImageFolder`; masks are resized like their images.
     masks : bool, default=True
         Whether to look for masks.
     on_error : {"raise", "skip"}, default="raise"
@@ -88,21 +89,21 @@ def load_mvtec(
     Raises
     ------
     FileNotFoundError
-        If the root, the category, a folder of the layout, or the mask of a defect where others
-        have one is missing.
+        If the root, the category or a folder of the layout is missing, or only some of the defects
+        have a mask.
     DataFileError
         If an image can not be read, a mask has another size than its image, training images are
         not all in a normal folder, or ``groups.csv`` is not as described below.
     ValueError
-        If the images differ in size or colour and `image_size` or `channels` does not settle it,
-        or an argument is out of range.
+        If the images differ in size and `image_size` is None, they differ in their number of
+        channels and `channels` is None, or an argument is out of range.
     ImportError
         If pillow is missing: ``pip install "gandetect[images]"``.
 
     Warns
     -----
     UserWarning
-        If files are left out, the defects have no masks, or masks are empty; with counts.
+        If files are left out, the defects have no masks, or masks are empty; states the counts.
 
     See Also
     --------
@@ -111,15 +112,16 @@ def load_mvtec(
 
     Notes
     -----
-    Images are resized by bilinear interpolation over all pixels that a new one covers. A mask
-    pixel is True if it touches any old pixel of the defect, so that no defect is lost, however
-    small: it can only grow, by less than one new pixel at each side. Of a mask file every value
-    above 0 marks the defect, in any channel, and where transparency varies what is opaque.
+    Images are resized by bilinear interpolation over all pixels that a new one covers. A pixel of
+    a resized mask is True if it overlaps any old pixel of the defect. So no defect is lost, however
+    small; a defect can only grow, by less than one new pixel at each side. In a mask file, every
+    value above 0 in any channel marks the defect; if the transparency varies, only opaque pixels
+    do.
 
     If the category has a file ``groups.csv`` with columns ``name`` (of the image, without ending)
-    and ``group``, ``groups`` names the object that each image shows ("" for an image that is not
-    listed), for splits that keep them together, such as scikit-learn's
-    `~sklearn.model_selection.GroupKFold`.
+    and ``group``, ``groups`` contains the group of each image, for instance the object that it
+    shows ("" for an image that is not listed). It serves splits that keep groups together, such as
+    scikit-learn's `~sklearn.model_selection.GroupKFold`.
 
     References
     ----------
@@ -186,7 +188,7 @@ def categories_in(root: Path) -> list[str]:
 
 
 def _category_folder(root: Path, category: str) -> Path:
-    if category in ("", ".", ".."):  # the root itself, or what stands above it
+    if category in ("", ".", ".."):  # the root itself, or its parent
         raise ValueError(f"category must be the name of a folder in {root}, got {category!r}")
     for folder in (root / category, root / "mvtec" / category):
         if folder.is_dir():
@@ -205,7 +207,7 @@ def _category_folder(root: Path, category: str) -> Path:
 
 
 def _split_paths(folder: Path) -> list[Path]:
-    """Return the images of train/ or test/, of which no folder may be empty."""
+    """Return the images of train/ or test/; no subfolder may be empty."""
     try:
         paths = image_paths(folder)
     except FileNotFoundError as error:
@@ -231,7 +233,7 @@ def _kind(path: Path, folder: Path) -> str:
 
 
 def _visa_files(folder: Path, split: str) -> tuple[list[Path], list[str], MaskIndex]:
-    """Return the images, kinds and masks of a part of a category of VisA, by its table."""
+    """Return the images, kinds and masks that the table of VisA lists for part of a category."""
     table = folder.parent / _VISA_TABLE
     if not table.is_file():
         raise FileNotFoundError(
@@ -253,7 +255,7 @@ def _visa_files(folder: Path, split: str) -> tuple[list[Path], list[str], MaskIn
 
 
 def _read_groups(path: Path, images: list[Path]) -> np.ndarray | None:
-    """Return the group of each image, or None where the category has no such file."""
+    """Return the group of each image, or None if the category has no ``groups.csv``."""
     if not path.is_file():
         return None
     groups = {row["name"]: row["group"] for row in _read_table(path, ("name", "group"))}

@@ -1,4 +1,4 @@
-"""Training and test sets of anomaly detection, made from data sets of classes and of rows."""
+"""Training and test sets for anomaly detection, made from data sets with classes or labels."""
 
 from typing import Any
 
@@ -29,34 +29,35 @@ def one_class_split(
 ) -> tuple[Any, Any, np.ndarray]:
     """Split a data set of classes into normal training samples and a test set with anomalies.
 
-    The two protocols of the literature: "one anomalous", where one class is the anomaly and all
-    others are normal (GANomaly, EGBAD), and "one normal", where all other classes are anomalies
+    The literature uses two protocols. In "one anomalous", one class is the anomaly and all others
+    are normal (GANomaly, EGBAD). In "one normal", one class is normal and all others are anomalies
     (ALOCC, ALAD).
 
     Parameters
     ----------
     X : array-like of shape (n_samples, ...)
-        Rows or images: an array, a data frame, a sparse matrix or an `ImageFolder`, of which the
-        parts are of the same kind and still read lazily.
+        Rows or images: an array, a data frame, a sparse matrix or an `ImageFolder`. The parts are
+        of the same type; those of an `ImageFolder` are read lazily.
     y : array-like of shape (n_samples,)
         The class of each sample.
     anomalous_class : class or list of classes, default=None
-        The class that is the anomaly, for "one anomalous".
+        The anomalous class or classes, for "one anomalous".
     normal_class : class or list of classes, default=None
-        The only normal class, for "one normal". Give one of the two.
+        The normal class or classes, for "one normal". Give exactly one of `anomalous_class` and
+        `normal_class`.
     n_train : int or None, default=None
-        Training samples, all normal. None takes 80 % of the normal samples, as the papers do, or
-        what `n_test_normal` leaves if that is less.
+        Number of training samples, all normal. None takes 80 % of the normal samples, as the papers
+        do, or the normal samples that `n_test_normal` leaves if they are fewer.
     n_test_normal : int or None, default=None
-        Normal test samples. None takes all that are left.
+        Number of normal test samples. None takes all normal samples that are not in training.
     n_test_anomalous : int or None, default=None
-        Anomalous test samples. None takes all.
+        Number of anomalous test samples. None takes all.
     outlier_fraction : float in (0, 1) or None, default=None
-        The share of anomalies in the test set. With one of the test counts it decides the other;
-        with none, the test set is the largest that has this share. None leaves the share as the
-        counts make it.
+        The share of anomalies in the test set. With one of the two test counts it determines the
+        other; with neither, the test set is the largest one with this share. With None the counts
+        alone determine the share.
     random_state : int, numpy.random.Generator or None, default=None
-        The seed of the drawing; an integer gives the same split each time.
+        The seed of the random draws; an integer gives the same split each time.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def one_class_split(
     ------
     ValueError
         If not exactly one of `anomalous_class` and `normal_class` is given, a class is not in
-        `y`, more samples are asked for than there are, `outlier_fraction` is out of range or comes
+        `y`, a count exceeds the number of samples, `outlier_fraction` is out of range or is given
         with both test counts, or `X` and `y` differ in length.
 
     See Also
@@ -119,7 +120,7 @@ def one_class_rows_split(
 ) -> tuple[Any, Any, np.ndarray]:
     """Split labelled rows by the one-class protocol of tabular data sets.
 
-    Training takes half of the normal rows, the test the other half and every anomaly.
+    Half of the normal rows are for training; the other half and all anomalies are the test set.
 
     Parameters
     ----------
@@ -130,15 +131,15 @@ def one_class_rows_split(
     random_state : int, numpy.random.Generator or None, default=None
         The seed of the permutation; an integer gives the same split each time.
     max_train : int or None, default=2000
-        At most this many training rows, so that large sets do not take the whole time of a
-        benchmark. None takes all.
+        The largest number of training rows. The default limits the time of benchmarks on large
+        data sets. None takes all.
     max_test : int or None, default=2000
-        At most this many test rows. The share of anomalies stays as it is, but at least 20
-        anomalies are kept (all, if there are fewer): a measure over two anomalies is noise. None
-        takes all.
+        The largest number of test rows. The share of anomalies is kept, but with at least 20
+        anomalies (all, if there are fewer), because a metric computed on very few anomalies varies
+        too much. None takes all.
     outlier_fraction : float in (0, 1) or None, default=None
-        The share of anomalies in the test set, before `max_test` cuts it; None leaves it. 0.2 on
-        KDD Cup 1999 is EGBAD's protocol.
+        The share of anomalies in the test set to which `max_test` is then applied; None keeps the
+        share of the data. 0.2 on KDD Cup 1999 is EGBAD's protocol.
 
     Returns
     -------
@@ -152,8 +153,8 @@ def one_class_rows_split(
     Raises
     ------
     ValueError
-        If `y` has other values than 0 and 1 or lacks either, has fewer than two normal rows,
-        differs from `X` in length, or a parameter is out of range.
+        If `y` has other values than 0 and 1, lacks one of them, marks fewer than two rows as
+        normal or differs from `X` in length, or a parameter is out of range.
 
     See Also
     --------
@@ -217,7 +218,7 @@ def _counts_of_fraction(
     n_test_normal: int | None = None,
     n_test_anomalous: int | None = None,
 ) -> tuple[int, int]:
-    """Return how many normal and anomalous test samples make this share of anomalies."""
+    """Return the numbers of normal and anomalous test samples for this share of anomalies."""
     if not 0 < outlier_fraction < 1:
         raise ValueError(f"outlier_fraction must be between 0 and 1, got {outlier_fraction!r}")
     if n_test_normal is not None and n_test_anomalous is not None:
@@ -232,7 +233,7 @@ def _counts_of_fraction(
 
 
 def _cut_test(n_normal: int, n_anomalous: int, max_test: int) -> tuple[int, int]:
-    """Cut a test set to `max_test` at its share of anomalies, but keep enough anomalies."""
+    """Reduce the counts of a test set to `max_test` at its share of anomalies, with a minimum."""
     n_test = n_normal + n_anomalous
     if n_test <= max_test:
         return n_normal, n_anomalous
@@ -255,7 +256,7 @@ def _split(
     n_test_anomalous: int,
     random_state: int | np.random.Generator | None,
 ) -> tuple[Any, Any, np.ndarray]:
-    """Draw the samples of each kind, and shuffle the test set to hide its labels."""
+    """Draw the samples of each kind, and shuffle the test set so that order shows no labels."""
     rng = np.random.default_rng(random_state)
     normal = rng.permutation(np.flatnonzero(~is_anomaly))
     anomalous = rng.permutation(np.flatnonzero(is_anomaly))
@@ -265,7 +266,7 @@ def _split(
 
 
 def take(X: Any, rows: np.ndarray) -> Any:
-    """Return some samples of what a detector takes, in a container of the same kind."""
+    """Return the selected samples of X in a container of the same type."""
     if isinstance(X, ImageFiles):
         return ImageFiles([X.paths[row] for row in rows], **X.settings)
     if isinstance(X, Table):

@@ -1,4 +1,4 @@
-"""Textures, the source of synthetic anomalies in RDNA: folders in the layout of DTD."""
+"""Texture images for the synthetic anomalies of RDNA, from folders in the layout of DTD."""
 
 import os
 from collections.abc import Iterator
@@ -26,25 +26,25 @@ def iter_textures(
     ----------
     root : path-like or None, default=None
         A folder in the layout of the Describable Textures Dataset, ``images/<class>/*.jpg`` or
-        ``<class>/*.jpg``, or one in which that folder is called ``dtd``. None takes the folder
-        that the environment variable ``GANDETECT_DATA`` names.
+        ``<class>/*.jpg``, or a folder that contains it as ``dtd``. None takes the folder in the
+        environment variable ``GANDETECT_DATA``.
     image_size : int, (height, width) or None, default=None
-        The size to bring images to, by bilinear interpolation. None keeps their sizes, which
-        differ in DTD.
+        The size to which images are resized, by bilinear interpolation. None keeps their sizes,
+        which differ in DTD.
     channels : {1, 3} or None, default=None
         1 makes all images grey, 3 all colour, None leaves them as they are.
 
     Returns
     -------
     iterator of ndarray
-        Images of shape (H, W) or (H, W, 3), each read when it is requested; uint8, or of the type
-        that `ImageFolder` returns.
+        Images of shape (H, W) or (H, W, 3), each read on access; uint8, or of the type that
+        `ImageFolder` returns.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or no image in the class folders; before the first image is
-        asked for.
+        If there is no such folder, or no image in the class folders. It is raised by the call
+        itself, not by the first access to the iterator.
     DataFileError
         When an image can not be read.
     ValueError

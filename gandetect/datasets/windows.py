@@ -1,4 +1,4 @@
-"""Sliding windows: large images as many small ones, with labels from the masks of objects."""
+"""Sliding windows: patches of large images, with labels from the masks of objects."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ def sliding_windows(
     stride: int | None = None,
     abnormal_share: float = 0.1,
 ) -> Bunch:
-    """Cut large images into overlapping patches, each labelled by what its mask covers.
+    """Cut large images into overlapping patches, each labelled by its share of masked pixels.
 
-    This is how GANomaly's X-ray patches (UBA) were made: 64 by 64 pixels out of scans of whole
-    bags. The paper does not report from which overlap on a patch shows the threat. Here a patch
-    without a marked pixel is normal, and a patch of which at least `abnormal_share` is marked is
-    abnormal. Patches between these are left out, so that the edge of an object does not count as
-    the object.
+    GANomaly's X-ray patches (UBA) were made in this way: patches of 64 by 64 pixels from scans of
+    whole bags. The paper does not state the overlap with the object from which a patch counts as
+    abnormal. Here a patch without a marked pixel is normal, and a patch with a share of marked
+    pixels of at least `abnormal_share` is abnormal. Patches between these limits are left out,
+    because they contain only an edge of the object.
 
     Parameters
     ----------
     images : iterable of array-like of shape (height, width) or (height, width, channels)
-        Of any sizes from `size` on, an `ImageFolder` too.
+        Images of any sizes that are at least `size`; an `ImageFolder` is also allowed.
     masks : iterable of array-like of shape (height, width), or None, default=None
-        Of each image: what is not 0 belongs to an object. None: all patches are normal.
+        One mask for each image; pixels that are not 0 belong to an object. With None all patches
+        are normal.
     size : int or (int, int), default=64
         Height and width of a patch; one number for both.
     stride : int or None, default=None
         Pixels from one patch to the next; None is half of the shorter side. The last patch of a
-        row or column ends with the image, however far the one before it is.
+        row or column ends at the border of the image, so it may overlap the previous one more.
     abnormal_share : float in (0, 1], default=0.1
         The smallest share of marked pixels of an abnormal patch.
 
@@ -49,9 +50,9 @@ def sliding_windows(
     sklearn.utils.Bunch
         ``data``, array of shape ``(n_patches, *size)`` or ``(n_patches, *size, channels)``, of the
         dtype of the images; ``target``, int64 array of shape (n_patches,), 1 for an abnormal patch,
-        0 for a normal one; ``image``, int64 array of shape (n_patches,), the position of the image
-        that it is from; ``corner``, int64 array of shape (n_patches, 2), row and column of its
-        upper left pixel; ``n_left_out``, the patches that are neither.
+        0 for a normal one; ``image``, int64 array of shape (n_patches,), the index of the image of
+        each patch; ``corner``, int64 array of shape (n_patches, 2), row and column of its upper
+        left pixel; ``n_left_out``, the number of patches that are neither.
 
     Raises
     ------
@@ -61,12 +62,12 @@ def sliding_windows(
 
     See Also
     --------
-    gandetect.metrics.pixel_roc_auc : Judges maps of whole images.
+    gandetect.metrics.pixel_roc_auc : Evaluates maps of whole images.
 
     Notes
     -----
-    Split images into training and test before they are cut: patches of one image overlap. A
-    score of the image is, for instance, the largest of its patches:
+    Split images into training and test images before you cut them, because patches of one image
+    overlap. The score of an image can be, for instance, the largest score of its patches:
     ``np.maximum.at(of_image, patches.image, scores)``.
 
     Examples
@@ -136,7 +137,7 @@ def _pairs(images: Iterable[ArrayLike], masks: Iterable[ArrayLike]) -> Iterable[
 def _checked(
     i: int, image: ArrayLike, mask: ArrayLike | None, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """An image, and which of its pixels are marked."""
+    """Return an image, and which of its pixels are marked."""
     pixels = np.asarray(image)
     if pixels.ndim not in (2, 3):
         raise ValueError(
@@ -156,6 +157,6 @@ def _checked(
 
 
 def _starts(length: int, side: int, step: int) -> list[int]:
-    """Where patches begin; the last one ends with the image."""
+    """Return the start positions of patches; the last patch ends at the border of the image."""
     last = length - side
     return sorted({*range(0, last + 1, step), last})
