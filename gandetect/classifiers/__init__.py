@@ -1,4 +1,4 @@
-"""Classifiers as a detector needs them: differentiable, frozen, and in the units of X."""
+"""Classifiers for detectors: differentiable, frozen, with inputs in the units of X."""
 
 from gandetect.classifiers.conversion import converted
 from gandetect.classifiers.forms import (

@@ -1,4 +1,4 @@
-"""From fitted scikit-learn classifiers to tensors, exactly."""
+"""Exact conversion of fitted scikit-learn classifiers to tensors."""
 
 from __future__ import annotations
 
@@ -23,19 +23,21 @@ Form = DenseClassifier | OneVsRest | GaussianClassifier
 
 
 def converted(estimator: Any) -> Form | None:
-    """The same function as a fitted classifier's ``predict_proba``, in tensors.
+    """Convert the ``predict_proba`` of a fitted classifier to the same function of tensors.
 
     Parameters
     ----------
     estimator : fitted classifier or Pipeline
         LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis, SGDClassifier with
-        ``loss="log_loss"``, MLPClassifier, GaussianNB, OneVsRestClassifier of these; in a Pipeline
-        behind StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA or TruncatedSVD.
+        ``loss="log_loss"``, MLPClassifier, GaussianNB or OneVsRestClassifier of these; also in a
+        Pipeline after StandardScaler, MinMaxScaler, MaxAbsScaler, RobustScaler, PCA or
+        TruncatedSVD.
 
     Returns
     -------
     DenseClassifier, OneVsRest, GaussianClassifier or None
-        None for a classifier that is something else: subclasses may have changed anything.
+        None for any other class. Subclasses are not converted, because they can override any
+        method.
     """
     if type(estimator) is Pipeline:
         return _of_pipeline(
@@ -79,7 +81,7 @@ def _of_perceptron(estimator: MLPClassifier) -> DenseClassifier | None:
     if np.ndim(estimator.classes_[0]) or (
         estimator.out_activation_ == "logistic" and estimator.n_outputs_ > 1
     ):
-        return None  # several labels a sample: no distribution over classes
+        return None  # multilabel: no probability distribution over the classes
     return DenseClassifier(
         tuple(_tensor(weight) for weight in estimator.coefs_),
         tuple(_tensor(bias) for bias in estimator.intercepts_),

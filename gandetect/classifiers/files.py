@@ -1,4 +1,4 @@
-"""A classifier from a file: a scikit-learn one as data, or a torch network as a program."""
+"""Read a classifier from a file: a scikit-learn one from skops, a torch network from .pt2."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any, Self
 from torch import nn
 
 SUFFIXES = (".skops", ".pt2")
-# How much larger than its file a classifier may be that was packed: what is beyond it is no
-# classifier, but fills the memory.
+# The decompressed size may be this multiple of the file size, plus a constant. A larger archive is
+# a decompression bomb, not a classifier.
 _MOST_PACKED = 20
 _ALWAYS_TAKEN = 2**24
 
 
 class ExportedNetwork(nn.Module):
-    """The network of a `torch.export` program, which was exported in evaluation mode.
+    """The network of a `torch.export` program that was exported in evaluation mode.
 
     Parameters
     ----------
     module : nn.Module
-        What ``ExportedProgram.module()`` returns. It has one mode, and refuses to be asked for
-        another.
+        The result of ``ExportedProgram.module()``. Its ``train`` and ``eval`` raise an error, so
+        this class overrides ``train``.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -33,17 +33,17 @@ class ExportedNetwork(nn.Module):
         self.program = module
 
     def forward(self, x: Any) -> Any:
-        """What the exported network answers."""
+        """Return the output of the exported network."""
         return self.program(x)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         with warnings.catch_warnings():
-            # torch's own copy of a program warns of what torch has renamed.
+            # torch's copy of a program uses a deprecated name of torch and warns of it.
             warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
             return type(self)(copy.deepcopy(self.program, memo))
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in the mode in which it was exported."""
+        """Keep the mode in which it was exported, whatever `mode` is."""
         self.training = False
         return self
 
@@ -56,12 +56,12 @@ def read_classifier(path: str | os.PathLike[str]) -> Any:
     path : str or path
         Its ending determines the format:
 
-        - ``.skops``: a classifier of scikit-learn, also in a Pipeline, as ``skops.io.dump``
-          writes it. It is data: nothing of the file is run, and a type that is not
+        - ``.skops``: a classifier of scikit-learn, also in a Pipeline, as written by
+          ``skops.io.dump``. Reading it runs no code from the file; a type that is not
           scikit-learn's or numpy's is refused.
-        - ``.pt2``: a torch network, as ``torch.export.save`` writes it, exported in evaluation
-          mode and with a batch of any size. **To open it runs code that its author chose**: take
-          it only from those whose code you run.
+        - ``.pt2``: a torch network, as written by ``torch.export.save``, exported in evaluation
+          mode and with a dynamic batch size. **Opening it can run code from the file**: open it
+          only if you trust its author.
 
     Returns
     -------
@@ -75,8 +75,8 @@ def read_classifier(path: str | os.PathLike[str]) -> Any:
     ImportError
         If skops is not installed and the file needs it.
     ValueError
-        If the ending is another, or the file is damaged, of another kind, or packed so much that
-        it would fill the memory.
+        If the ending is another one, or the file is damaged, of another kind, or so strongly
+        compressed that its content could exhaust the memory.
     """
     place = Path(path).expanduser()
     if place.suffix.lower() not in SUFFIXES:
@@ -104,7 +104,7 @@ def _from_skops(place: Path) -> Any:
 
 
 def _check_unpacked_size(place: Path) -> None:
-    """Raise ValueError for an archive that unpacks to far more than it is."""
+    """Raise ValueError for an archive whose decompressed size is far above its file size."""
     with zipfile.ZipFile(place) as archive:
         n_bytes = sum(entry.file_size for entry in archive.infolist())
     if n_bytes > _ALWAYS_TAKEN + _MOST_PACKED * place.stat().st_size:

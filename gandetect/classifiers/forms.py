@@ -1,7 +1,7 @@
-"""What scikit-learn's classifiers compute, as data: tensors, and the formula that uses them.
+"""The functions of scikit-learn's classifiers as tensors and formulas.
 
-The arithmetic is in float64, as scikit-learn's is, and every result is a logarithm: a difference
-of two of them stays exact where a probability is rounded to 0 or 1.
+The arithmetic is in float64, as in scikit-learn. All results are log-probabilities: differences
+between them stay accurate where a probability itself is rounded to 0 or 1.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Classifier(Protocol):
     takes_rows: ClassVar[bool]
 
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """Samples (n, ...) to the logarithms of their classes' probabilities (n, n_classes)."""
+        """Return the log-probabilities of the classes (n, n_classes) for samples (n, ...)."""
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """The log-probabilities, and the outputs (n, width) of some hidden layers."""
+        """Return the log-probabilities, and the outputs (n, width) of the given hidden layers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class DenseClassifier:
         Of shapes (n_in, n_out) and (n_out,), from the first layer to the last. One output is the
         logit of the second of two classes.
     activation : {"relu", "tanh", "logistic", "identity"}
-        After each layer but the last.
+        The activation after each layer except the last.
     """
 
     weights: tuple[Tensor, ...]
@@ -66,7 +66,7 @@ class DenseClassifier:
         return self.with_hidden(x, ())[0]
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """The log-probabilities, and the hidden layers "0", "1", ... after their activations."""
+        """Return log-probabilities, and outputs of hidden layers "0", "1", ... after activation."""
         x = x.double()
         outputs = {}
         for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -82,9 +82,9 @@ class DenseClassifier:
         return log_softmax_of_logits(x), [outputs[name] for name in layers]
 
     def after(self, matrix: Tensor, offset: Tensor) -> Self:
-        """The classifier of rows x whose input is ``x @ matrix + offset``, as one more of its kind.
+        """Return the classifier of rows x that applies this one to ``x @ matrix + offset``.
 
-        The map is folded into the first layer, and adds no computation.
+        The affine map is merged into the first layer, and adds no computation.
         """
         weight = matrix @ self.weights[0]
         bias = offset @ self.weights[0] + self.biases[0]
@@ -93,7 +93,7 @@ class DenseClassifier:
 
 @dataclass(frozen=True, eq=False)
 class OneVsRest:
-    """Binary classifiers, one a class, whose probabilities are divided by their sum.
+    """Binary classifiers, one for each class, whose probabilities are divided by their sum.
 
     Parameters
     ----------
@@ -128,7 +128,8 @@ class GaussianClassifier:
     log_priors : Tensor of shape (n_classes,), float64
     matrix : Tensor of shape (d_in, d) or None, default=None
     offset : Tensor of shape (d,) or None, default=None
-        What comes before it, ``x @ matrix + offset``: a rotation would couple the features.
+        An affine map ``x @ matrix + offset`` that is applied first. It is not merged into the
+        Gaussians, because a rotation would give them covariances between features.
     """
 
     means: Tensor
@@ -163,7 +164,7 @@ class GaussianClassifier:
 
 @dataclass(frozen=True, eq=False)
 class LabelledClassifier:
-    """A form and the labels of its classes: what a saved detector holds of its classifier.
+    """A form and the labels of its classes, as a saved detector stores its classifier.
 
     Parameters
     ----------
@@ -179,7 +180,7 @@ FORMS = (DenseClassifier, OneVsRest, GaussianClassifier)
 
 
 def log_softmax_of_logits(logits: Tensor) -> Tensor:
-    """Logits (n, n_classes), or (n, 1) of the second of two classes, to log-probabilities."""
+    """Convert logits (n, n_classes), or (n, 1) of the second class, to log-probabilities."""
     if logits.shape[1] == 1:
         return torch.cat([F.logsigmoid(-logits), F.logsigmoid(logits)], dim=1)
     return logits.log_softmax(dim=1)

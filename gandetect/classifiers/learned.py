@@ -1,4 +1,4 @@
-"""A small classifier learned from labels, where the user has none."""
+"""A small classifier that is trained on labels when the user gives no classifier."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from gandetect.data.labels import check_labelled
 
 
 def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """The classes in y, and the number of each sample's class.
+    """Return the classes in y, and the index of the class of each sample.
 
     Raises
     ------
     ValueError
-        If y is not one label a sample, misses some, is continuous, or has fewer than two classes.
+        If y has not one label for each sample, has missing labels, is continuous, or has fewer
+        than two classes.
     """
     check_labelled(y, "class_labels")
     y = column_or_1d(y, warn=True)
@@ -39,14 +40,14 @@ def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
 def learned_from_labels(
     X: np.ndarray, numbers: np.ndarray, n_classes: int, generator: torch.Generator
 ) -> DenseClassifier:
-    """A network of two hidden layers of 64 units.
+    """Train a network of two hidden layers of 64 units on labels.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Rows in their own units.
+        Rows in the units of X.
     numbers : ndarray of int of shape (n,)
-        Of their classes.
+        The indices of their classes.
     n_classes : int
     generator : torch.Generator
     """

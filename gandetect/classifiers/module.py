@@ -12,24 +12,24 @@ from torch import Tensor, nn
 
 from gandetect.classifiers.forms import log_softmax_of_logits
 
-# The logarithm of a probability of 0 is no number to learn from; that of any other is.
+# A lower limit of probabilities, because the logarithm of 0 is infinite and has no gradient.
 _SMALLEST_PROBABILITY = torch.finfo(torch.float32).tiny
-# Rows of probabilities may miss 1 by this much, from rounding in float32.
+# The sum of a row of probabilities may differ from 1 by this much, because of rounding in float32.
 TOLERANCE = 1e-4
-# Hooks stand on the network, which all threads share.
+# Forward hooks are registered on the network, which all threads share.
 _HOOKS = threading.Lock()
 
 
 class ModuleClassifier:
-    """A copy of the user's network, in eval mode and without gradients of its weights.
+    """A copy of the user's network, in evaluation mode and without gradients of its weights.
 
     Parameters
     ----------
     module : nn.Module
-        From samples (n, *sample_shape), float, to (n, n_classes) or, for two classes, (n,) or
-        (n, 1). It is copied: the caller's own stays as it is.
+        Maps samples (n, *sample_shape), float, to (n, n_classes) or, for two classes, to (n,) or
+        (n, 1). It is copied; the caller's network is not changed.
     output : {"logits", "probabilities"}
-        What it returns.
+        The kind of its output.
 
     Raises
     ------
@@ -59,12 +59,12 @@ class ModuleClassifier:
         return self
 
     def raw(self, x: Tensor) -> Tensor:
-        """What the network returns, (n, n_outputs)."""
+        """Return the output of the network, (n, n_outputs)."""
         answer: Tensor = self.module(x.to(self.dtype))
         return answer[:, None] if answer.ndim == 1 else answer
 
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """(n, *sample_shape) to (n, n_classes)."""
+        """Return the log-probabilities (n, n_classes) for samples (n, *sample_shape)."""
         answer = self.raw(x)
         if self.output == "logits":
             return log_softmax_of_logits(answer)
@@ -73,7 +73,7 @@ class ModuleClassifier:
         return answer.clamp(min=_SMALLEST_PROBABILITY).log()
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """The log-probabilities, and the outputs of the submodules of these names, flat."""
+        """Return the log-probabilities, and the flattened outputs of the named submodules."""
         if not layers:
             return self.log_probabilities(x), []
         submodules = dict(self.module.named_modules())
@@ -99,7 +99,7 @@ class ModuleClassifier:
 
 
 def found_output(answer: Tensor) -> str:
-    """Whether rows (n, n_outputs) look like probabilities or like logits."""
+    """Return whether rows (n, n_outputs) are probabilities or logits, judged by their values."""
     if bool((answer < 0).any()):
         return "logits"
     if answer.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""A small network that learns to answer as a classifier does."""
+"""A small network that is trained to imitate a classifier (a surrogate)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gandetect.classifiers.forms import DenseClassifier
 
 _HIDDEN_DIMS = (64, 64)
 _MAX_UPDATES = 1500
-# Passes over the data, of which few samples need no more.
+# Limits the number of updates when there are few samples.
 _MAX_EPOCHS = 200
 _BATCH_SIZE = 128
 _LEARNING_RATE = 2e-3
@@ -23,16 +23,17 @@ _WEIGHT_DECAY = 1e-4
 
 
 def trained_network(X: np.ndarray, p: np.ndarray, generator: torch.Generator) -> DenseClassifier:
-    """Learn probabilities from rows.
+    """Train a network that predicts class probabilities from rows.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        In their own units; they are standardised inside, which the result has folded in.
+        Rows in the units of X. They are standardised for training; the result contains the
+        standardisation in its first layer.
     p : ndarray of shape (n, n_classes)
-        Probabilities; of labels, ones and zeros.
+        Probabilities; for labels, ones and zeros.
     generator : torch.Generator
-        Of initial weights and batches, on the CPU.
+        On the CPU; draws the initial weights and the batches.
     """
     center, spread = X.mean(0, dtype=np.float64), X.std(0, dtype=np.float64)
     spread = np.where(spread > 0, spread, 1.0)
@@ -68,15 +69,15 @@ def trained_network(X: np.ndarray, p: np.ndarray, generator: torch.Generator) ->
 def distilled(
     predict_proba: Callable[[np.ndarray], np.ndarray], X: np.ndarray, generator: torch.Generator
 ) -> tuple[DenseClassifier, float, float]:
-    """A network that imitates a classifier, and how well it does.
+    """Train a network that imitates a classifier, and measure how well it does.
 
-    It is trained on three quarters of X and on points between and around the rows, the region of
-    reconstructions and attacks, and is evaluated on the fourth quarter.
+    It is trained on three quarters of X and on points between and around these rows, where
+    reconstructions and attacked samples are, and is evaluated on the remaining quarter.
 
     Parameters
     ----------
     predict_proba : callable
-        From rows (n, d) to probabilities (n, n_classes).
+        Maps rows (n, d) to probabilities (n, n_classes).
     X : ndarray of shape (n, d)
     generator : torch.Generator
 
@@ -86,7 +87,7 @@ def distilled(
     agreement : float
         Share of the held-out rows to which both give the same class.
     mean_difference : float
-        Mean absolute difference of their probabilities there.
+        Mean absolute difference of their probabilities on the held-out rows.
     """
     order = torch.randperm(len(X), generator=generator).numpy()
     held, rows = X[order[: max(len(X) // 4, 1)]], X[order[len(X) // 4 :]]
@@ -98,7 +99,7 @@ def distilled(
 
 
 def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
-    """Torch's layer with torch's own distribution of weights, drawn from this generator."""
+    """Return a torch layer whose initial weights, of torch's distribution, `generator` draws."""
     layer: nn.Linear = skip_init(nn.Linear, n_in, n_out, dtype=torch.float32, device="cpu")
     for values in (layer.weight, layer.bias):
         nn.init.uniform_(values, -(n_in**-0.5), n_in**-0.5, generator=generator)
@@ -106,7 +107,7 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 def _around(X: np.ndarray, g: torch.Generator) -> np.ndarray:
-    """Points between pairs of rows, with some noise."""
+    """Return points between pairs of rows, with added noise."""
     share = torch.rand(len(X), 1, generator=g).numpy()
     others = X[torch.randperm(len(X), generator=g).numpy()]
     noise = torch.randn(X.shape, generator=g).numpy() * X.std(0) * (0.3 / math.sqrt(2))

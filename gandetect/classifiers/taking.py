@@ -1,4 +1,4 @@
-"""From what the user passes as `classifier` to one that a detector can use, or a typed error."""
+"""Check the user's `classifier` and convert it to one that a detector can use."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from gandetect.classifiers.module import TOLERANCE, ModuleClassifier, found_outp
 
 
 def unwrapped(given: Any) -> Any:
-    """What stands inside scikit-learn's FrozenEstimator."""
+    """Return the estimator inside scikit-learn's FrozenEstimator; others are returned unchanged."""
     return given.estimator if isinstance(given, FrozenEstimator) else given
 
 
 def taken(given: Any, output: str, x: Tensor) -> Form | ModuleClassifier | None:
-    """A classifier that is differentiable as it is.
+    """Return a differentiable form of a classifier, if it has one without a surrogate.
 
     Parameters
     ----------
     given : nn.Module, fitted classifier, or one of `FORMS`
     output : {"auto", "logits", "probabilities"}
-        What a module returns; "auto" finds out.
+        The kind of output of a module; "auto" detects it from the output for `x`.
     x : Tensor of shape (n, *sample_shape)
-        Samples in the units of X, to try a module with.
+        Samples in the units of X, on which a module is tested.
 
     Returns
     -------
     Form, ModuleClassifier or None
-        None for a classifier that has to be imitated.
+        None for a classifier that needs a surrogate.
 
     Raises
     ------
     NotFittedError
         If it is an estimator that is not fitted.
     TypeError
-        If it is no classifier, or cannot be copied.
+        If it is not a classifier, or cannot be copied.
     ValueError
-        If it does not take samples of this shape.
+        If it does not accept samples of this shape.
     """
     given = unwrapped(given)
     if isinstance(given, LabelledClassifier):
@@ -77,18 +77,19 @@ def taken(given: Any, output: str, x: Tensor) -> Form | ModuleClassifier | None:
 
 
 def classes_of(given: Any, n_classes: int) -> np.ndarray:
-    """The labels of the classes; a module's are numbers from 0."""
+    """Return the labels of the classes; for a module these are integers from 0."""
     classes = getattr(unwrapped(given), "classes_", None)
     return np.arange(n_classes) if classes is None else np.asarray(classes)
 
 
 def check_answers(classifier: Any, x: Tensor) -> int:
-    """Try a classifier on samples in its layout; the number of its classes.
+    """Apply a classifier to samples in its layout, check the output, and return its class count.
 
     Raises
     ------
     ValueError
-        If the answers are not finite, not one row a sample, or not of several classes.
+        If the output is not finite, has not one row for each sample, or has fewer than two
+        classes.
     """
     log_p: Tensor = classifier.log_probabilities(x)
     if log_p.ndim != 2 or len(log_p) != len(x) or log_p.shape[1] < 2:
