@@ -1,4 +1,4 @@
-"""An animation of a training, or of any pictures whose names hold a number."""
+"""An animation of a training, or of any pictures with a number in their names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from gandetect.training.run_folder import IMAGES, epoch_images
 
 # The longer side of a panel, in inches.
 _PANEL_SIZE = 5.0
-# Inches for the title, and the epoch above it.
+# Inches for the title and the epoch above it.
 _TITLE_HEIGHT = 0.7
-# A figure of one tall picture is not narrower than this, in inches: its title needs room.
+# The smallest width of a figure, in inches, so that the title of a tall picture fits.
 _LEAST_WIDTH = 1.5
-# Fewer dots an inch leave no room for a picture, more make frames that fill the memory. A frame
-# that is shown for minutes, or for less than the hundredth of a second of a .gif, is a slip.
+# With a lower dpi a picture is too small to see; with a higher one the frames need too much memory.
+# A lower fps shows a frame for minutes; a higher one is below the time unit of .gif files, a
+# hundredth of a second.
 DPI_LIMITS = (10, 600)
 FPS_LIMITS = (0.01, 100)
 
@@ -36,24 +37,24 @@ def animate(
     dpi: float = 100,
     panels: str | Sequence[str] | None = None,
 ) -> Path:
-    """Make an animation of the images that a training wrote, or of any numbered ones.
+    """Make an animation of the images that a training wrote, or of any numbered pictures.
 
     Parameters
     ----------
     run_folder : str or path
-        What the callback `gandetect.RunFolder` wrote, a frame an epoch; or a folder of pictures
-        whose names hold a number, such as loss curves saved after each epoch: a frame each, in
-        the order of the last number in the names.
+        A folder written by the callback `gandetect.RunFolder`, with one frame for each epoch; or a
+        folder of pictures with a number in their names, such as loss curves saved after each
+        epoch, with one frame for each picture, in the order of the last number in the names.
     out : str or path
-        The animation: ``.gif``, or ``.mp4`` where the program ffmpeg is installed.
+        The file of the animation: ``.gif``, or ``.mp4`` if the program ffmpeg is installed.
     fps : float, default=2
-        Frames a second, 0.01 to 100.
+        Frames per second, 0.01 to 100.
     dpi : float, default=100
-        Dots an inch, 10 to 600; the longer side of a panel is five inches.
+        Dots per inch, 10 to 600; the longer side of a panel is five inches.
     panels : str, sequence of str or None, default=None
-        Which folders of images to show, side by side: of a run "comparison", "fake", "true" or
-        "test", otherwise subfolders. Epochs that are not in all of them are left out. None is
-        "comparison" of a run, and otherwise the pictures in the folder itself.
+        The folders of images to show side by side: for a run "comparison", "fake", "true" or
+        "test", otherwise subfolders. Epochs that are not in all of them are left out. None takes
+        "comparison" for a run, and otherwise the pictures in the folder itself.
 
     Returns
     -------
@@ -66,9 +67,9 @@ def animate(
         If there is no such run or panel, no epoch that all panels have, no folder for `out`, or
         no ffmpeg for an ``.mp4``.
     ValueError
-        If `out` ends otherwise, no panel is named, two pictures have one number, the pictures of
-        a panel differ in size or are too long and thin to be seen at `dpi`, `fps` or `dpi` is out
-        of range, or the file cannot be written.
+        If `out` has another ending, `panels` is empty, two pictures have the same number, the
+        pictures of a panel differ in size or are so long and thin that a side is below one dot at
+        `dpi`, `fps` or `dpi` is out of range, or the file cannot be written.
     DataFileError
         If an image is damaged.
     ImportError
@@ -125,7 +126,7 @@ def animate(
 
 
 def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, Path]:
-    """The pictures of a folder, or of one in it, by the last number in their names."""
+    """Return the pictures of `folder` / `name`, by the last number in their names."""
     folder = Path(folder, name)
     numbered: dict[int, Path] = {}
     for path in sorted(folder.glob("[!.]*")):
@@ -147,7 +148,7 @@ def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, P
 
 
 def _writer_for(out: Path, fps: float) -> Any:
-    """The writer for the kind of file, if it can be written."""
+    """Return matplotlib's writer for the file ending of `out`, or raise an error."""
     animation = matplotlib_module("animation")
     writers = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
     if out.suffix.lower() not in writers:
@@ -165,7 +166,7 @@ def _writer_for(out: Path, fps: float) -> Any:
 
 @contextmanager
 def _written_whole(out: Path) -> Iterator[Path]:
-    """Where to write: the file takes the place of an older one when it is complete."""
+    """Yield a temporary path to write to; the complete file then replaces `out` (atomic write)."""
     out = out.resolve()
     part = out.with_name(f".{out.stem}.part{out.suffix}")
     try:
@@ -177,15 +178,15 @@ def _written_whole(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _told_by_the_file(out: Path) -> Iterator[None]:
-    """Raise a ValueError for what a writer raises when it, or its program, cannot go on."""
+    """Convert unexpected errors of a writer, or of its program, to a ValueError."""
     try:
         yield
     except Exception as error:
         is_told = isinstance(error, (ValueError, OSError, ImportError))
-        # A program that ends early, as ffmpeg does, is a pipe without a reader.
+        # If ffmpeg ends early, writing to it raises BrokenPipeError, which does not name the cause.
         if is_told and not isinstance(error, BrokenPipeError):
             raise
-        # What a writer meets while it closes its file is no cause.
+        # An error while the writer closes its file hides the first error, which is its context.
         cause = error.__context__ or error
         raise ValueError(
             f"The animation {str(out)!r} cannot be written: {str(cause) or type(cause).__name__}."
@@ -193,7 +194,7 @@ def _told_by_the_file(out: Path) -> Iterator[None]:
 
 
 def _check_seen(files: Sequence[Path], images: Sequence[Any], dpi: float) -> None:
-    """Refuse a picture of which a side would be less than a dot, beside the largest one."""
+    """Refuse a picture with a side below one dot when the largest picture fills its panel."""
     longest = max(side for image in images for side in image.shape[:2])
     for file, image in zip(files, images, strict=True):
         height, width = image.shape[:2]
@@ -206,7 +207,7 @@ def _check_seen(files: Sequence[Path], images: Sequence[Any], dpi: float) -> Non
 
 
 def _panels(names: Sequence[str], images: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """A figure with a panel an image. Without pyplot it needs no display and opens no window."""
+    """Make a figure with one panel for each image; without pyplot, so it needs no display."""
     heights, widths = zip(*(image.shape[:2] for image in images), strict=True)
     inch = _PANEL_SIZE / max(*heights, *widths)
     figure = matplotlib_module("figure").Figure(

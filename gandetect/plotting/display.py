@@ -1,4 +1,4 @@
-"""What the displays share: their axes, and the parts of their docstrings that are the same."""
+"""Base class of the displays: their axes, and the shared parts of their docstrings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# What a line such as "{ax}" in a docstring stands for.
+# The text that replaces a line such as "{ax}" in a docstring.
 _SHARED_TEXT = {
     "ax": """\
 ax : matplotlib Axes or None, default=None
@@ -28,15 +28,16 @@ name : str or None, default=None
     Title; None takes the name of the detector's class.""",
     "labels": """\
 y : array-like of shape (n_samples,)
-    Labels: {0, 1} or booleans (1 is an anomaly), {-1, 1} (-1 is), or any others.""",
+    Labels: {0, 1} or booleans (1 is an anomaly), {-1, 1} (-1 is an anomaly), or any other values
+    with `anomaly_label`.""",
     "anomaly_label": """\
 anomaly_label : object, default=None
-    The label of anomalies, needed for any others.""",
+    The label of anomalies; required for other labels than {0, 1}, booleans and {-1, 1}.""",
     "scores": """\
 normal_scores, anomalous_scores : ndarray of shape (n_samples,)
     Larger is more anomalous.
 threshold : float or None, default=None
-    In units of the scores; what scores above it is flagged. None marks none.
+    In units of the scores; samples that score above it are flagged. None draws no threshold.
 name : str or None, default=None
     Name of the detector.""",
 }
@@ -44,7 +45,7 @@ _PLACE = re.compile(r"^( *)\{(\w+)\}$", re.MULTILINE)
 
 
 class Display:
-    """Base of all displays, which keep what they draw and draw it with `plot`."""
+    """Base of all displays, which store their data and draw them with `plot`."""
 
     ax_: Axes
     figure_: Figure | SubFigure
@@ -57,7 +58,7 @@ class Display:
                 documented.__doc__ = _PLACE.sub(_shared_text, documented.__doc__)
 
     def _draw_in(self, ax: Axes | None, **figure_options: Any) -> Axes:
-        """Take `ax`, or the axes of a new figure, for those of the picture."""
+        """Return `ax`, or the axes of a new figure, and store them as `ax_` and `figure_`."""
         self.ax_ = axes_or_new(ax, **figure_options)
         self.figure_ = self.ax_.figure
         return self.ax_

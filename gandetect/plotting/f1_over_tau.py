@@ -1,4 +1,4 @@
-"""The F1 score of the inliers over the threshold, and that of a constant answer."""
+"""The F1 score of the inliers over the threshold, and the F1 score of a constant prediction."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class F1OverTauDisplay(ScoreDisplay):
-    """F1 of the inliers over the threshold τ, with the F1 of calling everything an inlier.
+    """F1 of the inliers over the threshold τ, with the F1 of predicting inliers only.
 
-    A curve that stays at its dotted floor is no better than a constant prediction. Create it with
-    `from_estimator` or `from_predictions`; `plot` draws it again.
+    The dotted line is the F1 of the constant prediction; a curve that does not rise above it is no
+    better. Create it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class F1OverTauDisplay(ScoreDisplay):
     ----------
     {axes}
     curves_ : list of F1Curve
-        What is drawn, as `gandetect.metrics.f1_over_tau` gives it.
+        The curves, as returned by `gandetect.metrics.f1_over_tau`.
     threshold_line_ : matplotlib Line2D or None
 
     References
@@ -59,16 +59,16 @@ class F1OverTauDisplay(ScoreDisplay):
         outlier_shares: Sequence[float] | None = None,
         random_state: int | None = None,
     ) -> Self:
-        """Draw a curve and its floor for each share of outliers.
+        """Draw the curve and the constant prediction for each share of outliers.
 
         Parameters
         ----------
         {ax}
         outlier_shares : sequence of float or None, default=None
-            Shares of outliers to draw, up to seven; the paper's are 0.1 to 0.5. None takes the
-            samples as they are.
+            Shares of outliers to draw, up to seven; the paper uses 0.1 to 0.5. None takes all
+            samples, with the share of outliers that they have.
         random_state : int or None, default=None
-            Draws the outliers of each share.
+            Seed of the random choice of outliers for each share.
 
         Returns
         -------
@@ -77,7 +77,7 @@ class F1OverTauDisplay(ScoreDisplay):
         Raises
         ------
         ValueError
-            If a share takes more outliers than there are, or there are more than seven.
+            If a share needs more outliers than there are, or there are more than seven shares.
         """
         shares = [None] if outlier_shares is None else list(outlier_shares)
         if len(shares) > len(OKABE_ITO):
@@ -111,14 +111,14 @@ class F1OverTauDisplay(ScoreDisplay):
 
 
 def _draw(ax: Axes, curve: F1Curve, color: str, marker: str) -> None:
-    """Draw a curve, and the F1 of a constant answer in its colour and with its marker."""
+    """Draw a curve, and the F1 of the constant prediction in its colour and with its marker."""
     ax.plot(
         curve.taus,
         curve.f1,
         color=color,
         linewidth=1.8,
         marker=marker,
-        # Few and apart: they tell the curves from each other without their colours.
+        # A few markers on each curve distinguish the curves without their colours.
         markevery=(0.05, 0.2),
         markersize=5,
         label=f"{percent(curve.outlier_share)} outliers, best {curve.f1.max():.2f}",

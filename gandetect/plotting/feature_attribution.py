@@ -1,4 +1,4 @@
-"""Why one row was flagged: which of its features are not what the network expected."""
+"""Why one row was flagged: the features that differ from the values the network expected."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class FeatureAttributionDisplay(Display):
-    """The features of one row by how anomalous they are, with what the network expected of each.
+    """The features of one row, sorted by how anomalous they are, with their expected values.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
     x, x_hat : ndarray of shape (n_features,)
-        The row and what the network expected, in the same units; of a table with words, dates and
-        gaps an array of objects.
+        The row and the values that the network expected, in the same units; for a table with
+        words, dates and gaps an array of objects.
     anomaly_map : ndarray of shape (n_features,)
         Larger is more anomalous.
     feature_names : sequence of str
-        One a feature.
+        One name for each feature.
     {name}
 
     Attributes
@@ -69,7 +69,7 @@ class FeatureAttributionDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw why a fitted detector scores a row as it does.
+        """Draw which features of a row explain the score that a fitted detector gives it.
 
         Parameters
         ----------
@@ -78,11 +78,11 @@ class FeatureAttributionDisplay(Display):
         X : array-like or table of shape (1, n_features)
             The row, as in ``X[[i]]`` or ``X.iloc[[i]]``.
         feature_names : sequence of str or None, default=None
-            One a feature. None takes ``feature_names_in_`` if there are any.
+            One name for each feature. None takes ``feature_names_in_`` if the detector has them.
         n_features : int, default=10
             How many features to show: the most anomalous ones.
         name : str or None, default=None
-            Title; None takes the anomaly score beside the threshold.
+            Title; None states the anomaly score and the threshold.
         {ax}
 
         Returns
@@ -92,10 +92,10 @@ class FeatureAttributionDisplay(Display):
         Raises
         ------
         TypeError
-            If `estimator` does not reconstruct; of a pipeline pass the last step, and X as the
-            steps before it leave X.
+            If `estimator` does not reconstruct. For a pipeline, pass its last step, and X
+            transformed by the other steps.
         ValueError
-            If X is not one row.
+            If X does not have exactly one row.
         """
         check_reconstructs(estimator)
         check_is_fitted(estimator)
@@ -131,17 +131,17 @@ class FeatureAttributionDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw a row and a reconstruction that are there already.
+        """Draw a given row and its reconstruction.
 
         Parameters
         ----------
         x, x_hat : array-like of shape (n_features,)
-            The row and what was expected, in the same units.
+            The row and the expected values, in the same units.
         anomaly_map : array-like of shape (n_features,), default=None
-            Larger is more anomalous. None takes the absolute difference, which compares features
-            only if they have one unit.
+            Larger is more anomalous. None takes the absolute difference, which is comparable
+            between features only if they have the same unit.
         feature_names : sequence of str or None, default=None
-            One a feature. None counts them: x0, x1, ...
+            One name for each feature. None names them x0, x1, ...
         n_features : int, default=10
             How many features to show: the most anomalous ones.
         {name}
@@ -154,8 +154,8 @@ class FeatureAttributionDisplay(Display):
         Raises
         ------
         ValueError
-            If the shapes do not go together, there is not one name a feature, or values are not
-            all numbers and there is no map.
+            If the shapes do not match, there is not one name for each feature, or some values are
+            not numbers and `anomaly_map` is None.
         """
         x, x_hat = map(_numbers_if_possible, (x, x_hat))
         shapes = [np.shape(row) for row in (x, x_hat, anomaly_map) if row is not None]
@@ -176,7 +176,7 @@ class FeatureAttributionDisplay(Display):
         return display.plot(ax=ax, n_features=n_features)
 
     def plot(self, ax: Axes | None = None, *, n_features: int = 10) -> Self:
-        """Draw a bar a feature.
+        """Draw one bar for each feature.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class FeatureAttributionDisplay(Display):
             [f"{self.feature_names[i]} = {_told(self.x[i])}" for i in shown],
             self.anomaly_map[shown],
             color=[_STYLES[kind][0] for kind in kinds],
-            # Hatched, so that they are told apart in grey as well.
+            # Hatches distinguish the bars in greyscale too.
             hatch=[_STYLES[kind][1] for kind in kinds],
             edgecolor="white",
             linewidth=0,
@@ -230,7 +230,7 @@ class FeatureAttributionDisplay(Display):
         return self
 
 
-# Colour and hatch of a bar, by how the value lies to the expected one.
+# Colour and hatch of a bar, by the relation of the value to the expected one.
 _STYLES = {"above": (VERMILLION, "////"), "below": (BLUE, ""), "other than": (GREEN, "....")}
 
 
@@ -253,7 +253,7 @@ def _relation(value: Any, expected: Any) -> str:
 
 
 def _told(value: Any) -> str:
-    """A value as the display has it; nothing was there in a gap."""
+    """Return a value as text, "missing" for a gap."""
     if value is None or value != value:
         return "missing"
     return f"{value:.4g}" if _is_number(value) else str(value)

@@ -18,7 +18,7 @@ from gandetect.plotting.style import BLUE, VERMILLION, legend_above
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# t-SNE looks for neighbours among all pairs: more columns than this cost time and add noise.
+# t-SNE compares all pairs of samples: more columns than this take more time and add noise.
 _MAX_COLUMNS = 50
 _METHODS = {"features": "discriminator_features", "codes": "transform"}
 
@@ -27,10 +27,10 @@ _METHODS = {"features": "discriminator_features", "codes": "transform"}
 class FeatureEmbeddingDisplay(Display):
     """t-SNE of the discriminator's features, or of the codes, of normal and anomalous samples.
 
-    Neighbours in the picture are neighbours to the network; distances between groups and their
-    sizes mean nothing.
+    Points that are close in the picture are close in the space of the features or codes. Distances
+    between groups of points, and the sizes of groups, have no meaning.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
@@ -80,22 +80,23 @@ class FeatureEmbeddingDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw the embedded features of labelled samples from a fitted detector.
+        """Draw the embedding of the features that a fitted detector gives labelled samples.
 
         Parameters
         ----------
         estimator : BaseDetector
             A fitted detector of gandetect.
         X : array-like, Dataset or path
-            Some hundreds of samples: with more t-SNE is slow, and the points overlap.
+            Some hundreds of samples; with more, t-SNE is slow and the points overlap.
         {labels}
-            Without labels, ``detector.predict(X)`` shows what is flagged.
+            Without labels, pass ``detector.predict(X)`` to show which samples are flagged.
         of : {"features", "codes"}, default="features"
-            What to lay out: the discriminator's features of a sample, or its latent code.
+            What to embed: the discriminator's features of a sample, or its latent code.
         perplexity : float, default=30.0
-            About how many neighbours a sample has; less than there are samples.
+            The approximate number of neighbours of a sample, as in `sklearn.manifold.TSNE`; below
+            the number of samples.
         random_state : int or None, default=0
-            Another one may give another picture.
+            Seed of t-SNE. Another seed can give a different picture.
         {anomaly_label}
         {class_name}
         {ax}
@@ -107,11 +108,11 @@ class FeatureEmbeddingDisplay(Display):
         Raises
         ------
         TypeError
-            If `estimator` has no such features; of a pipeline pass the last step, and X as the
-            steps before it leave X.
+            If `estimator` has no such features. For a pipeline, pass its last step, and X
+            transformed by the other steps.
         ValueError
-            If `of` is unknown, labels are missing or leave open what is an anomaly, or there are
-            no more samples than `perplexity`.
+            If `of` is unknown, labels are missing or do not determine the anomalies, or the number
+            of samples is not above `perplexity`.
         """
         if of not in _METHODS:
             raise ValueError(f'of must be "features" or "codes", got {of!r}.')
@@ -143,14 +144,15 @@ class FeatureEmbeddingDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw features that are there already.
+        """Draw the embedding of given features.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             Labels, as in `from_estimator`.
         features : array-like of shape (n_samples, n_features)
-            Features or codes. Of more than 50 columns the 50 principal components are taken.
+            Features or codes. If there are more than 50 columns, the first 50 principal components
+            are used.
         perplexity, random_state, anomaly_label
             As in `from_estimator`.
         {name}
@@ -163,8 +165,8 @@ class FeatureEmbeddingDisplay(Display):
         Raises
         ------
         ValueError
-            If labels are missing or leave open what is an anomaly, features are not finite, or
-            there are no more samples than `perplexity`.
+            If labels are missing or do not determine the anomalies, features are not finite, or
+            the number of samples is not above `perplexity`.
         """
         is_anomaly = is_anomalous(y_true, anomaly_label)
         columns = check_array(features, input_name="features")
@@ -199,7 +201,7 @@ class FeatureEmbeddingDisplay(Display):
                 markersize=5,
                 markerfacecolor="none",
                 color=color,
-                zorder=2.0 if chosen.mean() > 0.5 else 3.0,  # the rarer kind is not covered
+                zorder=2.0 if chosen.mean() > 0.5 else 3.0,  # the rarer kind is drawn on top
                 label=f"{kind} ({chosen.sum()})",
             )
         ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")

@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves, with the point of the threshold."""
+"""ROC and precision-recall curves with the operating point, the point at the threshold."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gandetect.plotting.style import BLACK, LINE_STYLES, MARKERS, OKABE_ITO, per
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Curves whose names still fit inside the axes, with their thresholds.
+# The largest number of curves whose legend fits inside the axes.
 _MOST_NAMED_INSIDE = 4
 
 
 class _OperatingPointDisplay(ScoreDisplay):
-    """A curve of scikit-learn's over all thresholds, with the point of one of them marked."""
+    """A curve of scikit-learn over all thresholds, with the point at one threshold marked."""
 
     _curve_display: ClassVar[Any]
     _labels: ClassVar[tuple[str, str]]
@@ -28,7 +28,7 @@ class _OperatingPointDisplay(ScoreDisplay):
 
     @abstractmethod
     def _point_at(self, threshold: float) -> tuple[float, float, str]:
-        """Where on the curve a threshold stands, and what it achieves in words."""
+        """Return the point of a threshold on the curve, and its rates as text."""
 
     def plot(
         self, ax: Axes | None = None, *, color: Any = None, plot_chance_level: bool = True
@@ -36,15 +36,16 @@ class _OperatingPointDisplay(ScoreDisplay):
         """Draw the curve and the point.
 
         The style of the line and the marker of the point are the next ones that no curve in `ax`
-        has yet.
+        uses.
 
         Parameters
         ----------
         {ax}
         color : color or None, default=None
-            Of the curve and the point. None takes the next one too, of which blue is the first.
+            The colour of the curve and the point. None takes the next unused colour; the first is
+            blue.
         plot_chance_level : bool, default=True
-            Whether to draw the line of a detector that guesses.
+            Whether to draw the line of random guessing.
 
         Returns
         -------
@@ -55,7 +56,7 @@ class _OperatingPointDisplay(ScoreDisplay):
         color = OKABE_ITO[place] if color is None else color
         chance = {"color": BLACK, "linestyle": ":", "linewidth": 1.0}
         if any(line.get_linestyle() == ":" for line in ax.get_lines()):
-            chance["label"] = "_nolegend_"  # named once is enough
+            chance["label"] = "_nolegend_"  # only one line gets a label in the legend
         n_lines = len(ax.get_lines())
         self.curve_ = self._curve_display.from_predictions(
             *self._labelled_scores(),
@@ -65,7 +66,8 @@ class _OperatingPointDisplay(ScoreDisplay):
             chance_level_kw=chance,
             despine=True,
         )
-        # How the style is passed differs between versions of scikit-learn; the curve comes first.
+        # Versions of scikit-learn differ in how a style is passed, so it is set afterwards. The
+        # curve is the first line that scikit-learn adds.
         ax.get_lines()[n_lines].set(color=color, linewidth=2.0, linestyle=LINE_STYLES[place])
         self.operating_point_ = None
         if self.threshold is not None:
@@ -77,7 +79,7 @@ class _OperatingPointDisplay(ScoreDisplay):
                 markerfacecolor=color,
                 markeredgecolor=BLACK,
                 linestyle="none",
-                clip_on=False,  # drawn whole where it lies on the frame
+                clip_on=False,  # draw the whole marker at the edge of the axes
                 zorder=3,
                 label=f"threshold {self.threshold:.3g}: {achieved}",
             )
@@ -85,11 +87,11 @@ class _OperatingPointDisplay(ScoreDisplay):
         ax.set(xlabel=x_label, ylabel=y_label)
         ax.xaxis.set_major_formatter(percent)
         ax.yaxis.set_major_formatter(percent)
-        # Inside, many curves' names would cover the curves.
+        # Inside the axes, a legend of many names would cover the curves.
         beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)}
         is_crowded = _n_curves(ax) > _MOST_NAMED_INSIDE
         if is_crowded:
-            ax.set_aspect("auto")  # scikit-learn's square would not make room for them
+            ax.set_aspect("auto")  # scikit-learn's square axes would leave no space for the legend
         ax.legend(
             **(beside if is_crowded else {"loc": self._empty_corner}),
             fontsize="small",
@@ -101,16 +103,16 @@ class _OperatingPointDisplay(ScoreDisplay):
 
 
 def _n_curves(ax: Axes) -> int:
-    """How many curves there are in the axes: not counted are points, and dotted lines of chance."""
+    """Return the number of curves in the axes, without points and dotted chance lines."""
     return sum(line.get_linestyle() not in (":", "None") for line in ax.get_lines())
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class RocDisplay(_OperatingPointDisplay):
-    """ROC curve of the anomalies, with the point at which the threshold stands.
+    """ROC curve of the anomalies, with the operating point of the threshold.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again. To compare
-    detectors, draw each in the same `ax`: each gets its own colour, style of line and marker.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again. To compare
+    detectors, draw each in the same `ax`: each gets its own colour, line style and marker.
 
     Parameters
     ----------
@@ -149,10 +151,10 @@ class RocDisplay(_OperatingPointDisplay):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class PrecisionRecallDisplay(_OperatingPointDisplay):
-    """Precision over recall of the anomalies, with the point at which the threshold stands.
+    """Precision over recall of the anomalies, with the operating point of the threshold.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again. Precision depends
-    on how many of the samples are anomalies: compare detectors on the same samples only.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again. Precision depends
+    on the share of anomalies in the samples: compare detectors on the same samples only.
 
     Parameters
     ----------
@@ -164,7 +166,7 @@ class PrecisionRecallDisplay(_OperatingPointDisplay):
     curve_ : sklearn.metrics.PrecisionRecallDisplay
         scikit-learn's display of the curve.
     operating_point_ : list of float or None
-        Recall and precision at the threshold; the precision is 1 where nothing is flagged.
+        Recall and precision at the threshold; the precision is 1 if nothing is flagged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a search found a parameter to be worth."""
+"""The scores of a parameter search over the values of one parameter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gandetect.plotting.style import BLACK, MARKERS, OKABE_ITO, legend_above, ma
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of a line without a name: only one parameter was searched.
+# The key of the only line when a single parameter was searched.
 _ALONE = ""
-# How far apart lines stand over the same word.
+# The horizontal distance between the error bars of lines over the same word.
 _SHIFT = 0.1
 
 
@@ -27,28 +27,28 @@ _SHIFT = 0.1
 class ParameterSweepDisplay(Display):
     """Score over the values of a parameter: mean and standard deviation over the splits.
 
-    If the search went over other parameters too, each combination of these is a line. The axis is
-    logarithmic where the values are a geometric series, and words stand side by side. The best
-    mean is ringed.
+    If other parameters were searched too, each combination of their values is one line. The axis
+    is logarithmic if the values are a geometric series; words are placed at equal distances. A
+    ring marks the best mean.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
     parameter : str
         Name of the parameter.
     values : sequence
-        What it was set to.
+        The values of the parameter.
     scores : dict of str to ndarray of shape (n_values, n_splits)
         By the name of the line. NaN where there is no score.
     score_name : str, default="Score"
-        What was measured, larger for better.
+        The name of the metric; larger is better.
 
     Attributes
     ----------
     {axes}
     lines_ : dict of str to matplotlib Line2D
-        The means, by the name of the line; around them one standard deviation each way.
+        The means, by the name of the line. One standard deviation is drawn above and below them.
 
     References
     ----------
@@ -80,19 +80,19 @@ class ParameterSweepDisplay(Display):
         score_name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw what a fitted search found.
+        """Draw the results of a fitted search.
 
         Parameters
         ----------
-        search : GridSearchCV or another of scikit-learn's searches
-            Fitted.
+        search : GridSearchCV or another search of scikit-learn
+            The fitted search.
         parameter : str or None, default=None
-            Which parameter to go along, as in ``param_grid``. None takes the only one. Of a list
-            of grids, those without this parameter are left out.
+            The parameter on the horizontal axis, named as in ``param_grid``. None takes the only
+            one. If ``param_grid`` is a list, grids without this parameter are left out.
         metric : str or None, default=None
-            Which metric, of a search with several.
+            The metric to draw, if the search has several.
         score_name : str or None, default=None
-            What stands at the axis. None takes the name of the metric.
+            The label of the vertical axis. None takes the name of the metric.
         {ax}
 
         Returns
@@ -104,10 +104,10 @@ class ParameterSweepDisplay(Display):
         NotFittedError
             If the search is not fitted.
         TypeError
-            If `search` is no search.
+            If `search` is not a search.
         ValueError
-            If several parameters or metrics were searched and none is named, the name is not among
-            them, or there are more lines than distinct colours.
+            If there are several parameters or metrics and none is named, the name is unknown, or
+            there are more lines than distinct colours.
         """
         if not hasattr(search, "cv_results_"):
             if hasattr(search, "cv"):
@@ -123,7 +123,7 @@ class ParameterSweepDisplay(Display):
         )
         scores: dict[str, NDArray[np.float64]] = {}
         for params, measured in zip(candidates, splits, strict=True):
-            if parameter not in params:  # of another grid in the list
+            if parameter not in params:  # a candidate of another grid in the list
                 continue
             others = {name: value for name, value in params.items() if name != parameter}
             line = ", ".join(f"{_short(name)}={value!r}" for name, value in others.items())
@@ -144,18 +144,18 @@ class ParameterSweepDisplay(Display):
         score_name: str = "Score",
         ax: Axes | None = None,
     ) -> Self:
-        """Draw scores that are there already.
+        """Draw given scores.
 
         Parameters
         ----------
         values : sequence
-            What the parameter was set to.
+            The values of the parameter.
         scores : array-like of shape (n_values, n_splits), or dict of such
-            A line, or lines by their names.
+            The scores of one line, or of several lines by their names.
         parameter : str
             Name of the parameter.
         score_name : str, default="Score"
-            What was measured, larger for better.
+            The name of the metric; larger is better.
         {ax}
 
         Returns
@@ -206,7 +206,8 @@ class ParameterSweepDisplay(Display):
         places = self._places()
         self.lines_ = {}
         for i, (name, line) in enumerate(self.scores.items()):
-            # Between words there is nothing to go through, and bars are moved apart instead.
+            # Words have no values between them, so no line connects them; the error bars of
+            # different lines are shifted so that they do not overlap.
             is_numeric = self._is_numeric()
             shift = 0.0 if is_numeric else _SHIFT * (i - (len(self.scores) - 1) / 2)
             order = np.argsort(places, kind="stable")
@@ -237,7 +238,7 @@ class ParameterSweepDisplay(Display):
         return all(isinstance(value, Real) and not isinstance(value, bool) for value in self.values)
 
     def _places(self) -> NDArray[np.float64]:
-        """Where along the axis each value stands: at itself, or side by side with the others."""
+        """Return the position of each value on the axis: itself if numeric, else its index."""
         return np.array(self.values if self._is_numeric() else range(len(self.values)), dtype=float)
 
     def _ring_the_best(self) -> None:
@@ -256,7 +257,7 @@ class ParameterSweepDisplay(Display):
         )
 
     def _label_the_values(self, places: NDArray[np.float64]) -> None:
-        """Tick the values that were tried, and no others."""
+        """Set ticks at the searched values only."""
         if _is_geometric(places):
             self.ax_.set_xscale("log")
         if not self._is_numeric():
@@ -266,7 +267,7 @@ class ParameterSweepDisplay(Display):
 
 
 def _is_geometric(places: NDArray[np.float64]) -> bool:
-    """Whether ratios, not differences, of neighbours are about the same."""
+    """Return whether the ratios, not the differences, of neighbours are approximately equal."""
     places = np.sort(places)
     if len(places) < 3 or places[0] <= 0:
         return False
@@ -274,7 +275,7 @@ def _is_geometric(places: NDArray[np.float64]) -> bool:
 
 
 def _distinct(values: Any) -> list[Any]:
-    """The values without repetition, compared by equality: a network's object has no hash."""
+    """Return the values without repetition. Compares by equality: some values have no hash."""
     distinct: list[Any] = []
     for value in values:
         if value not in distinct:
@@ -291,14 +292,14 @@ def _chosen(what: str, name: str | None, names: Sequence[str]) -> str:
 
 
 def _metric(search: Any, metric: str | None) -> str:
-    """The name of a metric in ``cv_results_``."""
+    """Return the name of a metric in ``cv_results_``."""
     prefix = "mean_test_"
     names = [name.removeprefix(prefix) for name in search.cv_results_ if name.startswith(prefix)]
     return _chosen("metric", metric, names)
 
 
 def _score_name(search: Any, metric: str) -> str:
-    """What a metric is called: scikit-learn names the only one "score"."""
+    """Return the name of a metric; scikit-learn names a single one "score"."""
     scoring = search.scoring[metric] if isinstance(search.scoring, Mapping) else search.scoring
     if isinstance(scoring, str):
         return scoring.replace("_", " ")
@@ -308,5 +309,5 @@ def _score_name(search: Any, metric: str) -> str:
 
 
 def _short(name: str) -> str:
-    """The name of a parameter without the steps that lead to it."""
+    """Return the name of a parameter without the names of pipeline steps."""
     return name.rpartition("__")[2]

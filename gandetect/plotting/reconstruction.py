@@ -1,4 +1,4 @@
-"""Samples beside what the networks make of them, and where the two part."""
+"""Samples, their reconstructions and their anomaly maps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.gridspec import GridSpecFromSubplotSpec
     from matplotlib.image import AxesImage
 
-# More do not fit into one figure in a size at which anything is seen.
+# More samples than this would be too small to see in one figure.
 _MAX_SAMPLES = 24
-# How much of a photograph a map over it hides, at most.
+# The largest opacity of a map over a photograph.
 _OPACITY = 0.6
 
 
@@ -29,37 +29,38 @@ class ReconstructionDisplay(Display):
     """Samples, their reconstructions and their anomaly maps, one column for each sample.
 
     Images are drawn above their reconstructions and maps. If there are no reconstructions, as for
-    RDNA with a backbone, the map is drawn over the photograph, in the photograph's size, and all
-    maps have one scale. Rows are drawn as bars, a feature's input next to its reconstruction, with
-    the features of the largest anomaly map on top.
+    RDNA with a backbone, the map is drawn over the photograph, in the photograph's size. All maps
+    share one colour scale. Rows are drawn as bars, the input of a feature next to its
+    reconstruction, with the features of the largest anomaly map on top.
 
-    Make it with `from_estimator` or `from_predictions`; `plot` draws it again.
+    Create it with `from_estimator` or `from_predictions`; `plot` draws it again.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_features) or (n_samples, height, width[, channels])
         The samples. Images without reconstructions may be a list of arrays that differ in shape.
     X_hat : ndarray of the shape of X, or None
-        Their reconstructions. None if the method has none of images.
+        Their reconstructions. None if the method does not reconstruct images.
     anomaly_map : ndarray of shape (n_samples, n_features) or (n_samples, height, width)
         Larger is more anomalous. A list of arrays if X is one.
     titles : sequence of str
-        One a sample, above its column.
+        One title for each sample, above its column.
     feature_names : sequence of str or None, default=None
-        One a feature. None counts them: x0, x1, ...
+        One name for each feature. None names them x0, x1, ...
     value_label : str, default="Value"
-        What the bars of rows measure.
+        For rows, the label of the axis of the bars.
     masks : ndarray of bool of shape (n_samples, height, width) or None, default=None
-        Of images, the true anomalies, outlined in the inputs and the maps.
+        For images, the true anomalies, outlined in the inputs and the maps.
     level : float or None, default=None
-        What exceeds it in a map over a photograph is outlined in white.
+        Areas above it in a map over a photograph are outlined in white.
 
     Attributes
     ----------
     ax_ : matplotlib Axes
-        The frame, not drawn itself.
+        The axes that are divided into panels; they are not drawn.
     axes_ : ndarray of Axes of shape (1, n_samples), (2, n_samples) or (3, n_samples)
-        Of rows one line; of images the inputs, the reconstructions if there are any, and the maps.
+        For rows one line of panels; for images the inputs, the reconstructions if there are any,
+        and the maps.
     figure_ : matplotlib Figure
 
     Examples
@@ -93,26 +94,26 @@ class ReconstructionDisplay(Display):
         masks: ArrayLike | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw what a fitted detector makes of some samples.
+        """Draw the reconstructions and anomaly maps that a fitted detector gives some samples.
 
         Parameters
         ----------
         estimator : BaseDetector
             A fitted detector of gandetect.
         X : array-like
-            Up to 24 samples, as the detector takes them: rows or images; also a list of images
-            that differ in shape.
+            Up to 24 samples, rows or images, in the layout of `fit`; also a list of images that
+            differ in shape.
         titles : sequence of str or None, default=None
-            One a sample. None gives the anomaly scores.
+            One title for each sample. None shows the anomaly scores.
         feature_names : sequence of str or None, default=None
-            Of rows. None takes ``feature_names_in_`` if there are any.
+            For rows. None takes ``feature_names_in_`` if the detector has them.
         n_features : int, default=10
-            Of rows, how many features to show: those with the largest anomaly map.
+            For rows, how many features to show: those with the largest anomaly map.
         masks : array-like of shape (n, height, width) or None, default=None
-            Of images, what is not 0 is the true anomaly, which is outlined. Of images that differ
-            in shape a list.
+            For images, the true anomalies: pixels that are not 0 are outlined. A list if the images
+            differ in shape.
         ax : matplotlib Axes or None, default=None
-            The frame to draw in, made by ``subplots``; None makes a figure.
+            Axes made by ``subplots``, which are divided into panels; None makes a figure.
 
         Returns
         -------
@@ -121,16 +122,16 @@ class ReconstructionDisplay(Display):
         Raises
         ------
         TypeError
-            If `estimator` does not reconstruct; of a pipeline pass the last step, and X as the
-            steps before it leave X.
+            If `estimator` does not reconstruct. For a pipeline, pass its last step, and X
+            transformed by the other steps.
         ValueError
             If X has more than 24 samples or another shape than the detector was fitted with, or
-            there is not one title a sample.
+            there is not one title for each sample.
 
         Notes
         -----
-        Of maps over photographs what no image shown reaches that is not flagged is outlined, as by
-        ``gandetect map``.
+        In maps over photographs, areas are outlined whose values exceed the largest value in the
+        maps of all shown images that are not flagged, as ``gandetect map`` does.
         """
         check_reconstructs(estimator)
         check_is_fitted(estimator)
@@ -154,7 +155,8 @@ class ReconstructionDisplay(Display):
         if len(estimator.sample_shape_) > 1:
             X, X_hat = (_images(estimator, images) for images in (X, X_hat))
         else:
-            # In the user's units one column of thousands would leave all others without a bar.
+            # In the user's units, one column with values in the thousands would make the bars of
+            # all other columns invisible.
             X, X_hat = (estimator.scaler_(np.asarray(rows)).numpy() for rows in (X, X_hat))
             value_label = "Scaled value"
         if feature_names is None:
@@ -186,7 +188,7 @@ class ReconstructionDisplay(Display):
         level: float | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw samples and reconstructions that are there already.
+        """Draw given samples and reconstructions.
 
         Parameters
         ----------
@@ -194,17 +196,18 @@ class ReconstructionDisplay(Display):
             Up to 24 samples. With ``X_hat=None``, images, which may be a list of arrays that
             differ in shape.
         X_hat : array-like of the shape of X, or None
-            Reconstructions in the same units. None lays the maps over the images.
+            Reconstructions in the same units. None draws the maps over the images.
         anomaly_map : array-like of shape (n, n_features) or (n, height, width), default=None
-            None takes the absolute difference, its mean over the channels. A list if X is one.
+            None takes the absolute difference, for images its mean over the channels. A list if X
+            is one.
         titles : sequence of str or None, default=None
-            One a sample. None gives their numbers.
+            One title for each sample. None numbers them.
         feature_names, n_features, masks, ax
             As in `from_estimator`.
         value_label : str, default="Value"
-            What the bars of rows measure.
+            For rows, the label of the axis of the bars.
         level : float or None, default=None
-            What exceeds it in a map over an image is outlined in white.
+            Areas above it in a map over an image are outlined in white.
 
         Returns
         -------
@@ -213,8 +216,8 @@ class ReconstructionDisplay(Display):
         Raises
         ------
         ValueError
-            If the shapes do not go together, there are more than 24 samples, or there is not one
-            title a sample and one name a feature.
+            If the shapes do not match, there are more than 24 samples, or there is not one title
+            for each sample and one name for each feature.
         """
         shown, maps = _of_one_shape(X), anomaly_map
         if X_hat is None:
@@ -256,9 +259,9 @@ class ReconstructionDisplay(Display):
         Parameters
         ----------
         ax : matplotlib Axes or None, default=None
-            The frame to draw in, made by ``subplots``; None makes a figure.
+            Axes made by ``subplots``, which are divided into panels; None makes a figure.
         n_features : int, default=10
-            Of rows, how many features to show.
+            For rows, how many features to show.
 
         Returns
         -------
@@ -281,10 +284,10 @@ class ReconstructionDisplay(Display):
         return self
 
     def _plot_rows(self, n_shown: int) -> None:
-        """Draw a panel a sample, with the same features in all of them."""
+        """Draw one panel for each sample, with the same features in all of them."""
         assert self.X_hat is not None
         n_samples, n_features = self.X.shape
-        # The first line of the grid holds the legend, which would else cover titles or bars.
+        # The first row of the grid is for the legend, so that it covers no titles or bars.
         grid = _frame_grid(self.ax_, 2, 1, height_ratios=[1, 3 + 1.5 * n_shown], hspace=0)
         self.axes_ = (
             grid[1].subgridspec(1, n_samples).subplots(sharex=True, sharey=True, squeeze=False)
@@ -301,7 +304,7 @@ class ReconstructionDisplay(Display):
                 x_hat[shown],
                 0.4,
                 color=ORANGE,
-                # Hatched, so that the two are told apart in grey as well.
+                # A hatch distinguishes the two in greyscale too.
                 hatch="////",
                 edgecolor="white",
                 linewidth=0,
@@ -323,7 +326,7 @@ class ReconstructionDisplay(Display):
         )
 
     def _plot_images(self) -> None:
-        """Draw inputs, reconstructions and maps, each kind in one scale of colours."""
+        """Draw inputs, reconstructions and maps; each kind has one colour scale."""
         n_samples = len(self.X)
         lines = {"input": self.X, "reconstruction": self.X_hat}
         lines = {kind: images for kind, images in lines.items() if images is not None}
@@ -362,7 +365,7 @@ class ReconstructionDisplay(Display):
             return ax.imshow(values, cmap="cividis", clim=map_range)
         ax.imshow(_in_unit_range(self.X[i], low, high), cmap="gray", vmin=0, vmax=1)
         share = (values - map_range[0]) / ((map_range[1] - map_range[0]) or 1.0)
-        # What is usual lets the image through.
+        # Small values are transparent, so that the image is visible there.
         opacity = _OPACITY * np.sqrt(share.clip(0, 1))
         heat = ax.imshow(values, cmap="inferno", clim=map_range, alpha=opacity)
         if self.level is not None and (values > self.level).any():
@@ -371,7 +374,7 @@ class ReconstructionDisplay(Display):
 
 
 def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSpecFromSubplotSpec:
-    """Divide the place of the frame among panels."""
+    """Divide the place of `ax` in its figure into a grid of panels."""
     place = ax.get_subplotspec()
     if place is None:
         raise ValueError("ax must be made by subplots or add_subplot, whose place can be divided.")
@@ -379,27 +382,27 @@ def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSp
 
 
 def outline_level(maps: Sequence[NDArray[Any]]) -> float:
-    """The largest value of the maps of samples that were not flagged: above it is outlined."""
+    """Return the largest value in the maps of samples that are not flagged, for `level`."""
     return max(float(np.max(of_one)) for of_one in maps)
 
 
 def _outline(ax: Axes, mask: NDArray[np.bool_], color: str) -> None:
     """Draw the outline of a mask on its image, along the edges of the pixels."""
     ax.set_autoscale_on(False)
-    n_cells = max(1, 256 // max(mask.shape))  # in a pixel: a contour cuts the corners of cells
+    n_cells = max(1, 256 // max(mask.shape))  # per pixel: a contour cuts off the corners of cells
     cells = np.pad(mask.repeat(n_cells, axis=0).repeat(n_cells, axis=1), 1)
     rows, columns = ((np.arange(n) - 0.5) / n_cells - 0.5 for n in cells.shape)
     ax.contour(columns, rows, cells, levels=[0.5], colors=color, linewidths=1.5)
 
 
 def _difference(X: NDArray[Any], X_hat: NDArray[Any]) -> NDArray[np.float64]:
-    """Return how far the reconstruction is off, the mean over the channels of an image."""
+    """Return the absolute reconstruction error, for images the mean over the channels."""
     difference = np.abs(X.astype(float) - X_hat)
     return np.asarray(difference.mean(axis=-1) if X.ndim == 4 else difference)
 
 
 def _photographs(estimator: Any, images: Any) -> Any:
-    """Bring images that may differ in shape to (height, width[, channels]) each."""
+    """Convert images that may differ in shape to (height, width[, channels]) each."""
     if not estimator.model_.layout.varies:
         return _images(estimator, np.stack([np.asarray(image) for image in images]))
     is_first = estimator.channel_axis == 0
@@ -408,7 +411,7 @@ def _photographs(estimator: Any, images: Any) -> Any:
 
 
 def _of_one_shape(values: Any) -> Any:
-    """An array; or a list of arrays, if they differ in shape."""
+    """Return one array, or a list of arrays if they differ in shape."""
     arrays = [np.asarray(value) for value in values]
     return np.stack(arrays) if len(set(_shapes(arrays))) == 1 else arrays
 
@@ -418,13 +421,13 @@ def _shapes(arrays: Any) -> list[tuple[int, ...]]:
 
 
 def _shape(arrays: Any, n_axes: int | None = None) -> Any:
-    """The shape of an array of all, or those of each that differ, up to so many axes of one."""
+    """Return the shape of all as one array, or the list of their first `n_axes` axes."""
     shapes = [shape[:n_axes] for shape in _shapes(arrays)]
     return (len(shapes), *shapes[0]) if len(set(shapes)) == 1 else shapes
 
 
 def _images(estimator: Any, images: ArrayLike) -> NDArray[Any]:
-    """Bring images of the detector's layout to (n, height, width[, channels])."""
+    """Convert images in the detector's layout to (n, height, width[, channels])."""
     images = np.asarray(images)
     images = images.reshape(len(images), *estimator.input_shape_)
     channels_first = estimator.channel_axis == 0 and estimator.image_shape is None
@@ -432,7 +435,7 @@ def _images(estimator: Any, images: ArrayLike) -> NDArray[Any]:
 
 
 def _in_unit_range(image: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
-    """Bring low and high to 0 and 1, and the image to grey unless it has three channels."""
+    """Scale [low, high] to [0, 1], and convert to grey unless the image has three channels."""
     scaled = np.clip((image.astype(float) - low) / ((high - low) or 1.0), 0, 1)
     if scaled.ndim == 3 and scaled.shape[-1] != 3:
         return np.asarray(scaled.mean(axis=-1))
@@ -478,6 +481,6 @@ def _check_number(X: Any) -> None:
 
 
 def check_length(name: str, values: Sequence[str], n: int) -> None:
-    """Raise ValueError unless there are n values."""
+    """Raise ValueError unless there are `n` values."""
     if len(values) != n:
         raise ValueError(f"{name} must have {n} entries, got {len(values)}.")

@@ -1,4 +1,4 @@
-"""What the pictures of labelled scores share: where scores, labels and the threshold come from."""
+"""Base of the displays of labelled scores: obtains the scores, labels and threshold."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ScoreDisplay(Display, ABC):
-    """Base of the pictures that are drawn from the scores of labelled samples.
+    """Base of the displays that are drawn from the scores of labelled samples.
 
     Parameters
     ----------
@@ -48,9 +48,10 @@ class ScoreDisplay(Display, ABC):
         Parameters
         ----------
         estimator : object
-            A fitted detector, ours or scikit-learn's, or a pipeline or search that ends in one.
+            A fitted detector of gandetect or scikit-learn, or a pipeline or search with one as its
+            last step.
         X : array-like, Dataset or path
-            What the detector scores.
+            The samples to score.
         {labels}
         {anomaly_label}
         {class_name}
@@ -67,7 +68,7 @@ class ScoreDisplay(Display, ABC):
         TypeError
             If `estimator` gives no scores, or scores of unknown sign.
         ValueError
-            If labels are missing or leave open what is an anomaly, or the detector's threshold
+            If labels are missing or do not determine the anomalies, or the detector's threshold
             was set with another score.
         """
         scores = scores_of(estimator, X)
@@ -93,20 +94,20 @@ class ScoreDisplay(Display, ABC):
         ax: Axes | None = None,
         **plot_options: Any,
     ) -> Self:
-        """Draw scores that are there already.
+        """Draw given scores.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,)
             Labels, as in `from_estimator`.
         anomaly_score : array-like of shape (n_samples,)
-            Larger is more anomalous: ``anomaly_score(X)`` of our detectors, ``-score_samples(X)``
-            of scikit-learn's.
+            Larger is more anomalous: ``anomaly_score(X)`` of gandetect's detectors,
+            ``-score_samples(X)`` of scikit-learn's.
         threshold : float or None, default=None
-            In units of the scores. None marks none.
+            In units of the scores. None draws no threshold.
         {anomaly_label}
         name : str or None, default=None
-            Name of the detector. None names none.
+            Name of the detector. None shows no name.
         {ax}
         **plot_options
             As in `plot`.
@@ -118,8 +119,8 @@ class ScoreDisplay(Display, ABC):
         Raises
         ------
         ValueError
-            If labels are missing or leave open what is an anomaly, scores are not finite, or
-            there is not one score a label.
+            If labels are missing or do not determine the anomalies, scores are not finite, or
+            there is not one score for each label.
         """
         is_anomaly = is_anomalous(y_true, anomaly_label)
         scores = checked_scores(anomaly_score)
@@ -137,14 +138,14 @@ class ScoreDisplay(Display, ABC):
         """Draw the picture."""
 
     def _labelled_scores(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Whether each sample is an anomaly, and its score."""
+        """Return whether each sample is an anomaly, and its score."""
         n_of_a_kind = len(self.normal_scores), len(self.anomalous_scores)
         scores = np.concatenate([self.normal_scores, self.anomalous_scores])
         return np.repeat([False, True], n_of_a_kind), scores
 
 
 def checked_scores(anomaly_score: ArrayLike) -> NDArray[np.float64]:
-    """Return the scores as an array, or raise ValueError if they are none."""
+    """Return the scores as an array, or raise ValueError if they are not finite numbers."""
     scores = column_or_1d(anomaly_score, dtype=np.float64)
     assert_all_finite(scores, input_name="anomaly_score")
     return np.asarray(scores)
@@ -157,12 +158,13 @@ def _last_step(estimator: Any) -> Any:
 
 
 def _threshold(estimator: Any, X: Any, scores: NDArray[np.float64]) -> float | None:
-    """Return the anomaly score at which `predict` changes its mind, if the detector has one."""
+    """Return the anomaly score above which `predict` flags a sample, if the detector has one."""
     if not (hasattr(estimator, "score_samples") and hasattr(estimator, "decision_function")):
         return None
-    # decision_function is score_samples - offset_ in whatever wraps the detector, and raises if
-    # the threshold belongs to another score.
+    # decision_function is score_samples - offset_ also in a pipeline or search, and raises if the
+    # threshold was set with another score.
     decisions = estimator.decision_function(X)
-    # The detector's own number where there is one: a rounded one would flag what ties with it.
+    # The detector's offset is exact; a threshold computed from the difference is rounded, and
+    # could flag samples whose score equals the threshold.
     offset = getattr(_last_step(estimator), "offset_", None)
     return float(np.median(scores + decisions)) if offset is None else -float(offset)

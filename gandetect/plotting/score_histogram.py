@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class ScoreHistogramDisplay(ScoreDisplay):
     """Histograms of the anomaly scores of normal and of anomalous samples, with the threshold.
 
-    Of samples without labels there is one histogram of them all. Make it with `from_estimator` or
+    Without labels, one histogram of all samples is drawn. Create it with `from_estimator` or
     `from_predictions`; `plot` draws it again.
 
     Parameters
@@ -56,7 +56,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
     >>> display.ax_.get_xlabel()
     'Anomaly score (larger is more anomalous)'
 
-    Of samples without labels:
+    Samples without labels:
 
     >>> display = ScoreHistogramDisplay.from_predictions(None, [0.1, 0.3, 0.2, 0.9], threshold=0.5)
     >>> display.ax_.get_ylabel()
@@ -82,12 +82,13 @@ class ScoreHistogramDisplay(ScoreDisplay):
         Parameters
         ----------
         estimator : object
-            A fitted detector, ours or scikit-learn's, or a pipeline or search that ends in one.
+            A fitted detector of gandetect or scikit-learn, or a pipeline or search with one as its
+            last step.
         X : array-like, Dataset or path
-            What the detector scores.
+            The samples to score.
         y : array-like of shape (n_samples,) or None, default=None
-            Labels: {0, 1} or booleans (1 is an anomaly), {-1, 1} (-1 is), or any others. None draws
-            one histogram of all samples.
+            Labels: {0, 1} or booleans (1 is an anomaly), {-1, 1} (-1 is an anomaly), or any other
+            values with `anomaly_label`. None draws one histogram of all samples.
         {anomaly_label}
         {class_name}
         {ax}
@@ -103,7 +104,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
         TypeError
             If `estimator` gives no scores, or scores of unknown sign.
         ValueError
-            If labels leave open what is an anomaly, or the detector's threshold was set with
+            If labels do not determine the anomalies, or the detector's threshold was set with
             another score.
         """
         return super().from_estimator(
@@ -122,20 +123,20 @@ class ScoreHistogramDisplay(ScoreDisplay):
         ax: Axes | None = None,
         **plot_options: Any,
     ) -> Self:
-        """Draw scores that are there already, with or without labels.
+        """Draw given scores, with or without labels.
 
         Parameters
         ----------
         y_true : array-like of shape (n_samples,) or None
             Labels, as in `from_estimator`. None draws one histogram of all samples.
         anomaly_score : array-like of shape (n_samples,)
-            Larger is more anomalous: ``anomaly_score(X)`` of our detectors, ``-score_samples(X)``
-            of scikit-learn's.
+            Larger is more anomalous: ``anomaly_score(X)`` of gandetect's detectors,
+            ``-score_samples(X)`` of scikit-learn's.
         threshold : float or None, default=None
-            In units of the scores. None marks none.
+            In units of the scores. None draws no threshold.
         {anomaly_label}
         name : str or None, default=None
-            Name of the detector. None names none.
+            Name of the detector. None shows no name.
         {ax}
         **plot_options
             As in `plot`.
@@ -147,8 +148,8 @@ class ScoreHistogramDisplay(ScoreDisplay):
         Raises
         ------
         ValueError
-            If labels leave open what is an anomaly, scores are not finite, or there is not one
-            score a label.
+            If labels do not determine the anomalies, scores are not finite, or there is not one
+            score for each label.
         """
         if y_true is not None:
             return super().from_predictions(
@@ -188,7 +189,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
         edges = np.histogram_bin_edges(all_scores, bins)
         if unlabelled is None:
             self._draw(ax, edges, self.normal_scores, "normal", BLUE, hatch=None)
-            # Hatched, so that the two are told apart in grey as well.
+            # A hatch distinguishes the two in greyscale too.
             self._draw(ax, edges, self.anomalous_scores, "anomalous", VERMILLION, hatch="////")
         else:
             self._draw(ax, edges, unlabelled, "samples", GREEN, hatch=None)
@@ -216,7 +217,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
         color: str,
         hatch: str | None,
     ) -> None:
-        """Draw one histogram as shares: the kinds differ in number."""
+        """Draw one histogram as shares, because the numbers of samples of the two kinds differ."""
         ax.hist(
             scores,
             bins=edges.tolist(),

@@ -1,4 +1,4 @@
-"""What the pictures share: the extra they need, their colours, and where they are drawn."""
+"""Shared by all displays: the import of matplotlib, colours and styles, axes and legends."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The palette of Okabe and Ito, "Color Universal Design" (2008), whose colours stay apart for
-# colour-blind readers. Yellow is left out: thin lines of it vanish on white.
+# The palette of Okabe and Ito, "Color Universal Design" (2008), whose colours can be distinguished
+# by colour-blind readers. Yellow is left out, because thin yellow lines are hard to see on white.
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK = OKABE_ITO = (
     "#0072B2",
     "#D55E00",
@@ -20,10 +20,10 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK = OKABE_ITO = (
     "#56B4E9",
     "#000000",
 )
-# Beside the colours, one each, for who does not see them.
+# One marker for each colour, for readers who cannot distinguish the colours.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# The dots and gaps are in line widths. None is matplotlib's ":", which is for what is no curve:
-# chance, and the floors of F1.
+# The lengths of dashes and gaps are in line widths. matplotlib's ":" is not used, because it is
+# reserved for reference lines: chance levels, and the F1 of a constant prediction.
 LINE_STYLES: tuple[Any, ...] = (
     "-",
     (0, (4, 1.5)),
@@ -51,7 +51,7 @@ def matplotlib_module(name: str) -> ModuleType:
 
 
 def axes_or_new(ax: Axes | None, **figure_options: Any) -> Axes:
-    """Return `ax`, or the axes of a new pyplot figure, which notebooks show by themselves."""
+    """Return `ax`, or the axes of a new pyplot figure, which notebooks show automatically."""
     if ax is not None:
         return ax
     new_ax: Axes
@@ -77,10 +77,10 @@ def legend_above(ax: Axes, n_columns: int, title: str | None = None) -> None:
 
 
 def legend_right(ax: Axes) -> None:
-    """Put the legend beside the axes, where it covers no data."""
+    """Put the legend to the right of the axes, where it covers no data."""
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def percent(share: float, _: float | None = None) -> str:
-    """Write a share as a percentage; the second argument is there for matplotlib's formatters."""
+    """Format a share as a percentage; matplotlib's formatters pass the second argument."""
     return f"{100 * share:.3g} %"

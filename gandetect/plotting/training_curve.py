@@ -1,4 +1,4 @@
-"""How the losses moved while a detector learned."""
+"""The losses of a training over its epochs."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _VALIDATION = "validation_"
-# What detectors call the sum of their losses.
+# The key of the sum of the losses in ``history_``.
 _SUM = "loss"
-# On each line, about: enough to tell the lines from each other without their colours.
+# The approximate number of markers on each line; they distinguish lines without their colours.
 _N_MARKERS = 5
-# Losses that differ by no more than this factor are seen on a linear axis.
+# The axis is linear if the losses differ by at most this factor.
 _LINEAR_RATIO = 100
-# Of an axis that is logarithmic on both sides of 0.
+# The linear range of an axis that is logarithmic on both sides of 0.
 _LINEAR_BELOW = 0.01
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TrainingCurveDisplay(Display):
-    """The losses of each epoch, those on validation samples dashed.
+    """The losses of each epoch; losses on validation samples are dashed.
 
-    Make it with `from_estimator`, or with `from_predictions` from what a training has left behind;
-    `plot` draws it again.
+    Create it with `from_estimator`, or with `from_predictions` from a recorded history; `plot`
+    draws it again.
 
     Parameters
     ----------
     history : sequence of dict
-        One record an epoch: "epoch" and the losses by name, as in ``history_``. What begins with
-        ``"validation_"`` shares the colour and the marker of the loss of that name.
+        One record for each epoch: "epoch" and the losses by name, as in ``history_``. A loss
+        ``"validation_<name>"`` has the colour and the marker of the loss ``"<name>"``.
     {name}
 
     Attributes
     ----------
     {axes}
     lines_ : dict of str to matplotlib Line2D
-        By the names of the losses.
+        The lines by the names of the losses.
 
     Notes
     -----
-    Beside others the loss called "loss" is their sum: black and thin, dashed and dotted, and drawn
-    last, so that a loss which it equals is seen around it.
+    If there are several losses, the one named "loss" is their sum. It is drawn last, as a thin
+    black dash-dotted line, so that a thicker line of an equal loss stays visible behind it.
 
-    The axis is logarithmic when the largest loss is more than 100 times the smallest. If one of
-    them is not positive then, as those of a critic may be, it is logarithmic on both sides of 0
-    and linear between -0.01 and 0.01.
+    The axis is logarithmic when the largest loss is more than 100 times the smallest. If some
+    losses are also not positive, as those of a critic may be, the axis is logarithmic on both
+    sides of 0 and linear between -0.01 and 0.01.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class TrainingCurveDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw what a detector recorded in `fit`.
+        """Draw the losses that a detector recorded in `fit`.
 
         Parameters
         ----------
@@ -104,9 +104,9 @@ class TrainingCurveDisplay(Display):
         Raises
         ------
         TypeError
-            If `estimator` has no ``history_``: it is not fitted, or keeps none.
+            If `estimator` has no ``history_``: it is not fitted, or records none.
         ValueError
-            If training ended before its first epoch did, or one of `losses` is not recorded.
+            If training ended within the first epoch, or one of `losses` is not recorded.
         """
         if not hasattr(estimator, "history_"):
             raise TypeError(
@@ -128,16 +128,16 @@ class TrainingCurveDisplay(Display):
         name: str | None = None,
         ax: Axes | None = None,
     ) -> Self:
-        """Draw losses that are there already.
+        """Draw given losses.
 
         Parameters
         ----------
         history : sequence of dict, or path
-            One record an epoch, as in ``history_``; or a CSV of such, as ``stats/history.csv`` in
-            the folder of a `RunFolder`. Records may hold text, as `csv.DictReader` gives them; what
-            is empty is a gap.
+            One record for each epoch, as in ``history_``; or a CSV file of such records, as
+            ``stats/history.csv`` in the folder of a `RunFolder`. Values may be text, as returned by
+            `csv.DictReader`; empty values are gaps in the line.
         losses : sequence of str or None, default=None
-            The names of those to draw. None draws all.
+            The names of the losses to draw. None draws all.
         {name}
         {ax}
 
@@ -148,8 +148,8 @@ class TrainingCurveDisplay(Display):
         Raises
         ------
         ValueError
-            If the history is empty, a record has no epoch, an entry is no number, one of `losses`
-            is not in it, or the file is no CSV.
+            If the history is empty, a record has no epoch, a value is not a number, one of `losses`
+            is not in it, or the file is not a CSV file.
         """
         records: Sequence[Mapping[str, Any]]
         records = _read_records(history) if isinstance(history, str | os.PathLike) else history
@@ -165,7 +165,7 @@ class TrainingCurveDisplay(Display):
         ----------
         {ax}
         losses : sequence of str or None, default=None
-            The names of those to draw. None draws all.
+            The names of the losses to draw. None draws all.
 
         Returns
         -------
@@ -180,7 +180,7 @@ class TrainingCurveDisplay(Display):
         ax = self._draw_in(ax, figsize=(6.4, 4.0))
         epochs = [record["epoch"] for record in self.history]
         bases = list(dict.fromkeys(name.removeprefix(_VALIDATION) for name in curves))
-        # The sum comes last, for it may hide a loss that it equals.
+        # The sum is drawn last: as a thin line it does not hide a loss that it equals.
         bases.sort(key=lambda base: base == _SUM)
         self.lines_ = {}
         for name, values in curves.items():
@@ -210,10 +210,10 @@ class TrainingCurveDisplay(Display):
         return self
 
     def _curves(self, losses: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
-        """Return the values of each loss, one an epoch."""
+        """Return the values of each loss, one for each epoch."""
         if not self.history:
             raise ValueError("history has no epoch: there is nothing to draw.")
-        # Not the first record alone: a warm start may add validation losses later.
+        # All records are searched for names, because a warm start may add validation losses.
         known = dict.fromkeys(name for record in self.history for name in record)
         del known["epoch"]
         unknown = [name for name in losses or () if name not in known]
@@ -226,14 +226,14 @@ class TrainingCurveDisplay(Display):
 
 
 def draw_losses(history: Sequence[Mapping[str, float]], path: str | os.PathLike[str]) -> None:
-    """Write a picture of the losses, as `gandetect.RunFolder` calls it after its epochs.
+    """Write a picture of the losses; pass this function to `gandetect.RunFolder`.
 
     Parameters
     ----------
     history : sequence of dict
         As in ``history_``.
     path : str or path
-        A .png.
+        The .png file to write.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
     ...     sorted(path.name for path in Path(folder, "stats").iterdir())
     ['epoch_0002.png', 'epoch_0004.png', 'history.csv']
     """
-    # A figure of its own: none of pyplot's, which a training in a thread must not touch.
+    # Not a pyplot figure: pyplot is not safe to use from a training in another thread.
     figure = matplotlib_module("figure").Figure(figsize=(6.4, 4.8), layout="constrained")
     TrainingCurveDisplay.from_predictions(history, ax=figure.subplots())
     with written_aside(path) as file:
@@ -257,11 +257,11 @@ def draw_losses(history: Sequence[Mapping[str, float]], path: str | os.PathLike[
 
 
 def _style(place: int, n_losses: int, n_epochs: int) -> dict[str, Any]:
-    """Colour and marker of a loss, the markers where those of the other losses are not."""
+    """Return the colour and marker of a loss; markers of different losses are at other epochs."""
     step = max(n_epochs // _N_MARKERS, 1)
     return {
         "color": OKABE_ITO[place % len(OKABE_ITO)],
-        # With more losses than colours another marker goes with a colour.
+        # If colours repeat, their markers differ.
         "marker": MARKERS[(place + place // len(OKABE_ITO)) % len(MARKERS)],
         "linewidth": 2,
         "markersize": 5,
@@ -270,7 +270,7 @@ def _style(place: int, n_losses: int, n_epochs: int) -> dict[str, Any]:
 
 
 def _read_records(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """The rows of a CSV, each as long as the names that it begins with."""
+    """Return the rows of a CSV file, none longer than its header."""
     try:
         with Path(path).open(newline="", encoding="utf-8") as file:
             records = list(csv.DictReader(file))
@@ -282,7 +282,7 @@ def _read_records(path: str | os.PathLike[str]) -> list[dict[str, str]]:
 
 
 def _number(key: str, value: Any) -> float:
-    """What a record holds, which is text if it comes from a file."""
+    """Convert a value of a record to float; values from a file are text."""
     try:
         return float("nan") if value in ("", None) else float(value)
     except (TypeError, ValueError):
