@@ -1,4 +1,4 @@
-"""The main job on real data that ships with scikit-learn: what ``gandetect demo`` runs."""
+"""The command ``gandetect demo``: detectors on real data that scikit-learn includes."""
 
 from gandetect.demo.evaluation import Result
 from gandetect.demo.run import run_demo

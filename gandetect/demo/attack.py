@@ -1,4 +1,4 @@
-"""The demo's second table: attacks on a classifier of digits, found and undone."""
+"""The demo's second table: attacks on a classifier of digits, detected and corrected."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from gandetect.detectors import AdversarialVAEDetector
 
 FALSE_ALARM_PERC = 5.0
 EPOCHS = 60
-# Pixels are 0 to 16; the norm of an attack, and how far it may go in it.
+# The norm of each attack and its limit in that norm, for pixels from 0 to 16.
 ATTACKS = {"largest change 2": (np.inf, 2.0), "Euclidean length 10": (2, 10.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defence:
-    """One line of the table; all shares are of the same unseen digits.
+    """One line of the table; all shares are measured on the same test digits.
 
     Parameters
     ----------
     attack : str
     accuracy_clean, accuracy_attacked : float
-        Of the classifier, without a detector.
+        Accuracy of the classifier without a detector.
     accuracy_corrected : float
-        On the attacked digits, with flagged ones given the label of their reconstruction.
+        Accuracy on the attacked digits, where flagged digits get the label of their reconstruction.
     share_caught : float
-        Of the attacks that fooled the classifier.
+        Share of the successful attacks that are flagged.
     """
 
     attack: str
@@ -43,14 +43,14 @@ class Defence:
 
 
 def attack_and_defend(seed: int, epochs: int | None = None) -> list[Defence]:
-    """Train a classifier and its guard on digits, attack the classifier, count.
+    """Train a classifier and a detector on digits, attack the classifier, and measure the defence.
 
     Parameters
     ----------
     seed : int
-        Of the split, the classifier and the detector.
+        Seed of the split, the classifier and the detector.
     epochs : int or None, default=None
-        Of the detector, for a quicker look.
+        Epochs of the detector; a small number gives a quick result.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def attack_and_defend(seed: int, epochs: int | None = None) -> list[Defence]:
 
 
 def defence_table(defences: Iterable[Defence]) -> str:
-    """Lay the defences out as text."""
+    """Return the table as text."""
     lines = [
         f"{'a perceptron of digits under attack':36}{'accuracy:':9}{'clean':>8}{'attacked':>11}"
         f"{'corrected':>12}{'caught':>10}"

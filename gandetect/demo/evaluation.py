@@ -1,4 +1,4 @@
-"""From a task and a method to a line of the table."""
+"""Fit a method to a task and evaluate it: one line of the table."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Result:
     roc_auc, average_precision : float
         Of the scores of the test samples, without a threshold.
     share_expected : float
-        Of anomalies in the mixed batch, from which the threshold was inferred.
+        Share of anomalies in the mixed batch, from which the threshold was inferred.
     share_flagged : float
-        Of all test samples.
+        Share of all test samples that were flagged.
     false_alarm_rate : float
         Share of the normal test samples that were flagged.
     fit_seconds : float
@@ -50,7 +50,7 @@ def evaluate(
     predictions: NDArray[np.int64],
     fit_seconds: float,
 ) -> Result:
-    """Judge what a method said of the test samples.
+    """Evaluate the scores and predictions of a method on the test samples.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """A fitted method, its scores of the test samples, and how they are judged."""
+    """A fitted method, its scores of the test samples, and their evaluation."""
 
     method: Any
     scores: NDArray[np.float64]
@@ -90,7 +90,7 @@ class Outcome:
 
 
 def fit_and_judge(task: Task, name: str, method: Any) -> Outcome:
-    """Run the main job: fit, infer a threshold, predict."""
+    """Fit a method, infer its threshold, predict and evaluate."""
     start = time.perf_counter()
     method.fit(task.X_train)
     fit_seconds = time.perf_counter() - start
@@ -100,7 +100,7 @@ def fit_and_judge(task: Task, name: str, method: Any) -> Outcome:
 
 
 def table(results: Iterable[Result]) -> str:
-    """Lay results out as text, a block a task."""
+    """Return results as text, one block for each task."""
     lines = [
         f"{'':24}{'AUROC':>7}{'average':>11}{'share':>10}{'share':>9}{'false':>9}{'fit':>9}",
         f"{'':24}{'':7}{'precision':>11}{'expected':>10}{'flagged':>9}{'alarms':>9}{'time':>9}",

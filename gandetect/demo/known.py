@@ -1,4 +1,4 @@
-"""The demo's third table: what a few known anomalies add."""
+"""The demo's third table: the gain from a few known anomalies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EPOCHS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """One line of the table, of the same unseen digits.
+    """One line of the table; all lines are measured on the same test digits.
 
     Parameters
     ----------
@@ -37,19 +37,19 @@ class Known:
 
 
 def with_and_without(seed: int, epochs: int | None = None) -> list[Known]:
-    """Find one digit among all others, without and with some of it that are known.
+    """Detect one digit among all others, without and with some known samples of that digit.
 
     Parameters
     ----------
     seed : int
-        Of the split and of the methods.
+        Seed of the split and of the methods.
     epochs : int or None, default=None
-        Of the detector, for a quicker look.
+        Epochs of the detector; a small number gives a quick result.
 
     Returns
     -------
     list of Known
-        The detector without and with known anomalies, and a classifier of the same rows.
+        The detector without and with known anomalies, and a classifier trained on the same rows.
     """
     data = load_digits()
     X_train, X_rest, y_rest = one_class_split(
@@ -82,7 +82,7 @@ def with_and_without(seed: int, epochs: int | None = None) -> list[Known]:
 
 
 def known_table(results: Iterable[Known]) -> str:
-    """Lay the results out as text."""
+    """Return the table as text."""
     lines = [f"{f'the digit {DIGIT} among all others':36}{'known':>9}{'AUROC':>9}{'average':>11}"]
     lines += [
         f"  {r.method:34}{r.n_known:9d}{r.roc_auc:9.3f}{r.average_precision:11.3f}" for r in results

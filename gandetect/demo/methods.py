@@ -1,4 +1,4 @@
-"""What the demo compares: our detectors, and two methods of scikit-learn's beside them."""
+"""The methods that the demo compares: gandetect's detectors, and two methods of scikit-learn."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class KNearestNeighbors(NearestNeighbors):  # type: ignore[misc]  # scikit-learn
 
 
 class Baseline:
-    """A method of scikit-learn's behind the methods of our detectors that the demo calls.
+    """A method of scikit-learn with the interface of gandetect's detectors that the demo uses.
 
     Parameters
     ----------
     estimator : object
-        With ``fit(X)`` and ``score_samples(X)`` for rows; images are flattened, and tables become
-        arrays of objects.
+        An object with ``fit(X)`` and ``score_samples(X)`` for rows; images are flattened, and
+        tables become arrays of objects.
     """
 
     threshold_: float
@@ -56,12 +56,12 @@ class Baseline:
         return np.asarray(-self.estimator.score_samples(_as_rows(X)))
 
     def infer_threshold(self, X: Any, outlier_perc: float) -> Self:
-        """Move the threshold so that this percentage of X is flagged."""
+        """Set the threshold so that this percentage of X is flagged."""
         self.threshold_ = threshold_at_percentile(self.anomaly_score(X), outlier_perc)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:
-        """+1 for inliers, -1 for outliers."""
+        """Return +1 for inliers and -1 for outliers."""
         return np.where(self.anomaly_score(X) > self.threshold_, -1, 1)
 
 
@@ -72,7 +72,7 @@ def _as_rows(X: Any) -> NDArray[Any]:
 
 
 def _encoded(table: Table) -> Any:
-    """What makes numbers of the words and fills the gaps, as scikit-learn's users do."""
+    """Return a transformer that encodes words and imputes gaps with scikit-learn's classes."""
     is_word = np.array([column.dtype.kind == "O" for column in table.columns])
     words, numbers = np.flatnonzero(is_word), np.flatnonzero(~is_word)
     one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
@@ -87,7 +87,8 @@ def select_detectors(names: Sequence[str] | None = None) -> dict[str, type[BaseD
     Parameters
     ----------
     names : sequence of str or None, default=None
-        Names of classes, in any case, which may do without "Detector" at their end. None takes all.
+        Names of classes, in lower or upper case, with or without "Detector" at the end. None takes
+        all.
 
     Returns
     -------
@@ -117,7 +118,7 @@ def select_detectors(names: Sequence[str] | None = None) -> dict[str, type[BaseD
 
 
 def _plain(name: str) -> str:
-    """What names that mean one detector have in common."""
+    """Return a canonical form of the name of a detector."""
     return re.sub("[-_ ]", "", name).lower().removesuffix("detector")
 
 
@@ -127,7 +128,7 @@ def make_methods(
     seed: int,
     parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Build, by name, the detectors and the baselines.
+    """Create the detectors and the baselines, by name.
 
     The detectors have their defaults, except the epochs, the batch size, the parameters of the
     task, and `parameters`.

@@ -1,4 +1,4 @@
-"""What the demo draws: score histograms, inputs beside their reconstructions, and reports."""
+"""The pictures of the demo: score histograms, inputs with reconstructions, and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DPI = 110
 def save_pictures(task: Task, outcomes: Mapping[str, Outcome], folder: Path) -> list[Path]:
     """Save the score histograms of a task, reconstructions of images, and a report.
 
-    The report is on RDNA, or else on the first detector.
+    The report is on RDNA if it was run, otherwise on the first detector.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def save_pictures(task: Task, outcomes: Mapping[str, Outcome], folder: Path) -> 
 
 
 def _score_histograms(task: Task, outcomes: Mapping[str, Outcome]) -> Figure:
-    """Draw a panel a method. A figure without pyplot needs no display and opens no window."""
+    """Draw one panel for each method; without pyplot, so it needs no display."""
     n_columns = min(_PANELS_A_LINE, len(outcomes))
     n_lines = math.ceil(len(outcomes) / n_columns)
     figure: Figure = matplotlib_module("figure").Figure(
@@ -74,7 +74,7 @@ def _score_histograms(task: Task, outcomes: Mapping[str, Outcome]) -> Figure:
 
 
 def _reconstructions(task: Task, outcome: Outcome) -> Figure:
-    """Draw the first normal and the first anomalous test samples, chosen by nothing else."""
+    """Draw the first normal and the first anomalous test samples, without further selection."""
     shown = np.concatenate([np.flatnonzero(task.y_test == label)[:5] for label in (0, 1)])
     titles = [
         f"{'anomalous' if task.y_test[i] else 'normal'}\n"

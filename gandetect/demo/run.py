@@ -1,4 +1,4 @@
-"""The demo from its arguments to what it prints and saves."""
+"""Run the demo: fit the methods, print the tables, and save pictures and reports."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def run_demo(
     Parameters
     ----------
     out : str or path, default="demo-output"
-        Folder for the pictures and reports; made if needed.
+        Folder for the pictures and reports; created if needed.
     seed : int, default=0
-        Of the splits and of all methods.
+        Seed of the splits and of all methods.
     detectors : sequence of str or None, default=None
-        Detectors to run beside the baselines. None runs all that there are.
+        Detectors to run in addition to the baselines. None runs all.
     epochs : int or None, default=None
-        Instead of the tasks' own, for a quicker look.
+        Epochs in place of those of the tasks; a small number gives a quick result.
 
     Returns
     -------
@@ -67,9 +67,9 @@ def run_demo(
     ImportError
         If matplotlib is not installed.
     OSError
-        If the folder cannot be made.
+        If the folder cannot be created.
     """
-    matplotlib_module("figure")  # what is missing is told before the fits, not after them
+    matplotlib_module("figure")  # raises before the fits if matplotlib is missing
     classes = select_detectors(detectors)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,16 +109,16 @@ def _introduce(tasks: Iterable[Task]) -> None:
     print(_INTRODUCTION)
     for task in tasks:
         print(textwrap.fill(task.describe(), 96, initial_indent="- ", subsequent_indent="  "))
-    print(flush=True)  # before the progress, also where both go to one file
+    print(flush=True)  # so that it precedes the progress if both streams go to one file
 
 
 @contextmanager
 def _torch_ready() -> Iterator[None]:
-    """Let torch do what would else be counted as a part of the fits."""
-    # The networks are too small to gain from threads, and on cores that other programs use as
-    # well, threads that wait for each other take many times as long as one.
+    """Limit torch to one thread, and import its compiler so that fit times do not include this."""
+    # The networks are too small to gain from threads. If other programs use the same cores,
+    # threads wait for each other, and the fits take many times as long as with one thread.
     with limited_to(1):
-        torch.optim.SGD([torch.zeros(1)])  # the first optimizer imports torch's compiler: seconds
+        torch.optim.SGD([torch.zeros(1)])  # imports torch's compiler, which takes seconds
         yield
 
 

@@ -15,21 +15,21 @@ from sklearn.model_selection import train_test_split
 from gandetect.data.tables import Table
 from gandetect.datasets import one_class_rows_split, one_class_split
 
-# Side of the views of a photograph, in pixels, and where in it they are taken.
+# Side of the views of a photograph in pixels, and their position in the photograph.
 _SIDE = 64
 _PLACE = (180, 250)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """Normal samples to fit on, a mixed batch for the threshold, and labelled samples to judge by.
+    """Normal samples for `fit`, a mixed batch for the threshold, and labelled test samples.
 
     Parameters
     ----------
     name : str
-        In the table and, with hyphens, in file names.
+        The name in the table and, with hyphens, in file names.
     what_is_normal : str
-        For the reader, with `name` before it.
+        Which samples are normal, as printed after `name`.
     X_train : ndarray of shape (n_samples, ...) or Table
         Normal samples.
     X_mixed : ndarray of shape (n_samples, ...) or Table
@@ -37,17 +37,17 @@ class Task:
     outlier_perc : float
         The percentage of anomalies in `X_mixed`.
     X_test : ndarray of shape (n_samples, ...) or Table
-        None of them in `X_train` or `X_mixed`.
+        Test samples; none of them is in `X_train` or `X_mixed`.
     y_test : ndarray of shape (n_samples,)
         1 for an anomaly, 0 for a normal sample.
     epochs : int or "auto"
-        What the detectors train; in the demo so that a fit takes seconds.
+        Epochs of the detectors; in the demo few, so that a fit takes seconds.
     batch_size : int or "auto", default="auto"
-        A number makes the epochs as many updates for each detector.
+        With a number, an epoch has the same number of updates for each detector.
     parameters : mapping of str to mapping, default: none
-        Of a detector, by its name, what else it is given.
+        Further parameters of each detector, by the name of the detector.
     detectors : sequence of str or None, default=None
-        The detectors that the task is for, by their names. None is all of them.
+        The names of the detectors that run on the task. None runs all.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Task:
 
     @property
     def is_table(self) -> bool:
-        """Whether the samples are rows of a table with words and gaps; if not they are arrays."""
+        """Whether the samples are rows of a table with words and gaps, not arrays."""
         return isinstance(self.X_train, Table)
 
     def describe(self) -> str:
-        """What is fitted, where the threshold comes from, and what is judged."""
+        """Return a text about the training samples, the threshold and the test samples."""
         if self.is_table:
             shape = f"rows of {len(self.X_train.names)} columns"
         else:
@@ -84,8 +84,8 @@ class Task:
 def table_as_it_comes(seed: int) -> Task:
     """A table of numbers, words and gaps: benign tumours are normal, malignant ones anomalies.
 
-    The ten means of the breast cancer data stay numbers, with one cell in twelve missing; the
-    measurements of the worst nuclei are replaced by words.
+    The ten mean values of the breast cancer data stay numbers, with one cell in twelve missing;
+    five measurements of the worst nuclei are replaced by words.
     """
     data = load_breast_cancer()
     is_malignant = 1 - data.target
@@ -130,10 +130,10 @@ def digit_normal(seed: int, digit: int = 8) -> Task:
 
 
 def photographs(seed: int) -> Task:
-    """Photographs: views of one place are normal, made defects on them anomalies.
+    """Photographs: views of one place are normal, views with simulated defects are anomalies.
 
-    The views differ as those of a camera above a belt do: they are moved by up to 12 pixels,
-    brighter or darker by up to a tenth, and noisy.
+    The views vary like those of a camera above a conveyor belt: they are shifted by up to 12
+    pixels, brighter or darker by up to a tenth, and noisy.
     """
     rng = np.random.default_rng(seed)
     photograph = load_sample_images().images[0]
@@ -167,7 +167,7 @@ TASKS: tuple[Callable[[int], Task], ...] = (
 
 
 def _with_words_and_gaps(X: NDArray[np.float64], names: Sequence[str], seed: int) -> Table:
-    """Of thirty columns the ten means, with gaps, and five others in words."""
+    """Return ten of thirty columns as numbers with gaps, and five others as words."""
     rng = np.random.default_rng(seed)
     numbers, worst = X[:, :10].copy(), X[:, [20, 21, 24, 26, 28]]
     numbers[rng.random(numbers.shape) < 1 / 12] = np.nan
@@ -183,7 +183,7 @@ def _with_words_and_gaps(X: NDArray[np.float64], names: Sequence[str], seed: int
 
 
 def _views(photograph: NDArray[np.uint8], n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Pictures of one place, each moved, lit and noisy in its own way."""
+    """Return views of one place with random shift, brightness and noise."""
     views = []
     for top, left in np.array(_PLACE) + rng.integers(-12, 13, size=(n, 2)):
         view = photograph[top : top + 2 * _SIDE : 2, left : left + 2 * _SIDE : 2]
@@ -193,7 +193,7 @@ def _views(photograph: NDArray[np.uint8], n: int, rng: np.random.Generator) -> N
 
 
 def _with_defect(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Put a half transparent spot or scratch of any colour onto an image."""
+    """Draw a partly transparent spot or scratch of random colour on an image."""
     y, x = np.ogrid[: image.shape[0], : image.shape[1]]
     across, along = (axis - rng.uniform(8, _SIDE - 8) for axis in (y, x))
     angle = rng.uniform(0, np.pi)
@@ -209,7 +209,7 @@ def _with_defect(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
 def task_of_split(
     split: tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]], seed: int, **about: Any
 ) -> Task:
-    """Make a task, halving what is not trained on into the mixed batch and the test."""
+    """Make a task; samples that are not for training are halved into mixed batch and test set."""
     X_train, X_rest, y_rest = split
     X_mixed, X_test, y_mixed, y_test = train_test_split(
         X_rest, y_rest, test_size=0.5, stratify=y_rest, random_state=seed

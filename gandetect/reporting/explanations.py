@@ -1,4 +1,4 @@
-"""Which columns made a row unusual, with their values and those that were expected."""
+"""The most unusual columns of a row, with their values and their expected values."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from gandetect.data.tables import Table
 def unusual_columns(
     detector: BaseDetector, X: Any, n_columns: int = 3
 ) -> list[list[tuple[str, str, str]]]:
-    """The columns that made each row unusual, the most unusual first.
+    """Return the most unusual columns of each row, the most unusual first.
 
     Parameters
     ----------
     detector : BaseDetector
-        Fitted to rows or to tables.
+        A detector fitted to rows or to tables.
     X : array-like or table of shape (n_samples, n_features)
         As in `fit`, but in memory.
     n_columns : int, default=3
-        How many columns of each row; fewer if there are not as many.
+        The number of columns for each row, limited by the number of columns of X.
 
     Returns
     -------
     list of list of (str, str, str)
-        For each row its columns, by name, value and expected value, which is what the networks
-        reconstruct. A gap is an empty text. Columns that the detector leaves out are none of them.
+        For each row the name, value and expected value of its columns. The expected value is the
+        reconstruction. A gap is an empty string. Columns that the detector leaves out are not
+        included.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def unusual_columns(
 
 
 def _columns(X: Any, names: Sequence[str]) -> Mapping[str, Any]:
-    """The columns of a table or of rows by their names."""
+    """Return the columns of a table or of rows by their names."""
     if isinstance(X, Table):
         return dict(zip(X.names, X.columns, strict=True))
     if isinstance(X, NamedRows):
@@ -83,7 +84,7 @@ def _columns(X: Any, names: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _text(value: Any, like: Any = None) -> str:
-    """A cell as text, a date written as another one; nothing for a gap."""
+    """Return a cell as text, a date in the format of `like`; an empty string for a gap."""
     if value is None or value != value:
         return ""
     if hasattr(value, "astype") and value.dtype.kind == "M":

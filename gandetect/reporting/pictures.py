@@ -23,14 +23,14 @@ from gandetect.plotting.style import matplotlib_module
 # The longer side of a photograph in a report, in pixels.
 _SIDE = 256
 _JPEG_QUALITY = 82
-# How much of the photograph is seen through the heat map, at most.
+# The largest opacity of the heat map over the photograph.
 _OPACITY = 0.6
 _OUTLINE = (255, 255, 255)
-# What stands for five values of a map from the least to the largest, evenly spaced.
+# Colours for five evenly spaced values of a map, from the smallest to the largest.
 _COLOURS = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
-# More points of a curve are not seen, and make a large file.
+# More points of a curve are not visible, and would enlarge the file.
 _MOST_SCORES = 20_000
-# Hatches of the colour of an area are not seen in SVG.
+# In SVG, a hatch with the colour of its area would be invisible.
 _SVG_SETTINGS = {"svg.fonttype": "none", "hatch.color": "black"}
 
 
@@ -54,7 +54,7 @@ def histogram_svg(
 def curves_svg(
     scores: NDArray[np.float64], threshold: float, is_anomaly: NDArray[np.bool_], name: str
 ) -> dict[str, str]:
-    """Draw the ROC and the precision-recall curve, of at most some scores of each kind."""
+    """Draw the ROC and the precision-recall curve, with a limited number of scores per kind."""
     kept = np.concatenate(
         [_thinned(np.flatnonzero(is_anomaly == kind), scores) for kind in (False, True)]
     )
@@ -71,7 +71,7 @@ def curves_svg(
 
 
 def _thinned(rows: NDArray[np.intp], scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    """At most some of the rows, evenly spaced in the order of their scores."""
+    """Select a limited number of rows, evenly spaced in the order of their scores."""
     if len(rows) <= _MOST_SCORES:
         return rows
     ordered = rows[np.argsort(scores[rows], kind="stable")]
@@ -79,31 +79,33 @@ def _thinned(rows: NDArray[np.intp], scores: NDArray[np.float64]) -> NDArray[np.
 
 
 def _svg(name: str, draw: Any) -> str:
-    """Draw into a figure of its own, and return it as an SVG element that loads nothing."""
+    """Draw a new figure, and return it as an SVG element without external resources."""
     matplotlib = matplotlib_module("figure")
     rc_context = matplotlib_module("pyplot").rc_context
     content = io.StringIO()
-    # Another salt for each figure, since several stand in one page; none is drawn by chance.
+    # matplotlib derives the ids in an SVG from the salt. A fixed salt for each figure makes the
+    # ids reproducible, and different between the figures of a page.
     with rc_context({**_SVG_SETTINGS, "svg.hashsalt": name}):
         figure = matplotlib.Figure(figsize=(6.4, 4.2), layout="constrained")
         draw(figure.subplots())
         figure.savefig(content, format="svg", metadata={"Date": None})
     text = content.getvalue()
     text = text[text.index("<svg") :]
-    # What describes the file names addresses; and names of parts would be there once a figure.
+    # Remove the metadata, which contain web addresses, and the ids of groups, which would occur
+    # once in each figure of a page.
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     return re.sub(r'(<g|<path|<use) id="(?!m?[0-9a-f]{8,})[^"]*"', r"\1", text)
 
 
 class Photographs:
-    """Makes the pictures of images, all maps in one scale.
+    """Creates pictures of images and of their maps; all maps share one colour scale.
 
     Parameters
     ----------
     images : sequence of array or None
-        What the detector was given, (height, width[, channels]) each; of files the photographs.
+        The scored images, (height, width[, channels]) each, or the paths of image files.
     maps : sequence of ndarray of shape (height, width)
-        Of the images, larger for worse.
+        The anomaly maps of the images; larger is more anomalous.
     level : float
         Areas of a map above it are outlined.
     side : int or None, default=256
@@ -126,7 +128,7 @@ class Photographs:
         self.range = (min(v[0] for v in values), max(v[1] for v in values)) if values else (0, 1)
 
     def pair(self, i: int) -> tuple[str, str]:
-        """Return the photograph and its heat map as addresses that hold the pictures."""
+        """Return the photograph and its heat map as data URLs."""
         photograph = self._photograph(self.images[i])
         return _address(photograph), _address(self._overlay(photograph, i))
 
@@ -152,7 +154,7 @@ class Photographs:
         return overlay
 
     def _photograph(self, image: Any) -> NDArray[np.float64]:
-        """The image in 8 bits and three channels, in the size of the pictures."""
+        """Return the image with 8 bits and three channels, in the size of the pictures."""
         if not isinstance(image, np.ndarray):
             picture = open_image(image)
             if picture.mode not in ("1", "L", "RGB", "RGBA", "P", "CMYK", "YCbCr"):
@@ -169,13 +171,13 @@ class Photographs:
             return np.asarray(picture, dtype=np.float64)
         scale = self.side / max(picture.size)
         size = [max(1, round(side * scale)) for side in picture.size]
-        kind = "NEAREST" if scale > 2 else "BILINEAR"  # pixels of small images stay pixels
+        kind = "NEAREST" if scale > 2 else "BILINEAR"  # enlarged small images keep sharp pixels
         shown = picture.resize(size, resample=pillow_image().Resampling[kind])
         return np.asarray(shown, dtype=np.float64)
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The border of a mask, two pixels wide."""
+    """Return the border of a mask, two pixels wide."""
     from scipy import ndimage
 
     grown: NDArray[np.bool_] = ndimage.binary_dilation(mask, iterations=1)

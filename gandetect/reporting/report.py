@@ -1,4 +1,4 @@
-"""A report on scored data: one HTML file that needs nothing else to be read."""
+"""A report on scored data: one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from gandetect.reporting.pictures import (
 )
 from gandetect.summary import shown
 
-# Columns that a report names of each row, characters of a cell, and lines of a list of columns.
+# Limits: columns shown for each row, characters of a cell, and rows of a list of columns.
 _N_COLUMNS, _LONGEST_CELL, _MOST_LINES = 3, 200, 200
-# Samples that were not flagged, whose maps say what is usual.
+# The number of samples that are not flagged whose maps determine the level of the outlines.
 _N_USUAL = 32
-# Sizes beyond which a report is no page to read.
+# With more samples the page would be too large to read.
 _MOST_SAMPLES = 500
 
 
@@ -53,9 +53,10 @@ def write_report(
 
     The file shows the scores and the threshold, ROC and precision-recall curves if there are
     labels, the samples with the largest scores and the features that raise them, the training
-    diagnostics, what was fitted to what, and the versions. It loads nothing from elsewhere, and all
-    that comes from the data is text in it. Samples can be marked as false alarms or as anomalies,
-    and the marks be exported as CSV, which ``gandetect fit --label-file`` reads.
+    diagnostics, the fitted detector and its training data, and the versions. It loads no external
+    resources, and all content from the data is escaped as text. Samples can be marked as false
+    alarms or as anomalies, and the marks can be exported as CSV, which
+    ``gandetect fit --label-file`` reads.
 
     Parameters
     ----------
@@ -63,14 +64,15 @@ def write_report(
     X : array-like, table, ImageFolder or ImageFiles
         The samples, as in `fit`, but not the path of a file or a folder.
     path : str or path
-        The file is replaced as a whole, or not at all.
+        The file to write. The write is atomic.
     y : array-like of shape (n_samples,) or None, default=None
-        0 for normal and 1 for anomalous, 1 and -1, or booleans of which True is anomalous.
+        0 for normal and 1 for anomalous, 1 for normal and -1 for anomalous, or booleans, True for
+        anomalous.
     names : sequence of length n_samples or None, default=None
-        Of the samples. None takes the paths of image files, or else counts from 0.
+        The names of the samples. None takes the paths of image files, otherwise numbers from 0.
     n_largest : int, default=50
-        How many samples to show: those with the largest scores. At most 500; with images each
-        takes about 20 kB.
+        How many samples to show: those with the largest scores. At most 500; each image takes about
+        20 kB.
     about : mapping of str to str or None, default=None
         Further lines at the top, such as the names of the model and the data.
 
@@ -78,7 +80,7 @@ def write_report(
     ------
     TypeError, ValueError
         If X cannot be scored, the score was changed after the threshold was set, there is not one
-        label and one name a sample, or `n_largest` is not from 1 to 500.
+        label and one name for each sample, or `n_largest` is not from 1 to 500.
     ImportError
         Without matplotlib: ``pip install "gandetect[plot]"``.
 
@@ -95,7 +97,7 @@ def write_report(
     ...     Path(folder, "report.html").read_text(encoding="utf-8").count("data-rank=") // 2
     10
     """
-    matplotlib_module("figure")  # what is missing is told before the work
+    matplotlib_module("figure")  # raises before scoring if matplotlib is missing
     if not isinstance(detector, BaseDetector):
         raise TypeError(f"detector must be a fitted detector, got {type(detector).__name__}.")
     if isinstance(X, str | os.PathLike):
@@ -122,7 +124,7 @@ def write_report(
 
 
 class Page:
-    """The parts of the page, each from the facts."""
+    """The parts of the HTML page."""
 
     def __init__(
         self,
@@ -141,7 +143,7 @@ class Page:
         self.facts = detector.summary()
 
     def html(self) -> str:
-        """The whole page."""
+        """Return the HTML text of the page."""
         folder = files("gandetect.reporting")
         page, style, script = (
             folder.joinpath(f"page.{kind}").read_text(encoding="utf-8")
@@ -271,7 +273,7 @@ class Page:
         )
 
     def _cells(self, chosen: Any) -> Iterable[str]:
-        """Of rows: the columns that made each unusual."""
+        """Return for each chosen row a table cell with its most unusual columns."""
         for columns in unusual_columns(self.detector, chosen, _N_COLUMNS):
             lines = "".join(
                 f'<tr><th scope="row">{_cut(column)}</th><td>{_cut(value) or "missing"}</td>'
@@ -284,7 +286,7 @@ class Page:
             )
 
     def _pictures(self) -> Iterable[str]:
-        """Of images: the photograph, and its map over it."""
+        """Return for each shown image the photograph, and the map over the photograph."""
         passed = np.flatnonzero(~self.is_flagged)
         usual = passed[np.linspace(0, len(passed) - 1, min(_N_USUAL, len(passed))).astype(np.intp)]
         maps = [self._map(row) for row in self.order]
@@ -308,11 +310,11 @@ class Page:
         )
 
     def _map(self, row: int) -> NDArray[Any]:
-        """The anomaly map of one image: images may differ in size."""
+        """Return the anomaly map of one image, because images may differ in size."""
         return np.asarray(self.detector.anomaly_map(take(self.X, np.array([row])))[0])
 
     def _image(self, row: int) -> Any:
-        """The file of an image, or its values with the channels last."""
+        """Return the path of an image, or its values with the channels last."""
         if hasattr(self.X, "paths"):
             return self.X.paths[row]
         layout = self.detector.model_.layout
@@ -352,7 +354,7 @@ class Page:
 
 
 def _facts(facts: Mapping[str, Any]) -> str:
-    """Names and values as a list of terms, and records as a table."""
+    """Return names and values as an HTML definition list, and records as an HTML table."""
     entries = []
     for name, value in facts.items():
         if isinstance(value, Mapping) and value:
@@ -387,7 +389,7 @@ def _figure(svg: str, alt: str, caption: str) -> str:
 
 
 def _cell(head: str, kind: str, key: float | str | None, html: str) -> str:
-    """A cell of the table of samples, with what it is sorted by."""
+    """Return a cell of the table of samples, with its sort key."""
     by = "" if key is None else f' data-sort="{_escaped(str(key))}"'
     if head == "Sample":
         return f'<th scope="row" role="rowheader" class="name"{by}>{html}</th>'
@@ -404,12 +406,12 @@ def _mark(name: str, place: int) -> str:
 
 
 def _name(name: Any) -> str:
-    """The name of a sample; that of a file may hold bytes that are no text."""
+    """Return the name of a sample; the name of a file may contain undecodable bytes."""
     return str(name).encode(errors="backslashreplace").decode()
 
 
 def _cut(text: str) -> str:
-    """A cell as it is shown, no longer than that."""
+    """Return the text of a cell, escaped and limited in length."""
     return _escaped(text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} ...")
 
 
@@ -418,7 +420,7 @@ def _escaped(text: str) -> str:
 
 
 def _policy(script: str) -> str:
-    """What the page may load and run: what is in it, and the one script by its digest."""
+    """Return the content security policy: inline content only, and one script by its digest."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     sources = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
     return f"{sources}; script-src 'sha256-{digest}'"

@@ -1,8 +1,9 @@
 """Simulated anomalies: Perlin masks filled with textures on images, corrupted cells in rows.
 
-Everything draws from a `torch.Generator` that is passed along, never from torch's global one. A fit
-passes its own, which a checkpoint stores: a training that is resumed continues with the anomalies
-that it would have seen. Without one, the numbers are new at each call.
+All random numbers are drawn from a `torch.Generator` that is passed as an argument, never from
+torch's global generator. A fit passes its own generator and stores it in checkpoints, so that a
+resumed training draws the same anomalies as an uninterrupted one. Without a generator, a new seed
+is used at each call.
 """
 
 from gandetect.simulation.anomalies import ImageAnomalies

@@ -1,4 +1,4 @@
-"""Anomalies on images: a mask, something to fill it with, and how strongly it shows."""
+"""Simulated anomalies on images: a mask, a texture that fills it, and an opacity."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from gandetect.simulation.perlin import drawing_from, perlin_masks
 from gandetect.simulation.textures import Textures, texture_pool
 
 _N_MASKS = 512
-# The longer side of masks and textures, which are enlarged where images are larger.
+# The longer side of masks and textures; for larger images they are enlarged.
 _LARGEST_SIDE = 512
-# How often each change of a texture is made.
+# The probability of each change of a texture.
 _CHANGE_PROBABILITY = 0.3
 
 
 class ImageAnomalies:
-    """Puts anomalies onto images, quickly: masks and made-up textures come from pools made once.
+    """Adds simulated anomalies to images.
 
-    Each use shifts, mirrors and turns what it takes from a pool by random amounts, so that nothing
-    is seen twice alike, at a few per cent of the time of a training step. Of a folder or an array
-    all images are used, each read when it is drawn.
+    Masks and procedural textures are drawn from pools that are generated once. Each draw is
+    shifted, mirrored and transposed at random, so that repetitions are rare; this takes a few per
+    cent of the time of a training step. If the source is a folder or an array, all its images are
+    used, each read when it is drawn.
 
     Parameters
     ----------
@@ -32,19 +33,19 @@ class ImageAnomalies:
         See `texture_pool`.
     n_channels : int
     size : tuple of int
-        Height and width of most images. On others, and beyond 512 pixels, masks and textures are
-        stretched.
+        Height and width of most images. For other sizes, and above 512 pixels, masks and textures
+        are resized.
     scales : tuple of int
         See `perlin_masks`.
     probability : float
-        Of an image to get an anomaly.
+        The probability that an image gets an anomaly.
     opacity : tuple of float
-        Between which two the texture's share of a masked pixel is drawn.
+        The range from which the opacity of the texture is drawn.
     augment : bool or "published"
         Whether brightness, contrast, tones and levels of textures are varied; "published" changes
-        textures, and turns normal images, as DRAEM's code does.
+        textures, and rotates normal images, as DRAEM's code does.
     generator : torch.Generator or None, default=None
-        On the CPU; also of the numbers drawn at each use.
+        On the CPU; draws the pools and all later random numbers.
 
     References
     ----------
@@ -72,13 +73,13 @@ class ImageAnomalies:
         self.probability, self.opacity, self.augment = probability, opacity, augment
 
     def __call__(self, x: Tensor, low: float = 0.0, high: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Put anomalies onto a batch.
+        """Add anomalies to a batch.
 
         Parameters
         ----------
         x : Tensor of shape (n, channels, height, width)
         low, high : float, default=0.0, 1.0
-            The values of x that black and white textures take.
+            The values of black and of white in x.
 
         Returns
         -------
@@ -97,7 +98,7 @@ class ImageAnomalies:
         return torch.lerp(x, texture, (mask * opacity)[:, None]), mask
 
     def varied(self, x: Tensor, low: float = 0.0) -> Tensor:
-        """Normal images (n, channels, height, width) as they are trained on; `low` is black."""
+        """Augment normal images (n, channels, height, width) for training; `low` is black."""
         if self.augment != "published":
             return x
         return turned_as_published(x, low, self.generator)
@@ -117,7 +118,7 @@ class ImageAnomalies:
 
 
 def _taken(pool: Tensor | Textures, n: int, g: torch.Generator) -> Tensor:
-    """`n` of the images (m, C, H, W), each rolled, mirrored and, if square, turned at random."""
+    """Draw `n` images (m, C, H, W), each rolled, mirrored and, if square, transposed at random."""
     height, width = pool.shape[-2:]
     rows, columns = _shifted(n, height, g)[:, :, None], _shifted(n, width, g)[:, None, :]
     if height == width:
@@ -127,12 +128,12 @@ def _taken(pool: Tensor | Textures, n: int, g: torch.Generator) -> Tensor:
     image, rows, columns = (
         index.to(images.device) for index in (torch.arange(n)[:, None, None], rows, columns)
     )
-    # The channels' axis comes last out of an index on either side of it.
+    # Indexing on both sides of the channel axis moves the index axes first, and the channels last.
     return images[image, :, rows, columns].movedim(-1, 1)
 
 
 def _shifted(n: int, length: int, g: torch.Generator) -> Tensor:
-    """The numbers up to `length`, (n, length), rolled and half of the time reversed."""
+    """Return indices 0 to `length` - 1, (n, length), rolled, and reversed with probability 0.5."""
     index = (torch.arange(length) + torch.randint(length, (n, 1), generator=g)) % length
     return torch.where(torch.rand(n, 1, generator=g) < 0.5, index, length - 1 - index)
 

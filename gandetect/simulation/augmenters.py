@@ -1,7 +1,7 @@
 """DRAEM's augmentation of textures and of normal images, on batches of tensors.
 
-The list and its ranges are those of the released code: of ten changes, each texture gets three
-different ones, and three in ten normal images are turned.
+The operations and their ranges are those of the released code: each texture gets three different
+ones of ten operations, and three in ten normal images are rotated.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _N_CHANGES = 3
 _TURNED_SHARE = 0.3
 _TURNED_DEGREES = 90.0
 _LEVELS = 256
-# Of red, green and blue in the brightness of a pixel.
+# The weights of red, green and blue in the brightness of a pixel.
 _LUMA = (0.299, 0.587, 0.114)
 
 
 def changed_as_published(textures: Tensor, g: torch.Generator) -> Tensor:
-    """Change each texture in three of ten ways.
+    """Apply three of ten operations to each texture.
 
     Parameters
     ----------
     textures : Tensor of shape (n, channels, height, width)
-        With values in [0, 1].
+        Values in [0, 1].
     g : torch.Generator
         On the CPU.
 
@@ -37,11 +37,12 @@ def changed_as_published(textures: Tensor, g: torch.Generator) -> Tensor:
 
     Notes
     -----
-    Gamma of 0.5 to 2 a channel; brightness times 0.8 to 1.2 and plus -30 to 30 of 255; sharpness
-    from none to three times; hue and saturation plus -50 to 50 of 255 (colour images alone); half
-    of the time all values above a threshold of 32 to 128 of 255 turned round; 1 to 8 bits; all
-    values turned round; contrast stretched, up to a fifth of the values cut off at either end;
-    histogram equalised; turned by -45 to 45 degrees, with black corners.
+    The operations, with amounts in units of 255 levels, are: gamma of 0.5 to 2 for each channel;
+    brightness times 0.8 to 1.2 and plus -30 to 30; sharpness from none to three times; hue and
+    saturation plus -50 to 50 (colour images only); solarisation, which inverts values above a
+    threshold of 32 to 128, with probability 0.5; posterisation to 1 to 8 bits; inversion; contrast
+    stretching, with up to a fifth of the values clipped at each end; histogram equalisation;
+    rotation by -45 to 45 degrees, with black corners.
 
     References
     ----------
@@ -59,7 +60,7 @@ def changed_as_published(textures: Tensor, g: torch.Generator) -> Tensor:
 
 
 def turned_as_published(x: Tensor, fill: float, g: torch.Generator) -> Tensor:
-    """Turn three in ten images by -90 to 90 degrees.
+    """Rotate three in ten images by -90 to 90 degrees.
 
     Parameters
     ----------
@@ -83,11 +84,11 @@ def _drawn(n: int, low: float, high: float, g: torch.Generator, n_values: int = 
 
 
 def _turned(x: Tensor, degrees: Tensor) -> Tensor:
-    """Images turned about their middles; what comes from outside is 0."""
+    """Rotate images about their centres; pixels from outside of the image are 0."""
     height, width = x.shape[2:]
     angle = (degrees * (math.pi / 180)).to(x)
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # In a grid from -1 to 1 on either side, pixels of an oblong image are oblong.
+    # Coordinates of the grid are -1 to 1 on both axes, so they are scaled by the aspect ratio.
     rows = [
         torch.stack([cos, -sin * (height / width), zero], dim=1),
         torch.stack([sin * (width / height), cos, zero], dim=1),
@@ -144,7 +145,7 @@ def _inverted(x: Tensor, g: torch.Generator) -> Tensor:
 
 
 def _stretched(x: Tensor, g: torch.Generator) -> Tensor:
-    """Contrast stretched over all levels, channel by channel."""
+    """Stretch the contrast over all levels, for each channel separately."""
     cut = _drawn(len(x), 0, 0.2, g)[:, 0, 0, 0]
     ordered = x.flatten(2).sort(dim=2).values
     n_values = ordered.shape[2]
@@ -156,7 +157,7 @@ def _stretched(x: Tensor, g: torch.Generator) -> Tensor:
 
 
 def _equalized(x: Tensor, g: torch.Generator) -> Tensor:
-    """Every level as frequent as the others, as far as a function of the level can do that."""
+    """Equalise the histogram of each channel."""
     n_images = x.shape[0] * x.shape[1]
     levels = (x.clamp(0, 1) * (_LEVELS - 1)).round().long().reshape(n_images, -1)
     offset = _LEVELS * torch.arange(n_images, device=x.device)[:, None]
@@ -188,11 +189,11 @@ _CHANGES: tuple[Callable[[Tensor, torch.Generator], Tensor], ...] = (
 
 
 def _hsv(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue, saturation and value, all in [0, 1], (n, 1, height, width) each."""
+    """Return hue, saturation and value, all in [0, 1], (n, 1, height, width) each."""
     value, which = x.max(1, keepdim=True)
     chroma = value - x.amin(1, keepdim=True)
     is_grey = chroma == 0
-    # Of the strongest colour: the next one round the circle less the one before it.
+    # The difference of the two colours after and before the strongest one on the colour circle.
     following = x.gather(1, (which + 1) % 3) - x.gather(1, (which + 2) % 3)
     hue = (2 * which + following / chroma.masked_fill(is_grey, 1)) / 6
     saturation = chroma / value.masked_fill(value == 0, 1)

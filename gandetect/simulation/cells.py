@@ -1,4 +1,4 @@
-"""Anomalies in rows: cells that do not belong with the others."""
+"""Simulated anomalies in rows: corrupted cells."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from torch import Tensor
 
 from gandetect.simulation.perlin import drawing_from
 
-# Cells that moved by less, in scaled units, are not called corrupted: labels would be noise.
+# Cells that changed by less, in scaled units, are not labelled as corrupted, because their labels
+# would be noise.
 _TOLERANCE = 0.1
-# Between which two the share of a corrupted row's cells is drawn: whole rows too, or a row of which
-# everything is wrong would pass for one of another kind.
+# The range from which the share of corrupted cells in a row is drawn. It includes whole rows, so
+# that rows in which every value is wrong are learned as anomalies too.
 _SHARES = (0.05, 1.0)
 
 
@@ -22,17 +23,18 @@ def corrupt_cells(
 ) -> tuple[Tensor, Tensor]:
     """Corrupt a random share of the cells of some rows, at least one cell of each.
 
-    A cell is replaced by another row's value of that column, by a value drawn evenly over a range
-    somewhat wider than the column's, or by itself with noise of a scale between 0.3 and 3.
+    A cell is replaced by the value of another row in its column, by a value from a uniform
+    distribution over a range 30 % wider than that of its column, or by its own value plus Gaussian
+    noise with a standard deviation between 0.3 and 3.
 
     Parameters
     ----------
     x : Tensor of shape (K, B, d)
         Standardised rows.
     probability : float, default=0.5
-        Of a row to be corrupted.
+        The probability that a row is corrupted.
     opacity : tuple of float, default=(0.1, 1.0)
-        Between which two the share of the new value in a corrupted cell is drawn, for each row.
+        The range from which the weight of the new value in a corrupted cell is drawn, for each row.
     generator : torch.Generator or None, default=None
         On the CPU.
 
@@ -40,13 +42,13 @@ def corrupt_cells(
     -------
     x_corrupted : Tensor of the shape of x
     mask : Tensor of the shape of x
-        1 where a cell was moved noticeably, else 0.
+        1 where a cell changed by at least 0.1 standard deviations, else 0.
     """
     n_members, n_rows, _ = x.shape
     rows = (n_members, n_rows, 1)
     g = drawing_from(generator)
     chance = torch.rand(x.shape, generator=g)
-    # The cell with the smallest chance is corrupted whatever the row's share.
+    # The cell with the smallest random number is always corrupted, so that each row has one.
     share = torch.empty(rows).uniform_(*_SHARES, generator=g)
     mask = (chance < share) | (chance == chance.amin(dim=-1, keepdim=True))
     mask = (mask & (torch.rand(rows, generator=g) < probability)).to(x.device)
@@ -66,5 +68,5 @@ def corrupt_cells(
 
 
 def moved_cells(x: Tensor, x_corrupted: Tensor) -> Tensor:
-    """1 where a cell was moved noticeably, by 0.1 standard deviations or more, else 0."""
+    """Return 1 where a cell changed by at least 0.1 standard deviations, else 0."""
     return ((x_corrupted - x).abs() >= _TOLERANCE).to(x)

@@ -1,4 +1,4 @@
-"""Perlin noise, many images at once, and the masks that come from it."""
+"""Perlin noise for batches of images, and masks made from it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-# Noise above this share of its largest possible value is masked (DRAEM's code); about 6 % of an
-# image.
+# Pixels whose noise exceeds this share of its largest possible value are masked, as in DRAEM's
+# code; about 6 % of an image.
 _THRESHOLD = 0.5
-# A cell of the noise is no smaller than this many pixels: finer noise is not noise, but pixels.
+# The smallest side of a lattice cell in pixels; smaller cells would give independent pixels.
 _MIN_CELL = 4
-# Images made at once, and their pixels, which bounds the memory.
+# The largest number of images computed at once, and of their pixels, which limit the memory.
 _CHUNK, _CHUNK_PIXELS = 64, 2**22
 
 
 def drawing_from(generator: torch.Generator | None) -> torch.Generator:
-    """The generator that is given, or a new one with a seed from the operating system."""
+    """Return the given generator, or a new one with a seed from the operating system."""
     if generator is None:
         generator = torch.Generator()
         generator.seed()
@@ -27,12 +27,12 @@ def drawing_from(generator: torch.Generator | None) -> torch.Generator:
 def perlin_noise(
     cells: Tensor, size: tuple[int, int], generator: torch.Generator | None = None
 ) -> Tensor:
-    """Gradient noise that repeats at its borders, so that it may be rolled without a seam.
+    """Return periodic gradient noise, which can be rolled without a visible border.
 
     Parameters
     ----------
     cells : Tensor of shape (n, 2), int
-        Cells of the lattice along the height and the width, for each image.
+        The number of lattice cells along the height and the width, for each image.
     size : tuple of int
         Height and width, at least 1.
     generator : torch.Generator or None, default=None
@@ -40,11 +40,11 @@ def perlin_noise(
     Returns
     -------
     Tensor of shape (n, height, width)
-        Between -1 and 1.
+        Values between -1 and 1.
 
     References
     ----------
-    Perlin, "Improving noise", SIGGRAPH 2002: the fade of degree 5.
+    Perlin, "Improving noise", SIGGRAPH 2002: the fade function of degree 5.
     """
     angle = (
         2
@@ -52,7 +52,7 @@ def perlin_noise(
         * torch.rand(len(cells), *cells.amax(0).tolist(), generator=drawing_from(generator))
     )
     image = torch.arange(len(cells))[:, None, None]
-    # Pixel centres: on the lattice's points the noise is 0, whatever the gradients.
+    # Evaluated at pixel centres, because on the lattice points the noise is always 0.
     y, x = (
         (torch.arange(s, dtype=torch.float32) + 0.5) / s * cells[:, axis : axis + 1]
         for axis, s in enumerate(size)
@@ -77,7 +77,7 @@ def random_cells(
     scales: tuple[int, int],
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Powers of two, drawn for each axis on its own: (n, 2)."""
+    """Draw powers of two, (n, 2), for each axis separately."""
     largest = [max(int(math.log2(max(side / _MIN_CELL, 1))), 0) for side in size]
     generator = drawing_from(generator)
     exponents = [
@@ -99,7 +99,7 @@ def perlin_masks(
     threshold: float = _THRESHOLD,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Masks of blobs of all sizes, none of them empty.
+    """Return masks of blobs of various sizes; no mask is empty.
 
     Parameters
     ----------
@@ -107,10 +107,11 @@ def perlin_masks(
     size : tuple of int
         Height and width, at least 1.
     scales : tuple of int, default=(0, 5)
-        The lattice has 2 to the power of a number between these two as cells along each axis, but
-        no cells of less than 4 pixels.
+        The range of the exponent e, drawn for each axis: the lattice has 2**e cells along that
+        axis, but no cells below 4 pixels.
     threshold : float, default=0.5
-        Noise above it is masked. If there is none, noise within a fifth of the peak is masked.
+        Pixels with noise above it are masked. If there are none, pixels within a fifth of the
+        largest noise are masked.
     generator : torch.Generator or None, default=None
 
     Returns

@@ -1,4 +1,4 @@
-"""Where the content of a simulated anomaly comes from: textures that are drawn from a source."""
+"""Textures, the content of simulated anomalies: procedural, or from images."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from gandetect.data.images import ImageFolder
 from gandetect.simulation.perlin import drawing_from, perlin_noise, random_cells
 
 SOURCES = ("procedural", "patches")
-# Made-up textures: as many as fit into 32 MiB, within these bounds; flips and shifts make more.
+# Procedural textures: as many as fit into 32 MiB, within these limits. Flips and shifts increase
+# their variety.
 _POOL_VALUES = 2**23
 _POOL_SIZES = (32, 256)
-# Bytes of textures that are kept in the networks' size, so that they need not be read again.
+# Bytes of resized textures that are kept in memory, so that they are not read again.
 _KEPT_BYTES = 2**28
 
 
 class Textures:
     """The images of a source as textures with values in [0, 1], each read when it is drawn.
 
-    All of them are used. Up to 256 MiB, with 8 bits a value, are kept in memory: the 5,640 images
-    of the Describable Textures Dataset at 128 pixels, about 1,400 of them at 256; the rest is read
-    again when it is drawn again.
+    All images are used. Up to 256 MiB, with 8 bits per value, are kept in memory: all 5,640 images
+    of the Describable Textures Dataset at 128 pixels, or about 1,400 of them at 256 pixels. The
+    others are read again at each draw.
 
     Parameters
     ----------
@@ -44,13 +45,13 @@ class Textures:
     ) -> None:
         self.images = images
         self.shape = (len(images), n_channels, *size)
-        # The images of an array share its range; those of a folder have their own.
+        # Images of an array are scaled by the range of the array, those of a folder by their own.
         self.limits: tuple[float, float] | None = None
         if isinstance(images, np.ndarray) and images.dtype != np.uint8:
             self.limits = float(images.min()), float(images.max())
         most = max(_KEPT_BYTES // (n_channels * math.prod(size)), 1)
-        # One block: textures that are kept one by one lie between those that are made for a
-        # moment, and hold a multiple of their size in memory.
+        # One block for all kept textures. Separate allocations between those of temporary textures
+        # would fragment the memory, and take a multiple of their size.
         shape = (min(most, len(images)), n_channels, *size)
         self._kept = torch.empty(shape, dtype=torch.uint8, device="cpu")
         self._places: dict[int, int] = {}
@@ -59,7 +60,7 @@ class Textures:
         return self.shape[0]
 
     def __getitem__(self, index: Tensor) -> Tensor:
-        """Textures (n, n_channels, height, width) of an index (n,)."""
+        """Return textures (n, n_channels, height, width) for an index (n,)."""
         return torch.stack([self._texture(i) for i in index.tolist()]).float() / 255
 
     def _texture(self, i: int) -> Tensor:
@@ -91,24 +92,25 @@ def texture_pool(
     size: tuple[int, int],
     generator: torch.Generator | None = None,
 ) -> Tensor | Textures | None:
-    """Textures of the networks' size, with values in [0, 1].
+    """Return textures in the size of the networks' input, with values in [0, 1].
 
     Parameters
     ----------
     source : str, path or ndarray
         "procedural"; a folder of images such as the Describable Textures Dataset; images (n, H, W)
-        or (n, H, W, C); or "patches", of which there is no pool, as they come from the batch.
+        or (n, H, W, C); or "patches", which has no pool, because these are taken from the batch.
     n_channels : int
     size : tuple of int
         Height and width.
     generator : torch.Generator or None, default=None
-        Of procedural textures.
+        Draws procedural textures.
 
     Returns
     -------
     Tensor of shape (n, n_channels, height, width), Textures or None
-        Made-up textures; all images of a folder or array, read as they are drawn; or no pool.
-        ``pool[index]`` are the textures of an index (n,), and ``len(pool)`` is how many there are.
+        Procedural textures; all images of a folder or array, read when they are drawn; or None for
+        "patches". ``pool[index]`` returns the textures for an index (n,), and ``len(pool)`` their
+        number.
     """
     if isinstance(source, str) and source == "patches":
         return None
@@ -123,7 +125,7 @@ def texture_pool(
 
 
 def check_source(source: Any) -> None:
-    """Raise TypeError, ValueError or FileNotFoundError for what is no source of textures."""
+    """Raise TypeError, ValueError or FileNotFoundError for an invalid source of textures."""
     if isinstance(source, str | os.PathLike):
         if source not in SOURCES and not os.path.isdir(source):
             raise FileNotFoundError(
@@ -151,10 +153,10 @@ def procedural_textures(
     size: tuple[int, int],
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Clouds, stripes and blocks in random colours: (n, n_channels, height, width) in [0, 1].
+    """Return clouds, stripes and blocks in random colours: (n, n_channels, height, width).
 
-    DRAEM detects nearly as well with made-up content as with photographed textures (its table of
-    ablations: 96 to 98 % image AUROC), as long as masks and opacity vary.
+    Values are in [0, 1]. In the ablation study of DRAEM, procedural content is nearly as good as
+    photographed textures (96 to 98 % image AUROC) if masks and opacity vary.
     """
     g = drawing_from(generator)
     fields = torch.stack([_clouds(n, size, g), _stripes(n, size, g), _blocks(n, size, g)])
@@ -172,7 +174,7 @@ def _clouds(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
 
 
 def _stripes(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
-    """Waves of any direction, bent by noise; soft or hard."""
+    """Return waves of random direction, distorted by noise, with smooth or sharp edges."""
     angle, phase = math.pi * torch.rand(2, n, 1, 1, generator=g)
     n_waves = 2 + (max(size) / 6) * torch.rand(n, 1, 1, generator=g)
     y = torch.linspace(0, 1, size[0])[None, :, None]
@@ -184,7 +186,7 @@ def _stripes(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
 
 
 def _blocks(n: int, size: tuple[int, int], g: torch.Generator) -> Tensor:
-    """A mosaic of gray squares, from single pixels up."""
+    """Return a mosaic of grey squares with sides of one pixel or more."""
     most = max(int(math.log2(max(size) / 2)), 0)
     side = 2 ** torch.randint(0, 1 + most, (n, 1, 1), generator=g)
     values = torch.rand(n, *size, generator=g)
