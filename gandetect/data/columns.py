@@ -46,13 +46,14 @@ UNUSUAL = 3.0
 _HEIGHT = SWAP / math.sqrt(2)  # of the one-hot entry, two of which differ in a change of category
 # A value is missing if its encoded indicator is larger than this.
 GAP_LEVEL = min(GAP, _HEIGHT) / 2
-# A value of a category has its own position if it is in at least 0.5 % of the rows, but never in a
-# single row only, and always in 5 rows; at most the 100 most frequent values have one.
+# A value of a category has its own position if it occurs in at least 0.5 % of the rows, or in at
+# least 5 rows, but never if it occurs in one row only; at most the 100 most frequent values have
+# one.
 _RARE_SHARE = 0.005
 _RARE_ROWS = (2, 5)
 _MAX_LEVELS = 100
-# A column of numbers and a few strings holds codes up to this number of values; with more values, a
-# string is more likely an undeclared missing value.
+# A column of numbers and a few strings is read as codes if it has at most this number of different
+# values; with more values, a string is more likely an undeclared missing value.
 _MAX_CODES = 20
 # Standard deviations beyond which numbers are compressed logarithmically.
 _KNEE, _LARGEST = 5.0, 1e300
@@ -65,7 +66,7 @@ _MIN_NUMBERED_ROWS = 50
 _ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
 _DAY = 86_400_000_000  # microseconds
 _UNITS = (3_600_000_000, 60_000_000, 1_000_000)  # an hour, a minute, a second
-_YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # 1 to 9999, in which a date lies, since 1970
+_YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # valid dates, years 1 to 9999, counted from 1970
 
 A = TypeVar("A", np.ndarray, Tensor)
 
@@ -114,27 +115,28 @@ class TableColumn:
     start, stop : int
         Its slice of the encoded columns, empty for a column that is left out.
     levels : tuple of str, int, float or bool
-        The values of a category with places of their own, the most frequent first; the one value
-        of a constant, nothing for a constant of gaps.
+        The values of a category with their own positions, the most frequent first; the one value
+        of a constant, empty for a constant of missing values.
     has_rare : bool
-        Whether there were values without a place of their own.
+        Whether there were values without their own position.
     scale : tuple of float
-        Mean and standard deviation of a number, or of the days of a date since the first.
+        Mean and standard deviation of a number, or of the days from the first date.
     skew : tuple of float
-        Side, end and unit by which the logarithm of a skewed number is taken, as `skew_of` gives
-        them; empty for other columns.
+        Side, end and unit for the logarithm of a skewed number, as returned by `skew_of`; empty for
+        other columns.
     low, high : float
         Range of the scaled training values.
     first : int
-        Of a date, in microseconds since 1970.
+        The first date, in microseconds from 1970.
     zone : str
         The time zone of a date.
     unit : int
-        Whole days, hours, minutes or seconds in microseconds, of which all its times are.
+        The largest unit (day, hour, minute or second, in microseconds) of which all times are
+        multiples.
     cycles : tuple of {"hour", "weekday", "month"}
-        Those that vary in the training rows.
+        The cycles that vary in the training rows.
     order : {"", "day", "month"}
-        What comes first in dates that are words such as 3/4/2026.
+        Which comes first in dates that are strings such as 3/4/2026.
     """
 
     name: str
@@ -337,12 +339,12 @@ class ColumnEncoder:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """An encoder from the result of ``dataclasses.asdict``, also after conversion by JSON.
+        """Create an encoder from the result of ``dataclasses.asdict``, also if read from JSON.
 
         Raises
         ------
         TypeError, ValueError, KeyError
-            If the data are not those of an encoder.
+            If the data do not describe an encoder.
         """
         tuples = ("levels", "scale", "skew", "cycles")
         columns = []
@@ -392,9 +394,10 @@ class ColumnEncoder:
         Parameters
         ----------
         X : table or array-like of shape (n, d), or Frame
-            With the columns that the encoder was fitted with, by name if both have names. Columns
-            that are left out may be absent. Dates without a time zone are in UTC where the
-            training rows had one. Large tables can be encoded some rows at a time, by `Frame.rows`.
+            A table with the columns that the encoder was fitted with, matched by name if both have
+            names. Columns that are left out may be absent. Dates without a time zone are read as
+            UTC if the training rows had a time zone. Large tables can be encoded some rows at a
+            time, by `Frame.rows`.
 
         Returns
         -------
@@ -403,10 +406,10 @@ class ColumnEncoder:
         Raises
         ------
         TypeError
-            If X is no table, or a cell is neither a number, a word, a boolean nor a date.
+            If X is not a table, or a cell is neither a number, a string, a boolean nor a date.
         ValueError
-            If columns are missing or unknown, a column of numbers or dates holds something else,
-            or a number is infinite. Row and value are named.
+            If columns are missing or unknown, a column of numbers or dates has other values, or a
+            number is infinite. The message names the row and the value.
         """
         frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
         encoded = np.zeros((len(frame), self.width), dtype=np.float32)
@@ -416,10 +419,10 @@ class ColumnEncoder:
         return encoded
 
     def read(self, X: Any) -> Frame:
-        """The columns of a table in the order of the encoder, numbers and dates read as such.
+        """Return the columns of a table in the order of the encoder, with parsed numbers and dates.
 
-        Parameters and errors are those of `encode`, which takes some rows of the result at a time
-        faster than those of another frame.
+        Parameters and errors are those of `encode`. Encoding the result some rows at a time is
+        faster than encoding parts of another frame.
         """
         frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
         n_rows = len(frame)
@@ -433,7 +436,7 @@ class ColumnEncoder:
         return Frame([column.name for column in self.columns], found, self.has_names)
 
     def missing(self, encoded: A) -> A:
-        """Which cells of the table are gaps, as far as the training rows had gaps there.
+        """Return which cells of the table are missing, for columns with missing training values.
 
         Parameters
         ----------
@@ -471,7 +474,7 @@ class ColumnEncoder:
         ]
 
     def per_column(self, values: A) -> A:
-        """Sum what was found for encoded columns to one number for each column of the table.
+        """Sum the values of encoded columns to one number for each column of the table.
 
         Parameters
         ----------
@@ -494,22 +497,22 @@ class ColumnEncoder:
         return membership
 
     def decode(self, encoded: np.ndarray | Tensor, like: Any = None) -> Any:
-        """Return encoded rows, or a network's output, in the units and words of the table.
+        """Convert encoded rows, or a network's output, to the units and categories of the table.
 
         Parameters
         ----------
         encoded : ndarray or Tensor of shape (n, width)
         like : table of n rows, default=None
-            The table that was encoded: the result is of its kind, with its columns in their order,
-            of which those that are left out are taken from it.
+            The table that was encoded. The result has its type and its columns in their order;
+            columns that the encoder leaves out are copied from it.
 
         Returns
         -------
         table, or dict of str to ndarray without `like`
-            Numbers as float64 with the digits of float32, NaN for a gap; dates as datetime64 that
-            the clocks of their time zone show, rounded to whole days, hours, minutes or seconds if
-            those of the training rows are such, NaT for a gap; the most likely value of a
-            category, None for a gap and "(other)" for rare and never-seen values.
+            Numbers as float64 with the precision of float32, NaN if missing; dates as datetime64 in
+            local time of their time zone, rounded to whole days, hours, minutes or seconds if all
+            training values are such, NaT if missing; the most likely value of a category, None if
+            missing and "(other)" for rare and unknown values.
         """
         x = encoded.detach().cpu().numpy() if isinstance(encoded, Tensor) else encoded
         used = [column for column in self.columns if not column.is_left_out]
@@ -542,7 +545,7 @@ class ColumnEncoder:
         ]
 
     def describe(self) -> str:
-        """The same as text, one line for each column."""
+        """Return the result of `facts` as text, one line for each column."""
         facts = self.facts()
         shown = [{**fact, "gaps": f"{100 * fact['gaps']:.3g} %"} for fact in facts]
         lines = [tuple(shown[0]), *(tuple(map(str, fact.values())) for fact in shown)]

@@ -44,12 +44,12 @@ def moment_of(text: str, order: str = "", *, compact: bool = False) -> datetime 
     Parameters
     ----------
     text : str
-        In ISO 8601; or with the year first (2026/3/31), with dots (31.3.2026), with the English
-        name of the month (31 March 2026, Mar 31, 2026), or as 31/3/2026 if `order` is given. Times
-        such as 17:06:30 and 5:06 PM may follow.
+        A date in ISO 8601; or with the year first (2026/3/31), with dots (31.3.2026), with the
+        English name of the month (31 March 2026, Mar 31, 2026), or as 31/3/2026 if `order` is
+        given. Times such as 17:06:30 and 5:06 PM may follow.
     order : {"", "day", "month"}, default=""
     compact : bool, default=False
-        Whether 20260331 is a date, too.
+        Whether 20260331 is also read as a date.
 
     Returns
     -------

@@ -203,7 +203,7 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
 
 
 def listed(values: Any) -> tuple[Any, ...]:
-    """One value, or several, as a tuple."""
+    """Return one value, or several, as a tuple."""
     return (values,) if isinstance(values, str | bytes | Real) else tuple(values)
 
 
@@ -478,7 +478,7 @@ def _called_category(column: Column, is_category: bool) -> Column:
 
 
 def _factorised(name: str, values: Iterable[Any]) -> Column:
-    """From any values, one by one."""
+    """Read any values, one by one."""
     # The class is part of the key, because 1, 1.0 and True are the same key of a dict.
     places: dict[tuple[type, Hashable], int] = {}
     try:

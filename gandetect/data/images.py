@@ -91,7 +91,7 @@ def check_bit_depth(bit_depth: BitDepth) -> None:
 def _opened(path: Path) -> Iterator[Any]:
     """Open an image file; invalid content raises a DataFileError."""
     image_module = pillow_image()
-    # Opened here, as pillow leaves the file open when its content is damaged.
+    # Opened here, because pillow does not close a file with damaged content.
     if not path.exists():
         raise FileNotFoundError(f"there is no image {path}")
     with path.open("rb") as file:
@@ -149,7 +149,7 @@ def open_image(path: Path) -> "Image":
 def read_shape(path: Path) -> tuple[int, int]:
     """Return (height, width) as `read_image` does, without decoding if the format permits."""
     with _opened(path) as image:
-        # Of a TIFF pillow turns the pixels itself, and of a PNG the EXIF data may come last.
+        # pillow rotates TIFF images itself, and the EXIF data of a PNG may be at its end.
         if image.format in ("TIFF", "PNG"):
             return np.asarray(_oriented(image)).shape[:2]
         is_turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
@@ -172,7 +172,7 @@ def read_image(
     size = check_image_size(image_size)
     with _opened(path) as image:
         pixels = _to_array(image, channels)
-        top = 65535 if image.format == "PPM" else None  # pillow scales deep images to this
+        top = 65535 if image.format == "PPM" else None  # pillow scales deep images to this range
     if pixels is None:
         pixels = _deep_colour(path)
     if pixels.dtype == np.float32 and not np.isfinite(pixels).all():
@@ -184,7 +184,7 @@ def read_image(
 
 def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
     """Decode to grey (H, W) or colour (H, W, 3); None for colours of more than eight bits."""
-    tags = getattr(image, "tag_v2", {})  # of TIFF alone
+    tags = getattr(image, "tag_v2", {})  # of TIFF only
     n_bits, is_signed = max(tags.get(_BITS_PER_SAMPLE, (8,))), 2 in tags.get(_SAMPLE_FORMAT, ())
     if n_bits == 32 and image.mode != "F":
         # Pillow reads unsigned integers with a wrong sign.
@@ -419,7 +419,7 @@ def _walk(folder: Path) -> tuple[list[Path], dict[str, list[str]]]:
 
     enter(folder)
     links.sort()
-    for link in links:  # which grows as links are followed
+    for link in links:  # the list grows during the loop
         if link.resolve() in seen:
             loops.append(link.name)
         else:
@@ -459,10 +459,10 @@ class ImageFiles(Dataset[np.ndarray]):
     skipped : list of pathlib.Path
         The files that could not be read, with ``on_error="skip"``.
     settings : dict
-        The parameters of reading, to read other files in the same way:
+        The parameters with which files are read, to read other files in the same way:
         ``ImageFiles(paths, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image. All images must have it unless
+        (H, W) or (H, W, 3): the shape of the first image. All images must have this shape unless
         ``keep_aspect=True``.
 
     Raises
@@ -559,7 +559,7 @@ class ImageFiles(Dataset[np.ndarray]):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The parameters of reading a file."""
+        """The parameters with which files are read."""
         names = ("image_size", "channels", "bit_depth", "keep_aspect")
         return {name: getattr(self, name) for name in names}
 
@@ -596,7 +596,7 @@ class ImageFiles(Dataset[np.ndarray]):
         ValueError
             If the images differ in shape or type.
         DataFileError
-            If one can not be read.
+            If an image can not be read.
         """
         shape, dtype = self._first
         images = np.empty((len(self), *shape), dtype=dtype)
@@ -700,7 +700,7 @@ class ImageFolder(ImageFiles):
     skipped : list of pathlib.Path
         The files that could not be read, with ``on_error="skip"``.
     settings : dict
-        The parameters of reading, to read another folder in the same way:
+        The parameters with which files are read, to read another folder in the same way:
         ``ImageFolder(other, **images.settings)``.
     image_shape : tuple of int
         (H, W) or (H, W, 3): the shape of the first image. All images must have it unless
@@ -711,7 +711,7 @@ class ImageFolder(ImageFiles):
     FileNotFoundError
         If there is no such folder, or no image in it.
     NotADirectoryError
-        If it is a file.
+        If `root` is a file.
     DataFileError
         If no image can be read, with ``on_error="skip"``.
     ValueError

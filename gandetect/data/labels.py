@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 LABELS = ("ignore", "exclude", "learn")
-# Number of labels of y in messages.
+# The largest number of labels of y that messages list.
 _N_SHOWN = 5
 
 
@@ -20,8 +20,8 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     ----------
     y : array-like of shape (n_samples,)
         0 for normal and 1 for anomalous; or 1 for normal and -1 for anomalous; or booleans, True
-        for anomalous; with an `anomaly_label` any labels. NaN, None and similar mark missing
-        labels.
+        for anomalous; or any labels, if `anomaly_label` is given. NaN, None and similar values are
+        missing labels.
     anomaly_label : str, number or None, default=None
         The label of the anomalies; all other labels are then normal.
 
@@ -34,7 +34,7 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
     TypeError
         If y has other values than numbers and booleans, and no `anomaly_label` is given.
     ValueError
-        If y is not one column, holds other numbers, or only 1, which is ambiguous.
+        If y is not one column, contains other numbers, or contains 1 only, which is ambiguous.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def anomalous(y: Any, anomaly_label: Any = None) -> np.ndarray:
 
 
 def _anomaly_among(given: list[Any]) -> Any:
-    """The label of the anomalies among these labels."""
+    """Return the label of the anomalies among these labels."""
     if not all(isinstance(value, Real) for value in given):
         raise TypeError(
             "y must be 0 and 1, -1 and 1 or booleans to define the anomalies. For strings, set "
@@ -75,7 +75,7 @@ def _anomaly_among(given: list[Any]) -> Any:
 
 
 def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
-    """Which samples are known anomalies, and not trained on as normal samples.
+    """Return which samples are known anomalies, which are not used as normal training samples.
 
     Parameters
     ----------
@@ -123,8 +123,8 @@ def checked_masks(
     Parameters
     ----------
     masks : array-like of shape (n_samples, height, width)
-        True or 1 at a defect. The masks of normal images are empty. That of an anomalous image may
-        be empty if the position is not known.
+        True or 1 at a defect. The masks of normal images are empty. The mask of an anomalous image
+        may be empty if the position of the defect is unknown.
     y : array-like of shape (n_samples,) or None
     labels : {"ignore", "exclude", "learn"}
     anomaly_label : str, number or None, default=None
@@ -171,7 +171,7 @@ def checked_masks(
 
 
 def _labels_in(y: Any) -> np.ndarray:
-    """The labels as an array of one axis; what is masked is missing."""
+    """Return the labels as an array of one axis; masked entries are missing labels."""
     values = _as_array(y)
     if values.ndim != 1:
         way_out = " Pass y.ravel()." if values.shape[1:] == (1,) else ""
@@ -181,7 +181,7 @@ def _labels_in(y: Any) -> np.ndarray:
 
 
 def _as_array(y: Any) -> np.ndarray:
-    """The labels as an array, of which None stands for what is masked."""
+    """Return the labels as an array; masked entries become None."""
     if not isinstance(y, np.ma.MaskedArray):
         return np.asarray(y)
     values = np.ma.getdata(y).astype(object)
@@ -196,7 +196,7 @@ def check_labelled(y: Any, name: str = "y") -> None:
     ----------
     y : array-like of shape (n_samples,)
     name : str, default="y"
-        What messages call it.
+        The name of y in messages.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def check_labelled(y: Any, name: str = "y") -> None:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether this is no label: None, NaN, NaT or NA.
+    """Return whether a value is a missing label: None, NaN, NaT or NA.
 
     Parameters
     ----------

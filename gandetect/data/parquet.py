@@ -20,13 +20,13 @@ _VALUES_A_BATCH = 2**20
 
 
 def is_parquet(path: str | os.PathLike[str]) -> bool:
-    """Whether the path is a Parquet file, or a directory that contains Parquet files."""
+    """Return whether the path is a Parquet file or a directory that contains Parquet files."""
     path = Path(path)
     return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
-    """Whether a Parquet file or directory has only numbers and, by its metadata, no missing values.
+    """Return whether Parquet data are numbers only and, by their metadata, have no missing values.
 
     Examples
     --------
@@ -74,14 +74,14 @@ def read_parquet(
     Returns
     -------
     Table
-        Its lines are the row numbers from 1.
+        The table; its `lines` are row numbers from 1.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     TypeError
-        If a column holds nested values such as lists, or durations.
+        If a column contains nested values, such as lists, or durations.
     ValueError
         If there is no row, a file is damaged, the files differ in their columns, or two columns
         have the same name.
@@ -146,7 +146,7 @@ def read_parquet(
 
 
 def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
-    """A column in the form of `Table`."""
+    """Return a column in the form of `Table.columns`."""
     import pyarrow as pa
     from pyarrow import types
 
@@ -170,19 +170,19 @@ def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
 class ParquetRows:
     """The rows of a Parquet file, or of all Parquet files below a directory in order of names.
 
-    It is indexed like an array. A column store decodes whole row groups to read a single row. So
-    consecutive rows, as in scoring, are streamed. For random access, as in training, all rows are
-    first copied batch by batch to a memory map in a temporary file, which is deleted with this
-    object.
+    It is indexed like an array. Reading a single row of a Parquet file decodes its whole row group.
+    Therefore consecutive rows, as in scoring, are streamed. For random access, as in training, all
+    rows are first copied batch by batch to a memory map in a temporary file, which is deleted with
+    this object.
 
     A file is open only while it is read, because a directory may contain more files than a process
-    may open. The index that pandas or Dask has written is not a column.
+    may open. An index written by pandas or Dask is not a column.
 
     Parameters
     ----------
     path : str or path
         In a directory, entries whose name begins with "_" or "." are ignored, as in pyarrow, Dask
-        and Spark: they are unfinished, or metadata.
+        and Spark: they are metadata or unfinished files.
 
     Raises
     ------
@@ -191,7 +191,7 @@ class ParquetRows:
     TypeError
         If a column is not numeric.
     ValueError
-        If the files differ in their columns, or hold no row.
+        If the files differ in their columns, or have no row.
     ImportError
         Without pyarrow: ``pip install "gandetect[arrow]"``.
     """
@@ -233,7 +233,7 @@ class ParquetRows:
         return self._run(start, max(stop - start, 0))
 
     def _run(self, start: int, n: int) -> np.ndarray:
-        """`n` rows from `start` on, from the stream if it is at this position."""
+        """Return `n` rows from `start` on; continues the stream if it is at this position."""
         if start != self._position:
             self._stream, self._rest = self.batches(start), self._rest[:0]
         parts, n_found = [self._rest], len(self._rest)
@@ -256,12 +256,12 @@ class ParquetRows:
         return self._copy
 
     def batches(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Rows from `start` on, (n, d) at a time.
+        """Yield the rows from `start` on, in batches (n, d).
 
         Raises
         ------
         ValueError
-            If a file was changed after it was opened, or a value is missing.
+            If a file was changed after this object was created, or a value is missing.
         """
         parquet = _pyarrow_parquet()
         n_rows = max(1, _VALUES_A_BATCH // max(1, self.shape[1]))
@@ -317,20 +317,20 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _columns(file: Any) -> dict[int, Any]:
-    """The fields of a file by position, without the index columns of pandas' metadata."""
+    """Return the fields of a file by position, without the index columns of pandas' metadata."""
     index = index_columns(file.schema_arrow)
     return {i: field for i, field in enumerate(file.schema_arrow) if field.name not in index}
 
 
 def index_columns(schema: Any) -> list[str]:
-    """Names of the columns that pandas' metadata in an Arrow schema call its index."""
+    """Return the names of the index columns in the pandas metadata of an Arrow schema."""
     entries = (schema.pandas_metadata or {}).get("index_columns", [])
     # A range is an index without a column, stored as a dict.
     return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _groups_from(file: Any, start: int) -> tuple[list[int], int]:
-    """The row groups of a file from that of row `start` on, and the position of the row in them."""
+    """Return the row groups from the one with row `start` on, and the position of that row."""
     first = 0
     while start >= file.metadata.row_group(first).num_rows:
         start -= file.metadata.row_group(first).num_rows

@@ -19,8 +19,8 @@ _ANOMALY_NAMES = (
     *("bad", "ko", "ng", "nok", "anomaly", "anomalies", "anomalous", "abnormal", "defect"),
     *("defects", "defective", "broken", "faulty", "outlier", "outliers"),
 )
-# What the names of files say of anomalies beside that. Short ones may be anything, such as a
-# product's initials: they count beside normal ones.
+# Words in the names of image files that mark anomalies. The short ones may have another meaning,
+# such as the initials of a product: they count only if other names contain a word for normal.
 _ANOMALY_WORDS = {
     *_ANOMALY_NAMES,
     *("fault", "faults", "malignant", "reject", "rejected", "damaged", "scratch", "scratched"),
@@ -33,7 +33,8 @@ MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
 MASK_ENDS = ("_mask", "-mask", "_gt")
 
 _CHANNELS = (1, 3, 4)
-# A grey image this narrow, and this many times as long, is probably a window of a time series.
+# A grey image with at most this width, and this ratio of its sides, is probably a window of a time
+# series.
 _NARROW, _LONG = 8, 2
 # Ratios of the standard deviations of neighbouring rows or columns, for images and for series.
 _SMOOTH, _JUMPY = 1.5, 3.0
@@ -123,7 +124,7 @@ itself.
 
 
 def _unlikeness(X: NDArray[np.generic]) -> float:
-    """The ratio of the scales of neighbours along the last axis."""
+    """Return the ratio of the scales of neighbours along the last axis."""
     values = X.astype(float)
     values /= float(np.abs(values).max()) or 1.0  # so that squares do not overflow
     spread = values.std(axis=(0, 1))
@@ -280,13 +281,13 @@ def names_warning(paths: Iterable[Path], where: str = "") -> str | None:
     paths : iterable of pathlib.Path
         The images that are read.
     where : str, default=""
-        The folder that they are in.
+        The folder of the images.
 
     Returns
     -------
     str or None
-        None as well if all files, or more than half beside others that are not called normal, have
-        such names: then the word belongs to all of them.
+        None also if all files have such names, or if more than half have and most of the others
+        are not called normal: then the word probably has another meaning.
 
     Examples
     --------
@@ -322,7 +323,7 @@ normal like all others. Pass the normal ones alone, as ImageFolder(path, pattern
 
 
 def mask_owner(path: Path) -> Path | None:
-    """The path without extension of the image of a mask, by its name; None for other names."""
+    """Return the path, without extension, of the image of a mask; None if it is not a mask."""
     for end in MASK_ENDS:
         if path.stem.lower().endswith(end):
             return path.with_name(path.stem[: -len(end)])

@@ -1,7 +1,7 @@
 """Reading X (arrays, memory maps, paths, torch Datasets) into batches.
 
-`read` checks X as scikit-learn does and makes it a `Source`: a length, the layout of a sample and a
-method to read samples. In a source images have channels first.
+`read` checks X as scikit-learn does and converts it to a `Source`, which has a length, the layout
+of a sample and a method that reads samples. Images that a source returns have channels first.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ from gandetect.data.values import (
 
 # Number of values read at once in one pass over a source: 16 MiB as float32.
 _VALUES_A_BLOCK = 4_194_304
-# Number of rows read from a memory map in random order before its pages are released: for each row
-# the system maps about 64 KiB.
+# Number of rows read from a memory map in random order before its pages are released; the operating
+# system maps about 64 KiB for each row.
 _ROWS_BETWEEN_RELEASES = 256
 # Scaled training data up to this many bytes stay in memory as one tensor.
 _RESIDENT_BYTES = 2**28
@@ -67,17 +67,17 @@ class Layout:
     sample_shape : tuple of int
         Shape of one sample as input of the networks: (d,) or (C, H, W).
     channel_axis : int or None
-        The axis of one image of X that has the channels.
+        The channel axis of one image of X.
     is_flat : bool
         Whether the samples are images that are passed as flat rows.
     image_settings : dict or None
-        The parameters of `ImageFolder` with which images were read from files; later ones are read
-        in the same way.
+        The parameters of `ImageFolder` with which the training images were read from files; images
+        to score are read in the same way.
     encoder : ColumnEncoder or None
         The encoder of a table. A sample is then a row (n_columns,) of X, and its encoded values
         (width,) for the networks.
     varies : bool
-        Whether height and width differ between images; the shapes then have the largest.
+        Whether height and width differ between images; the shapes then contain the largest ones.
     """
 
     input_shape: tuple[int, ...]
@@ -126,7 +126,7 @@ class Layout:
         return x.reshape(len(x), *self.sample_shape)
 
     def takes(self, other: Layout) -> bool:
-        """Whether samples of another layout have the shape of this one."""
+        """Return whether samples of another layout have the shape of this layout."""
         if not self.varies:
             return not other.varies and other.sample_shape == self.sample_shape
         return other.is_image and other.sample_shape[0] == self.sample_shape[0]
@@ -140,7 +140,8 @@ class Layout:
         flat : bool, default=True
             Whether images that were passed as flat rows are flattened again.
         like : object, default=None
-            The encoded data: a table gives a table of its type, otherwise a dict of columns.
+            The data that were encoded. For a table the result is a table of its type, otherwise a
+            dict of columns.
         """
         if self.encoder is not None:
             is_in_memory = not isinstance(like, str | os.PathLike | Frame | NamedRows | Table)
@@ -154,7 +155,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class NamedRows:
-    """Rows with column names, by which the columns of later rows are reordered.
+    """Rows with column names; the names determine the order of columns in later data.
 
     Parameters
     ----------
@@ -166,7 +167,7 @@ class NamedRows:
     names: Sequence[str]
 
     def in_order(self, known: Sequence[str]) -> np.ndarray:
-        """The columns that have these names, in this order.
+        """Return the columns with these names, in this order.
 
         Raises
         ------
@@ -194,7 +195,7 @@ class Source(Protocol):
     is_lazy : bool
         Whether repeated reading may give other values, as with augmentation in a Dataset.
     is_slow : bool
-        Whether a separate thread may read, and makes reading faster.
+        Whether reading in a separate thread is safe, and faster.
     """
 
     layout: Layout
@@ -204,13 +205,13 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """The samples at `index`, (n, *sample_shape), numeric and finite."""
+        """Return the samples at `index`, (n, *sample_shape), numeric and finite."""
 
 
 class ArraySource:
     """An array, a memory map or the rows of a Parquet file.
 
-    Whether the samples are kept in memory in training depends on their size only.
+    In training, the samples are kept in memory if their size permits it.
 
     Parameters
     ----------
@@ -252,7 +253,7 @@ class FrameSource:
     ----------
     frame : Frame
     layout : Layout
-        With the encoder.
+        The layout, which contains the encoder.
     """
 
     is_lazy = False
@@ -283,7 +284,7 @@ class MixedSource:
     ----------
     images : sequence of ndarray
     shapes : sequence of tuple of int
-        Of the images.
+        The shapes of the images.
     channel_axis : int or None
     rows : ndarray of int or None, default=None
         The selected images; None for all.
@@ -291,7 +292,7 @@ class MixedSource:
     Raises
     ------
     ValueError
-        If they differ in more than height and width.
+        If the images differ in more than height and width.
     """
 
     is_lazy = True
@@ -327,18 +328,18 @@ class MixedSource:
         return len(self.rows)
 
     def chosen(self, rows: np.ndarray) -> MixedSource:
-        """Some of the images."""
+        """Return a source with some of the images."""
         return MixedSource(self.images, self.shapes, self.channel_axis, self.rows[rows])
 
     def groups(self, rows: np.ndarray) -> list[np.ndarray]:
-        """A selection of the images, in groups of one shape, in order within a group."""
+        """Split selected images into groups of one shape; the order within a group is kept."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for row in rows:
             groups.setdefault(self.shapes[self.rows[row]], []).append(int(row))
         return [np.array(group) for group in groups.values()]
 
     def read(self, index: slice | np.ndarray) -> np.ndarray:
-        """Read and stack images that have one shape."""
+        """Read and stack images that have the same shape."""
         places = self.rows[index]
         x = np.stack([checked_sample(self.images[i], i) for i in places])
         check_finite(x)
@@ -377,7 +378,7 @@ class DatasetSource:
     def __init__(self, dataset: Any, channel_axis: int | None) -> None:
         try:
             n_samples = len(dataset)
-        except Exception as error:  # whatever the user's __len__ raises
+        except Exception as error:  # the user's __len__ may raise any error
             raise TypeError(
                 f"The length of the dataset, a {type(dataset).__name__}, cannot be read ({error}): "
                 "its __len__ must return the number of samples."
@@ -419,17 +420,17 @@ class DatasetSource:
 def read(
     detector: Any, X: Any, layout: Layout | None = None, kept: np.ndarray | None = None
 ) -> Source:
-    """Check X and make it a source of samples.
+    """Check X and convert it to a source of samples.
 
     Parameters
     ----------
     detector : estimator
         Its `image_shape`, `channel_axis`, `columns` and `missing_values` determine how X is read.
-        Without a layout, scikit-learn's checks store the number and the names of the columns on it;
-        with a layout they compare with these.
+        Without a layout, scikit-learn's checks store the number and the names of the columns on the
+        detector; with a layout, they compare with the stored ones.
     X : array-like, Dataset or path
     layout : Layout or None, default=None
-        The layout of the training samples; None in a fit.
+        The layout of the training samples; None in `fit`.
     kept : ndarray of bool, shape (n_samples,), or None, default=None
         The selected samples; None for all.
 
@@ -489,7 +490,7 @@ def _has_length(dataset: Any) -> bool:
 
 
 def _read_files(detector: Any, files: ImageFiles) -> Source:
-    """Image files, which differ in shape if their aspect ratio is preserved."""
+    """Return a source of image files; their shapes may differ if the aspect ratio is kept."""
     shapes = files.shapes() if files.keep_aspect else []
     if len(set(shapes)) > 1:
         return MixedSource(files, shapes, detector.channel_axis)
@@ -497,7 +498,7 @@ def _read_files(detector: Any, files: ImageFiles) -> Source:
 
 
 def _differing_shapes(X: Any) -> list[tuple[int, ...]] | None:
-    """The shapes of a list of images that differ in shape; None for other data."""
+    """Return the shapes of a list of images that differ in shape; None for other data."""
     is_list = isinstance(X, list | tuple) or (type(X) is np.ndarray and X.dtype == object)
     if not is_list or not all(isinstance(x, np.ndarray) and x.ndim in (2, 3) for x in X):
         return None
@@ -527,7 +528,7 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
 
 
 def _all_files(source: Source) -> ImageFiles | None:
-    """The image files that a source reads, unless some were chosen by their labels."""
+    """Return the image files that a source reads; None if some were excluded by their labels."""
     files: Any = None
     if isinstance(source, MixedSource) and len(source) == len(source.images):
         files = source.images
@@ -537,7 +538,7 @@ def _all_files(source: Source) -> ImageFiles | None:
 
 
 def _labels_among(source: Source, detector: Any) -> list[str | None]:
-    """Warnings about columns that look like labels and are not in `columns`."""
+    """Return warnings about columns that look like labels and are not in `columns`."""
     names = vars(detector).get("feature_names_in_", ())
     told = detector.columns
     told = set(map(str, told)) if isinstance(told, Mapping | Sequence) and told != "auto" else ()
@@ -554,7 +555,7 @@ def _labels_among(source: Source, detector: Any) -> list[str | None]:
 
 
 def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:
-    """A table in a text file."""
+    """Read a table from a text file."""
     encoder = layout.encoder if layout else None
     gaps = encoder.missing_values if encoder else listed(detector.missing_values)
     missing_values = (*MISSING_VALUES, *map(str, gaps))
@@ -566,7 +567,7 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
 
 
 def frame_of(table: Table, missing_values: Any = ()) -> Frame:
-    """A table of a file as a Frame."""
+    """Convert a table that was read from a file to a Frame."""
     columns = map(_whole_if_possible, table.columns)
     frame = read_frame(dict(zip(table.names, columns, strict=True)), missing_values)
     return Frame(frame.names, frame.columns, table.has_names)
@@ -580,7 +581,7 @@ def _whole_if_possible(values: np.ndarray) -> np.ndarray:
 
 
 def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
-    """Columns that were strings in training, and are read as strings from any file."""
+    """Return the columns that were strings in training; all files are read with them as strings."""
     return [
         column.name
         for column in (encoder.columns if encoder else ())
@@ -590,7 +591,7 @@ def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:
 
 
 def columns_called_words(columns: Any) -> list[str]:
-    """Columns that are set as categories or dates, which are read as text from files: "007"."""
+    """Return columns set as categories or dates; they are read as text from files, as "007"."""
     if columns is None or isinstance(columns, str):
         return []
     return [
@@ -601,7 +602,7 @@ def columns_called_words(columns: Any) -> list[str]:
 
 
 def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
-    """X as a table that is encoded; None if X is not encoded."""
+    """Return X as a table for the encoder; None if X is not encoded."""
     encoder = layout.encoder if layout else None
     if encoder is None and (layout or detector.columns is None or detector.image_shape):
         return None
@@ -626,7 +627,7 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
 def _read_frame(
     detector: Any, X: Any, layout: Layout | None, kept: np.ndarray | None
 ) -> FrameSource:
-    """A table as an encoded source; the encoder is fitted if there is none."""
+    """Return a table as an encoded source; the encoder is fitted if there is none."""
     frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values)
     if kept is not None:
         frame = frame.rows(_positions_of(kept, len(frame)))
@@ -655,7 +656,7 @@ def _positions_of(kept: np.ndarray, n: int) -> np.ndarray:
 
 
 def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
-    """Rows with column names, or the rows of a table in a text file."""
+    """Read rows with column names, or the rows of a table in a text file."""
     if isinstance(X, Table):
         if not X.has_names:
             return _read_array(detector, X.matrix(), layout)
@@ -667,7 +668,7 @@ def _read_named(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
         return source
     if known is None:
         return _read_array(detector, X.X, layout)
-    # scikit-learn would warn about missing names of an array; they were compared here.
+    # scikit-learn would warn that an array has no names, but the names were compared above.
     nameless = copy.copy(detector)
     del nameless.__dict__["feature_names_in_"]
     return _read_array(nameless, X.in_order(known), layout)
@@ -684,7 +685,7 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
         "ensure_all_finite": False,
     }
     # The values of a memory map are checked when they are read, so that its pages are not read
-    # twice. The first pass is that of fitting the scaler.
+    # twice. They are read first when the scaler is fitted.
     head = X[:2] if isinstance(X, np.memmap) else X
     if n_dimensions <= 2:
         if layout is not None and layout.is_image and np.shape(X) == layout.input_shape:
@@ -698,7 +699,7 @@ def _read_array(detector: Any, X: Any, layout: Layout | None) -> ArraySource:
 
 
 def _is_plain(X: Any) -> bool:
-    """Whether X is an array of finite numbers that gives no warning."""
+    """Return whether X is an array of finite numbers that gives no warning."""
     if type(X) is not np.ndarray or X.dtype.kind not in "fbiu" or X.dtype.itemsize > 8:
         return False
     return X.dtype.kind != "f" or bool(np.isfinite(X).all())
@@ -714,7 +715,7 @@ def _read_parquet(
 
 
 def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
-    """The layout of samples of this shape by the parameters of the detector."""
+    """Return the layout of samples of this shape, by the parameters of the detector."""
     image_shape, axis = detector.image_shape, detector.channel_axis
     if image_shape is None:
         if 0 in shape:
@@ -732,10 +733,10 @@ def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
 
 
 def _is_of_files(dataset: Any) -> bool:
-    """Whether a Dataset is `ImageFiles`, which are decoded, or a part of them.
+    """Return whether a Dataset is `ImageFiles` or a subset of them.
 
-    A thread must not read other Datasets: augmentation may use torch's generator, whose order of
-    draws would be random, and some libraries are not thread-safe.
+    Other Datasets must not be read in a thread: their augmentation may draw from torch's global
+    generator, in an order that would not be reproducible, and some libraries are not thread-safe.
     """
     while type(dataset) is Subset:
         dataset = dataset.dataset
@@ -743,7 +744,7 @@ def _is_of_files(dataset: Any) -> bool:
 
 
 def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[int, ...]:
-    """(d,) or (C, H, W) for one sample of X of this shape.
+    """Return (d,) or (C, H, W) for one sample of X of this shape.
 
     Raises
     ------
@@ -767,12 +768,12 @@ def sample_shape_of(shape: tuple[int, ...], channel_axis: int | None) -> tuple[i
 
 
 def positions(index: slice | np.ndarray, n: int) -> np.ndarray:
-    """The positions of the samples at `index`, of `n` samples."""
+    """Return the positions of the samples at `index`, of `n` samples."""
     return np.arange(*index.indices(n)) if isinstance(index, slice) else np.asarray(index)
 
 
 def check_finite(x: np.ndarray) -> None:
-    """Raise ValueError if a sample that was read lazily contains NaN or infinity."""
+    """Raise ValueError if a sample read lazily contains NaN or infinity."""
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise ValueError(
             "Input contains NaN or infinity: remove or impute those samples (for instance with "
@@ -788,8 +789,8 @@ def blocks(source: Source) -> Iterator[np.ndarray]:
 def parts_of(source: Source, rows: np.ndarray | None, size: int) -> Iterator[Any]:
     """Split samples into parts of at most `size` with the same shape.
 
-    They are in the order of the rows (None for all), or in that of `MixedSource.groups` if shapes
-    differ.
+    The parts are in the order of the rows (None for all), or in that of `MixedSource.groups` if
+    shapes differ.
     """
     if isinstance(source, MixedSource):
         groups = source.groups(np.arange(len(source)) if rows is None else rows)
@@ -810,8 +811,8 @@ def read_in_turn(
 ) -> Iterator[np.ndarray]:
     """Read the parts of a source in order.
 
-    For a slow source a thread reads the next part during the computation, if torch leaves a core
-    free: without one it was measured to be slower.
+    For a slow source, a thread reads the next part during the computation if torch does not use all
+    cores; if it does, the thread was measured to be slower.
     """
     if not source.is_slow or torch.get_num_threads() >= joblib.cpu_count():
         for part in parts:
@@ -844,18 +845,18 @@ class TrainingData:
     ----------
     source : Source
     rows : ndarray of int
-        The samples to train on; the others were held out.
+        The training samples; the others are held out for validation.
     scaler : callable
     n_members, batch_size : int
     device : torch.device
     generator : torch.Generator
-        The generator of the order of the samples, on the CPU.
+        Draws the order of the samples; on the CPU.
     share : callable
         Maps the positions in a batch to those of this process.
     from_first : callable
         Maps the order of this process to that of the first process.
     reading : callable
-        Makes the context of reading.
+        Creates the context manager in which samples are read.
     """
 
     def __init__(
@@ -874,7 +875,7 @@ class TrainingData:
         self.source, self.rows, self.scaler = source, rows, scaler
         self.n_members, self.device, self.generator = n_members, device, generator
         self.share, self.from_first, self.reading = share, from_first, reading
-        # Batches of nearly equal size, none of one sample: batch statistics need two.
+        # Batches of nearly equal size, with at least two samples for batch statistics.
         self.n_batches = max(1, min(round(len(rows) / batch_size), len(rows) // 2))
         n_bytes = 4 * len(rows) * source.layout.n_values
         self.resident: Tensor | None = None
@@ -882,7 +883,7 @@ class TrainingData:
             self.resident = self._scaled().to(device)
 
     def _scaled(self) -> Tensor:
-        """All samples, scaled in parts, because the arithmetic is in float64."""
+        """Return all samples, scaled in parts, because the arithmetic in float64 needs memory."""
         shape = (len(self.rows), *self.source.layout.sample_shape)
         scaled = torch.empty(shape, dtype=torch.float32, device="cpu")
         for part in slices(len(self.rows), _rows_a_block(self.source)):
@@ -890,7 +891,7 @@ class TrainingData:
         return scaled
 
     def epoch(self) -> Iterator[Tensor]:
-        """The batches (K, B, ...) of one epoch."""
+        """Yield the batches (K, B, ...) of one epoch."""
         n = len(self.rows)
         numbers: dict[str, Any] = {"generator": self.generator, "device": "cpu"}
         if self.resident is not None:
@@ -934,11 +935,11 @@ def scoring_blocks(
     multiple: int,
     device: torch.device,
 ) -> Iterator[tuple[Tensor, int]]:
-    """Scaled blocks of at most `size` samples, and the number of real samples of each.
+    """Yield scaled blocks of at most `size` samples, and the number of real samples in each.
 
-    A matrix product may round differently for another number of rows, unless it is a multiple of
-    the block size of the processor. So each block is padded to a `multiple` by repeating its first
-    sample.
+    The rounding of a matrix product can depend on the number of rows, unless this is a multiple of
+    the block size of the processor. Therefore each block is padded to a `multiple` by repeating its
+    first sample.
     """
     for values in read_in_turn(source, parts_of(source, rows, size)):
         x = scaler(values)
@@ -951,9 +952,9 @@ def scoring_blocks(
 def _release(X: Any) -> None:
     """Release the pages of a memory map that have been read.
 
-    Each page that is read remains resident, with neighbours that the system maps as well: a few
-    batches of random rows would load the whole file. The pages of a copy-on-write map are kept,
-    because they contain the changes of the user.
+    Pages that are read stay in memory, together with neighbouring pages that the system maps, so
+    that a few batches of random rows would load the whole file. The pages of a copy-on-write map
+    are not released, because they contain the changes of the user.
     """
     pages = getattr(X, "_mmap", None)
     if isinstance(pages, mmap.mmap) and X.mode != "c" and hasattr(pages, "madvise"):

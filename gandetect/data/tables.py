@@ -58,8 +58,8 @@ _IN_NUMBERS = str.maketrans(
     | {"\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\uff05": "%", "\uff04": "$"}
     | dict.fromkeys("\u2007\u2009\u202f", "\xa0")
     | {"\uff07": "'"}
-    # What is not seen: spaces without width, marks of direction, and the byte order mark that is
-    # left where files were joined.
+    # Invisible characters: zero-width spaces, marks of text direction, and byte order marks inside
+    # of concatenated files.
     | dict.fromkeys("\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff", "")
 )
 # The beginnings of HTML and XML documents.
@@ -116,12 +116,12 @@ class Table:
         return len(self.lines)
 
     def position(self, name: str) -> int:
-        """Find a column by its name, or else by its number from 0, or from the end below 0.
+        """Find a column by its name, otherwise by its number from 0; negative numbers count back.
 
         Raises
         ------
         ColumnNotFoundError
-            If there is none.
+            If there is no such column.
         """
         return _position(name, self.names, self.source)
 
@@ -196,9 +196,9 @@ def read_table(
 ) -> Table:
     r"""Read a table from a text file, and detect its format.
 
-    Every row of the file is a row of the table. Blank lines are ignored, with a warning in a table
-    of one column, where one may be a missing value. An uncertain detection gives a warning, and an
-    ambiguous format is an error.
+    Every row of the file is a row of the table. Blank lines are ignored; in a table of one column
+    this gives a warning, because a blank line may be a missing value. An uncertain detection gives
+    a warning, and an ambiguous format is an error.
 
     Parameters
     ----------
@@ -216,8 +216,9 @@ def read_table(
     encoding : str or None, default=None
         The encoding of the text. None is UTF-8, or that of a byte order mark.
     header : bool or "auto", default="auto"
-        Whether the first line has the names of the columns. "auto" detects a header if strings are
-        above numbers, if they do not occur below, or if the line is 0, 1, 2, ..., as from pandas.
+        Whether the first line contains the names of the columns. "auto" detects a header if it has
+        strings above columns of numbers or strings that do not occur below, or if it is 0, 1, 2,
+        ..., as written by pandas.
     missing_values : iterable of str, default=MISSING_VALUES
         Marks of missing values, in addition to empty cells.
     words : iterable of str, default=()
@@ -238,9 +239,9 @@ def read_table(
     ColumnNotFoundError
         If a column of `words` or `dates` does not exist.
     ValueError
-        If the file is empty or a page of HTML; if a row has more or fewer cells than
-        there are names, with the line; if a name is duplicate or missing; if the text cannot be
-        decoded or its quotes do not match; if a date cannot be read; if the header, the decimal
+        If the file is empty or a page of HTML; if a row has more or fewer cells than there are
+        names (the message states the line); if a name is duplicate or missing; if the text cannot
+        be decoded or its quotes do not match; if a date cannot be read; if the header, the decimal
         mark or the thousands separator is ambiguous.
 
     Examples
@@ -367,7 +368,7 @@ class _TextFile:
         self._delimiter = delimiter or self._guessed_delimiter(decimal)
 
     def rows(self) -> Iterator[Row]:
-        """The line of each row and its cells, without surrounding spaces."""
+        """Yield the line number and the cells of each row, without surrounding spaces."""
         self.n_blank_lines, n_pending, n_cells = 0, 0, 0
         with self._opened() as text:
             for _ in range(self._n_skipped):
@@ -387,7 +388,7 @@ class _TextFile:
                         f"{self.name} cannot be read as a table: {error}, in the row that begins "
                         f"in line {start} (a quote that opens a cell must close it)"
                     ) from error
-                # An empty cell in quotes is a row, where rows have one cell.
+                # In a table of one column, a pair of quotes is a row with an empty cell.
                 if not cells or (n_cells != 1 and len(cells) == 1 and not cells[0].strip()):
                     n_pending += 1
                     continue
@@ -480,7 +481,7 @@ class _TextFile:
 
 @lru_cache(maxsize=1)
 def _standard_input(stream: IO[bytes]) -> bytes:
-    """All of standard input, which can be read only once."""
+    """Return the whole standard input, which can be read only once."""
     return stream.read()
 
 
@@ -495,8 +496,9 @@ def _fit(lines: Sequence[str], delimiter: str) -> tuple[int, float, float] | Non
     Returns
     -------
     tuple or None
-        2 if all rows have as many cells, 1 if the first has one less, else 0; the share of numbers
-        in the cells; the share of the most frequent number of cells. None if there is one column.
+        2 if all rows have the same number of cells, 1 if the first row has one cell less, else 0;
+        the share of numbers in the cells; the share of rows with the most frequent number of cells.
+        None if there is one column.
     """
     try:
         reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
@@ -590,12 +592,12 @@ class _Reader:
         Returns
         -------
         names : list of str or None
-            If the first row holds them.
+            The names, if the first row contains them.
         has_row_names : bool
             Whether the first column names the rows.
         shape : (int, int)
-            The number of used cells of a row, and of all cells: the last ones may be empty in all
-            rows.
+            The number of used cells of a row, and of all its cells; the last cells may be empty in
+            all rows.
         """
         (line, first), body = head[0], [row for _, row in head[1:]]
         has_more = {len(row) for row in body} == {len(first) + 1}
@@ -623,16 +625,16 @@ class _Reader:
         return first[:width], is_index, (width, n_cells)
 
     def _are_names_of_rows(self, cells: Sequence[str], n_names: int) -> bool:
-        """Whether the first cells are row names, if rows are longer than the first line.
+        """Return whether the first cells are row names, if rows are longer than the first line.
 
-        They may also be the first half of a date with a time, or of numbers with decimal commas in
-        a table of one column.
+        Otherwise they are the first part of a date with a time, or of numbers with decimal commas
+        in a table of one column.
         """
         are_words = not any(cell[:1].isdigit() for cell in cells)
         return len(cells) > 1 and (are_words or n_names > 1) and self._names_rows(cells, are_words)
 
     def _names_rows(self, cells: Sequence[str], may_be_words: bool = True) -> bool:
-        """Whether these are row names: all differ, and they are strings or consecutive numbers."""
+        """Return whether cells are row names: distinct, and strings or consecutive numbers."""
         if len(set(cells)) < len(cells) or not self._missing.isdisjoint(cells):
             return False
         if may_be_words and not any(map(_is_float, cells)):
@@ -675,7 +677,7 @@ class _Reader:
         return is_header
 
     def _counts(self, first: Sequence[str], below: Sequence[list[str]], line: int) -> bool:
-        """Whether a row of numbers is 0, 1, 2, ..., the names that pandas writes."""
+        """Return whether a row of numbers is 0, 1, 2, ..., as pandas writes unnamed columns."""
         is_indexed = first[0] == "" and len(first) > 1 and self._names_rows(below[0])
         counted, below = first[is_indexed:], below[is_indexed:]
         start = counted[0]
@@ -883,7 +885,7 @@ def _in_blocks(rows: Iterable[Row], n: int) -> Iterator[list[Row]]:
 
 
 def _joined(blocks: Sequence[NDArray[Any] | None]) -> NDArray[Any]:
-    """One column from its parts; an empty array of objects if these have different kinds."""
+    """Join the parts of a column; an empty array of objects if they have different types."""
     if not blocks:
         return np.empty(0)
     n_kinds = len({None if block is None else block.dtype for block in blocks})
@@ -928,7 +930,7 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
 
 
 def _kind_of_number(cell: str) -> str | None:
-    """The mark in a number, if any: thousands and decimal mark if it has both."""
+    """Return the mark in a number, if any; the thousands and the decimal mark if it has both."""
     cell = bare_number(cell)[0]
     if _is_float(cell):
         return "." if "." in cell else ""
@@ -974,7 +976,7 @@ def _is_float(text: str) -> bool:
 
 
 def is_inexact(text: Any) -> bool:
-    """Whether this is an integer that float64 cannot hold."""
+    """Return whether a text is an integer that float64 cannot represent exactly."""
     is_integer = isinstance(text, str) and re.fullmatch(r"[+-]?\d+", text) is not None
     return is_integer and int(float(text)) != int(text)
 

@@ -1,4 +1,4 @@
-"""Checks and warnings for the values of X that scikit-learn does not have.
+"""Checks and warnings for the values of X that scikit-learn does not provide.
 
 No function changes X or depends on a detector. Missing values, times and strings are not converted
 to numbers. Numbers that float64 cannot distinguish are an error, and extreme values give a warning.
@@ -35,9 +35,9 @@ _FEWEST_STEPS = 1024
 _WILD_FACTOR = 100
 # The relative tolerance for values in single precision, which rounds to 6e-8.
 _SINGLE_ROUNDING = 1e-6
-# Number of samples that are searched for groups, and the ratio of the distance out of a group to
-# the largest step inside: at most 3.5 in normal halves of 21 benchmark sets, mostly over 20 with
-# added duplicates.
+# The number of samples that are searched for groups, and the smallest ratio of the distance from a
+# group to other samples to the largest step inside the group. The ratio was at most 3.5 in the
+# normal halves of 21 benchmark sets, and mostly over 20 with added duplicates.
 _MOST_LINKED = 2000
 _APART = 6
 _TIMES = (
@@ -58,21 +58,22 @@ _LABEL_WORDS = {
 
 
 def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
-    """Raise for values of X that are not real numbers, and convert types that scikit-learn lacks.
+    """Check that values of X are real numbers, and convert types unknown to scikit-learn.
 
     Call it before scikit-learn's validation, which checks the number of dimensions, samples and
-    features, and sparse matrices. Errors begin with the text of scikit-learn's, if it has one.
+    features, and sparse matrices. Messages begin with the text of scikit-learn's message, if there
+    is one.
 
     Parameters
     ----------
     X : array-like, tensor or data frame
         A list, numpy array, torch tensor, or a table of pandas, polars or pyarrow. The values of
-        a memory map are not read, as they are checked when they are read later.
+        a memory map are not checked here, but when they are read.
     name : str, default="X"
         The name of X in errors.
     fit : bool, default=False
-        Whether a scale is fitted to X: then the values of a column must differ by more than the
-        precision of float64. This is not checked in scoring.
+        Whether a scale is fitted to X. Then the values of a column must differ by more than the
+        precision of float64; this is not checked in scoring.
 
     Returns
     -------
@@ -104,7 +105,7 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
 with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} \
 or to a table, which may have missing values.
     """
-    if sparse.issparse(X):  # one kind of them is a mapping, too
+    if sparse.issparse(X):  # one of its types is also a mapping
         return X
     _refuse_no_table(X, name)
     if isinstance(X, torch.Tensor):
@@ -124,7 +125,7 @@ or to a table, which may have missing values.
     if array is None:
         return X
     if isinstance(array, np.memmap):
-        # Of numbers the type alone, without reading a page.
+        # For numbers, only the dtype is checked, without reading a page.
         _check_values(array[: array.dtype.kind not in "biuf"], name, None, fit)
         return X
     converted = _check_values(array, name, None, fit)
@@ -137,14 +138,14 @@ or to a table, which may have missing values.
 
 
 def check_names_differ(names: Sequence[Any], name: str = "X") -> None:
-    """Raise a ValueError if two columns of a table have one name.
+    """Raise a ValueError if two columns of a table have the same name.
 
     Parameters
     ----------
     names : sequence
-        Of the columns.
+        The names of the columns.
     name : str, default="X"
-        What messages call the table.
+        The name of the table in messages.
 
     Examples
     --------
@@ -163,24 +164,24 @@ def check_names_differ(names: Sequence[Any], name: str = "X") -> None:
 
 
 def checked_sample(item: Any, position: int) -> NDArray[Any]:
-    """One item of a torch Dataset as a numeric array.
+    """Convert one item of a torch Dataset to a numeric array.
 
     Parameters
     ----------
     item : array-like, tensor, or tuple that begins with one
         The item of the dataset. Labels after a sample are ignored.
     position : int
-        Its number, for errors.
+        The index of the item, for messages.
 
     Returns
     -------
     ndarray
-        The sample, whose values are not checked.
+        The sample; its values are not checked.
 
     Raises
     ------
     TypeError
-        If the item is a mapping or holds no real numbers.
+        If the item is a mapping or does not contain real numbers.
 
     Examples
     --------
@@ -212,16 +213,17 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
 
 
 def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The limits of the values from which the scale of a column is fitted.
+    """Return the limits of the values from which the scale of a column is fitted.
 
-    One extreme value determines the mean, standard deviation and range of a column: with a fill
-    value of 1e36, all others become equal. A value is extreme if it is a hundred times farther from
-    the median than the next one, and at most a tenth of the values are as far.
+    One extreme value can determine the mean, standard deviation and range of a column: with a fill
+    value of 1e36, all other values become equal after scaling. A value is extreme if it is a
+    hundred times farther from the median than the next one, and at most a tenth of the values are
+    as far.
 
     Parameters
     ----------
     values : ndarray of shape (n_samples, n_features)
-        Some thousand rows in the units of X: all, or the first.
+        Rows in the units of X: all, or some thousand of the first.
 
     Returns
     -------
@@ -292,17 +294,17 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
 
 
 def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The skewed columns of (n, d), with their end and unit.
+    """Find the skewed columns of (n, d), with their end and unit.
 
-    Amounts, counts and concentrations are compared by ratios rather than differences: for these the
-    logarithm of 1 + (value - end) / unit is scaled.
+    For amounts, counts and concentrations, ratios are more meaningful than differences. Therefore
+    the logarithm of 1 + (value - end) / unit is scaled in such columns.
 
     Returns
     -------
     ndarray of shape (3, d)
-        1 for a tail towards large values, -1 for one towards small ones, 0 for neither; the end
-        without a tail, times that sign; and the distance from it to the median, or if that is 0 the
-        standard deviation.
+        First row: 1 for a tail towards large values, -1 for a tail towards small values, 0 for
+        neither. Second row: the end without a tail, times that sign. Third row: the distance from
+        this end to the median or, if it is 0, the standard deviation.
     """
     mean, deviation = values.mean(0), values.std(0)
     varies = deviation > 10 * np.finfo(np.float64).eps * np.abs(mean)
@@ -317,10 +319,10 @@ def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
-    """The scaled value in a column that was constant in training, independent of its unit.
+    """Return scaled values of columns that were constant in training, independent of their units.
 
-    Such a column has no scale. Here every change beyond the rounding error of single precision has
-    the same size, up or down.
+    Such a column has no scale. Therefore every change beyond the rounding error of single precision
+    gets the same size, up or down.
 
     Parameters
     ----------
@@ -328,7 +330,8 @@ def change_of_constant(x: Any, center: Any, size: float = 5.0) -> Any:
     center : ndarray or Tensor of shape (n_features,)
         The constants.
     size : float, default=5.0
-        The size of a change, in scales of other columns: the largest that is not compressed.
+        The scaled size of a change. The default is the largest size that is not compressed in
+        other columns.
 
     Returns
     -------
@@ -358,21 +361,22 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
     points : ndarray of shape (n_samples, n_features)
         Training samples. Units do not matter.
     is_scaled : bool, default=False
-        Whether the points are already scaled. Otherwise each column is standardised, which would
-        move rows with a rare category or a missing value far apart.
+        Whether the points are already scaled. Otherwise each column is standardised. Do not
+        standardise encoded tables: it would move rows with a rare category or a missing value far
+        from the others.
 
     Returns
     -------
     str or None
         The text of a warning that recommends `trim`; None if there is no such group. A group has 1
-        to 25 % of the samples, at least 4, and the distance to the nearest other sample is over 6
-        times the largest step inside it, and larger than half of all distances from a sample or
-        group to the nearest one. If 40 % of the samples are in such groups, there is no warning.
+        to 25 % of the samples, at least 4. Its distance to the nearest other sample is over 6 times
+        the largest step inside it, and larger than half of all distances from a sample or group to
+        the nearest other one. If 40 % of the samples are in such groups, there is no warning.
 
     Notes
     -----
-    Single linkage clustering of at most 2,000 samples, drawn with a fixed seed, on 64 random
-    projections if there are more than 256 columns. The distances need 16 megabytes.
+    Groups are found by single linkage clustering of at most 2,000 samples, drawn with a fixed seed,
+    on 64 random projections if there are more than 256 columns. The distances need 16 megabytes.
 
     Examples
     --------
@@ -411,7 +415,7 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
         & (step > _APART * inside)
         & (step >= np.median(step))
     )
-    # If most samples are duplicates, as in data with few integer values, this is normal.
+    # In data with few integer values, most samples are duplicates; this is normal.
     if not 0 < sizes[is_apart].sum() < 0.4 * n:
         return None
     at = np.unravel_index(np.argmax(np.where(is_apart, step, 0)), sizes.shape)
@@ -427,7 +431,7 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
 
 
 def looks_like_labels(name: str) -> bool:
-    """Whether the name of a column is typical of labels: is_fraud, class, target, y.
+    """Return whether the name of a column is typical of labels: is_fraud, class, target, y.
 
     Examples
     --------
@@ -447,7 +451,7 @@ def labels_warning(name: str, values: Sequence[Any]) -> str | None:
     name : str
         A name for which `looks_like_labels` is True.
     values : sequence
-        Its different values.
+        The different values of the column.
 
     Returns
     -------
@@ -546,7 +550,7 @@ def _of_list(X: Sequence[Any], name: str) -> NDArray[Any]:
 
 
 def _as_array(X: Any, name: str) -> NDArray[Any] | None:
-    """X as an array, or None if scikit-learn's checks apply."""
+    """Return X as an array, or None if scikit-learn's checks apply."""
     if np.ma.isMaskedArray(X):
         if np.ma.is_masked(X):
             raise _missing(name, f"{int(np.ma.count_masked(X))} of {X.size} values are masked")
@@ -568,7 +572,7 @@ def _columns_of(X: Any) -> Iterator[tuple[Any, Any]] | None:
 
 
 def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any:
-    """The table with decimals as floats, which scikit-learn converts for pandas only."""
+    """Return the table with decimals as floats; scikit-learn converts them for pandas only."""
     if hasattr(X, "set_column"):  # pyarrow
         return X.set_column(i, label, [values])
     return X if hasattr(X, "iloc") else X.with_columns(X[label].cast(float))
@@ -577,7 +581,7 @@ def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any
 def _check_values(
     array: NDArray[Any], name: str, labels: Sequence[Any] | None, fit: bool
 ) -> NDArray[Any]:
-    """Raise for values that are not real and finite; objects and long doubles become float64."""
+    """Raise unless values are real and finite; convert objects and long doubles to float64."""
 
     def place(bad: NDArray[np.bool_]) -> str:
         return _place(bad, labels)
@@ -642,7 +646,7 @@ def _of_objects(
 
 
 def _no_number(value: Any, name: str, where: str) -> Exception:
-    """The error for an object in X."""
+    """Return the error for an object in X."""
     if isinstance(value, str | bytes):
         return _words(name, where, value)
     if isinstance(value, os.PathLike):
@@ -670,7 +674,7 @@ def _paths(name: str, where: str, value: Any) -> TypeError:
 def _words(name: str, where: str, value: Any) -> Exception:
     if isinstance(value, str) and value.lower().endswith(IMAGE_SUFFIXES):
         return _paths(name, where, str(value))
-    shown = str(value) if isinstance(value, str) else value  # not numpy's own kind of string
+    shown = str(value) if isinstance(value, str) else value  # plain str instead of numpy.str_
     return ValueError(
         f"could not convert string to float: {where} of {name} holds {shown!r}. For strings fit a "
         "detector with columns={} or to a table, which encodes them; convert numbers that are "
@@ -694,7 +698,7 @@ def _missing(name: str, what: str) -> ValueError:
 
 
 def _place(bad: NDArray[np.bool_], labels: Sequence[Any] | None) -> str:
-    """The place of the first marked value: the column of rows, or the sample of images."""
+    """Return the place of the first marked value: the column for rows, the sample for images."""
     if bad.ndim == 0:
         return "it"
     if bad.ndim == 2:
@@ -704,7 +708,7 @@ def _place(bad: NDArray[np.bool_], labels: Sequence[Any] | None) -> str:
 
 
 def _count(bad: NDArray[np.bool_]) -> str:
-    """The number of marked values in the place of `_place`."""
+    """Return the number of marked values at the place that `_place` returns."""
     if bad.ndim == 2:
         bad = bad[:, np.argmax(bad.any(axis=0))]
     elif bad.ndim:
@@ -727,7 +731,8 @@ def _check_digits(
     for i in np.flatnonzero(sizes >= _EXACT_INTEGERS):
         width = _exact(exact[:, i].max()) - _exact(exact[:, i].min())
         step = float(np.spacing(sizes[i]))
-        # Equal floats may be a constant; of equal integers the next one would be rounded.
+        # Equal floats may be a true constant; for equal large integers, the next integer would be
+        # rounded to the same float.
         is_constant = width == 0 and exact.dtype.kind == "f"
         if width < _FEWEST_STEPS * Fraction(step) and not is_constant:
             which = repr(labels[int(i)]) if labels is not None else str(i)
