@@ -1,9 +1,9 @@
-"""Trees of numbers, words and tensors in one safetensors file, and back: data only.
+"""Writing and reading of trees of data (numbers, strings and tensors) as safetensors files.
 
 A tree consists of nested dicts, lists and tuples of None, bool, int, float, str, numpy arrays,
-torch tensors and frozen dataclasses of a given list. Tensors become the tensors of the file, the
+torch tensors and frozen dataclasses of a given list. Tensors become the tensors of the file; the
 rest is JSON in its header. Nothing is pickled, and nothing is imported or called by a name from a
-file, so that reading a file from an untrusted source runs none of its code.
+file, so that reading a file from an untrusted source runs no code from it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 FORMAT = 1
-# What may be raised by an object that is made of values that nobody has checked.
+# The errors that may occur if an object is created from unchecked values.
 DAMAGE = (
     LookupError,
     TypeError,
@@ -39,15 +39,16 @@ DAMAGE = (
 )
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
-# What is written to find out whether there is space: a block, the least that a file takes.
+# The number of bytes of a trial write: one block, the smallest space of a file.
 _BLOCK = bytes(4096)
-# An array of words gives each the space of the longest: 16 KiB in a file could become gigabytes.
+# An array of strings allocates the length of the longest string for each: 16 KiB in a file could
+# become gigabytes.
 _WORDS_LIMIT = 2**26
 _LONGEST_REASON = 300
 
 
 class ArchiveError(ValueError):
-    """A file that `write_archive` did not write, or that is damaged."""
+    """A file that was not written by `write_archive`, or is damaged."""
 
 
 def write_archive(
@@ -65,7 +66,7 @@ def write_archive(
     Raises
     ------
     TypeError
-        If the tree contains a value that is not data; the message has the path to it.
+        If the tree contains a value that is not data; the message states its path in the tree.
     OSError
         If the file cannot be written.
     """
@@ -75,7 +76,7 @@ def write_archive(
 
 
 def packed(tree: dict[str, Any], classes: Sequence[type] = ()) -> bytes:
-    """Return a tree as the bytes that `write_archive` writes; raises TypeError as it does."""
+    """Return a tree as the bytes that `write_archive` writes; raise TypeError in the same cases."""
     tensors: dict[str, Tensor] = {}
     header = json.dumps({"format": FORMAT, "tree": _encode(tree, "", tensors, tuple(classes))})
     metadata = {_HEADER: header, _CHECKSUM: checksum(header, tensors)}
@@ -97,10 +98,10 @@ def _in_order(content: bytes) -> bytes:
 def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a file for an atomic write: it appears at its path when the block ends without an error.
 
-    It is written to a temporary file in the same folder, flushed to the disk and then renamed. A
-    full disk or a killed process therefore leaves an existing file unchanged. The mode of an
-    existing file is kept, and its owner and group if permitted; if the path is a link, its target
-    is replaced. A new file has the mode that `open` would give it.
+    The content is written to a temporary file in the same folder, flushed to the disk and then
+    renamed. A full disk or a killed process therefore leaves an existing file unchanged. The mode
+    of an existing file is kept, and its owner and group if permitted; if the path is a link, its
+    target is replaced. A new file has the mode that `open` would give it.
 
     Parameters
     ----------
@@ -109,12 +110,12 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields
     ------
     file
-        Open for bytes.
+        A binary file, open for writing.
 
     Raises
     ------
     FileNotFoundError
-        If its folder is not there.
+        If its folder does not exist.
     IsADirectoryError
         If `path` is a folder.
     OSError
@@ -129,10 +130,10 @@ def written_aside(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Check by a trial write whether `written_aside` can write a file; no file is left.
+    """Check by a trial write whether `written_aside` can write a file, and remove the trial file.
 
-    It writes a block in the folder of the file and removes it: permission bits alone do not show a
-    file system that is read-only or full. How much space the file itself will need is unknown.
+    A trial write of one block detects a read-only or full file system, which permission bits do not
+    show. It does not test whether there is enough space for the file itself.
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     OSError
-        As of `written_aside`.
+        As in `written_aside`.
 
     Examples
     --------
@@ -170,7 +171,7 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
     NotADirectoryError
         If `path` or one of its parents is a file.
     OSError
-        If a name is too long, or no file can be written.
+        If a name is too long, or a file cannot be written.
     """
     check_path(path, "folder")
     folder = Path(path)
@@ -192,14 +193,14 @@ def check_writable_folder(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file in the folder of a path, and the place that it may take: links are followed."""
+    """Yield a new file in the folder of a path, and the path that it replaces; follow links."""
     check_path(path)
     with _told_of("Cannot write", path):
         if any(c == "\0" or "\ud800" <= c <= "\udbff" for c in os.fspath(path)):
             raise OSError(errno.EINVAL, "a character of it can be in no name of a file")
         older = _file_at(path)
         place = Path(os.path.realpath(path))
-        # Another user's private content is never in a file that more may read than the older one.
+        # If a file is replaced, the new one is private until it has the permissions of the old one.
         with _new_file(place.parent, private=older is not None) as file:
             if older is not None and os.name == "posix":
                 _take_after(file.fileno(), older)
@@ -208,8 +209,8 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
 
 @contextmanager
 def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
-    """A file of a name that no other has, which is removed unless it has been renamed."""
-    mode = 0o600 if private else 0o666  # of which the kernel takes what the umask forbids
+    """Create a file with a unique name, and remove it at the end unless it was renamed."""
+    mode = 0o600 if private else 0o666  # the kernel applies the umask
     name = str(folder / f".gandetect-{secrets.token_hex(8)}.part")
     try:
         with open(name, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
@@ -220,7 +221,7 @@ def _new_file(folder: Path, *, private: bool) -> Iterator[BinaryIO]:
 
 
 def check_path(path: Any, what: str = "file") -> None:
-    """Raise a TypeError for a value that is no path; a number would be an open file descriptor.
+    """Raise a TypeError for a value that is not a path; a number would be a file descriptor.
 
     Parameters
     ----------
@@ -241,7 +242,7 @@ def check_path(path: Any, what: str = "file") -> None:
 
 
 def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
-    """What is at a path; None for nothing. It raises for what is no file, or may not be written."""
+    """Return the status of a file, None if it is missing; raise unless it is a writable file."""
     is_folder = os.fspath(path).endswith(os.sep)
     try:
         found = os.stat(path)
@@ -252,32 +253,32 @@ def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
     if found and not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, and not a file")
     if found:
-        os.close(os.open(path, os.O_WRONLY))  # permission bits alone do not tell
+        os.close(os.open(path, os.O_WRONLY))  # permission bits are not sufficient
     return found
 
 
 def _take_after(handle: int, older: os.stat_result) -> None:
-    """Give a file the mode of another, and its owner and group as far as that is permitted."""
+    """Give a file the mode of another file, and its owner and group if permitted."""
     mode = stat.S_IMODE(older.st_mode) & 0o777
     with suppress(OSError):
         os.fchown(handle, older.st_uid, -1)
     try:
         os.fchown(handle, -1, older.st_gid)
     except OSError:
-        mode &= ~0o070  # it has another group, which was given nothing
-    with suppress(OSError):  # of a file system without modes
+        mode &= ~0o070  # the file has another group, which must get no permissions
+    with suppress(OSError):  # on a file system without modes
         os.fchmod(handle, mode)
 
 
 @contextmanager
 def _told_of(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name the path in errors instead of a temporary file, or of nothing."""
+    """State the path in errors that name a temporary file or no file."""
     try:
         yield
     except OSError as error:
         name = str(error.filename or "")
         is_ours = str(path).startswith(name) or name.endswith(".part")
-        if error.errno is None or not is_ours:  # of another file, which the caller uses
+        if error.errno is None or not is_ours:  # an error of another file, which the caller uses
             raise
         missing = error.errno == errno.ENOENT
         reason = "there is no such folder" if missing else error.strerror
@@ -289,8 +290,8 @@ def _told_of(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
 def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> dict[str, Any]:
     """Read the tree from a file of `write_archive`.
 
-    The file is read once and closed, so that later changes of it have no effect. Memory is bounded
-    by a small multiple of the file's size, whatever sizes its header declares.
+    The file is read once and closed, so that later changes of the file have no effect. The memory
+    is limited to a small multiple of the size of the file, whatever sizes its header states.
 
     Parameters
     ----------
@@ -308,7 +309,7 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     FileNotFoundError
         If there is no such file.
     ArchiveError
-        If the file is damaged, of another kind, or of a newer format, or is no file: a folder, a
+        If the file is damaged, of another kind or of a newer format, or if the path is a folder, a
         device, a pipe or a socket.
     OSError
         If the file cannot be read.
@@ -337,7 +338,7 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
         tree = _Reading(tensors, classes, _WORDS_LIMIT + n_bytes).decode(document["tree"])
     except ArchiveError:
         raise
-    # Forged values raise whatever meets them first, in the dataclasses too.
+    # Forged values can raise any error, also in the dataclasses.
     except Exception as error:
         reason = str(error)[:_LONGEST_REASON] or type(error).__name__
         raise ArchiveError(
@@ -352,27 +353,27 @@ def _content(path: str | os.PathLike[str]) -> bytes:
     check_path(path)
     try:
         found = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # of a name with a NUL
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # a NUL: ValueError
         raise FileNotFoundError(f"There is no file {str(path)!r}.") from error
-    if not stat.S_ISREG(found.st_mode):  # a pipe would keep its reader waiting
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe would block
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
         raise ArchiveError(f"{str(path)!r} is {kind}, and not a file that gandetect wrote.")
     with open(path, "rb") as file:
-        if file.read(9)[8:] != b"{":  # a large file of another kind is not read to its end
+        if file.read(9)[8:] != b"{":  # so that a large file of another kind is not read
             raise ArchiveError(f"{str(path)!r} is damaged or was not written by gandetect.")
         file.seek(0)
         return file.read()
 
 
 def checksum(header: str, tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of the header and of all tensors with their names, types and shapes.
+    """Return the SHA-256 of the header and of all tensors with their names, types and shapes.
 
-    It detects accidental damage; an attacker who changes the content can compute it too.
+    It detects accidental damage only; an attacker who changes the content can recompute it.
     """
     found = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():  # torch cannot see bytes in nothing
+        if tensor.numel():  # torch cannot view an empty tensor as bytes
             found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
@@ -394,7 +395,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
         value = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": _kept(value, tensors)}
     if isinstance(value, dict):
-        # Pairs, since the keys of an optimizer's state are numbers.
+        # As pairs, because the keys of an optimizer's state are numbers.
         return {
             "pairs": [[k, _encode(v, f"{path}/{k}", tensors, classes)] for k, v in value.items()]
         }
@@ -411,7 +412,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
 
 
 def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
-    """Keep a tensor under a number of its own, because ways through a tree may read alike."""
+    """Store a tensor under a number, because different paths in a tree can give equal names."""
     name = str(len(tensors))
     tensors[name] = tensor
     return name
@@ -420,14 +421,14 @@ def _kept(tensor: Tensor, tensors: dict[str, Tensor]) -> str:
 class _Reading:
     """Decoding of JSON to a tree, which refuses values that `_encode` never writes.
 
-    Each tensor may be used once in a tree: many uses would exhaust the memory when their owners
-    copy it.
+    Each tensor may be used only once in a tree: many uses could exhaust the memory, because each
+    use may copy the tensor.
     """
 
     def __init__(self, tensors: dict[str, Tensor], classes: Sequence[type], n_bytes: int) -> None:
         self.tensors = tensors
         self.classes = {c.__name__: c for c in classes}
-        self.n_bytes = n_bytes  # that arrays of words may take
+        self.n_bytes = n_bytes  # limit of the memory of string arrays
 
     def decode(self, value: Any) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
@@ -450,7 +451,7 @@ class _Reading:
 
     def _tensor(self, name: str) -> Tensor:
         tensor = self.tensors.pop(name)
-        # Other bytes than 0 and 1 are neither true nor false, and undo what counts them.
+        # Bytes other than 0 and 1 are invalid booleans, and give wrong sums.
         if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
             raise ValueError("a tensor of truth values holds other bytes than 0 and 1")
         return tensor

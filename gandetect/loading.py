@@ -12,10 +12,11 @@ from gandetect.saving import SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
-    """Load a saved detector; on one machine it gives the same scores, bit by bit.
+    """Load a saved detector; on one machine its scores have the same bits.
 
-    Only detectors of this package are created, and only from data: the file has the name of its
-    detector, which must be in the catalogue. For your own detector call `load` of its class.
+    Only detectors of this package are created, and only from data: the file contains the name of
+    the detector's class, which must be one of this package. For your own detector, call `load` of
+    its class.
 
     Parameters
     ----------

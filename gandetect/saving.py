@@ -23,7 +23,7 @@ from gandetect.training.report import TrainingReport
 
 
 class Restorable(Protocol):
-    """The interface of a detector that restoring needs; the class is in a higher module."""
+    """The interface of a detector that `restore` uses; the class itself is in a higher module."""
 
     def __init__(self, **parameters: Any) -> None: ...
 
@@ -36,28 +36,29 @@ class Restorable(Protocol):
 
 D = TypeVar("D", bound=Restorable)
 
-# Of what is stored, this is the third form. Files of the first have none of these entries, and of
-# the second no "part_weights".
+# The version of the stored form. Files of version 1 do not contain these entries, and files of
+# version 2 do not contain "part_weights".
 _VERSION = 3
-# The classes that a saved file may hold, beside numbers, words and tensors: the first four only
-# stand in files of the first form.
+# The classes that a saved file may contain, in addition to numbers, strings and tensors. The first
+# four occur only in files of version 1.
 _DATA_CLASSES: tuple[type, ...] = (LabelledClassifier, *FORMS, *ARCHITECTURES)
 SAVED_CLASSES: tuple[type, ...] = (
     *(Scaler, Calibration, Neighbours, TrainingReport),
     *(ColumnEncoder, TableColumn),
     *_DATA_CLASSES,
 )
-# Values of a sample of all members that a file may ask for: more than any that was trained.
+# The largest number of values of a sample for all members in a file, above that of any real
+# detector; it limits the memory that a forged file can request.
 _MOST_VALUES = 2**27
 
 
 def is_code(value: Any) -> bool:
-    """Whether the value of a parameter is user code, which is not data."""
+    """Return whether the value of a parameter is user code, which is not data."""
     return not isinstance(value, (type(None), bool, int, float, str, *_DATA_CLASSES))
 
 
 def tree_of(detector: Any) -> dict[str, Any]:
-    """A fitted detector as a tree of data.
+    """Convert a fitted detector to a tree of data.
 
     Raises
     ------
@@ -119,21 +120,21 @@ def tree_of(detector: Any) -> dict[str, Any]:
 
 
 def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
-    """The detector of a tree from `tree_of`; on one machine it gives the same scores, bit by bit.
+    """Create a detector from a tree of `tree_of`; on one machine, its scores have the same bits.
 
     Parameters
     ----------
     cls : type
         The class of the detector.
     tree : dict
-        Of this form or of an earlier one.
+        A tree of this version or of an earlier one.
     given : dict of str to object
         The parameters that are code.
 
     Raises
     ------
     LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
-        If the tree is not that of a complete detector that can score.
+        If the tree does not describe a complete detector that can score.
     """
     is_older = "version" not in tree
     if is_older:
@@ -145,7 +146,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model_class = settings._model_class()
     definitions = [dict(tree[f"{what}_definition"]) for what in ("threshold", "normal_scores")]
     has_normal_scores = tree["normal_scores"] is not None
-    if is_older:  # than some parameters of the score, whose defaults are what it was computed with
+    if is_older:  # newer parameters of the score are missing; their defaults give the same score
         known = {name: vars(settings)[name] for name in model_class.score_parameters}
         definitions = [{**known, **definition} for definition in definitions]
     # The parameters of the fit, the current ones, and those of thresholds and p-values.
@@ -176,7 +177,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     model.neighbours = nn.ModuleDict(
         {str(name): Neighbours(**found) for name, found in tree["neighbours"].items()}
     )
-    # Files of earlier versions have no known anomalies.
+    # Files of earlier versions have no entry for known anomalies.
     model.known = _known(tree.get("known"), model)
     model.threshold, model.score_unit = float(tree["threshold"]), float(tree["score_unit"])
     if not (math.isfinite(model.threshold) and 0 < model.score_unit < math.inf):
@@ -190,7 +191,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
             raise ValueError("its scores of normal samples are not finite")
     if layout.encoder is not None:
         scale = np.asarray(tree["map_scale"], dtype=np.float64)
-        if scale.ndim == 2:  # of a file whose maps are those of the networks alone
+        if scale.ndim == 2:  # files of earlier versions: maps of the networks only
             scale = scale[None]
         n_kinds = 1 + ("sample_neighbours" in model.neighbours)
         is_shaped = scale.shape in [(n, 2, layout.n_features) for n in range(1, n_kinds + 1)]
@@ -216,10 +217,10 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
 
 
 def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str, Any]:
-    """The parameters without the omitted ones, as values that can be stored."""
+    """Return the parameters without the omitted ones, as values that can be stored."""
     kept = {name: value for name, value in parameters.items() if name not in left_out}
     if not isinstance(kept["random_state"], Integral | None):
-        kept["random_state"] = None  # a generator's state is no part of what was learned
+        kept["random_state"] = None  # the state of a generator is not stored
     return {
         name: str(value) if isinstance(value, torch.device) else value
         for name, value in kept.items()
@@ -227,7 +228,7 @@ def _as_data(parameters: Mapping[str, Any], left_out: Iterable[str]) -> dict[str
 
 
 def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
-    """The parameters with those of the score replaced by a definition."""
+    """Return the parameters, with those of the score replaced by a definition."""
     names = {"score", *settings._model_class().score_parameters}
     if definition.keys() != names:
         raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
@@ -260,7 +261,7 @@ def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:
         raise ValueError("its samples have no axes")
     if not isinstance(layout.image_settings, dict | None):
         raise TypeError("it does not say how images are read")
-    # The weights of convolutions, and so the file, may be small whatever the images are.
+    # A file with small convolution weights could declare huge images.
     if n_members * layout.n_values > _MOST_VALUES:
         raise ValueError(f"its {n_members} members take {layout.n_values} values a sample")
     return layout
@@ -279,14 +280,14 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
         is_shaped = skew.shape == (3, layout.n_values) and bool(skew.isfinite().all())
         if not is_shaped or not bool((skew[2] > 0).all()) or not bool((skew[0].abs() <= 1).all()):
             raise ValueError("its columns are skewed in no way")
-    # 0 is that of a column that was constant.
+    # A scale of 0 belongs to a column that was constant.
     if scaler.kind != scaling or not bool((scaler.spread >= 0).all()):
         raise ValueError("its scale is not one of its scaling")
     return scaler
 
 
 def _known(values: Mapping[str, Any] | None, model: Model[Any]) -> nn.Module | None:
-    """The classifier of known anomalies."""
+    """Restore the classifier of known anomalies."""
     if values is None:
         return None
     if model.layout.is_image:
@@ -326,12 +327,12 @@ def _check_sound(model: Model[Any]) -> None:
         raise ValueError("its calibration is no number")
     if x.shape[2:] == model.layout.sample_shape:
         model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
-    else:  # a large image takes long, and says no more
+    else:  # for large images this takes long, and detects no more errors
         model.score(x)
 
 
 def _facts(values: Any) -> dict[str, Any]:
-    """Numbers and strings by name, for the summary."""
+    """Check and return numbers and strings by name, for the summary."""
     if not isinstance(values, dict) or not all(
         isinstance(name, str) and (isinstance(value, int | float | str) or _facts(value))
         for name, value in values.items()
@@ -352,7 +353,7 @@ def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
             raise ValueError(f"the weights {name!r} have another shape or type")
         *path, last = name.split(".")
         module = networks.get_submodule(".".join(path))
-        # In the memory layout that the network was made with.
+        # In the memory layout with which the network was created.
         laid_out = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device="cpu")
         laid_out.copy_(value)
         if last in module._parameters:
@@ -366,7 +367,7 @@ def _report(values: Mapping[str, Any]) -> TrainingReport:
 
 
 def _of_first_form(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the tree of a file of the first form to the current form."""
+    """Convert the tree of a file of version 1 to the current version."""
     learned = dict(tree["learned"])
     parameters = dict(tree["parameters"])
     used = {
@@ -406,7 +407,7 @@ def _of_first_form(tree: Mapping[str, Any]) -> dict[str, Any]:
             "stop_reason": learned.pop("stop_reason_"),
             "report": learned.pop("training_report_"),
         },
-        # What is left is what the method learned by itself.
+        # The remaining entries are the fitted data of the method.
         "own": {name: value for name, value in learned.items() if name != "n_features_in_"},
     }
 

@@ -1,7 +1,7 @@
-"""Fitted detectors as files that need no gandetect to be run: ONNX and torch.export.
+"""Export of fitted detectors to files that run without gandetect: ONNX and torch.export.
 
-The file holds the whole path from a sample in the user's units to its anomaly score and label,
-and a certificate of how near that comes to the detector itself.
+A file contains all computations from a sample in the user's units to its anomaly score and label,
+and a certificate of their agreement with the detector.
 """
 
 from gandetect.export.certificate import (

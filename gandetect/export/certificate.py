@@ -34,25 +34,25 @@ from gandetect.model import Model
 from gandetect.model.fitted import SCORE_TOLERANCE, check_n_jobs, thinned
 from gandetect.model.statistics import WORST_SCORE
 
-# As in the extra "export" of setup.cfg.
+# The lowest version of torch, as in the extra "export" of setup.cfg.
 _LEAST_TORCH = "2.9"
 
 FORMAT = 3
 # The largest difference of a score that passes without a warning, in the certificate's unit.
 TOLERANCE = 1e-5
-# The largest difference with which a file is written: a tenth of what training scores vary. Of
-# images 1e-5 to 1e-4 is usual, and more where a part of the score hardly varies over the training
-# samples, which multiplies the rounding of float32.
+# The largest difference with which a file is written: 0.1 standard deviations of the training
+# scores. For images, differences of 1e-5 to 1e-4 are usual. They are larger if a part of the score
+# hardly varies over the training samples, because its scaling multiplies the rounding of float32.
 LARGEST_DIFFERENCE = 0.1
-# Numbers in a reference batch, and samples.
+# The largest number of values in a reference batch, and of samples.
 _REFERENCE_VALUES, _REFERENCE_SAMPLES = 2**18, 256
-# Entries of all lists in a certificate's text, of which names of columns are the most.
+# The largest number of entries of all lists in the text of a certificate; most are column names.
 _MOST_ENTRIES = 2**20
-# Samples of a block: those of a forged certificate must not ask for all the memory at once.
+# The largest block size in samples. It limits the memory that a forged certificate can request.
 _MOST_IN_A_BLOCK = 2**12
 _ORIGINS = ("given", "training", "artificial")
 _CHECKSUM = "sha256"
-# What reading a text that is no certificate may raise.
+# The errors that parsing an invalid certificate may raise.
 _DAMAGE = (ValueError, TypeError, KeyError, OverflowError, AttributeError, RecursionError)
 _DTYPES = {np.dtype(code).name for code in "?efd" + np.typecodes["AllInteger"]}
 
@@ -82,7 +82,7 @@ class Certificate:
     input_shape : tuple of int
         Shape of one sample as input of the graph.
     feature_names : list of str or None
-        The columns that X had in `fit`, in their order.
+        The names of the columns of X in `fit`, in their order.
     threshold : float
     block_size : int
         Number of samples to score at once.
@@ -100,14 +100,14 @@ class Certificate:
         real ones.
     X : ndarray of shape ``(n, *input_shape)``
     anomaly_score : ndarray of shape (n,), float64
-        Native.
+        The scores of the detector itself (native scores).
     label : ndarray of shape (n,), int
-        Native: +1 or -1.
+        The labels of the detector itself, +1 or -1.
     encoder : ColumnEncoder or None, default=None
-        For a detector of encoded tables: it converts a table to the input of the graph.
+        For a detector of encoded tables, it converts a table to the input of the graph.
     graph : str or None, default=None
         SHA-256 of the ONNX model without its metadata. None for a `torch.export` program, whose
-        archive has checksums of its own, and in files of earlier versions.
+        archive contains checksums, and in files of earlier versions.
     """
 
     detector: str
@@ -128,10 +128,10 @@ class Certificate:
     graph: str | None = None
 
     def difference(self, anomaly_score: np.ndarray) -> float:
-        """The largest difference from the native scores.
+        """Return the largest difference from the native scores.
 
-        It is relative for scores larger than `unit`, because float32 has seven digits, and in
-        units for smaller ones.
+        The difference is relative for scores larger than `unit`, because float32 has seven digits,
+        and in multiples of `unit` for smaller scores.
         """
         differences = np.abs(anomaly_score - self.anomaly_score)
         return float(np.max(differences / self._scales()))
@@ -143,15 +143,15 @@ class Certificate:
         tolerance: float = TOLERANCE,
         limit: float | None = None,
     ) -> float:
-        """Return `difference`, and raise `ParityError` if the file is not what it was made from.
+        """Return `difference`, and raise `ParityError` if the file differs from its detector.
 
         Parameters
         ----------
         anomaly_score, label : ndarray of shape (n,)
             The output of the file for X.
         tolerance : float in [0, inf), default=1e-5
-            The largest difference without a warning. Twice the `max_difference` gives no warning in
-            any case, because writing the file gave one.
+            The largest difference without a warning. A difference up to twice `max_difference`
+            never gives a warning, because the warning was given when the file was written.
         limit : float or None, default=None
             The largest difference with a warning instead of an error. None is ten times the largest
             difference without a warning.
@@ -200,7 +200,7 @@ class Certificate:
         return difference
 
     def to_json(self) -> str:
-        """The certificate as text, with arrays in base64."""
+        """Return the certificate as text, with arrays in base64."""
         values = asdict(self)
         if self.encoder is None:
             del values["encoder"]
@@ -210,7 +210,7 @@ class Certificate:
 
     @classmethod
     def from_json(cls, text: str | None, where: str) -> Certificate:
-        """The certificate of a text from `to_json`, in the file `where`.
+        """Read a certificate from a text of `to_json`, found in the file `where`.
 
         Raises
         ------
@@ -234,12 +234,12 @@ class Certificate:
             values["input_shape"] = tuple(values["input_shape"])
             for name in ("X", "anomaly_score") + ("label",) * (version > 1):
                 values[name] = _decode(values[name])
-            if version == 1:  # it has neither labels nor where its samples come from
+            if version == 1:  # version 1 has neither labels nor an origin
                 is_flagged = values["anomaly_score"] > values["threshold"]
                 values |= {"label": np.where(is_flagged, -1, 1), "origin": "artificial"}
             if "encoder" in values:
                 values["encoder"] = ColumnEncoder.from_data(values["encoder"])
-            values.setdefault("score_unit", values["unit"])  # of earlier files
+            values.setdefault("score_unit", values["unit"])  # missing in earlier files
             certificate = cls(**values)
             _refuse_nonsense(certificate)
         except _DAMAGE as error:
@@ -252,16 +252,16 @@ class Certificate:
 
 
 def certify(detector: BaseDetector, X: Any = None) -> Certificate:
-    """The certificate of a fitted detector, without the measured difference.
+    """Create the certificate of a fitted detector, without the measured difference.
 
     Parameters
     ----------
     detector : BaseDetector
     X : array-like, Dataset, path or None
-        The reference batch, or more samples, from which some are selected. With None one half is
+        The reference batch, or more samples, from which some are selected. With None, one half is
         noise in the units of X. The other half is training samples that the detector stores for its
-        score, or without these the reconstructions of the noise, which are nearer to the training
-        data.
+        score. If it stores none, the other half is reconstructions of the noise, which are nearer
+        to the training data.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def certify(detector: BaseDetector, X: Any = None) -> Certificate:
 
 
 def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
-    """The origin of n samples, and the samples."""
+    """Return the origin of n samples, and the samples."""
     rng = np.random.default_rng(0)
     shape = (n - n // 2, *detector.sample_shape_)
     if detector.scaler_.kind in ("unit", "symmetric"):
@@ -319,11 +319,11 @@ def _drawn(detector: BaseDetector, n: int) -> tuple[str, np.ndarray]:
 
 
 def _in_units(detector: BaseDetector, scaled: torch.Tensor) -> np.ndarray:
-    """Scaled samples (n, *sample_shape_) in the units and the layout of `fit`."""
+    """Convert scaled samples (n, *sample_shape_) to the units and the layout of `fit`."""
     x = detector.scaler_.inverse(scaled.double()).numpy()
     layout = detector.model_.layout.of_graph
     samples: np.ndarray = layout.restored(x, flat=False)
-    # The offset of a column may be all that float32 holds.
+    # Columns stay float64: for a large offset, float32 would lose the differences in a column.
     return samples.astype(np.float32) if layout.is_image else samples
 
 
@@ -336,7 +336,8 @@ def _thinned(detector: BaseDetector, X: Any, n: int) -> np.ndarray:
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))  # a name has no byte order
+    # Native byte order, because the name of a dtype does not contain the byte order.
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     data = base64.b64encode(array.tobytes()).decode("ascii")
     return {"dtype": array.dtype.name, "shape": array.shape, "data": data}
 
@@ -390,7 +391,7 @@ def _refuse_nonsense(found: Certificate) -> None:
         raise ValueError("it has no size of blocks")
     if not _is_finite(found.threshold):
         raise ValueError("it has no threshold")
-    # Another numpy may add up a standard deviation in another order.
+    # Another version of numpy may sum a standard deviation in another order.
     units = (1.0, float(scores.std()))
     if not _is_finite(found.unit) or not any(isclose(found.unit, unit) for unit in units if unit):
         raise ValueError("its unit is not that of its scores")
@@ -412,16 +413,16 @@ def _is_finite(value: Any) -> bool:
 
 # The two formats.
 
-# Anomaly scores and labels, (n,) each, and maps (n, height, width) where the model gives any, of
-# samples (n, *input_shape) in float64.
+# Maps samples (n, *input_shape) in float64 to anomaly scores and labels, (n,) each, and to maps
+# (n, height, width) if the model has any.
 Run = Callable[[np.ndarray], Sequence[np.ndarray]]
 
-# Under which name a file holds its certificate.
+# The key of the certificate in the metadata of a file.
 _KEY = "gandetect"
 _CPU = ("CPUExecutionProvider",)
 
-# Operators of ONNX's own domain that the detectors and torch's layers are written with. None runs
-# other graphs, draws random numbers or reads anything but its inputs.
+# The permitted operators of ONNX's default domain, to which detectors and torch's layers are
+# exported. None of them runs other graphs, draws random numbers or reads anything but its inputs.
 _OPERATORS = (
     "Abs Add And ArgMax ArgMin AveragePool BatchNormalization Cast CastLike Ceil Celu Clip Concat "
     "Constant ConstantOfShape Conv ConvTranspose Cos CumSum DepthToSpace Div Dropout Einsum Elu "
@@ -435,8 +436,8 @@ _OPERATORS = (
     "SplitToSequence Sqrt Squeeze Sub Sum Tan Tanh Tile TopK Transpose Trilu Unsqueeze Where "
     "Xor"
 )
-# Fields of a model and of its parts that we write: none for graphs inside of operators, functions,
-# training, sparse or external data.
+# The fields of a model and of its parts that `to_onnx` writes. Fields for graphs inside of
+# operators, functions, training, sparse or external data are not permitted.
 _FIELDS = {
     "ModelProto": "ir_version opset_import producer_name producer_version domain model_version "
     "doc_string graph metadata_props",
@@ -446,8 +447,8 @@ _FIELDS = {
     "TensorProto": "name dims data_type raw_data float_data int32_data int64_data double_data "
     "uint64_data doc_string",
 }
-# Fields of a model and of all that is in it: many times those of our largest graphs. Parsed, an
-# empty message takes up to a hundred times its two bytes.
+# The largest number of fields in a model, many times that of the largest exported graph. The limit
+# is needed because a parsed empty message takes up to a hundred times the memory of its two bytes.
 _MOST_FIELDS = 2**18
 
 
@@ -473,9 +474,10 @@ def to_onnx(
     Parameters
     ----------
     detector : BaseDetector
-        Fitted.
+        The fitted detector.
     path : str or path
-        The write is atomic. Read the file with `load_onnx`, or with onnxruntime itself.
+        The file to write. The write is atomic. Read the file with `load_onnx`, or directly with
+        onnxruntime.
     X : array-like, Dataset, path or None, default=None
         Samples for the certificate: at most 256 rows, or fewer large images, are selected at equal
         intervals, and stored in the file unchanged. Pass your own samples, such as held-out normal
@@ -544,7 +546,7 @@ def to_onnx(
         )
     assert program is not None
     graph = program.model_proto
-    # An initializer of the name of an input is its default.
+    # An initializer with the name of an input is the default of that input.
     default = np.array(model.threshold)
     graph.graph.initializer.append(onnx.numpy_helper.from_array(default, "threshold"))
     if graph.functions:  # older exporters write a function for each of torch's operators
@@ -606,13 +608,13 @@ def load_onnx(
     FileNotFoundError
         If there is no such file.
     ArchiveError
-        If it is damaged, or `to_onnx` did not write it.
+        If the file is damaged, or was not written by `to_onnx`.
     ParityError
-        If, here, its scores differ from those of the detector by more than ten times the
+        If the scores on this machine differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is no number or negative, `threshold` is no number or NaN, or `n_jobs` is no
-        integer or 0.
+        If `tolerance` is not a number or negative, `threshold` is not a number or NaN, or `n_jobs`
+        is not an integer or 0.
     ImportError
         Without onnx and onnxruntime: ``pip install "gandetect[export]"``. For a trusted model,
         onnxruntime alone is sufficient.
@@ -620,7 +622,7 @@ def load_onnx(
     Warns
     -----
     ParityWarning
-        If, here, its scores differ by more than the tolerance.
+        If the scores on this machine differ by more than the tolerance.
     """
     _check_tolerance(tolerance)
     _check_threshold(threshold)
@@ -662,9 +664,9 @@ def to_torch_export(
     Parameters
     ----------
     detector : BaseDetector
-        Fitted.
+        The fitted detector.
     path : str or path
-        Usually with the extension ``.pt2``. The write is atomic.
+        The file to write, usually with the extension ``.pt2``. The write is atomic.
     X : array-like, Dataset, path or None, default=None
         Samples for the certificate, as in `to_onnx`.
     tolerance : float in [0, inf), default=1e-5
@@ -713,9 +715,9 @@ def load_torch_export(
 ) -> ExportedScorer:
     """Load a file of `to_torch_export`, and check it against its certificate.
 
-    **Opening such a file runs code that its author chose**: `torch.export.load` unpickles parts of
-    it before any check is possible. Open only files whose author may run code on your machine. For
-    other files use `gandetect.load` and `load_onnx`.
+    **Opening such a file can run code from the file**: `torch.export.load` unpickles parts of it
+    before any check is possible. Open only files whose author you trust. Otherwise, use files for
+    `gandetect.load` or `load_onnx`.
 
     Parameters
     ----------
@@ -734,17 +736,17 @@ def load_torch_export(
     FileNotFoundError
         If there is no such file.
     ArchiveError
-        If it is damaged, or `to_torch_export` did not write it.
+        If the file is damaged, or was not written by `to_torch_export`.
     ParityError
-        If, here, its scores differ from those of the detector by more than ten times the
+        If the scores on this machine differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is no number or negative, or `threshold` is no number or NaN.
+        If `tolerance` is not a number or negative, or `threshold` is not a number or NaN.
 
     Warns
     -----
     ParityWarning
-        If, here, its scores differ by more than the tolerance.
+        If the scores on this machine differ by more than the tolerance.
     """
     _check_tolerance(tolerance)
     _check_threshold(threshold)
@@ -752,7 +754,7 @@ def load_torch_export(
     extra_files = {_KEY: ""}
     try:
         program = torch.export.load(io.BytesIO(content), extra_files=extra_files)
-    except Exception as error:  # torch says neither which errors this raises, nor always the same
+    except Exception as error:  # torch does not document its errors, and versions differ
         raise ArchiveError(f"{str(path)!r} is damaged or no torch.export program.") from error
     certificate = Certificate.from_json(extra_files[_KEY], str(path))
     return ExportedScorer(_torch_run(program), certificate, tolerance, threshold)
@@ -761,8 +763,8 @@ def load_torch_export(
 class ExportedScorer:
     """An exported detector that has been checked against its certificate.
 
-    `load_onnx` and `load_torch_export` return it. Its methods have the names and signs of a
-    detector's; it has no state and may be called from several threads.
+    `load_onnx` and `load_torch_export` return it. Its methods have the names and sign conventions
+    of a detector. It has no mutable state and can be called from several threads.
 
     Parameters
     ----------
@@ -780,8 +782,8 @@ class ExportedScorer:
     difference : float
         The difference from the native scores of the reference batch, measured on loading.
     threshold_, offset_ : float
-        A sample is flagged if its anomaly score exceeds ``threshold_ = -offset_``, the exported or
-        the given one. `predict` takes another one for a call.
+        The exported or the given threshold: a sample is flagged if its anomaly score exceeds
+        ``threshold_ = -offset_``. `predict` accepts another threshold for one call.
 
     Raises
     ------
@@ -804,7 +806,7 @@ class ExportedScorer:
         self.offset_ = -self.threshold_
         try:
             scores, labels = _in_blocks(run, certificate.X, certificate.block_size)
-        except Exception as error:  # the errors of onnxruntime and torch have no class in common
+        except Exception as error:  # onnxruntime and torch have no common class of errors
             raise ArchiveError(
                 f"The exported {certificate.detector} cannot score the samples of its own "
                 f"certificate: {error}"
@@ -812,12 +814,12 @@ class ExportedScorer:
         self.difference = certificate.check(scores, labels, tolerance)
 
     def anomaly_score(self, X: Any) -> np.ndarray:
-        """The anomaly score, larger for more anomalous: see `BaseDetector.anomaly_score`.
+        """Return the anomaly score, larger for more anomalous: see `BaseDetector.anomaly_score`.
 
         Parameters
         ----------
         X : array-like of shape ``(n_samples, *input_shape)``
-            Or flat rows of images.
+            The samples; images may also be flat rows.
 
         Returns
         -------
@@ -834,7 +836,7 @@ class ExportedScorer:
         return self.scores_and_labels(X)[0]
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """The negative of `anomaly_score`, with scikit-learn's sign.
+        """Return the negative of `anomaly_score`, with scikit-learn's sign.
 
         Parameters
         ----------
@@ -847,7 +849,7 @@ class ExportedScorer:
         return -self.anomaly_score(X)
 
     def predict(self, X: Any, threshold: float | None = None) -> np.ndarray:
-        """+1 for inliers and -1 for outliers.
+        """Return +1 for inliers and -1 for outliers.
 
         Parameters
         ----------
@@ -869,7 +871,7 @@ class ExportedScorer:
     def scores_and_labels(
         self, X: Any, threshold: float | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The results of `anomaly_score` and `predict` from one pass.
+        """Return the results of `anomaly_score` and `predict`, computed together.
 
         Parameters
         ----------
@@ -886,7 +888,7 @@ class ExportedScorer:
         Raises
         ------
         TypeError, ValueError
-            As `predict` does.
+            As in `predict`.
         """
         _check_threshold(threshold)
         scores, labels = _in_blocks(self._run, self._checked(X), self.certificate.block_size)
@@ -898,7 +900,7 @@ class ExportedScorer:
         return scores, np.where(scores > threshold + margin, -1, 1)
 
     def anomaly_map(self, X: Any) -> np.ndarray:
-        """The anomaly map: see `BaseDetector.anomaly_map`.
+        """Return the anomaly map: see `BaseDetector.anomaly_map`.
 
         Parameters
         ----------
@@ -911,8 +913,8 @@ class ExportedScorer:
         Raises
         ------
         TypeError, ValueError
-            As in `anomaly_score`; TypeError also if the file has no maps, which only those of an
-            `RDNADetector` with a backbone have.
+            As in `anomaly_score`; TypeError also if the file has no maps. Only files of an
+            `RDNADetector` with a backbone have maps.
         """
         maps = _in_blocks(self._run, self._checked(X), self.certificate.block_size, slice(2, None))
         if not maps:
@@ -945,14 +947,14 @@ class ExportedScorer:
 
 
 def _in_blocks(run: Run, X: np.ndarray, size: int, outputs: slice = slice(2)) -> list[np.ndarray]:
-    """Run in blocks, because the distances to neighbours need much memory for many samples."""
+    """Run the graph in blocks, because distances to neighbours need much memory."""
     parts = (X[start : start + size].astype(np.float64) for start in range(0, len(X), size))
     blocks = [run(part)[outputs] for part in parts]
     return [np.concatenate(of_blocks) for of_blocks in zip(*blocks, strict=True)]
 
 
 def _numbers(X: Any) -> np.ndarray:
-    """X as an array of numbers, without text or missing values."""
+    """Return X as an array of numbers; raise for text and missing values."""
     if isinstance(X, torch.Tensor):
         X = X.detach().cpu()
         X = X.float() if X.dtype == torch.bfloat16 else X  # which numpy does not have
@@ -1002,7 +1004,7 @@ def _traced(model: Model[Any] | _WithThreshold, *thresholds: torch.Tensor) -> Ex
 
 
 def exportable(detector: BaseDetector) -> Model[Any]:
-    """The fitted model on the CPU, with the score of the detector's parameters.
+    """Return the fitted model on the CPU, with the `score` of the detector's parameters.
 
     Raises
     ------
@@ -1017,7 +1019,7 @@ def exportable(detector: BaseDetector) -> Model[Any]:
         raise TypeError(f"{type(detector).__name__} cannot be exported because {reason}")
     model.check_threshold()
     copied = copy.deepcopy(model).cpu().eval()
-    # torch.export.save warns of tensors that are parts of others, or lie in an order of their own.
+    # torch.export.save warns of tensors that are views of others, or are not contiguous.
     for tensor in (*copied.parameters(), *copied.buffers()):
         tensor.data = tensor.detach().clone(memory_format=torch.contiguous_format)
     return copied
@@ -1065,7 +1067,7 @@ def _measured(run: Run, certificate: Certificate, tolerance: float) -> Certifica
 
 
 def _checked_model(content: bytes) -> Any:
-    """The onnx.ModelProto in a file, checked to contain only what `to_onnx` writes.
+    """Parse the onnx.ModelProto of a file, and check that it contains only what `to_onnx` writes.
 
     Raises
     ------
@@ -1089,14 +1091,14 @@ def _checked_model(content: bytes) -> Any:
             raise ValueError(f"it has the operator {name[:99]!r}")
     attributes = [found for node in model.graph.node for found in node.attribute]
     for tensor in (*model.graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
-        # Eight entries a byte are more than any type has.
+        # Eight entries per byte: more than any data type has.
         if len(tensor.dims) > 16 or not 0 <= prod(tensor.dims) <= 8 * tensor.ByteSize():
             raise ValueError(f"the tensor {tensor.name[:99]!r} has not the shape of its data")
     return model
 
 
 def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
-    """The number of fields of a serialized message and its submessages, plus n.
+    """Return the number of fields of a serialized message and its submessages, plus `n`.
 
     Raises
     ------
@@ -1131,7 +1133,7 @@ def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    """The variable-length integer at a position, and the position after it."""
+    """Return the variable-length integer at a position, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         byte = data[at]
@@ -1143,15 +1145,15 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _onnx_run(model: bytes, providers: Sequence[str], where: str, n_jobs: int | None = None) -> Run:
-    """The function that runs a model."""
+    """Return the function that runs a model."""
     onnxruntime = _require("onnxruntime")
     options = onnxruntime.SessionOptions()
     if n_jobs is not None:
         options.intra_op_num_threads = joblib.effective_n_jobs(n_jobs)
-    options.log_severity_level = 3  # it warns of inputs that have a default
+    options.log_severity_level = 3  # hides warnings about inputs with a default
     try:
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
-    except Exception as error:  # onnxruntime's errors have no class in common
+    except Exception as error:  # onnxruntime's errors have no common class
         raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
 
     maps = [output.name for output in session.get_outputs() if output.name == "anomaly_map"]
