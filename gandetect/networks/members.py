@@ -25,7 +25,7 @@ from gandetect.distributed import batch_norm, n_processes
 
 SKIPS = (None, "add", "concat")
 _ACTIVATIONS = (nn.ReLU, nn.LeakyReLU)
-# Outputs with which a layer is computed in evaluation at least.
+# The smallest number of outputs with which a layer is computed in evaluation mode.
 LEAST_WIDTH = 16
 _DEVICE = ContextVar("device", default="cpu")
 
@@ -33,13 +33,13 @@ AnyOptimizer = TypeVar("AnyOptimizer", bound=Optimizer)
 
 
 def like() -> dict[str, Any]:
-    """Type and device that networks are made with, whatever the user has set in torch."""
+    """Return dtype and device for new networks, independent of torch's default settings."""
     return {"dtype": torch.float32, "device": _DEVICE.get()}
 
 
 @contextmanager
 def without_weights() -> Iterator[None]:
-    """Make networks that have shapes and no weights, which are to be loaded."""
+    """Create networks with shapes only, for weights that are loaded later."""
     token = _DEVICE.set("meta")
     try:
         yield
@@ -48,7 +48,7 @@ def without_weights() -> Iterator[None]:
 
 
 class Network(Protocol):
-    """What methods need of a network, beside calling it."""
+    """The methods of a network that detectors use, in addition to calling it."""
 
     training: bool
 
@@ -72,25 +72,25 @@ class Network(Protocol):
 
 
 class Transform(Network, Protocol):
-    """A network from one tensor, or several that are joined, to one tensor."""
+    """A network from one tensor, or several concatenated ones, to one tensor."""
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Transform the inputs."""
 
 
 class Autoencoder(Transform, Protocol):
-    """A network from samples to samples by way of a code, which its `encoder` makes."""
+    """A network from samples to samples through a code, which its `encoder` returns."""
 
     @property
     def encoder(self) -> Transform:
-        """From samples to codes."""
+        """The network from samples to codes."""
 
 
 class Discriminator(Network, Protocol):
-    """A network from samples to logits and the features that they are made from."""
+    """A network from samples to logits and the features from which they are computed."""
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge the inputs."""
+        """Return the logits and the features of the inputs."""
 
 
 class NetworkMaker(Protocol):
@@ -104,29 +104,29 @@ class NetworkMaker(Protocol):
     generator: torch.Generator
 
     def encoder(self, out_dim: int, n_inputs: int = 1) -> Transform:
-        """Samples, `n_inputs` of them, to codes (K, B, out_dim)."""
+        """Create a network from `n_inputs` samples to codes (K, B, out_dim)."""
 
     def decoder(self, in_dim: int) -> Transform:
-        """Codes (K, B, in_dim) to samples."""
+        """Create a network from codes (K, B, in_dim) to samples."""
 
     def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
-        """Samples to samples by way of a code, with skip connections "add", "concat" or None."""
+        """Create an autoencoder of samples, with skip connections "add", "concat" or None."""
 
     def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
-        """Samples, `n_inputs` of them, and a code, to logits (K, B) and features."""
+        """Create a network from `n_inputs` samples and a code to logits (K, B) and features."""
 
     def restorer(self, latent_dim: int) -> Autoencoder:
-        """Samples to samples without skip connections, of high resolution for images."""
+        """Create an autoencoder without skip connections, of high resolution for images."""
 
     def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
-        """Samples to a logit a patch, and features; a row is one patch."""
+        """Create a network to one logit for each patch, and features; a row is one patch."""
 
     def segmenter(self, n_inputs: int = 1) -> Transform:
-        """Samples to one logit a feature (K, B, d) or pixel (K, B, H, W)."""
+        """Create a network to one logit for each feature (K, B, d) or pixel (K, B, H, W)."""
 
 
 class MemberLinear(nn.Module):
-    """One linear layer a member: (K, B, in) to (K, B, out), initialised as torch's Linear."""
+    """One linear layer per member, (K, B, in) to (K, B, out), initialised like torch's Linear."""
 
     def __init__(
         self, n_members: int, in_features: int, out_features: int, generator: torch.Generator
@@ -145,15 +145,16 @@ class MemberLinear(nn.Module):
         width = self.bias.shape[-1]
         if self.training or width == 1 or width >= LEAST_WIDTH:
             return torch.baddbmm(self.bias, x, self.weight)
-        # In products with few outputs MKL rounds a row by its place in the batch (seen on AMD's
-        # AVX-512, with 5 to 7 and 9 to 11 outputs): scores are computed with more, and these cut.
+        # In matrix products with few outputs, the rounding of MKL depends on the position of a row
+        # in the batch (measured with AVX-512 on AMD, for 5 to 7 and 9 to 11 outputs). Therefore
+        # the product is computed with more outputs, and the additional ones are discarded.
         missing = (0, LEAST_WIDTH - width)
         bias, weight = (nn.functional.pad(values, missing) for values in (self.bias, self.weight))
         return torch.baddbmm(bias, x, weight)[..., :width]
 
 
 class _OverProcesses(nn.modules.batchnorm._BatchNorm):
-    """Batch normalisation whose batch is that of all processes that share a fit."""
+    """Batch normalisation over the batches of all processes of a fit."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and n_processes() > 1:
@@ -166,9 +167,9 @@ class ChannelBatchNorm(_OverProcesses, nn.BatchNorm2d):
 
 
 class Dropout(nn.Module):
-    """Dropout of single values or, of maps (B, C, H, W), of whole channels, in training only.
+    """Dropout of single values or, for maps (B, C, H, W), of whole channels, in training only.
 
-    torch's own draws from the global generator; this draws from the one of the fit.
+    torch's dropout draws from the global generator; this one draws from the generator of the fit.
     """
 
     def __init__(self, share: float, generator: torch.Generator, *, channels: bool = False) -> None:
@@ -177,7 +178,7 @@ class Dropout(nn.Module):
         self.generator: torch.Generator | None = generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Set a share of x to 0 and enlarge the rest, so that the mean stays."""
+        """Set a share of x to 0 and scale the rest, so that the mean is unchanged."""
         if not self.training or not self.share:
             return x
         shape = (*x.shape[:2], 1, 1) if self.channels else x.shape
@@ -196,19 +197,19 @@ class Dropout(nn.Module):
 
 
 class PerMember(nn.Module):
-    """One network of the user's own a member, run one after another: (K, B, ...) to (K, B, ...)."""
+    """One network of the user for each member, run one after another, on (K, B, ...)."""
 
     def __init__(self, networks: Iterable[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks).float()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give every network its own member's batch."""
+        """Apply each network to the batch of its member."""
         return torch.stack([net(part) for net, part in zip(self.networks, x, strict=True)])
 
 
 def check_answer(name: str, answer: Tensor, expected: tuple[int, ...]) -> None:
-    """Raise ValueError if networks of the user's own, of this name, answer in another shape.
+    """Raise ValueError if the output of a user's network has an unexpected shape.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def check_answer(name: str, answer: Tensor, expected: tuple[int, ...]) -> None:
 
 
 class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
-    """Batch normalisation of rows (K, B, d), each member over its own batch."""
+    """Batch normalisation of rows (K, B, d), separately for each member."""
 
     def __init__(self, n_members: int, n_features: int) -> None:
         super().__init__(n_members * n_features, **like())
@@ -238,10 +239,11 @@ class MemberBatchNorm(_OverProcesses, nn.BatchNorm1d):
 
 
 class MemberSpectralNorm(nn.Module):
-    """Divide every member's weight by its largest singular value (Miyato et al., ICLR 2018).
+    """Divide the weight of each member by its largest singular value (Miyato et al., ICLR 2018).
 
-    Registered with `add_spectral_norm` after the weights are initialised. One power iteration a
-    training forward pass, as in the paper; none in eval mode, so that scores repeat.
+    `add_spectral_norm` registers it after the weights are initialised. Each forward pass in
+    training mode makes one power iteration, as in the paper. Evaluation mode makes none, so that
+    scores are reproducible.
     """
 
     def __init__(self, weight: Tensor, n_members: int, generator: torch.Generator) -> None:
@@ -258,7 +260,7 @@ class MemberSpectralNorm(nn.Module):
                 self._iterate(matrix)
 
     def _as_matrices(self, weight: Tensor) -> Tensor:
-        if weight.ndim == 3:  # a MemberLinear's, which is a matrix a member as it is
+        if weight.ndim == 3:  # of a MemberLinear, already one matrix per member
             return weight
         return weight.reshape(self.n_members, weight.shape[0] // self.n_members, -1)
 
@@ -269,7 +271,7 @@ class MemberSpectralNorm(nn.Module):
         return v
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Return the weight with a largest singular value of one a member."""
+        """Return the weight, with a largest singular value of 1 for each member."""
         matrix = self._as_matrices(weight)
         with torch.no_grad():
             if self.training:
@@ -291,21 +293,21 @@ def add_spectral_norm(module: nn.Module, n_members: int, generator: torch.Genera
 
 
 def to_channels(x: Tensor) -> Tensor:
-    """(K, B, C, H, W) to (B, K * C, H, W), the layout of grouped convolutions."""
+    """Convert (K, B, C, H, W) to (B, K * C, H, W), the layout of grouped convolutions."""
     return x.transpose(0, 1).flatten(1, 2).contiguous(memory_format=torch.channels_last)
 
 
 def to_members(x: Tensor, n_members: int) -> Tensor:
-    """(B, K * C, ...) back to (K, B, C, ...)."""
+    """Convert (B, K * C, ...) to (K, B, C, ...)."""
     members: Tensor = x.unflatten(1, (n_members, -1))
     return members.transpose(0, 1)
 
 
 def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> None:
-    """Give the members where `collapsed` (K,) is true the weights of `fresh`, in place.
+    """Set the weights of the members where `collapsed` (K,) is true to those of `fresh`, in place.
 
-    Every parameter and buffer of these layers holds its members one behind the other along its
-    first axis, which is what makes this one rule for all of them.
+    This works for all parameters and buffers, because each contains its members consecutively along
+    the first axis.
     """
     for old, new in zip(module.state_dict().values(), fresh.state_dict().values(), strict=True):
         if old.ndim > 0:
@@ -319,9 +321,10 @@ def reset_members(module: nn.Module, collapsed: Tensor, fresh: nn.Module) -> Non
 
 
 def _without_compiler(cls: type[AnyOptimizer]) -> type[AnyOptimizer]:
-    """Let an optimizer of torch's do without torch's compiler, whose import takes a second.
+    """Avoid the import of torch's compiler, which takes a second, by an optimizer of torch.
 
-    torch wraps these methods to keep them out of code that is compiled, which ours never is.
+    torch wraps these methods to exclude them from compiled code. gandetect compiles no code, so the
+    wrappers are removed.
     """
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         setattr(cls, name, inspect.unwrap(getattr(cls, name)))
@@ -331,35 +334,35 @@ def _without_compiler(cls: type[AnyOptimizer]) -> type[AnyOptimizer]:
 
 @_without_compiler
 class Adam(torch.optim.Adam):
-    """torch's, to the bit."""
+    """torch's optimizer of this name, with the same bits."""
 
 
 @_without_compiler
 class AdamW(torch.optim.AdamW):
-    """torch's, to the bit."""
+    """torch's optimizer of this name, with the same bits."""
 
 
 @_without_compiler
 class RMSprop(torch.optim.RMSprop):
-    """torch's, to the bit."""
+    """torch's optimizer of this name, with the same bits."""
 
 
 @_without_compiler
 class SGD(torch.optim.SGD):
-    """torch's, to the bit."""
+    """torch's optimizer of this name, with the same bits."""
 
 
 class MemberAdam(Adam):
-    """Adam of which one member can start anew, its count of steps included.
+    """Adam with a separate restart of single members, including their step counts.
 
-    torch's Adam has one count for a whole tensor, which holds the weights of all members: with
-    moments of 0 and the others' count, a member's first step would be many times too large. So
-    from the first `restart` on, each member has a count of its own.
+    torch's Adam has one step count for each tensor, which contains the weights of all members. With
+    moments of 0 and the step count of the others, the first step of a restarted member would be
+    many times too large. Therefore each member has its own step count from the first `restart` on.
 
     Parameters
     ----------
     parameters : iterable of Parameter
-        Each holds its members one behind the other along its first axis.
+        Each contains its members consecutively along the first axis.
     n_members : int
     lr : float
     betas : tuple of float
@@ -383,9 +386,10 @@ class MemberAdam(Adam):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         if not self.param_groups[0]["counts_members"]:
-            # torch wraps the `step` of each class in the optimizer's hooks: they are to run once.
+            # torch wraps the `step` of each class to call the hooks of the optimizer. It is
+            # unwrapped here, so that the hooks run once.
             step: Any = inspect.unwrap(torch.optim.Adam.step)
             step(self)
             return
@@ -418,13 +422,13 @@ class MemberAdam(Adam):
 
 
 def _by_member(values: Tensor, collapsed: Tensor) -> Tensor:
-    """A view of (K * n, ...) as (K, n, ...)."""
+    """Return a view of (K * n, ...) as (K, n, ...)."""
     view: Tensor = values.unflatten(0, (len(collapsed), -1))
     return view
 
 
 class AddSkip(nn.Module):
-    """Add what the encoder kept to the decoder's activation of the same shape."""
+    """Add the stored activation of the encoder to that of the decoder, of the same shape."""
 
     def forward(self, x: Tensor, kept: Tensor) -> Tensor:
         """Both (K, B, d), or (B, K * C, H, W)."""
@@ -432,7 +436,7 @@ class AddSkip(nn.Module):
 
 
 class ConcatSkip(nn.Module):
-    """Lay what the encoder kept beside the decoder's activation, and join both to its width.
+    """Concatenate the stored activation of the encoder with the decoder's, and project both.
 
     Parameters
     ----------
@@ -457,13 +461,13 @@ class ConcatSkip(nn.Module):
 def make_joins(
     skip: str | None, widths: Iterable[int], n_members: int, join: Callable[[int, int], nn.Module]
 ) -> nn.ModuleList:
-    """One join for each of the decoder's activations; none without skips.
+    """Create one join for each activation of the decoder; none without skips.
 
     Parameters
     ----------
     skip : {None, "add", "concat"}
     widths : iterable of int
-        Of the decoder's activations, in the order in which they run.
+        The widths of the decoder's activations, in the order in which they run.
     n_members : int
     join : callable
         ``join(n_in, n_out)`` creates the layer that joins concatenated features.
@@ -476,7 +480,7 @@ def make_joins(
 
 
 def run_keeping(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Run layers one after the other; return the result and what left each activation."""
+    """Run layers one after the other; return the result and the output of each activation."""
     kept = []
     for layer in layers:
         x = layer(x)
@@ -488,7 +492,7 @@ def run_keeping(layers: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, list[Te
 def run_joining(
     layers: Iterable[nn.Module], x: Tensor, kept: list[Tensor], joins: Iterable[nn.Module]
 ) -> Tensor:
-    """Run layers; after each activation join what was kept, the last that was kept first."""
+    """Run layers; after each activation join the stored outputs in reverse order."""
     skips = zip(reversed(kept), joins, strict=True)
     for layer in layers:
         x = layer(x)

@@ -48,24 +48,25 @@ def check_options(architecture: Any, normalizations: tuple[str | None, ...]) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class MLP:
-    """Multilayer perceptrons for rows, mirrored in encoder and decoder.
+    """Multilayer perceptrons for rows; the decoder has the layers of the encoder in reverse.
 
     Parameters
     ----------
     hidden_dims : tuple of int or None, default=None
-        Widths of the hidden layers of an encoder, from the row to the code; a decoder has them in
-        reverse and a discriminator as they are, its last one being the feature layer. None takes
-        (64, 32), the widths of EGBAD's tabular encoder, which the benchmark confirmed.
+        Widths of the hidden layers of an encoder, from the row to the code. A decoder has them in
+        reverse order. A discriminator has them in this order, and its last hidden layer is the
+        feature layer. None takes (64, 32), the widths of EGBAD's tabular encoder, which the
+        benchmark confirmed.
     normalization : {None, "batch", "layer"}, default=None
-        After each hidden layer but the first. The default is none: rows come standardised, and
-        batch statistics couple the rows of a batch.
+        The normalisation after each hidden layer except the first. The default is none, because
+        rows are standardised, and batch statistics couple the rows of a batch.
     dropout : float in [0, 1), default=0.0
-        After each hidden layer of a discriminator, in training only.
+        The rate of dropout after each hidden layer of a discriminator, in training only.
     spectral_norm : bool, default=False
         Spectral normalisation of the discriminator's layers.
     output_activation : {"auto", "linear", "sigmoid", "tanh"}, default="auto"
-        Of the decoder. "auto" is the one that covers the range that the detector's `scaling`
-        maps to.
+        The last activation of the decoder. "auto" takes the one with the range of values that the
+        detector's `scaling` gives.
 
     Examples
     --------
@@ -97,7 +98,7 @@ class MLP:
         output_activation: str,
         generator: torch.Generator,
     ) -> BoundMLP:
-        """The maker of networks for rows of this shape, with weights from this generator."""
+        """Return the maker of networks for rows of this shape, with weights from this generator."""
         if len(input_shape) != 1:
             raise ValueError(
                 f"MLP is an architecture for rows, but X holds samples of shape {input_shape}: "
@@ -125,12 +126,12 @@ class BoundMLP:
         self.hidden_dims = architecture.hidden_dims or (64, 32)
 
     def encoder(self, out_dim: int, n_inputs: int = 1) -> nn.Sequential:
-        """(K, B, d), `n_inputs` of them, to codes (K, B, out_dim)."""
+        """Create an encoder from `n_inputs` rows (K, B, d) to codes (K, B, out_dim)."""
         dims = (n_inputs * self.n_features, *self.hidden_dims)
         return _Joined(self._hidden(dims), self._linear(dims[-1], out_dim))
 
     def decoder(self, in_dim: int) -> nn.Sequential:
-        """Codes (K, B, in_dim) to rows (K, B, d)."""
+        """Create a decoder from codes (K, B, in_dim) to rows (K, B, d)."""
         dims = (in_dim, *reversed(self.hidden_dims))
         return nn.Sequential(
             self._hidden(dims),
@@ -139,15 +140,16 @@ class BoundMLP:
         )
 
     def refiner(self, latent_dim: int, skip: str | None = None) -> Autoencoder:
-        """Rows (K, B, d) to rows by way of a code, whose maker is its `encoder`.
+        """Create an autoencoder of rows (K, B, d), whose `encoder` returns the codes.
 
-        With `skip` "add" or "concat" every hidden layer is also joined to the one that mirrors it.
+        With `skip` "add" or "concat", each hidden layer of the encoder is also joined to the
+        corresponding layer of the decoder.
         """
         joins = make_joins(skip, reversed(self.hidden_dims), self.n_members, self._linear)
         return _Refiner(self.encoder(latent_dim), self.decoder(latent_dim), joins)
 
     def discriminator(self, code_dim: int = 0, n_inputs: int = 1) -> Discriminator:
-        """Rows (K, B, d), `n_inputs` of them, and a code of `code_dim` to logits and features."""
+        """Create a discriminator of `n_inputs` rows and a code, to logits and features."""
         dims = (n_inputs * self.n_features + code_dim, *self.hidden_dims)
         network = _Discriminator(
             self._hidden(dims, self.architecture.dropout),
@@ -158,17 +160,17 @@ class BoundMLP:
         return network
 
     def restorer(self, latent_dim: int) -> Autoencoder:
-        """Rows (K, B, d) to rows; its `encoder` makes the codes."""
+        """Create an autoencoder of rows (K, B, d), whose `encoder` returns the codes."""
         return self.refiner(latent_dim)
 
     def patch_discriminator(self, n_inputs: int = 1) -> Discriminator:
-        """As `discriminator`: a row is one patch."""
+        """Create a network as by `discriminator`: a row is one patch."""
         return self.discriminator(n_inputs=n_inputs)
 
     def segmenter(self, n_inputs: int = 1) -> Transform:
-        """Rows (K, B, d), `n_inputs` of them, to one logit a feature (K, B, d).
+        """Create a network from `n_inputs` rows (K, B, d) to one logit for each feature (K, B, d).
 
-        The last input also reaches each feature's logit on its own.
+        The logit of each feature also depends directly on this feature of the last input.
         """
         return _Segmenter(self.encoder(self.n_features, n_inputs), self.n_members, self.n_features)
 
@@ -196,7 +198,7 @@ class BoundMLP:
 
 
 class _Joined(nn.Sequential):
-    """A stack of layers that takes one or several tensors, joined along the features."""
+    """A stack of layers whose input is one tensor, or several concatenated along the features."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
         x = inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1)
@@ -227,12 +229,12 @@ class _Refiner(nn.Module):
 
 
 class _Segmenter(nn.Module):
-    """A logit a feature, from all of the row and, past the layers, from that feature alone."""
+    """One logit for each feature, from the whole row and, by a direct connection, the feature."""
 
     def __init__(self, encoder: Transform, n_members: int, n_features: int) -> None:
         super().__init__()
         self.encoder = encoder
-        # Hidden layers narrower than the row cannot keep its features apart; this way can.
+        # Hidden layers narrower than the row mix its features; the direct connection does not.
         self.weight = nn.Parameter(torch.ones(n_members, 1, n_features, **like()))
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -246,6 +248,6 @@ class _Discriminator(nn.Module):
         self.head = head
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (K, B) and features (K, B, width)."""
+        """Return logits (K, B) and features (K, B, width)."""
         features = self.features(inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=-1))
         return self.head(features).squeeze(-1), features

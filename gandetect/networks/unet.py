@@ -1,7 +1,7 @@
 """U-Nets for images: the reconstruction network and the segmentation network of RDNA.
 
 As in DRAEM, the contracting path halves the image by pooling and the expanding path doubles it by
-interpolation. The makers, which hold widths and normalisation, come from `conv.py`.
+interpolation. `conv.py` creates the networks, with their widths and normalisation.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from torch.nn import functional as F
 
 from gandetect.networks.members import to_channels, to_members
 
-# From widths in and out to a 3 x 3 convolution with its normalisation and activation.
+# A function of input and output width that creates a 3 x 3 convolution with normalisation and
+# activation.
 Unit = Callable[[int, int], nn.Module]
-# Deeper levels are as wide as the fourth: they hold most weights, and see little of the image.
+# Deeper levels have the width of the fourth. They contain most weights, and their maps are small.
 _MAX_WIDENING = 8
 
 
 def level_widths(width: int, n_halvings: int) -> list[int]:
-    """Widths from the finest level to the coarsest."""
+    """Return the widths from the finest level to the coarsest."""
     return [width * min(2**i, _MAX_WIDENING) for i in range(n_halvings + 1)]
 
 
 class Frame(nn.Module):
-    """From images (K, B, C, H, W) to maps (B, K * C * patch², ...) that halve evenly, and back.
+    """Convert images (K, B, C, H, W) to padded maps (B, K * C * patch², ...), and back.
 
     Parameters
     ----------
@@ -35,10 +36,10 @@ class Frame(nn.Module):
     size : tuple of int
         Height and width of the images.
     multiple : int
-        Of which the padded height and width are multiples.
+        The padded height and width are multiples of it, so that they can be halved.
     patch_size : int
-        Squares of so many pixels a side become channels, which leaves out the finest levels, the
-        most expensive ones.
+        The pixels of squares with this side become channels, which avoids the finest and most
+        expensive levels.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Frame(nn.Module):
         return x.contiguous(memory_format=torch.channels_last)
 
     def undone(self, maps: Tensor) -> Tensor:
-        """Unfold, cut the padding off, and put the members first: (K, B, C, H, W)."""
+        """Unfold, remove the padding, and move the members first: (K, B, C, H, W)."""
         if self.patch_size > 1:
             maps = F.pixel_shuffle(maps, self.patch_size)
         left, _, top, _ = self.margins
@@ -91,7 +92,7 @@ class Ascent(nn.Module):
     def __init__(self, widths: list[int], unit: Unit, n_members: int, *, skips: bool) -> None:
         super().__init__()
         self.n_members, self.skips = n_members, skips
-        # Each level ends as wide as the next one begins; the finest two are alike.
+        # The output width of each level is the input width of the next; the finest two are equal.
         ends = [widths[0], *widths[:-1]]
         levels = []
         for i in reversed(range(len(widths) - 1)):
@@ -114,7 +115,7 @@ class Ascent(nn.Module):
 
 
 class RestoringEncoder(nn.Module):
-    """An encoder to the coarsest maps, and to codes, a fixed projection of the maps' means."""
+    """An encoder to the coarsest maps, and to codes: a fixed projection of the means of maps."""
 
     def __init__(self, frame: Frame, descent: Descent, projection: Tensor) -> None:
         super().__init__()
@@ -123,7 +124,7 @@ class RestoringEncoder(nn.Module):
         self.projection: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes (K, B, latent_dim)."""
+        """Return codes (K, B, latent_dim)."""
         means = self.descent(self.frame(x))[-1].mean(dim=(2, 3))
         return torch.bmm(to_members(means, self.frame.n_members), self.projection)
 
@@ -136,7 +137,7 @@ class Restorer(nn.Module):
         self.encoder, self.ascent, self.head = encoder, ascent, head
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (K, B, C, H, W) to images."""
+        """Return reconstructions of images (K, B, C, H, W)."""
         maps = self.encoder.descent(self.encoder.frame(x))
         return self.encoder.frame.undone(self.head(self.ascent(maps)))
 
