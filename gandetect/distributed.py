@@ -1,9 +1,9 @@
 """The random numbers of a fit, and one fit in several processes.
 
-`torchrun` starts the same script in every process, one a GPU or a core, on one machine or many.
-Each process trains on its share of every batch; gradients and batch statistics are averaged over
-the processes (all-reduce), and so the weights stay the same everywhere. Without `torchrun` every
-function that concerns several processes does nothing.
+`torchrun` starts the same script in every process, one for each GPU or core, on one or several
+machines. Each process trains on its share of every batch. Gradients and batch statistics are
+averaged over the processes (all-reduce), so that the weights are the same in all processes. Without
+`torchrun`, the functions for several processes do nothing.
 """
 
 from __future__ import annotations
@@ -41,19 +41,20 @@ class ProcessLostError(RuntimeError):
 
 
 def join_process_group(device: torch.device) -> None:
-    """Join the processes that `torchrun` has started, until this one ends.
+    """Join the group of the processes that `torchrun` has started, until this process ends.
 
-    A group that the caller has set up is used as it is. NCCL serves GPUs, Gloo everything else.
+    A group that the caller has already initialised is used unchanged. The backend is NCCL for GPUs,
+    otherwise Gloo.
 
     Parameters
     ----------
     device : torch.device
-        A CUDA device without a number becomes the one of this process's local rank.
+        For a CUDA device without an index, the index is the local rank of this process.
 
     Raises
     ------
     ProcessLostError
-        If not all of them connect within ``GANDETECT_PATIENCE`` seconds.
+        If not all processes connect within ``GANDETECT_PATIENCE`` seconds.
     """
     if not dist.is_available() or dist.is_initialized() or not dist.is_torchelastic_launched():
         return
@@ -78,15 +79,15 @@ def n_processes() -> int:
 
 
 def rank() -> int:
-    """Return the rank of this process: 0 for the first, and for a single one."""
+    """Return the rank of this process: 0 for the first process, and for a single one."""
     return dist.get_rank() if n_processes() > 1 else 0
 
 
 def is_first() -> bool:
-    """Whether this process writes files and shows progress, also where `torchrun` ends.
+    """Return whether this process writes files and shows progress.
 
-    ``RANK`` in the environment counts only where `torchrun` has set it: job schedulers use the
-    same name for other things.
+    Before the group is joined, the environment variable ``RANK`` is used, but only if `torchrun`
+    has set it, because job schedulers use the same name for other purposes.
     """
     if n_processes() > 1:
         return rank() == 0
@@ -95,7 +96,7 @@ def is_first() -> bool:
 
 
 def share(batch: Any) -> Any:
-    """Return this process's share of a batch: every n-th sample, as many for each process."""
+    """Return the share of this process: every n-th sample, with equal numbers for all processes."""
     n = n_processes()
     if n == 1:
         return batch
@@ -128,10 +129,11 @@ def copy_from_first(module: nn.Module) -> None:
 
 @contextmanager
 def all_are_here(yes: bool = True) -> Iterator[None]:
-    """Let the processes share the computations of `divided`.
+    """Share the computations of `divided` between the processes in this block.
 
-    For what every process comes to. What one does alone, such as a callback of the first, or
-    after its training was interrupted, must stay outside: it would wait for the others.
+    Use it only for code that all processes execute. Code that one process executes alone, such as
+    a callback of the first process, or code after an interruption, must be outside of the block;
+    otherwise it waits for the other processes.
     """
     token = _ALL_ARE_HERE.set(yes)
     try:
@@ -152,7 +154,7 @@ def divided(
 
 
 def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Average the gradients over the processes, in one message."""
+    """Average the gradients over the processes with one all-reduce."""
     if n_processes() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -162,13 +164,13 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
 
 
 def same_seed(seed: int) -> int:
-    """The first process's seed, which all of them initialise their networks with."""
+    """Return the seed of the first process, with which all processes initialise their networks."""
     first: int = tree_from_first(seed)
     return first
 
 
 def tree_from_first(tree: Any) -> Any:
-    """What the first process holds, whatever it is; tensors arrive on the CPU."""
+    """Return a tree of data of the first process (broadcast), with tensors on the CPU."""
     if n_processes() == 1:
         return tree
     buffer = io.BytesIO()
@@ -178,28 +180,29 @@ def tree_from_first(tree: Any) -> Any:
     _together(lambda: dist.broadcast_object_list(sent, src=0))
     if rank() == 0:
         return tree
-    # Pickle, as all that torch.distributed sends: the processes of one fit run one script.
+    # Pickled, like all objects that torch.distributed sends. This is safe, because the processes of
+    # one fit run the same script.
     return torch.load(io.BytesIO(sent[0]), map_location="cpu", weights_only=False)
 
 
 def any_says(yes: bool) -> bool:
-    """Whether the answer is yes in any process."""
+    """Return whether `yes` is True in any process."""
     return bool(averaged(torch.tensor(float(yes))) > 0)
 
 
 def check_same(facts: Callable[[], dict[str, Any]]) -> None:
-    """Raise ValueError if what a fit begins with is not the same in every process.
+    """Raise ValueError if the properties of a fit differ between the processes.
 
     Parameters
     ----------
     facts : callable
-        Gives numbers and words by what they are, in the plural; not called where there is one
-        process.
+        Returns numbers and strings by the names of the properties, in the plural. It is not called
+        if there is a single process.
     """
     if n_processes() == 1:
         return
     all_facts = _from_all(facts())
-    for what in all_facts[0]:  # the first that differs says why others may
+    for what in all_facts[0]:  # the first difference can be the reason for others
         values = [there.get(what) for there in all_facts]
         if any(value != values[0] for value in values):
             raise ValueError(
@@ -209,10 +212,10 @@ def check_same(facts: Callable[[], dict[str, Any]]) -> None:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Batch normalisation by the statistics of all processes, which exchange them once a pass.
+    """Batch normalisation by the statistics of all processes, with one all-reduce in each pass.
 
-    The arithmetic is torch's own, for statistics that are given; its gradient then lacks what
-    flows through the statistics, of which every process has a part.
+    The arithmetic is that of torch for given statistics. Its gradient omits the dependence of the
+    statistics on the samples, which is added here with sums over all processes.
     """
 
     @staticmethod
@@ -231,8 +234,9 @@ class _BatchNorm(torch.autograd.Function):
                 "gradient penalty needs: use an architecture with normalization='group'."
             )
         x, weight, mean, var = ctx.saved_tensors
-        # Of the whole gradient only the sums: what flows through the statistics goes along with
-        # the rest in one affine map of each channel's gradients and one of its values.
+        # Only the gradients of weight and bias are computed here, because they are the sums over
+        # samples that are needed. The gradient of x, including the part through the statistics, is
+        # an affine function of the incoming gradients and of x in each channel.
         _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
             gradients[0], x, weight, mean, var, None, None, False, ctx.eps, [False, True, True]
         )
@@ -249,18 +253,18 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def batch_norm(x: Tensor, layer: Any) -> Tensor:
-    """Normalise channels (axis 1) as a BatchNorm layer does, by the batch of all processes.
+    """Normalise channels (axis 1) as a BatchNorm layer does, over the batches of all processes.
 
-    torch's SyncBatchNorm does so on GPUs only. Every process must hold as many samples.
+    torch's SyncBatchNorm works on GPUs only. Every process must have the same number of samples.
 
     Raises
     ------
     NotImplementedError
-        When a gradient is to be differentiated once more.
+        If a second derivative is computed.
     """
     with torch.no_grad():
         own_mean, own_var = torch.batch_norm_update_stats(x, None, None, 0.0)
-        # In double precision, so that the square of a large mean costs no digits.
+        # In double precision, so that subtracting the square of a large mean loses no digits.
         own_mean, own_var = own_mean.double(), own_var.double()
         mean, square = averaged(torch.stack([own_mean, own_var + own_mean.square()]))
         var = (square - mean.square()).clamp_(min=0).to(layer.weight.dtype)
@@ -274,7 +278,7 @@ def batch_norm(x: Tensor, layer: Any) -> Tensor:
 
 
 def _from_all(own: T) -> list[T]:
-    """What each process holds, in the order of their numbers."""
+    """Return the values of all processes, in the order of their ranks."""
     everyones = [own] * n_processes()
     _together(lambda: dist.all_gather_object(everyones, own))
     return everyones
@@ -293,7 +297,7 @@ def _together(exchange: Callable[[], Any]) -> None:
 
 
 def _patience() -> timedelta:
-    """How long a process waits for the others before it raises ProcessLostError."""
+    """Return the time that a process waits for the others before it raises ProcessLostError."""
     given = os.environ.get(PATIENCE_VARIABLE)
     try:
         seconds = _PATIENCE_SECONDS if given is None else float(given)
@@ -308,18 +312,18 @@ def _patience() -> timedelta:
 # Random numbers.
 
 _LARGEST_SEED = 2**31 - 1
-# Numbers that the Mersenne twister of torch's CPU generator makes at once.
+# The number of random numbers that torch's CPU generator (Mersenne twister) generates at once.
 _N_RANDOM = 624
-# Held while torch's global generator is borrowed for code that cannot be given another one.
+# Held while torch's global generator is used for code that accepts no other generator.
 _GLOBAL_GENERATOR = threading.RLock()
 
 
 def draw_seed(random_state: RandomState) -> int:
-    """Draw one seed for torch from what scikit-learn calls a random state.
+    """Draw one seed for torch from a random state as in scikit-learn.
 
-    An integer is used as it is, so that the same integer gives the same bits; a RandomState or
-    Generator is advanced by one draw; None takes fresh entropy from the operating system rather
-    than from numpy's global generator, which no detector touches.
+    An integer is used unchanged, so that the same integer gives the same bits. A RandomState or
+    Generator is advanced by one draw. None takes entropy from the operating system, because
+    detectors do not use numpy's global generator.
     """
     if random_state is None:
         return int(np.random.default_rng().integers(_LARGEST_SEED))
@@ -338,19 +342,19 @@ def draw_seed(random_state: RandomState) -> int:
 
 
 class RandomNumbers:
-    """The random numbers of one fit, which torch's global generators have no part in.
+    """The random numbers of one fit, independent of torch's global generators.
 
     Parameters
     ----------
     seed : int
-        From `draw_seed`.
+        The result of `draw_seed`.
     device : torch.device
-        Where noise for batches is drawn.
+        The device on which noise for batches is drawn.
 
     Attributes
     ----------
     generator : torch.Generator
-        On the CPU: initial weights, orders of samples, simulated anomalies.
+        On the CPU; draws initial weights, orders of samples and simulated anomalies.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -361,28 +365,28 @@ class RandomNumbers:
             self._of_device = torch.Generator(device).manual_seed(seed)
 
     def normal_like(self, x: Tensor) -> Tensor:
-        """Standard normal numbers in the shape, type and place of x."""
+        """Draw standard normal numbers with the shape, dtype and device of x."""
         return torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=self._of_device)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Numbers drawn evenly from [0, 1), float32, on the device."""
+        """Draw numbers uniformly from [0, 1), float32, on the device."""
         options: dict[str, Any] = {"dtype": torch.float32, "device": self.device}
         return torch.rand(shape, **options, generator=self._of_device)
 
     def state(self) -> dict[str, Tensor]:
-        """What the next numbers depend on."""
+        """Return the states of the generators."""
         return {"cpu": self.generator.get_state(), "device": self._of_device.get_state()}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave.
+        """Set the states of the generators to the result of `state`.
 
         Raises
         ------
         TypeError, ValueError, RuntimeError, LookupError
-            If it is no state of such generators.
+            If `state` is not a valid state of these generators.
         """
-        # torch does not compare how many numbers of a batch are left with the position in it, and
-        # would read beyond the batch.
+        # torch does not check that the remaining numbers of a block match the position in it, and
+        # would read beyond the block.
         of_cpu = state["cpu"].numpy()[8:24]
         n_left, position = int(of_cpu[:4].view("i4")[0]), int(of_cpu[8:].view("i8")[0])
         if (n_left, position) != (1, 0) and n_left + position != _N_RANDOM + 1:
@@ -391,7 +395,7 @@ class RandomNumbers:
         self._of_device.set_state(state["device"])
 
     def begin_epoch(self, epoch: int) -> None:
-        """Let every process but the first draw other noise than the first, which draws as alone."""
+        """Reseed all processes except the first, so that each draws different noise."""
         if rank() > 0:
             seed = (self.seed + 1_000_003 * rank() + epoch) % 2**63
             for generator in (self.generator, self._of_device):
@@ -399,10 +403,10 @@ class RandomNumbers:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Let user code draw from torch's global generator in the state of the fit's generator.
+        """Set torch's global generator to the state of the fit's generator, for user code.
 
-        The global generator's own state is restored afterwards. A lock lets one thread at a time do
-        so, which makes the results of each independent of the others.
+        The state of the global generator is restored afterwards. A lock allows one thread at a
+        time, so that the results of a thread do not depend on the others.
         """
         with _GLOBAL_GENERATOR:
             before = torch.get_rng_state()

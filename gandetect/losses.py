@@ -49,7 +49,7 @@ def norm_distance(x: Tensor, x_hat: Tensor, degree: int, weights: Tensor | None 
     difference = (x - x_hat).flatten(2)
     if weights is not None:
         difference = difference * (weights if degree == 1 else weights.sqrt())
-    if degree == 1:  # torch's norm over short axes is fifteen times as slow
+    if degree == 1:  # torch's norm is fifteen times slower over short axes
         return difference.abs().sum(-1)
     length: Tensor = torch.linalg.vector_norm(difference, dim=-1)
     return length
@@ -93,7 +93,7 @@ def gaussian_error(
     scale : Tensor of shape (), (d,) or (d, d)
         Standard deviation of all values, of each value, or the Cholesky factor of a covariance.
     weights : Tensor of shape (K, B, d) or None, default=None
-        Of the squared differences.
+        Weights of the squared differences.
     """
     difference = (x - x_hat).flatten(2)
     if weights is not None:
@@ -110,7 +110,7 @@ def gaussian_error(
 
 
 def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
-    """The scale of these samples for `gaussian_error`.
+    """Return the scale of samples for `gaussian_error`.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def gaussian_scale(x: Tensor, *, full: bool) -> Tensor:
     if not full:
         return x.std(0, correction=0).clamp(min=1e-3).float()
     covariance = x.T.cov().reshape(x.shape[1], -1)
-    # With more columns than rows, or duplicate columns, the covariance has no inverse.
+    # With more columns than rows, or duplicate columns, the covariance is singular.
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-3) * torch.eye(x.shape[1])
     factor: Tensor = torch.linalg.cholesky(covariance + ridge)
     return factor.float()
@@ -205,7 +205,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
     Returns
     -------
     Tensor of shape (K, B)
-        The mean over channels and over all windows that lie inside the image.
+        The mean over channels and over all windows inside the image.
 
     Notes
     -----
@@ -231,7 +231,7 @@ def structural_similarity(x: Tensor, x_hat: Tensor, data_range: float = 1.0) -> 
 
 
 def _gaussian_windows(side: int) -> Tensor:
-    """The windows along one axis as rows of a matrix, because products are fast on any device."""
+    """Return the windows along one axis as rows of a matrix; matrix products are fast."""
     width = min(11, side - (side + 1) % 2)
     offset = torch.arange(width, dtype=torch.float32) - width // 2
     window = torch.exp(-(offset**2) / (2 * 1.5**2))

@@ -29,7 +29,7 @@ from gandetect.training.protocol import CallbackContext
 
 
 class Callback:
-    """The protocol's four hooks, doing nothing; the root task is named "fit"."""
+    """The four hooks of the protocol, which do nothing; the root task is named "fit"."""
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
         """Run before the first task."""
@@ -130,7 +130,8 @@ class EarlyStopping(Callback):
         names = [name for name in run.history[-1] if name != "epoch"]
         self._check_monitor(estimator, names)
         monitor = self._monitored(names)
-        # From the history alone, so that a resumed run stops where an uninterrupted one does.
+        # Only the history is used, so that a resumed training stops at the same epoch as an
+        # uninterrupted one.
         best, best_epoch = float("inf"), 0
         for record in run.history[run.n_epochs_before :]:
             if record[monitor] < best - self.min_delta:
@@ -204,7 +205,7 @@ class Checkpoint(Callback):
         return None
 
     def _write(self) -> None:
-        if not is_first():  # all processes have the same state, and one writes it
+        if not is_first():  # all processes have the same state; the first one writes it
             return
         run = current_run()
         write_archive(self.path, {"fingerprint": run.fingerprint(), "run": run.state()})

@@ -1,4 +1,4 @@
-"""Training: the loop, the state of a run, and the only place where an optimizer steps."""
+"""Training: the loop, the state of a run, and `update`, the only function that steps optimizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm  # text: a notebook's widget is not in the page that is saved
+from tqdm import tqdm  # text, because saved pages of a notebook do not contain widgets
 
 from gandetect import distributed
 from gandetect.data.sources import Source, TrainingData, blocks, parts_of
@@ -52,26 +52,26 @@ from gandetect.training.robust import attacked
 from gandetect.training.trimming import not_among_worst, trimmed
 from gandetect.versions import VERSIONS
 
-# How often, in updates, the weights are kept in case the next losses are not finite: often enough
-# to lose little, seldom enough to cost nothing beside the updates.
+# The number of updates between snapshots of the weights, which are restored if a loss is not
+# finite. Snapshots are frequent enough to lose little training, and take negligible time.
 _UPDATES_BETWEEN_SNAPSHOTS = 100
-# Training samples kept to measure distances to, and how many values these may have: more add
-# memory and time, and little else.
+# The largest number of stored training samples for distances, and of their values. More samples
+# need memory and time, and improve the scores little.
 _MAX_REFERENCES, _MAX_REFERENCE_VALUES = 2_000, 2**24
-# Values of training samples that the report on the training looks at.
+# The largest number of values of training samples that the training report uses.
 _REPORT_VALUES = 2**15
-# What a checkpoint need not agree on: these change nothing about the training.
+# Parameters that a checkpoint does not have to match, because they do not affect the training.
 _WITHOUT_EFFECT = {"verbose", "device", "n_jobs", "score", "contamination", "store_references"}
-# What the processes of one fit need not agree on: the seed is the first's.
+# Parameters that may differ between the processes of one fit; the seed of the first is used.
 _OF_EACH_PROCESS = {"verbose", "device", "n_jobs", "random_state"}
 
-# How the learning rate may go over a training.
+# The schedules of the learning rate.
 SCHEDULES = ("auto", "one-cycle", "cosine", "steps", None)
-# Of "one-cycle": the share of the training in which the rate climbs, and how many times the
-# learning rate it is at the beginning and at the top.
+# For "one-cycle": the share of the training in which the rate increases, and its factors at the
+# beginning and at the maximum.
 _CLIMB, _FIRST, _TOP = 0.25, 0.3, 3.0
 
-# The training under way in this thread.
+# The current training in this thread.
 _CURRENT: ContextVar[TrainingRun] = ContextVar("current_run")
 
 
@@ -95,7 +95,7 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
     Parameters
     ----------
     optimizer : Optimizer
-        Its own parameters are the only ones that get a gradient.
+        Only its own parameters get gradients.
     loss : Tensor of shape (K, B) or (K,)
         One value for each member and sample. It is averaged over the samples and summed over the
         members, so that each member is trained as a single one.
@@ -111,7 +111,7 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
 
 
 def rate_factor(schedule: str | None, progress: float) -> float:
-    """The factor of the learning rate at a completed share of the training.
+    """Return the factor of the learning rate at a completed share of the training.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def rate_factor(schedule: str | None, progress: float) -> float:
     References
     ----------
     Smith and Topin, "Super-convergence: very fast training of neural networks using large learning
-    rates", 2018 (one cycle; the momentum stays here). Loshchilov and Hutter, "SGDR: stochastic
+    rates", 2018 (one cycle; here with constant momentum). Loshchilov and Hutter, "SGDR: stochastic
     gradient descent with warm restarts", ICLR 2017 (cosine, without restarts).
     """
     if schedule == "one-cycle":
@@ -140,7 +140,7 @@ def rate_factor(schedule: str | None, progress: float) -> float:
 
 
 def _along_cosine(start: float, end: float, share: float) -> float:
-    """From `start` to `end` along half a cosine."""
+    """Interpolate from `start` to `end` along half a cosine."""
     return end + (start - end) * (0.5 + 0.5 * math.cos(math.pi * share))
 
 
@@ -152,14 +152,14 @@ class TrainingSamples:
     ----------
     source : Source
     rows : ndarray of int
-        The samples to train on; the others were held out.
+        The training samples; the others are held out for validation.
     scaler : Scaler
     class_labels : object
-        As given to `fit`, one a sample of the source; None without.
+        As given to `fit`, one for each sample of the source, or None.
     known : Source or None
         Known anomalies, with ``labels="learn"``.
     masks : ndarray of shape (n_known, H, W) or None
-        The masks of their defects; empty if the position is not known.
+        The masks of their defects; empty if the position is unknown.
     """
 
     source: Source
@@ -175,24 +175,24 @@ class TrainingSamples:
         return self.source.layout.sample_shape
 
     def read(self, n_max: int) -> np.ndarray:
-        """At most `n_max` of them, ``(n, *sample_shape)``, in the units of X."""
+        """Read at most `n_max` samples, ``(n, *sample_shape)``, in the units of X."""
         return self.source.read(thinned(self.rows, n_max))
 
     def scaled(self, n_max: int) -> Tensor:
-        """At most `n_max` of them, ``(n, *sample_shape)``, scaled."""
+        """Read at most `n_max` samples, ``(n, *sample_shape)``, scaled."""
         return self.scaler(self.read(n_max))
 
     def n_most(self, n_max: int) -> int:
-        """At most `n_max`, limited by the available memory."""
+        """Return `n_max`, or fewer to limit the number of stored values; at least 2."""
         return min(n_max, max(_MAX_REFERENCE_VALUES // math.prod(self.shape), 2))
 
     def known_rows(self) -> np.ndarray:
-        """The positions of the known anomalies for training."""
+        """Return the positions of the known anomalies for training."""
         n_known = 0 if self.known is None else len(self.known)
         return thinned(np.arange(n_known), self.n_most(_MAX_REFERENCES))
 
     def known_anomalies(self, device: torch.device) -> KnownAnomalies | None:
-        """The known anomalies and their nearest normal samples, if there are any."""
+        """Return the known anomalies and their nearest normal samples, if there are any."""
         if self.known is None:
             return None
         rows = self.known_rows()
@@ -213,11 +213,11 @@ class TrainingRun:
         The model whose networks are trained; its other parts are set at the end.
     optimizers : dict of str to Optimizer
     random : RandomNumbers
-        Of this training: ``random.normal_like(x)``, ``random.uniform(K, B)``.
+        The random numbers of this training: ``random.normal_like(x)``, ``random.uniform(K, B)``.
     n_epochs : int
         The total number of epochs.
     n_samples : int
-        The number of samples of X, which a stored run must match.
+        The number of samples of X. A resumed checkpoint must have the same number.
     history : list of dict
         One record for each epoch: its number and the mean of every loss.
     n_epochs_before : int
@@ -229,12 +229,12 @@ class TrainingRun:
     first_rates : dict of str to list of float
         The initial learning rates of the optimizers, one for each group.
     progress : float
-        From 0 to 1 over the whole training, earlier fits included.
+        The completed share of the whole training, 0 to 1, including earlier fits.
     n_updates : int
     seconds : float
-        Elapsed time, with that before it was resumed.
+        Elapsed time, including the time before an interruption.
     is_done : bool
-        Whether training has ended by itself or was stopped by a callback or the method.
+        Whether training has completed all epochs or was stopped by a callback or the method.
     has_diverged : bool
         Whether a loss or a weight was not finite, and earlier weights were restored.
     is_interrupted : bool
@@ -242,7 +242,7 @@ class TrainingRun:
     stop_reason : str
         The reason why training ended.
     extra : dict
-        The state of callbacks: a tree of data, stored and resumed with the rest.
+        The state of callbacks: a tree of data, stored in checkpoints and restored on resuming.
     at_end : list of callable
         Called in order at the end of training, before any callback: functions that replace the last
         weights.
@@ -278,9 +278,9 @@ class TrainingRun:
     trees: AnomalyTrees | None = None
 
     def seen(self, x: Tensor) -> Tensor:
-        """The input of the networks for a batch: with `robust`, the batch under attack.
+        """Return the input of the networks for a batch: with `robust`, the attacked batch.
 
-        The targets are those of the batch itself.
+        The targets are computed from the original batch.
         """
         return attacked(self.model, x, self.random) if self.model.settings.robust else x
 
@@ -288,21 +288,21 @@ class TrainingRun:
         self.networks = self.model.networks
 
     def known_fakes(self, n: int) -> Tensor | None:
-        """Known anomalies and mixtures (K, n, ...) for a discriminator, if there are any.
+        """Return known anomalies and mixtures (K, n, ...) for a discriminator, if there are any.
 
-        At least two, because batch statistics need two.
+        At least two are returned, because batch statistics need two.
         """
         if self.known is None:
             return None
         return self.known.fakes(self.model.n_members, max(n, 2), self.random.generator)
 
     def learned_together(self) -> dict[str, Any]:
-        """The result of `learned`, distributed over processes unless one was interrupted."""
+        """Return the result of `learned`; processes share the work unless one was interrupted."""
         with distributed.all_are_here(self.is_done):
             return self.learned()
 
     def fingerprint(self) -> str:
-        """The properties that a checkpoint must match: detector, parameters, X and y."""
+        """Return the properties that a checkpoint must match: detector, parameters, X and y."""
         settings = self.model.settings
         parameters = {
             name: value
@@ -313,7 +313,7 @@ class TrainingRun:
         return f"{type(settings).__name__} {shape} {self.checksum()} {_repeatable(parameters)}"
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, random numbers included."""
+        """Return all data on which the next epoch depends, including random numbers."""
         return {
             "networks": self.networks.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
@@ -329,12 +329,12 @@ class TrainingRun:
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from the result of `state`, to the same bits.
+        """Continue from the result of `state`; the training gives the same bits as without a stop.
 
         Raises
         ------
         LookupError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError
-            If it is not the state of such a training.
+            If it is not a valid state of this training.
         """
         _check_history(state["history"], self.n_epochs)
         kinds = {"n_updates": int, "seconds": float, "extra": dict, "stop_reason": str}
@@ -365,7 +365,7 @@ class TrainingRun:
                 self.resume(state)
 
     def start_with(self, optimizers: dict[str, Optimizer]) -> None:
-        """Set the optimizers, whose learning rates `schedule` multiplies."""
+        """Set the optimizers; `schedule` multiplies their learning rates."""
         self.optimizers = optimizers
         self.first_rates = {
             name: [group["lr"] for group in optimizer.param_groups]
@@ -374,7 +374,7 @@ class TrainingRun:
 
     @property
     def progress_of_fit(self) -> float:
-        """From 0 to 1 over this fit, which may continue from earlier ones."""
+        """Return the completed share, 0 to 1, of this fit without earlier fits."""
         n_before = self.n_epochs_before
         return (self.progress * self.n_epochs - n_before) / max(self.n_epochs - n_before, 1)
 
@@ -392,18 +392,18 @@ class TrainingRun:
                 group["lr"] = factor * rate
 
     def last_optimizer(self) -> Optimizer:
-        """The last optimizer of a method, which steps last in an update."""
+        """The optimizer that steps last in an update."""
         return list(self.optimizers.values())[-1]
 
 
 class Epochs(Protocol):
-    """The hooks around each epoch: scikit-learn's tasks with the callbacks."""
+    """The hooks before and after each epoch, which run the callbacks."""
 
     def begin(self) -> None:
         """Run before an epoch."""
 
     def end(self) -> bool:
-        """Run after an epoch; True stops, and the run then has the reason."""
+        """Run after an epoch; True stops the training, and the run then states the reason."""
 
 
 class Batches(Protocol):
@@ -430,7 +430,7 @@ class FitTasks:
 
     @contextmanager
     def around(self, run: TrainingRun) -> Iterator[Self]:
-        """Open the task of the fit and close it at its end, unless the training fails."""
+        """Begin the task of the fit, and end it after the training unless this fails."""
         self.run = run
         n_epochs = run.n_epochs - run.n_epochs_before
         self.fit_task = self.detector._init_callback_context(max_subtasks=n_epochs)
@@ -451,12 +451,12 @@ class FitTasks:
         self.fit_task.call_on_fit_task_end(**self.given, reconstruction_attributes=run.learned)
 
     def begin(self) -> None:
-        """Open the task of an epoch."""
+        """Begin the task of an epoch."""
         self.task = self.fit_task.subcontext(task_name="epoch")
         self.task.call_on_fit_task_begin(**self.given)
 
     def end(self) -> bool:
-        """Close the task of the epoch; True if a callback or the method stops the training."""
+        """End the task of the epoch; True if a callback or the method stops the training."""
         run = self.run
         if self.detector.verbose:
             losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
@@ -486,26 +486,26 @@ def fit_model(
     known: Source | None = None,
     masks: np.ndarray | None = None,
 ) -> tuple[dict[str, Any], bool]:
-    """Train the networks of a model, and find its references, calibration and threshold.
+    """Train the networks of a model, and compute its references, calibration and threshold.
 
     Parameters
     ----------
     model : Model
-        New, or a copy of one that is to be trained further.
+        A new model, or for a warm start a copy of the earlier one.
     source : Source
     tasks : FitTasks
     random : RandomNumbers
     device : torch.device
     y, class_labels : as given to fit
-        y is compared by checkpoints and between processes, and nothing else.
+        y is used only to check that checkpoints and other processes have the same y.
     history : iterable of dict
-        Of earlier fits that this one continues from.
+        The history of earlier fits that this fit continues.
     earlier : TrainingReport or None
-        On the earlier training.
+        The report on the earlier training.
     known : Source or None
         Known anomalies.
     masks : ndarray of shape (n_known, H, W) or None
-        Where their defects are.
+        The masks of their defects.
 
     Returns
     -------
@@ -529,7 +529,7 @@ def fit_model(
             module.generator = random.generator
     is_foreign = model.runs_foreign_code(settings)
     run = TrainingRun(model, {}, random, 0, len(source), history, len(history), checksum=checksum)
-    model.known = None  # of an earlier fit, with other labels
+    model.known = None  # belongs to an earlier fit, with other labels
     model.check_knows(known)
     if known is not None:
         _check_may_keep_codes(model)
@@ -591,19 +591,19 @@ def train(
     Parameters
     ----------
     run : TrainingRun
-        Continues where its history ends.
+        The state; the training continues after the last epoch of its history.
     step : callable
-        Updates the networks with one batch and returns named losses, one value a member and
+        Updates the networks with one batch and returns named losses, one value for each member and
         sample.
     data : Batches
     validate : callable
-        Gives the record's validation losses after an epoch.
+        Returns the validation losses after an epoch, for the record of the epoch.
     tasks : Epochs
 
     Warns
     -----
     ConvergenceWarning
-        When a loss is not finite; the weights of the last snapshot before it are restored.
+        If a loss is not finite; the weights of the last snapshot are then restored.
     """
     run.begin_as_first()
     snapshot = _Snapshot(run)
@@ -632,7 +632,8 @@ def train(
                 return snapshot.restore(run, record)
             run.is_done = distributed.any_says(tasks.end()) or len(run.history) == run.n_epochs
     except KeyboardInterrupt:
-        # Hours of training must not be lost by Ctrl-C; the caller is interrupted afterwards.
+        # Ctrl-C must not discard hours of training. KeyboardInterrupt is raised again after the
+        # fitted attributes are set.
         run.is_interrupted = True
         run.stop_reason = f"interrupted after epoch {len(run.history)}"
         warnings.warn(
@@ -663,7 +664,7 @@ def _warn_of_duplicates(samples: TrainingSamples) -> None:
 
 
 def _hold_out(n: int, share: float, generator: torch.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The training samples and the held-out samples, in the order of X."""
+    """Return the training samples and the held-out samples, in the order of X."""
     n_held = int(n * share)
     order = np.arange(n)
     if n_held:
@@ -677,7 +678,7 @@ def _hold_out(n: int, share: float, generator: torch.Generator) -> tuple[np.ndar
 
 
 def _validate(model: Model[Any], source: Source, held: np.ndarray) -> dict[str, float]:
-    """Means of the validation losses, by names that begin with "validation_"."""
+    """Return the means of the validation losses, by names that begin with "validation_"."""
     if not len(held):
         return {}
     losses = model.parts_of(source, held, model.validation_losses)
@@ -685,7 +686,7 @@ def _validate(model: Model[Any], source: Source, held: np.ndarray) -> dict[str, 
 
 
 def _reconstructions(model: Model[Any], source: Source, rows: np.ndarray) -> Reconstructions:
-    """The reconstructions of a selection of samples by the current networks."""
+    """Return figures on the reconstructions of selected samples by the current networks."""
 
     def in_and_out(x: Tensor) -> Tensor:
         return torch.stack(model.in_and_out(x), dim=2).transpose(0, 1)
@@ -697,12 +698,12 @@ def _reconstructions(model: Model[Any], source: Source, rows: np.ndarray) -> Rec
 def _learned(
     run: TrainingRun, samples: TrainingSamples, held: np.ndarray, beginning: Beginning
 ) -> dict[str, Any]:
-    """The attributes of a detector whose training ends here."""
+    """Return the fitted attributes of a detector whose training ends at this point."""
     source = samples.source
     counts = {"n_samples": len(samples.rows), "n_validation": len(held)}
     rows, held = (run.model.calibrated_on(kept, run) for kept in (samples.rows, held))
     model, trim = run.model.shallow(), run.model.settings.trim
-    # Those of an earlier fit were computed with other weights.
+    # The references of an earlier fit were computed with other weights.
     model.normal_scores, model.normal_scores_definition = None, {}
     model.fitted_on = {**model.fitted_on, **counts, "versions": VERSIONS}
     model.finish(samples, run)
@@ -723,13 +724,14 @@ def _learned(
     report = beginning.report(run, model.scored_parts(fitting))
     if len(held):
         scores = model.in_blocks(model.score, source, held)
-    else:  # the same samples, whose parts are known
+    else:  # the same samples, whose parts are already computed
         scores = model.member_scores(parts).mean(0).numpy()
     contamination = model.settings.contamination
     if contamination == "auto":
         threshold = threshold_of_tail(scores)
     else:
-        # For training samples the share itself is flagged; for held-out ones, that of new samples.
+        # On training samples, exactly this share is flagged. On held-out samples, the threshold is
+        # chosen so that this share of new samples is flagged.
         method: Any = "weibull" if len(held) else "linear"
         threshold = threshold_at_percentile(scores, 100 * float(contamination), method=method)
     model = model.with_threshold(
@@ -758,7 +760,7 @@ def _check_may_keep_codes(model: Model[Any]) -> None:
 
 
 def _known_distances(model: Model[Any], samples: TrainingSamples) -> KnownDistances:
-    """The distances of images to known anomalous ones, by the codes of the current networks."""
+    """Return distances of images to known anomalous images, by codes of the current networks."""
     assert samples.known is not None
 
     def codes(source: Source, rows: np.ndarray) -> Tensor:
@@ -773,9 +775,10 @@ def _known_distances(model: Model[Any], samples: TrainingSamples) -> KnownDistan
 def _of_unseen(
     model: Model[Any], trees: AnomalyTrees, samples: TrainingSamples, rows: np.ndarray
 ) -> Tensor:
-    """The log-odds of training rows, (1, n), by the trees that were not trained on each row.
+    """Return the log-odds of training rows, (1, n), by the trees that were not trained on each row.
 
-    Trees rarely misclassify rows that they were trained on, and new rows would seem anomalous.
+    Trees rarely misclassify their training rows. With log-odds of all trees, new rows would appear
+    anomalous in comparison.
     """
     half = np.full(len(samples.source), -1)
     seen = thinned(samples.rows, samples.n_most(MAX_NORMAL))
@@ -787,7 +790,7 @@ def _of_unseen(
 def _references(
     model: Model[Any], source: Source, rows: np.ndarray, trim: float
 ) -> dict[str, nn.Module]:
-    """The references of distances from a selection of training samples, by part."""
+    """Return the references of distances, selected training samples, by part of the score."""
     n_most = max(_MAX_REFERENCE_VALUES // model.layout.n_values, 1)
     rows = thinned(rows, min(_MAX_REFERENCES, n_most))
     points: dict[str, Tensor] = {}
@@ -816,7 +819,7 @@ def _references(
 def _common_ground(
     model: Model[Any], source: Source, n_epochs_before: int, checksum: Callable[[], str]
 ) -> dict[str, Any]:
-    """The properties that must be equal in all processes of a fit, by their names."""
+    """Return the properties that must be equal in all processes of a fit, by name."""
     facts: dict[str, Any] = {"classes": type(model.settings).__name__}
     for name, value in model.settings.get_params(deep=False).items():
         if name not in _OF_EACH_PROCESS:
@@ -829,14 +832,14 @@ def _common_ground(
 
 
 def _repeatable(value: object) -> str:
-    """A value as text, without its memory address, which differs between processes."""
+    """Return a value as text, without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 class _Checksum:
     """SHA-256 of all samples in their order, and of labels; computed on demand.
 
-    For an X with random augmentation by its own generator, only the number of samples is used.
+    If X has random augmentation with its own generator, only the number of samples is used.
     """
 
     def __init__(
@@ -869,13 +872,13 @@ class _Checksum:
         return self.found
 
     def _reading(self) -> AbstractContextManager[None]:
-        """With the same random numbers of torch's each time, which are put back."""
+        """Read with a fixed state of torch's generator, which is restored afterwards."""
         is_foreign = self.source.is_lazy and not self.source.is_slow
         return RandomNumbers(0, torch.device("cpu")).lent() if is_foreign else nullcontext()
 
 
 class _Means:
-    """Mean of each loss over an epoch, kept on the device until it is read."""
+    """Mean of each loss over an epoch, accumulated on the device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -903,7 +906,7 @@ class _Snapshot:
         self.take(run)
 
     def is_due(self, run: TrainingRun) -> bool:
-        """After each doubling of the updates, later at a fixed interval, and at the end."""
+        """Return whether a snapshot is due: after each doubling of the updates, later regularly."""
         is_last = len(run.history) == run.n_epochs
         wait = min(self.n_updates, _UPDATES_BETWEEN_SNAPSHOTS)
         return is_last or run.n_updates - self.n_updates >= wait
@@ -914,7 +917,7 @@ class _Snapshot:
         finite = all(bool(w.isfinite().all()) for w in weights.values())
         if not finite or not run.model.is_sound():
             return False
-        if self.weights:  # in place, since two copies of wide networks would take much memory
+        if self.weights:  # in place, because two copies of wide networks need much memory
             for name, w in weights.items():
                 self.weights[name].copy_(w)
         else:
@@ -942,7 +945,7 @@ class _Snapshot:
 
 
 def _moved(tree: Any, device: torch.device) -> Any:
-    """A tree of data with its tensors on the device: they are stored and sent on the CPU."""
+    """Return a tree of data with its tensors on `device`; they are stored and sent on the CPU."""
     if torch.is_tensor(tree):
         return tree.to(device)
     if isinstance(tree, dict):
@@ -968,14 +971,14 @@ def _check_tensor(name: str, value: Any, like: Tensor) -> None:
 
 
 def _check_history(history: Any, n_epochs: int) -> None:
-    """Raise ValueError unless this is a list of records of the first epochs, in numbers."""
+    """Raise ValueError unless this is a list of records of the first epochs with numeric values."""
     if type(history) is not list or len(history) > n_epochs:
         raise ValueError(f"its history is not one of at most {n_epochs} epochs")
     for i, record in enumerate(history):
         if record["epoch"] != i + 1:
             raise ValueError(f"its epoch {i + 1} is {record['epoch']!r:.40}")
         for name, value in record.items():
-            # Of samples kept from training an error may overflow, and training goes on.
+            # The loss of held-out samples may overflow; training continues then.
             is_validation = name.startswith("validation_")
             if not isinstance(value, Real) or not (is_validation or math.isfinite(value)):
                 raise ValueError(f"its loss {name!r} is {value!r:.40}")
@@ -984,25 +987,25 @@ def _check_history(history: Any, n_epochs: int) -> None:
 def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
     """Restore the state of an optimizer, each tensor in the memory layout of its parameter.
 
-    A fused step reads both in the order of memory. With another layout it would pair the wrong
-    numbers, or write beyond a tensor that is too small. So a state with another shape or dtype than
-    that of the optimizer raises an error.
+    A fused step reads both in the order of memory. With another layout it would combine wrong
+    elements, or write beyond a tensor that is too small. Therefore a state with another shape or
+    dtype than that of the optimizer raises an error.
 
     Raises
     ------
     ValueError
-        If the state is not one of this optimizer.
+        If the state does not fit the optimizer.
     """
     groups = optimizer.state_dict()["param_groups"]
     for group, own, given in zip(
         optimizer.param_groups, groups, stored["param_groups"], strict=True
     ):
-        # A method may change its rate while it trains, and nothing else.
+        # Only the learning rate may change during training.
         rate = own["lr"] = _plain(given["lr"])
         if not isinstance(rate, int | float) or not 0 <= rate < math.inf:
             raise ValueError(f"its learning rate is {rate!r:.40}")
         if isinstance(optimizer, MemberAdam) and isinstance(given.get("counts_members"), bool):
-            # So it is from the first member on that started anew.
+            # This shape is valid too: it occurs after the first restart of a member.
             group["counts_members"] = own["counts_members"] = given["counts_members"]
         if repr(_plain(given)) != repr(_plain(own)):
             raise ValueError("the settings of its optimizer are others")
@@ -1027,12 +1030,12 @@ def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
             laid_out[number][name] = torch.empty_like(like).copy_(value)
     optimizer.load_state_dict({"state": laid_out, "param_groups": groups})
     for number, state in laid_out.items():
-        # torch may have laid them out anew.
+        # torch may have changed their memory layout.
         optimizer.state[parameters[number]].update(state)
 
 
 def _plain(value: Any) -> Any:
-    """Settings with their numbers as Python's, however they were given."""
+    """Convert the numbers in settings to Python's types."""
     if isinstance(value, dict):
         return {name: _plain(entry) for name, entry in sorted(value.items())}
     if isinstance(value, list | tuple):
@@ -1041,7 +1044,7 @@ def _plain(value: Any) -> Any:
 
 
 def _expected_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Any]:
-    """The state of the optimizer for a parameter, from a step of a copy with a gradient of 0."""
+    """Return the state of a copy of the optimizer for a parameter after a step with gradient 0."""
     of_group = next(
         {name: value for name, value in group.items() if name != "params"}
         for group in optimizer.param_groups

@@ -1,7 +1,7 @@
-"""scikit-learn's callback protocol, which scikit-learn 1.9 brought, or what takes its place.
+"""scikit-learn's callback protocol, or a replacement for versions before scikit-learn 1.9.
 
-Without it a fit runs as one without callbacks, and attaching a callback is refused. All of
-gandetect imports the protocol from here.
+With the replacement, a fit runs without callbacks, and attaching a callback raises an error. All
+modules of gandetect import the protocol from this module.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ else:
         """A task without callbacks."""
 
         def subcontext(self, **_: Any) -> Self:
-            """Return a task below this one, which is the same."""
+            """Return this object as the context of a subtask."""
             return self
 
         def call_on_fit_task_begin(self, **_: Any) -> None:
             """Call nothing."""
 
         def call_on_fit_task_end(self, **_: Any) -> bool:
-            """Call nothing, and let the fit go on."""
+            """Call nothing; the fit continues."""
             return False
 
     class CallbackSupportMixin:
-        """What a detector inherits where scikit-learn has no callbacks."""
+        """The base class of detectors if scikit-learn has no callbacks."""
 
         def set_callbacks(self, *callbacks: Any) -> Self:
-            """Refuse callbacks; without any there is nothing to do.
+            """Raise an error if there are callbacks.
 
             Raises
             ------
@@ -56,5 +56,5 @@ else:
             return CallbackContext()
 
     def with_callbacks(method: Any) -> Any:
-        """Return the method as it is."""
+        """Return the method unchanged."""
         return method

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from gandetect.losses import mean_absolute_error, mean_squared_error
 
-# With fewer different samples, equal reconstructions are no evidence of a problem.
+# With fewer distinct samples, equal reconstructions do not indicate a problem.
 _MIN_SAMPLES = 10
 # After fewer updates, reconstructions without improvement or input dependence are no problem.
 _MIN_UPDATES = 100
@@ -61,21 +61,21 @@ class TrainingReport:
     still_networks : tuple of str
         Networks whose weights did not change in optimizer steps.
     weight_growth : dict of str to float
-        Of each network: Euclidean norm of its weights, over that before training.
+        For each network, the Euclidean norm of its weights, divided by the norm before training.
     reconstruction_error, untrained_error : tuple of float
-        Of each member: mean absolute error in scaled units, after and before training.
+        For each member, the mean absolute error in scaled units, after and before training.
     reconstruction_spread : tuple of float
-        Of each member: standard deviation between samples of the reconstructions, over that of
-        the samples; 0 if all reconstructions are alike.
+        For each member, the standard deviation of the reconstructions between samples, divided by
+        that of the samples; 0 if all reconstructions are equal.
     score_spread : tuple of float
-        Of each member: largest standard deviation of a part of the score over training samples,
-        relative to the part's mean.
+        For each member, the largest standard deviation of a part of the score over training
+        samples, relative to the mean of that part.
     discriminator_loss : float or None
         Mean over the last epoch, if the method has a loss of this name.
     error_to_mean : tuple of float
-        Of each member: mean squared error, over that of the mean of all samples as the
-        reconstruction of each; above 1 if the mean is the better reconstruction. Empty in files of
-        versions without this value.
+        For each member, the mean squared error, divided by the error of a constant reconstruction,
+        the mean of all samples; above 1 if this constant is the better reconstruction. Empty in
+        files of versions without this value.
 
     Examples
     --------
@@ -105,16 +105,16 @@ class TrainingReport:
 
 @dataclass(frozen=True, eq=False)
 class Reconstructions:
-    """Figures of reconstructions, (K,) each.
+    """Figures on reconstructions, (K,) each.
 
     Parameters
     ----------
     error : Tensor
         Mean absolute error in scaled units.
     spread : Tensor
-        Standard deviation between samples of the reconstructions, over that of the samples.
+        Standard deviation of the reconstructions between samples, divided by that of the samples.
     error_to_mean : Tensor
-        Mean squared error, over that of the mean of all samples as the reconstruction of each.
+        Mean squared error, divided by the error of the mean of all samples as reconstruction.
     n_samples : int
         The number of samples, without duplicates.
     """
@@ -191,7 +191,7 @@ class Beginning:
         return tuple(still)
 
     def weight_growth(self) -> dict[str, float]:
-        """Return the norm of each network's weights after the training, over that before."""
+        """Return the norm of each network's weights, divided by the norm before the training."""
         growth = {}
         for name, network in self.networks.items():
             if self.sizes[name] > 0:
@@ -208,7 +208,7 @@ class Beginning:
             The parts of the score of training samples.
         """
         now = self.reconstruct()
-        # Restored weights, and those of a training interrupted at once, are not reported.
+        # Restored weights, and a training interrupted in its first updates, are not reported.
         was_moved = run.n_updates and not run.has_diverged
         still = self.still_networks(run.optimizers.values()) if was_moved else ()
         losses = run.history[-1] if run.history else {}
@@ -243,7 +243,7 @@ def _size(weights: Iterable[Tensor]) -> float:
 
 
 def _relative_spread(values: Tensor) -> Tensor:
-    """Standard deviation over the mean's size of each member's values (K, n)."""
+    """Return the standard deviation of values (K, n), divided by the absolute mean."""
     values = values.double()
     size = values.abs().mean(1)
     return torch.where(size > 0, values.std(1, correction=0) / size, 0.0)

@@ -1,4 +1,4 @@
-"""Adversarial training: samples are moved to increase a loss before each update."""
+"""Adversarial training: samples are perturbed to increase a loss before each update."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _MARGIN = 3.0
 
 
 def attacked(model: Model[Any], x: Tensor, random: RandomNumbers) -> Tensor:
-    """Return a batch moved to increase the distance of its reconstruction from the original batch.
+    """Return a batch perturbed to increase the distance of its reconstruction from the batch.
 
     Parameters
     ----------
     model : Model
     x : Tensor of shape (K, B, ...)
     random : RandomNumbers
-        Of the places where attacks begin.
+        Draws the starting points of attacks.
     """
 
     def error(moved: Tensor) -> Tensor:
@@ -38,9 +38,9 @@ def attacked(model: Model[Any], x: Tensor, random: RandomNumbers) -> Tensor:
 def moved_up(
     model: Model[Any], x: Tensor, value: Callable[[Tensor], Tensor], random: RandomNumbers
 ) -> Tensor:
-    """Return a batch with each sample moved by at most `robust` to increase a value.
+    """Return a batch with each sample perturbed by at most `robust` to increase a value.
 
-    During the attack the networks are in evaluation mode, as in scoring; then they return to
+    During the attack the networks are in evaluation mode, as in scoring; afterwards they are set to
     training mode.
 
     Parameters
@@ -48,9 +48,9 @@ def moved_up(
     model : Model
     x : Tensor of shape (K, B, ...)
     value : callable
-        Gives (K, B).
+        Returns the value to increase, (K, B).
     random : RandomNumbers
-        Of the places where attacks begin.
+        Draws the starting points of attacks.
     """
     is_image = model.layout.is_image
     eps = _MARGIN * model.settings.robust * model.scaler.eps_unit(is_image)

@@ -1,7 +1,7 @@
-"""A training as a folder: reconstructions of a few images, the losses, and the models.
+"""The training folder: reconstructions of a few images, the losses, and the models.
 
-The layout is that of the original scripts of these methods, so that programs for their folders also
-read this one.
+Its layout is that of the original scripts of these methods, so that programs that read their
+folders can also read this one.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ IMAGES, STATS, MODELS = "reconstruction", "stats", "models"
 _HISTORY, _FINAL = (STATS, "history.csv"), (MODELS, "final.safetensors")
 _EPOCH_FILE = re.compile(r"epoch_(\d+)\.(?:png|safetensors)")
 
-# The layout of a grid of images: images in a line, pixels between them, and the height to which
-# small images are magnified.
+# The layout of a grid of images: images in a row, pixels between them, and the height to which
+# small images are enlarged.
 _IMAGES_A_LINE = 8
 _GAP = 2
 _SEEN_HEIGHT = 64
 
 
 class RunFolder(Callback):
-    """Write a training as a folder: images every few epochs, the losses, and the models.
+    """Write a training to a folder: images every few epochs, the losses, and the models.
 
     ::
 
         path/
           reconstruction/true/epoch_0010.png        a few images of X
-          reconstruction/fake/epoch_0010.png        drawn by the generator, or reconstructed
-          reconstruction/comparison/epoch_0010.png  lines of images above their reconstructions
-          reconstruction/test/epoch_0010.png        the same of `X_test`
-          reconstruction/masks/epoch_0010.png       of RDNA: what it trains on, see below
+          reconstruction/fake/epoch_0010.png        samples of the generator, or reconstructions
+          reconstruction/comparison/epoch_0010.png  rows of images above their reconstructions
+          reconstruction/test/epoch_0010.png        the same for `X_test`
+          reconstruction/masks/epoch_0010.png       simulated anomalies of RDNA, see below
           stats/history.csv                         the losses of all epochs so far
           stats/epoch_0010.png                      their curves, with `draw_losses`
           models/epoch_0010.safetensors             read with `gandetect.load`
-          models/final.safetensors                  as `fit` returns it
+          models/final.safetensors                  the fitted detector
 
-    `gandetect.plotting.animate` makes an animation of it. Of rows there are no images.
+    `gandetect.plotting.animate` makes an animation of the images. For rows no images are written.
 
     Parameters
     ----------
@@ -67,21 +67,21 @@ class RunFolder(Callback):
     every_n_epochs : int, default=10
         How often images and models are written. The losses are written after each epoch.
     n_images : int, default=16
-        How many images are followed, the first of X and of `X_test`.
+        How many images are shown: the first ones of X and of `X_test`.
     draw_losses : callable or None, default=None
         ``draw_losses(history, path)`` writes a picture of the losses so far, as
         `gandetect.plotting.draw_losses` does with matplotlib; None writes none.
 
     Notes
     -----
-    If the detector has a method ``sample``, "fake" holds samples of the generator, from the same
-    codes in each epoch; for other detectors it holds reconstructions.
+    If the detector has a method ``sample``, "fake" contains samples of the generator, from the same
+    codes in each epoch; for other detectors it contains reconstructions.
 
-    "masks" holds the followed images with simulated anomalies, the same in each epoch, above the
-    masks of these, the reconstructions, and the discriminant's probability.
+    "masks" contains the shown images with simulated anomalies, the same in each epoch, above the
+    masks of these anomalies, the reconstructions, and the probabilities of the discriminant.
 
-    The grey scale is fixed: the smallest value of the followed images is black, the largest white.
-    Images of two, or of more than three channels, are shown as the mean of these.
+    The grey scale is fixed: the smallest value of the shown images is black, the largest white.
+    Images with two, or more than three, channels are shown as the mean of the channels.
 
     Examples
     --------
@@ -116,12 +116,12 @@ class RunFolder(Callback):
         self.draw_losses = draw_losses
 
     def setup(self, estimator: Any, context: CallbackContext) -> None:
-        """Refuse a folder that cannot be written before training, not after it.
+        """Check before training that the folder can be written.
 
         Raises
         ------
         OSError
-            If a file cannot be written into the folder, which was found out by trying.
+            If writing a temporary file into the folder fails.
         """
         if not is_first():
             return
@@ -132,26 +132,26 @@ class RunFolder(Callback):
                 check_writable(file)
 
     def on_fit_task_begin(self, estimator: Any, context: CallbackContext, *, X: Any = None) -> None:
-        """Before training, make the folders; before an epoch, remove what an older run left."""
-        if not is_first():  # all processes hold the same, and one of them writes it
+        """Before training, create the folders; before an epoch, remove files of an older run."""
+        if not is_first():  # all processes have the same state; the first one writes it
             return
         if context.task_name != "fit":
-            # All callbacks have begun by now: a checkpoint has said where training goes on.
+            # At the first epoch a checkpoint has been resumed, so that the epoch is known.
             self._remove_after(len(current_run().history))
             return
         for folder in (STATS, MODELS):
             Path(self.path, folder).mkdir(parents=True, exist_ok=True)
         self._followed: dict[str, np.ndarray] = {}
         run = current_run()
-        # With a backbone features are reconstructed, of which there are no pictures.
+        # With a backbone features are reconstructed, which cannot be drawn as images.
         if run.model.layout.is_image and not run.model.gives_maps:
-            pillow_image()  # missing, it is to be missed before hours of training
+            pillow_image()  # raises before training if pillow is missing
             self._followed["comparison"] = self._first_images(run, X)
             if self.X_test is not None:
                 self._followed["test"] = self._first_images(run, self.X_test)
 
     def on_fit_task_end(self, estimator: Any, context: CallbackContext) -> bool | None:
-        """After an epoch, write the losses and, every so many, images and the model."""
+        """Write the losses after each epoch, images and the model every `every_n_epochs`."""
         if not is_first():
             return None
         history = current_run().history
@@ -178,7 +178,7 @@ class RunFolder(Callback):
         return source.read(slice(0, min(self.n_images, len(source))))
 
     def _grids(self, detector: Any) -> Iterator[tuple[str, np.ndarray]]:
-        """The pictures by their folders; all are on the scale of grey of the training images."""
+        """Yield pictures with their folders; all use the grey scale of the training images."""
         model = detector.model_
         layout = model.layout
         for folder, x in self._followed.items():
@@ -214,7 +214,7 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
     Parameters
     ----------
     path : str or path
-        The run's folder.
+        The folder of the run.
     folder : str
         The folder in ``reconstruction``, such as "comparison".
 
@@ -233,7 +233,7 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
             f"{str(path)!r} has no folder {IMAGES!r}: pass the folder of a run on images, which "
             "the callback RunFolder writes."
         )
-    # A folder or a pipe of that name is none: to open a pipe waits for its other end.
+    # Only regular files; opening a named pipe would wait for its other end.
     files = sorted(f for f in Path(images, folder).glob("epoch_*.png") if f.is_file())
     by_epoch = {int(match[1]): f for f in files if (match := _EPOCH_FILE.fullmatch(f.name))}
     if not by_epoch:
@@ -258,7 +258,7 @@ def _range_of(x: np.ndarray) -> tuple[float, float]:
 
 
 def _to_8_bit(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Images (n, C, H, W) to pixels (n, H, W, 3)."""
+    """Convert images (n, C, H, W) to pixels (n, H, W, 3)."""
     scaled = np.clip((x.astype(float) - low) / ((high - low) or 1.0), 0, 1)
     if scaled.shape[1] != 3:
         scaled = np.repeat(scaled.mean(axis=1, keepdims=True), 3, axis=1)
@@ -266,7 +266,7 @@ def _to_8_bit(x: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _grid(kinds: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrange images (n, H, W, 3) in lines, with those of several kinds above each other."""
+    """Arrange images (n, H, W, 3) in rows; images of several kinds are above each other."""
     n_images, height, width, _ = kinds[0].shape
     scale = math.ceil(_SEEN_HEIGHT / height)
     height, width = height * scale, width * scale

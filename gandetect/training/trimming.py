@@ -28,7 +28,7 @@ def trimmed(step: Step, model: Model[Any], share: float) -> Step:
     """
 
     def step_without_worst(x: Tensor) -> dict[str, Tensor]:
-        model.eval()  # batch statistics are to be those of the samples that are kept
+        model.eval()  # so that the running batch statistics do not include the samples left out
         with torch.no_grad():
             errors = mean_absolute_error(x, model.reconstruct(x), model.observed(x))
         model.train()
