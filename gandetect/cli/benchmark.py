@@ -106,7 +106,7 @@ def run_benchmark(options: Namespace) -> None:
 def _of_each(
     detectors: Mapping[str, type[BaseDetector]], parameters: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The given parameters of each detector; a parameter that none has is an error."""
+    """Return the given parameters of each detector; raise if no detector has a parameter."""
     of_each = {}
     known = {name: inspect.signature(Detector).parameters for name, Detector in detectors.items()}
     for name, Detector in detectors.items():
@@ -125,7 +125,7 @@ def _methods(
     seed: int,
     parameters: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Build the detectors, each with its own parameters, and the baselines."""
+    """Create the detectors, each with its own parameters, and the baselines."""
     from gandetect.demo.methods import make_methods
 
     ours = {
@@ -156,7 +156,7 @@ def _task(options: Namespace) -> Task:
 
 
 def _array(samples: Samples) -> Any:
-    """The samples in memory, which the baselines require."""
+    """Return the samples as an array in memory, which the baselines require."""
     return samples.X.stack() if hasattr(samples.X, "stack") else samples.X
 
 
@@ -166,7 +166,7 @@ def _every_run(results: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _means(results: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Means over the seeds, and the standard deviations of AUROC and average precision."""
+    """Return means over the seeds, and the standard deviations of AUROC and average precision."""
     import numpy as np
 
     columns: dict[str, list[Any]] = {}

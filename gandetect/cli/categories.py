@@ -12,7 +12,7 @@ import numpy as np
 from gandetect.cli.options import UsageError, data_folder
 from gandetect.datasets.mvtec import categories_in
 
-# In the order of DRAEM, whose scripts, as RDNA's, number them from 0; -1 is all.
+# In the order of the scripts of DRAEM and RDNA, which number the categories from 0; -1 is all.
 NUMBERED = (
     "capsule",
     "bottle",
@@ -38,7 +38,7 @@ def category_of(member: str, folder: Path) -> str:
     Raises
     ------
     UsageError
-        If it is "all", or no category.
+        If `member` is "all", or not a category.
     """
     if member in ("all", "-1"):
         raise UsageError(
@@ -57,7 +57,7 @@ def one_by_one(options: Namespace) -> dict[str, Namespace]:
     Raises
     ------
     FileNotFoundError
-        If there is none.
+        If there is no category.
     """
     folder = data_folder(options)
     names = categories_in(folder)

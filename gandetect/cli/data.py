@@ -43,12 +43,12 @@ _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
 _STANDARD_INPUT = "-"
 
-# The columns of a file that labels some samples by their names, as a report exports it.
+# The columns of a file with labels of some samples, by their names, as exported from a report.
 _MARKS = ["sample", "label"]
 _WORDS_OF_MARKS = {"0": "normal", "1": "anomaly"}
-# A spreadsheet runs a cell that begins with one of these as a formula.
+# Spreadsheet programs run a cell that begins with one of these characters as a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-# Names of labels that identify the normal and the anomalous class of two.
+# Names of labels that identify the normal and the anomalous class if there are two classes.
 _NORMAL_WORDS = {"normal", "inlier", "benign", "legitimate", "legit", "genuine"}
 _ANOMALOUS_WORDS = {
     *("anomaly", "anomalous", "abnormal", "outlier", "attack", "intrusion", "fraud", "fraudulent"),
@@ -76,7 +76,7 @@ class Samples:
     masks : sequence of ndarray or None, default=None
         The mask of the anomaly in each image.
     is_split : bool, default=False
-        Whether these are the requested part of a published split.
+        Whether the samples are the requested part of a published split.
     has_classes : bool, default=False
         Whether the labels are classes, none of which is an anomaly by definition.
     image_settings : dict or None, default=None
@@ -138,7 +138,7 @@ def read_samples(
     default_part : {"train", "test"}
         The published part that is read without ``--part``, if the data set has parts.
     data : str or None, default=None
-        Read instead of ``options.data``.
+        The data to read instead of ``options.data``.
     image_settings : mapping of str to object, default: empty
         The image settings of a fitted model, for options that are not given.
     words : sequence of str, default=()
@@ -171,12 +171,12 @@ def read_samples(
 
 
 def is_named(data: str) -> bool:
-    """Whether this is the name of a data set, not a path."""
+    """Return whether ``--data`` is the name of a data set, not a path."""
     return _family_and_member(data)[0] in _READERS
 
 
 def names_all(data: str) -> bool:
-    """Whether ``--data`` is all categories of a data set."""
+    """Return whether ``--data`` means all categories of a data set."""
     family, member = _family_and_member(data)
     return family == "mvtec" and member in ("all", "-1")
 
@@ -187,7 +187,7 @@ def _family_and_member(data: str) -> tuple[str, str | None]:
 
 
 def _image_settings(options: Namespace, fitted: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings for reading images: those of the options, or else of the fitted model."""
+    """Return the settings for reading images: those of the options, else of the fitted model."""
     names = ("image_size", "channels", "bit_depth", "keep_aspect")
     settings = {name: getattr(options, name) or fitted.get(name) for name in names}
     if settings["keep_aspect"] and settings["image_size"] is None:
@@ -254,7 +254,7 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
 
 
 def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
-    """Images in an array, converted to the size and the channels of the settings."""
+    """Convert images in an array to the size and the channels of the settings."""
     size, channels, keep_aspect = (settings[n] for n in ("image_size", "channels", "keep_aspect"))
     is_kept = size is None and channels is None
     if is_kept or not isinstance(samples.X, np.ndarray) or not is_resizable(samples.X):
@@ -264,7 +264,7 @@ def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
 
 
 def is_resizable(X: NDArray[Any]) -> bool:
-    """Whether this is an array of images: (n, H, W), or with 1 or 3 channels."""
+    """Return whether this is an array of images: (n, H, W), or with 1 or 3 channels."""
     n_channels = {X.shape[1], X.shape[-1]} if X.ndim == 4 else {1}
     return X.ndim in (3, 4) and bool(n_channels & {1, 3}) and X.dtype.kind in "biuf"
 
@@ -336,7 +336,7 @@ def _holds_parquet(folder: Path) -> bool:
 
 
 def _columns_of_words(options: Namespace) -> list[str]:
-    """Columns that may hold strings."""
+    """Return the columns that may contain strings."""
     return [*options.drop_columns, *([options.id_column] if options.id_column else [])]
 
 
@@ -430,7 +430,7 @@ def _is_normal_folder(folder: Path) -> bool:
 def _of_category(
     root: Path | None, category: str, part: str, options: Namespace, settings: dict[str, Any]
 ) -> Samples:
-    """A part of a category in MVTec's layout, with labels and masks by its folders."""
+    """Read a part of a category in MVTec's layout, with labels and masks from its folders."""
     bunch = load_mvtec(root, category, part, **settings, on_error=_on_error(options), lazy=True)
     folder = bunch.paths[0].parents[1]
     has_classes = _has_class_options(options)
@@ -446,7 +446,7 @@ def _of_category(
 
 
 def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) -> Samples:
-    """A folder of good and bad images with masks."""
+    """Read a folder of good and bad images with masks."""
     bunch = load_labelled_images(
         path, options.normal_class, **settings, on_error=_on_error(options), lazy=True
     )
@@ -455,7 +455,7 @@ def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) 
 
 
 def _of_images(images: ImageFiles, root: Path, options: Namespace) -> Samples:
-    """Images, labelled by the names of their folders."""
+    """Return images, labelled by the names of their folders."""
     chosen = options.anomalous_class or options.normal_class or ()
     labels = class_folders(images.paths, root.parent if root.name in chosen else root, chosen)
     if labels is None and chosen:
@@ -489,7 +489,7 @@ def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
 
 
 def _marks_in(path: Path) -> list[list[str]] | None:
-    """The names and labels in a file exported from a report; None for other files."""
+    """Return the names and labels in a file exported from a report; None for other files."""
     with path.expanduser().open(encoding="utf-8-sig", errors="replace", newline="") as file:
         if file.readline(100).strip() != ",".join(_MARKS):
             return None
@@ -500,7 +500,7 @@ def _marks_in(path: Path) -> list[list[str]] | None:
 
 
 def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDArray[Any]:
-    """The labels of the marked samples; the others have none."""
+    """Return labels for the marked samples, and missing labels for the others."""
     places: dict[str, list[int]] = {}
     names = samples.names if samples.names is not None else map(str, range(len(samples)))
     for place, name in enumerate(names):
@@ -518,7 +518,7 @@ def _marked(marks: Sequence[Sequence[str]], path: Path, samples: Samples) -> NDA
 
 
 def harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet runs as a formula."""
+    """Return a cell changed so that no spreadsheet program runs it as a formula."""
     is_formula = isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
     return f"'{cell}" if is_formula else cell
 
@@ -572,7 +572,7 @@ def _check_member(family: str, member: str | None, members: tuple[str, ...]) -> 
 def _read_classes(
     family: str, member: str | None, options: Namespace, _: str, settings: dict[str, Any]
 ) -> Samples:
-    """Labelled images, with a published training and test part."""
+    """Read labelled images with a published training and test part."""
     _check_member(family, member, ("train", "test", "all"))
     load = CATALOGUE[family].load
     bunch = load(options.data_dir, split=member or "all", download=options.download)
@@ -684,7 +684,7 @@ def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
     found = np.zeros(len(samples), dtype=bool)
     words = {str(labels[i]).lower() for i in there}
     if not _has_class_options(options) and len(words) == 1 and words <= _ANOMALOUS_WORDS:
-        found[there] = True  # none of the normal ones has a label
+        found[there] = True  # no normal sample has a label
     else:
         found[there] = anomalies(samples.take(there), options)
     if not found.any():
@@ -693,7 +693,7 @@ def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
 
 
 def _normal_ones(samples: Samples, options: Namespace) -> Samples:
-    """All samples without the anomalies of labels or options; warns about unclear cases."""
+    """Return the samples without anomalies of labels or options; warn about unclear cases."""
     has_options = _has_class_options(options)
     if not has_options and (options.part or samples.labels is None):
         return samples
@@ -769,7 +769,7 @@ def samples_to_score(samples: Samples, options: Namespace) -> Samples:
 
 
 def _of_named_classes(samples: Samples, options: Namespace) -> Samples:
-    """The samples of the classes of two options, or all samples."""
+    """Return the samples of the classes of two options, or all samples."""
     if not (options.anomalous_class and options.normal_class) or samples.labels is None:
         return samples
     both = sorted(set(options.anomalous_class) & set(options.normal_class))
@@ -781,7 +781,7 @@ def _of_named_classes(samples: Samples, options: Namespace) -> Samples:
 
 
 def is_split_here(samples: Samples, options: Namespace) -> bool:
-    """Whether a fit leaves a test part of these samples."""
+    """Return whether a fit leaves a test part of these samples."""
     return not samples.is_split and _part(options, "train") == "train"
 
 
@@ -837,7 +837,7 @@ def _without_labels(options: Namespace) -> UsageError:
 
 
 def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.bool_] | None:
-    """The samples with a label that names an anomaly, or None if no label does."""
+    """Return which samples have a label that names an anomaly, or None if no label does."""
     labels: NDArray[Any] = samples.labels  # type: ignore[assignment]
     label = _anomalous_label(counts)
     if label is not None:
@@ -849,7 +849,7 @@ def _anomalies_by_name(samples: Samples, counts: Counter[str]) -> NDArray[np.boo
 
 
 def _plain(label: Any) -> str:
-    """A label as text, independent of its type; "" for a missing one."""
+    """Return a label as text, independent of its type; "" for a missing label."""
     if label is None or label != label:
         return ""
     return str(int(label) if isinstance(label, float) and label.is_integer() else label).strip()
@@ -860,13 +860,13 @@ def _counts(samples: Samples) -> Counter[str]:
 
 
 def _told(counts: Counter[str], n_shown: int = 10) -> str:
-    """Labels with their numbers of samples, the most frequent first."""
+    """Return labels with their numbers of samples as text, the most frequent first."""
     told = [f"{label or 'missing'} ({n})" for label, n in counts.most_common(n_shown)]
     return ", ".join(told) + (", ..." if len(counts) > n_shown else "")
 
 
 def _anomalous_label(labels: Counter[str]) -> str | None:
-    """The label of the anomalies of two labels, if their names define it."""
+    """Return the label of the anomalies among two labels, if their names define it."""
     by_word = {label.lower(): label for label in labels}
     if len(labels) != 2 or len(by_word) != 2:
         return None

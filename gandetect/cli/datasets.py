@@ -1,4 +1,4 @@
-"""``gandetect datasets``: the data sets with names, and their folders."""
+"""``gandetect datasets``: the named data sets, and their folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_datasets(commands: Any) -> None:
 
 
 def run_datasets(options: Namespace) -> None:
-    """Download the requested data set, then list."""
+    """Download the requested data set, then list all data sets."""
     from gandetect.cli.output import check_table, write_columns
     from gandetect.datasets.catalogue import CATALOGUE
     from gandetect.datasets.files import resolve_data_dir
@@ -47,7 +47,7 @@ def run_datasets(options: Namespace) -> None:
         CATALOGUE[options.download].fetch(resolve_data_dir(options.data_dir))
     try:
         folder = resolve_data_dir(options.data_dir)
-    except ValueError:  # the list is useful without a folder, too
+    except ValueError:  # the list is also useful without a data folder
         folder = None
     entries = CATALOGUE.values()
     columns = {

@@ -1,4 +1,4 @@
-"""``gandetect demo``: every detector on data that ships with scikit-learn."""
+"""``gandetect demo``: every detector on data that scikit-learn includes."""
 
 from __future__ import annotations
 

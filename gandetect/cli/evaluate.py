@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gandetect.cli.data import Samples
 
-# Names of the milliseconds per sample, and the batch size of each.
+# The names of the measured milliseconds per sample, and their batch sizes.
 TIMES = {"ms_alone": 1, "ms_in_batch_of_64": 64}
 
 
@@ -55,7 +55,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def run_evaluate(options: Namespace) -> None:
-    """Score, compare with the labels, and write."""
+    """Score the samples, compute metrics from the labels, and write them."""
     from gandetect.cli.data import names_all
     from gandetect.cli.output import check_table, write_columns, write_record
 
@@ -101,14 +101,14 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
 
 
 def _array(samples: Samples) -> Any:
-    """The samples in memory: the time of reading files is not measured."""
+    """Return the samples as an array in memory, because reading files is not measured."""
     return samples.X.stack() if hasattr(samples.X, "stack") else samples.named
 
 
 def milliseconds(
     detector: Any, n_samples: int, take: Callable[[NDArray[np.intp]], Any]
 ) -> dict[str, float]:
-    """The milliseconds for scoring a sample, by the names in `TIMES`.
+    """Measure the milliseconds for scoring a sample, by the names in `TIMES`.
 
     Parameters
     ----------

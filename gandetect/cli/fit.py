@@ -204,7 +204,7 @@ def _refuse_what_does_not_go_together(options: Namespace) -> None:
 
 
 def _in_folders_of(category: str, options: Namespace) -> Namespace:
-    """The options of a category, with separate output places."""
+    """Return the options of a category, with its own output paths."""
     from gandetect.cli.categories import model_of
 
     folder = Path(options.out).expanduser()
@@ -245,10 +245,10 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
     seconds = time.perf_counter() - start
     if for_threshold is not None:
         detector.infer_threshold(for_threshold.named, outlier_perc=options.outlier_perc)
-    if not is_first():  # of the processes of torchrun
+    if not is_first():  # only the first process of torchrun writes
         return None
     if isinstance(samples.X, np.ndarray):
-        # Images in files have their own settings.
+        # Images in files have image settings already.
         model = detector.model_
         model.layout = replace(model.layout, image_settings=samples.image_settings)
     detector.save(Path(options.out).expanduser())
@@ -261,7 +261,7 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
 def _beside(
     detector: BaseDetector, samples: Samples, options: Namespace, *, with_masks: bool
 ) -> dict[str, Any]:
-    """The further arguments of the `fit` of a method: classes, and masks of known defects."""
+    """Return the further arguments of `fit`: class labels, and masks of known defects."""
     taken = signature(detector.fit).parameters
     classes = _classes_of_normal(samples, options)
     found = {}
@@ -275,7 +275,7 @@ def _beside(
 
 
 def _detector(options: Namespace) -> BaseDetector:
-    """A new detector, or the one whose training is to be continued."""
+    """Return a new detector, or the detector whose training is continued."""
     parameters = _parameters(options)
     built = build_detector(detector_class(options.detector), parameters)
     if options.go_on_from is None:
@@ -290,14 +290,14 @@ def _detector(options: Namespace) -> BaseDetector:
 
 
 def _left_out(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that the file of a model omits because they are code."""
+    """Return the parameters that the file of a model omits because they are code."""
     from torch import nn
 
     return {name: value for name, value in parameters.items() if isinstance(value, nn.Module)}
 
 
 def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
-    """Columns of a table that are read as text."""
+    """Return the columns of a table that are read as text."""
     from gandetect.data.sources import columns_called_words, columns_of_words
 
     if options.go_on_from:
@@ -306,10 +306,10 @@ def _words_of(detector: BaseDetector, options: Namespace) -> list[str]:
 
 
 def _use_of_labels(detector: BaseDetector, options: Namespace) -> str | None:
-    """The use of labels: that of an option or --set, or of the model that is continued."""
+    """Return the use of labels: of an option, of --set, or of the continued model."""
     is_said = options.labels is not None or any(name == "labels" for name, _ in options.set)
     labels = detector.labels if is_said or detector.labels == "learn" else None
-    # Samples that are left out here need no labels in the detector.
+    # The command leaves out these samples itself, so the detector needs no labels.
     detector.set_params(labels="learn" if labels == "learn" else "ignore")
     return labels
 
@@ -336,7 +336,7 @@ def _parameters(options: Namespace) -> dict[str, Any]:
 
 
 def _with_dates(setting: Setting, date_columns: Sequence[str]) -> Setting:
-    """The columns of ``--set``, and those of ``--date-columns``."""
+    """Merge the columns of ``--set`` with those of ``--date-columns``."""
     name, columns = setting
     if name != "columns" or not date_columns:
         return setting
@@ -363,7 +363,7 @@ def _callbacks(options: Namespace) -> list[Any]:
 
 
 def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any]) -> Any:
-    """The callback that writes the run folder, with test images if there are any."""
+    """Return the callback that writes the run folder, with test images if there are any."""
     from gandetect.cli.data import is_split_here, read_samples, samples_to_score
     from gandetect.training.run_folder import RunFolder
 
@@ -376,7 +376,7 @@ def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any
     elif everything.is_split:
         try:
             X_test = _spread(read_samples(test_options, "test", image_settings=known)).X
-        except FileNotFoundError as error:  # a fit needs none
+        except FileNotFoundError as error:  # a fit does not need test images
             warnings.warn(f"the run folder shows no test images: {error}", stacklevel=2)
     pictures: dict[str, Any] = {}
     if find_spec("matplotlib") is not None:
@@ -388,7 +388,7 @@ def _run_folder(everything: Samples, options: Namespace, known: Mapping[str, Any
 
 
 def _spread(samples: Samples) -> Samples:
-    """Evenly spaced samples: the first of a folder have one class, and the callback uses these."""
+    """Select evenly spaced samples, because the first samples of a folder have one class only."""
     import numpy as np
 
     n_shown = min(_N_SHOWN, len(samples))
@@ -398,7 +398,7 @@ def _spread(samples: Samples) -> Samples:
 def _other_samples(
     options: Namespace, default_part: str, data: str, known: Mapping[str, Any]
 ) -> Samples:
-    """Data other than ``--data``, without its file of labels."""
+    """Read data other than ``--data``, without a file of labels."""
     from gandetect.cli.data import is_named, read_samples
 
     own = {"label_file": None, "download": options.download and is_named(data)}
@@ -406,9 +406,9 @@ def _other_samples(
 
 
 def _classes_of_normal(samples: Samples, options: Namespace) -> Any:
-    """The classes of samples that options define as normal, for a detector with a classifier.
+    """Return the classes of normal samples, for a detector with a classifier.
 
-    Other labels may mark anomalies, and are not classes.
+    Options must define the normal classes; other labels may mark anomalies, and are not classes.
     """
     has_classes = options.anomalous_class or options.normal_class
     if not has_classes or samples.labels is None or len(set(samples.labels.tolist())) < 2:

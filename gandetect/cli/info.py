@@ -27,7 +27,7 @@ def add_info(commands: Any) -> None:
 
 
 def run_info(options: Namespace) -> None:
-    """Load the detector, and write its summary."""
+    """Load the detector and write its summary."""
     from gandetect.loading import load
 
     facts = load(options.model, **given_classifier(options)).summary()

@@ -16,11 +16,11 @@ from gandetect.cli.options import UsageError
 
 OK, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
-# Errors that the package raises for invalid input, and Python for files.
+# Errors that the package raises for invalid input, and errors of files.
 _USER_ERRORS = (ValueError, TypeError, OSError, ImportError, MemoryError)
 
-# For each command its module, which has the function add_<command>, and its line in the help. Only
-# the module of the given command is imported, so that help and errors need no import of torch.
+# For each command its module, which contains the function add_<command>, and its line in the help.
+# Only the module of the given command is imported, so that help and errors do not import torch.
 COMMANDS = {
     "fit": ("fit", "fit a detector and save it"),
     "score": ("score", "write the anomaly score of each sample"),
@@ -55,11 +55,11 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Build the parser of the command in the arguments, and list the other commands.
+    """Create the parser of the command in the arguments; its help lists the other commands.
 
     The command sets ``run``, a function of the options.
     """
-    # Options before the command take no value.
+    # Options before the command have no value.
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
     parser = _Parser(
         prog="gandetect",
@@ -105,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.run(options)
             sys.stdout.flush()
     except BrokenPipeError:
-        # The reader of the output has closed it, as `head` does; Python would print an error at its
-        # exit.
+        # The reader of standard output has closed it, as `head` does. Without this redirection,
+        # Python would print an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
@@ -128,7 +128,7 @@ def _check_model(options: argparse.Namespace) -> None:
 
 
 def _is_told(error: Exception) -> bool:
-    """Whether this is a user error or a failure of the environment, not a defect."""
+    """Return whether this is a user error or a failure of the environment, not a defect."""
     distributed = sys.modules.get("gandetect.distributed")
     lost = (distributed.ProcessLostError,) if distributed else ()
     return isinstance(error, (*_USER_ERRORS, *lost))
@@ -136,7 +136,7 @@ def _is_told(error: Exception) -> bool:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show warnings in one line, as errors, without the line of code."""
+    """Show each warning in one line, like errors, without the line of code."""
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: _tell("warning", str(message))
         yield

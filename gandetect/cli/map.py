@@ -78,7 +78,7 @@ def run_map(options: Namespace) -> None:
 
 
 def _ending(out: str) -> str:
-    """The extension of a file, or "" for a folder, whose name may contain a dot."""
+    """Return the extension of a file, or "" for a folder, whose name may contain a dot."""
     place = Path(out).expanduser()
     suffix = place.suffix.lower()
     if place.is_dir() or out.endswith("/"):
@@ -92,7 +92,7 @@ def _ending(out: str) -> str:
 
 
 def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
-    """The path of the image of each sample, if all can be written."""
+    """Return the path of the image for each sample; raise if one cannot be written."""
     from gandetect.cli.output import check_pictures
     from gandetect.cli.score import names_of
     from gandetect.data.images import ImageFiles
@@ -108,7 +108,7 @@ def _picture_paths(samples: Samples, folder: Path) -> list[Path]:
 def _write_rows(
     maps: NDArray[np.float64], samples: Samples, names: Sequence[str] | None, out: Path
 ) -> None:
-    """Write the columns under their names in the fit, in this order."""
+    """Write the columns with the names and in the order of the fit."""
     from gandetect.cli.output import write_columns
     from gandetect.cli.score import names_of
 
@@ -136,7 +136,7 @@ def _write_pictures(
 
 
 def _channels_last(images: Any) -> Any:
-    """Images of an array with 1 or 3 channels, with the channels last."""
+    """Return images of an array with 1 or 3 channels, with the channels last."""
     import numpy as np
 
     is_first = getattr(images, "ndim", 0) == 4 and images.shape[-1] not in (1, 3)

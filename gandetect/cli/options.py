@@ -71,7 +71,7 @@ def number(
     *,
     with_limits: bool = True,
 ) -> Callable[[str], Any]:
-    """Make the type of an option whose value is a number in a range, with its limits."""
+    """Return the argparse type of an option whose value is a number in a range."""
     kind = "an integer" if convert is int else "a number"
     limits = f"at least {minimum:g}" if maximum == float("inf") else f"{minimum:g} to {maximum:g}"
     if not with_limits:
@@ -210,7 +210,7 @@ def _add_text(group: Any) -> None:
 
 
 def data_folder(options: argparse.Namespace) -> Path:
-    """Return the folder of the data sets with names.
+    """Return the folder of the named data sets.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def add_classifier(parser: Any) -> None:
 
 
 def given_classifier(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the classifier of ``--classifier`` by the name of its parameter, if there is one."""
+    """Return the classifier of ``--classifier`` by the name of its parameter; empty without it."""
     if options.classifier is None:
         return {}
     from gandetect.classifiers.files import read_classifier
@@ -329,7 +329,7 @@ def add_outlier_perc(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add the place and the format of the result."""
+    """Add the path and the format of the result."""
     group = parser.add_argument_group("output")
     group.add_argument(
         "--format",
@@ -340,7 +340,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set(parser: Any) -> None:
-    """Add the option."""
+    """Add the option ``--set``."""
     parser.add_argument(
         "--set",
         action="append",
@@ -353,7 +353,7 @@ def add_set(parser: Any) -> None:
 
 
 def setting(text: str) -> Setting:
-    """Read ``name=value``: a Python literal, an architecture, or else a word."""
+    """Read ``name=value``: the value is a Python literal, an architecture, or else a string."""
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
@@ -364,7 +364,7 @@ def setting(text: str) -> Setting:
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal, or a call of an architecture with literals; no other code is run."""
+    """Evaluate a literal, or a call of an architecture with literals; run no other code."""
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
     from gandetect.networks import ARCHITECTURES
@@ -387,9 +387,9 @@ def chosen(settings: Iterable[Setting], options: Mapping[str, Any]) -> dict[str,
     Parameters
     ----------
     settings : iterable of (str, object)
-        From ``--set``.
+        The values of ``--set``.
     options : mapping of str to object
-        Values of other options by the name of the parameter; None for an option that is not given.
+        Values of other options by the name of the parameter; None if an option is not given.
 
     Raises
     ------
@@ -411,12 +411,12 @@ def detector_class(name: str) -> type[BaseDetector]:
 
 
 def build_detector(Detector: type[BaseDetector], parameters: Mapping[str, Any]) -> BaseDetector:
-    """Build a detector.
+    """Create a detector.
 
     Raises
     ------
     UsageError
-        For an unknown parameter, with the nearest name; for an invalid value.
+        For an unknown parameter (the message suggests the nearest name), or an invalid value.
     """
     known = list(inspect.signature(Detector).parameters)
     for name in parameters:

@@ -1,4 +1,4 @@
-"""Writing results; the place of the output is checked before the computation."""
+"""Writing results; the path of the output is checked before the computation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gandetect.distributed import is_first
 from gandetect.training.run_folder import IMAGES
 
 _FORMATS = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".txt": "table", "": "table"}
-# Endings that other kinds of files have than those of a detector.
+# Endings of other kinds of files, which a saved detector must not have.
 _NO_MODELS = (
     *(*TABLE_SUFFIXES, ".parquet", ".json", ".npy", ".npz", ".html", *IMAGE_SUFFIXES),
     *(".onnx", ".pt2", ".pkl", ".pickle", ".joblib", ".skops"),
@@ -36,10 +36,10 @@ _FILES = {"model": "MODEL", "label_file": "--label-file", "classifier": "--class
 
 
 def check_place(path: str | None) -> None:
-    """Raise before the computation if no file can be written to this place."""
+    """Raise before the computation if no file can be written at this path."""
     if path is not None:
         _refuse_streams(path)
-        check_writable(os.path.expanduser(path))  # a slash at the end stays
+        check_writable(os.path.expanduser(path))  # keeps a slash at the end
 
 
 def check_format(options: Namespace) -> None:
@@ -54,9 +54,9 @@ def check_table(options: Namespace) -> None:
     Raises
     ------
     UsageError
-        If its extension is unknown, or it is an input or in the folder of one.
+        If its extension is unknown, or it is an input or in an input folder.
     OSError
-        If no file can be written there.
+        If no file can be written at this path.
     ImportError
         If its format needs an extra that is not installed.
     """
@@ -72,16 +72,16 @@ def check_file(options: Namespace) -> None:
 
 
 def check_folder(options: Namespace) -> None:
-    """Check ``--out`` of a command that writes a folder; raises as `check_table`."""
+    """Check ``--out`` of a command that writes a folder; raise as `check_table`."""
     _check_folder("--out", options.out, options)
 
 
 def check_training(options: Namespace) -> None:
-    """Check all outputs of ``fit``; raises as `check_table`.
+    """Check all outputs of ``fit``; raise as `check_table`.
 
     The model of ``--go-on-from`` may be replaced.
     """
-    if not is_first():  # of the processes of torchrun only the first writes
+    if not is_first():  # only the first process of torchrun writes
         return
     names = ("checkpoint_dir", "log_dir", "run_folder")
     folders = {
@@ -107,7 +107,7 @@ def check_training(options: Namespace) -> None:
 
 
 def check_animation(options: Namespace) -> None:
-    """Check ``--out`` of ``animate``; raises as `check_table`."""
+    """Check ``--out`` of ``animate``; raise as `check_table`."""
     if _is_in(Path(options.out).expanduser(), Path(options.run_folder, IMAGES)):
         raise UsageError(
             f"--out {options.out} is among the images of the animation: name another place"
@@ -118,7 +118,7 @@ def check_animation(options: Namespace) -> None:
 def check_pictures(
     names: Sequence[Any], pictures: Sequence[Path], images: Sequence[Path], out: Path
 ) -> None:
-    """Check the files of images that are written, one for each sample.
+    """Check the paths at which images are written, one for each sample.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def check_pictures(
     Raises
     ------
     UsageError
-        If two samples have the same path, or an input image would be replaced.
+        If two samples have the same output path, or an input image would be replaced.
     OSError
         If an image cannot be written.
     """
@@ -143,7 +143,7 @@ def check_pictures(
         other = by_place.setdefault(os.path.normcase(picture), name)
         if other is not name:
             _refuse_two(other, name, picture)
-    # The longest name is checked for all new files of a folder.
+    # For each folder, the longest name is checked in place of all names.
     longest: dict[Path, Path] = {}
     for name, picture in zip(names, pictures, strict=True):
         for parent in picture.relative_to(out).parents:
@@ -169,7 +169,7 @@ def check_pictures(
 
 
 def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
-    """Raise if the file of the model is the place of another output of the training."""
+    """Raise if the path of the model is also the path of another output of the training."""
     out = _resolved(options.out)
     for option, folder in folders.items():
         if out in (_resolved(folder), *_resolved(folder).parents):
@@ -198,8 +198,8 @@ def _check_folder(option: str, folder: str, options: Namespace) -> None:
 def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool = False) -> None:
     """Raise if an output is an input, or in a folder of data.
 
-    A new model without an extension in an existing folder replaces nothing, and is not read as data
-    later.
+    A new model without an extension is allowed in a folder of data, because it replaces no file and
+    is not read as data.
     """
     if out == "-":
         raise UsageError(
@@ -222,7 +222,7 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
 
 
 def _inputs(options: Namespace) -> Iterator[tuple[str, Path]]:
-    """The files and folders that a command reads, with their options."""
+    """Yield the files and folders that a command reads, with their options."""
     given = vars(options)
     for name, option in _FILES.items():
         if given.get(name):
@@ -236,7 +236,7 @@ def _inputs(options: Namespace) -> Iterator[tuple[str, Path]]:
 
 
 def _places_of(data: str, data_dir: str | None) -> Iterator[Path]:
-    """The existing files of a data set with a name."""
+    """Yield the existing files of a named data set."""
     family = data.partition(":")[0].lower().replace("_", "-")
     try:
         folder = resolve_data_dir(data_dir)
@@ -249,7 +249,7 @@ def _places_of(data: str, data_dir: str | None) -> Iterator[Path]:
 
 
 def _refuse_streams(path: str) -> None:
-    """Raise if a place is the file of a standard stream of this process.
+    """Raise if a path is the file of a standard stream of this process.
 
     Its content would be lost: ``--data - < rows.csv --out rows.csv``, or
     ``--out /dev/stdout >> all.txt``.
@@ -270,7 +270,7 @@ def _refuse_streams(path: str) -> None:
 
 
 def _is_same(place: Path, other: Path) -> bool:
-    """Whether two paths are the same file or folder, also by links."""
+    """Return whether two paths are the same file or folder, also through links."""
     return os.path.exists(place) and os.path.exists(other) and os.path.samefile(place, other)
 
 
@@ -307,7 +307,7 @@ def write_record(record: Mapping[str, Any], options: Namespace) -> None:
     """Write one record of several values: in a table and in CSV, one line for each value."""
     names, values = list(record), _plain(list(record.values()))
     kind = _format(options)
-    if kind == "parquet":  # whose columns have one type each
+    if kind == "parquet":  # each column of Parquet has one type
         return _write(_parquet({name: [value] for name, value in record.items()}), options)
     if kind == "json":
         text = json.dumps(dict(zip(names, values, strict=True)), indent=1) + "\n"
@@ -344,7 +344,7 @@ def _write(content: bytes, options: Namespace) -> None:
 
 
 def _plain(column: Sequence[Any]) -> list[Any]:
-    """Python numbers and strings instead of numpy's, with strings that can be encoded."""
+    """Convert numpy's numbers and strings to Python's, and make all strings encodable."""
     values = (value.item() if isinstance(value, np.generic) else value for value in column)
     return [
         # The name of a file may contain bytes that are not valid text.
@@ -378,7 +378,7 @@ def _pyarrow() -> Any:
 
 
 def _table(lists: Mapping[str, list[Any]]) -> str:
-    """The columns as text, with strings aligned left and numbers right."""
+    """Return the columns as text, with strings aligned left and numbers right."""
     cells = []
     for name, column in lists.items():
         texts = [name, *map(_shown, column)]

@@ -44,7 +44,7 @@ def add_report(commands: Any) -> None:
 
 
 def run_report(options: Namespace) -> None:
-    """Score, and write the page."""
+    """Score the samples and write the page."""
     from pathlib import Path
 
     from gandetect.cli.output import check_file
@@ -69,7 +69,7 @@ def run_report(options: Namespace) -> None:
 
 
 def _labels(samples: Samples, options: Namespace) -> NDArray[np.bool_] | None:
-    """Which samples are anomalies, or None without labels, which a report does not need."""
+    """Return which samples are anomalies, or None without labels, which are optional."""
     from gandetect.cli.data import anomalies
 
     if samples.labels is None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gandetect.cli.data import Samples
 
 
-# Names of the columns of a result.
+# The names of the columns of a result.
 _RESULT = re.compile(
     r"sample|prediction|anomaly_score|p_value|(column|value|expected)_\d+|"
     r"corrected|no_defense|defense|is_adversarial"
@@ -95,7 +95,7 @@ def add_correct(commands: Any) -> None:
 
 
 def run_score(options: Namespace) -> None:
-    """Score, and write."""
+    """Score the samples and write the scores."""
     from gandetect.cli.output import check_table, write_columns
 
     check_table(options)
@@ -105,7 +105,7 @@ def run_score(options: Namespace) -> None:
 
 
 def run_predict(options: Namespace) -> None:
-    """Predict, and write."""
+    """Predict and write the labels."""
     import numpy as np
 
     from gandetect.cli.output import check_table, write_columns
@@ -126,7 +126,7 @@ def run_predict(options: Namespace) -> None:
 
 
 def run_correct(options: Namespace) -> None:
-    """Correct, and write."""
+    """Correct and write the class labels."""
     from gandetect.cli.output import check_table, write_columns
     from gandetect.defence import GuardingDetector
 
@@ -150,7 +150,7 @@ def run_correct(options: Namespace) -> None:
 
 
 def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> dict[str, list[str]]:
-    """The most anomalous columns of each row, the most anomalous first.
+    """Return the most anomalous columns of each row, the most anomalous first.
 
     Raises
     ------
@@ -170,14 +170,14 @@ def explanations(detector: BaseDetector, samples: Samples, n_columns: int) -> di
 
 
 def sample_column(options: Namespace) -> str:
-    """The name of the column of a result that identifies the samples."""
+    """Return the name of the column of a result that identifies the samples."""
     name = options.id_column
     is_free = name and not name.lstrip("-").isdecimal() and not _RESULT.fullmatch(name)
     return str(name) if is_free else "sample"
 
 
 def names_of(samples: Samples) -> Sequence[Any]:
-    """The paths of images, or the numbers of other samples from 0."""
+    """Return the paths of images, or the numbers of other samples from 0."""
     return samples.names if samples.names is not None else range(len(samples))
 
 
@@ -211,7 +211,7 @@ def scores_and_flags(
     Warns
     -----
     UserWarning
-        As `BaseDetector.infer_threshold` does.
+        As in `BaseDetector.infer_threshold`.
     """
     import torch
 
