@@ -20,8 +20,8 @@ class Ball:
     center : Tensor of shape (n, ...)
         The samples; with a leading axis of members, (K, B, ...), if `n_axes` is 2.
     eps : float or Tensor
-        Radius; for the L-infinity norm it may be a tensor with one radius for each value, which can
-        be expanded to `center`.
+        The radius; for the L-infinity norm also a tensor with one radius for each value, which
+        broadcasts with `center`.
     norm : {inf, 2}, default=inf
         The L-infinity norm (largest change of a value) or the Euclidean (L2) norm.
     limits : tuple of float or Tensor, or None, default=None
@@ -37,7 +37,7 @@ class Ball:
     n_axes: int = 1
 
     def projected(self, x: Tensor) -> Tensor:
-        """The projection of samples onto the set."""
+        """Return the projection of samples onto the set."""
         change = x - self.center
         if self.norm == math.inf:
             eps = torch.as_tensor(self.eps, dtype=change.dtype, device=change.device)
@@ -48,15 +48,15 @@ class Ball:
         return x if self.limits is None else x.clamp(*self.limits)
 
     def drawn(self, generator: torch.Generator) -> Tensor:
-        """A random point for each sample, uniform over the largest changes of its values."""
+        """Draw a point for each sample, uniform over the allowed changes of its values."""
         return self.at(torch.rand(self.center.shape, generator=generator, dtype=torch.float32))
 
     def at(self, share: Tensor) -> Tensor:
-        """The point of each sample at this share, 0 to 1, of the range of each value."""
+        """Return the point of each sample at this share, 0 to 1, of the range of each value."""
         return self.projected(self.center + self.eps * (2 * share - 1).to(self.center))
 
     def steepest(self, slope: Tensor) -> Tensor:
-        """The direction of steepest ascent with norm 1; 0 if the gradient is 0."""
+        """Return the direction of steepest ascent with norm 1; 0 if the gradient is 0."""
         if self.norm == math.inf:
             return slope.sign()
         return slope / self._length(slope).clamp(min=1e-30)
@@ -75,12 +75,12 @@ def ascent(
     step: float | Tensor | None = None,
     start: Tensor | None = None,
 ) -> Iterator[Tensor]:
-    """The samples after each gradient step with projection onto the ball.
+    """Yield the samples after each gradient step with projection onto the ball.
 
     Parameters
     ----------
     slope : callable
-        Returns the gradient at samples of the shape of ``ball.center``, which require it.
+        Returns the gradient at samples of the shape of ``ball.center``; these require gradients.
     ball : Ball
     n_steps : int
     step : float, Tensor or None, default=None
@@ -125,13 +125,14 @@ def highest(
     start: Tensor | None = None,
     slope: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The samples with the largest value among the steps of an ascent and its start.
+    """Return the samples with the largest value among the steps of an ascent and its start.
 
     Parameters
     ----------
     function : callable
-        Returns one value for each sample, (n,) or (K, B). ball, n_steps, step, start As in
-        `ascent`.
+        Returns one value for each sample, (n,) or (K, B).
+    ball, n_steps, step, start
+        As in `ascent`.
     slope : callable or None, default=None
         ``slope(x, values)`` returns the ascent direction; None is the gradient of the values.
 
@@ -163,14 +164,14 @@ def highest(
 
 
 def better(x: Tensor, values: Tensor, other: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """For each sample, the point with the larger of two values, and this value."""
+    """Return for each sample the point with the larger of two values, and this value."""
     is_better = others > values
     shape = (*values.shape, *[1] * (x.ndim - values.ndim))
     return torch.where(is_better.reshape(shape), other, x), torch.where(is_better, others, values)
 
 
 def gradient_at(x: Tensor, values: Tensor, *, keep: bool = False) -> Tensor:
-    """The gradient of the sum of values with respect to x; 0 if there is none.
+    """Return the gradient of the sum of values with respect to x; 0 if there is none.
 
     `keep` retains the graph for further gradients.
     """

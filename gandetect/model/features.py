@@ -1,8 +1,8 @@
 """RDNA on the features of a frozen network: training data of its modules, and the joint score.
 
 Every cell of the concatenated feature maps is a vector. The modules are trained on simulated
-anomalies, whose features are computed once, and on normal vectors with noise, which is made harder
-by the gradient of the discriminant module (GLASS [1]_).
+anomalies, whose features are computed once, and on normal vectors with noise, which gradient ascent
+makes harder to classify for the discriminant module (GLASS [1]_).
 
 References
 ----------
@@ -50,9 +50,9 @@ class SimulatedFeatures:
     Parameters
     ----------
     corrupted, clean : Tensor of shape (n, n_features)
-        Vectors with the anomaly, and of the same cell of the same image without it.
+        Vectors of cells with the anomaly, and of the same cells of the same image without it.
     labels : Tensor of shape (n,)
-        1 if most of the cell was changed, 0 if nothing was.
+        1 if most of the cell was changed, 0 if the cell is unchanged.
     """
 
     corrupted: Tensor
@@ -61,14 +61,14 @@ class SimulatedFeatures:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """The concatenation of several."""
+        """Concatenate several sets of vectors."""
         fields = ([p.corrupted, p.clean, p.labels] for p in parts)
         return cls(*(torch.cat(values) for values in zip(*fields, strict=True)))
 
     def normal(self) -> SimulatedFeatures:
-        """The vectors of unchanged cells, which may be next to an anomaly.
+        """Return the vectors of unchanged cells, which may be next to an anomaly.
 
-        If there are none, those of images without an anomaly.
+        If there are none, return the vectors of the images without anomalies.
         """
         is_normal = self.labels == 0
         if not is_normal.any():
@@ -78,7 +78,7 @@ class SimulatedFeatures:
         )
 
     def draw(self, n_members: int, n: int, generator: torch.Generator) -> Tensor:
-        """A batch (n_members, n, 2 n_features + 1): corrupted, clean and label concatenated."""
+        """Draw a batch (n_members, n, 2 n_features + 1) of corrupted, clean and label joined."""
         index = torch.randint(len(self.labels), (n_members, n), generator=generator)
         index = index.to(self.labels.device)
         parts = (self.corrupted[index], self.clean[index], self.labels[index][..., None])
@@ -96,11 +96,11 @@ class FeatureBatches:
 
     @property
     def n_batches(self) -> int:
-        """The number of batches of one pass over the vectors, at most a hundred."""
+        """The number of batches in one pass over the vectors, at most a hundred."""
         return min(max(round(len(self.pool.labels) / self.batch_size), 1), _MOST_BATCHES)
 
     def epoch(self) -> Iterator[Tensor]:
-        """The batches of one epoch."""
+        """Yield the batches of one epoch."""
         for _ in range(self.n_batches):
             yield self.pool.draw(self.n_members, self.batch_size, self.generator)
 
@@ -122,11 +122,11 @@ def simulate_features(
     ----------
     backbone : Backbone
     images : Tensor of shape (n, channels, H, W)
-        With values in [0, 1].
+        Values in [0, 1].
     maps : Tensor of shape (n, n_features, h, w)
         The feature maps of the images, or of a part of them.
     anomalies : ImageAnomalies
-        With a `probability` of 1, because every image has normal cells.
+        Must have a `probability` of 1; every image still has normal cells.
     n_vectors : int, default=460
         Number of vectors of each image, half of them anomalous if there are enough.
     part : tuple of (Box, Box) or None, default=None
@@ -134,12 +134,12 @@ def simulate_features(
     inside : Tensor of shape (h, w) or None, default=None
         True for the cells inside the region; None for all.
     generator : torch.Generator
-        The generator for the selection of cells; anomalies have another one.
+        Draws the selection of cells; `anomalies` has its own generator.
 
     Returns
     -------
     SimulatedFeatures
-        In float16, which halves the memory.
+        Vectors in float16, which halves the memory.
     """
     corrupted, mask = anomalies(images)
     after = backbone(corrupted)
@@ -148,7 +148,7 @@ def simulate_features(
         (top, left, *_), (*kept_from, bottom, right) = part
         mask = mask[:, kept_from[0] - top : bottom - top, kept_from[1] - left : right - left]
     share = F.adaptive_avg_pool2d(mask[:, None], after.shape[2:])
-    if inside is not None:  # neither anomalous nor normal outside
+    if inside is not None:  # cells outside the region are neither anomalous nor normal
         share = torch.where(inside, share, 0.25)
     kept = []
     for with_it, without, cells in zip(
@@ -165,7 +165,7 @@ def known_features(
     normals: SimulatedFeatures,
     generator: torch.Generator,
 ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
-    """The vectors of known defects, and of other cells of the same images.
+    """Return the vectors of known defects, and of other cells of the same images.
 
     Parameters
     ----------
@@ -173,16 +173,16 @@ def known_features(
         The feature maps of images with a known defect, their masks, and True for the cells inside
         the region.
     normals : SimulatedFeatures
-        Normal cells: the nearest one is used as the cell without the defect.
+        Normal cells; for each defect the nearest one is used as the cell without the defect.
     generator : torch.Generator
-        The generator for the selection of cells.
+        Draws the selection of cells.
 
     Returns
     -------
     defects, others : SimulatedFeatures
-        A cell is defective if half of it is, or if it is the cell with the largest share of a small
-        defect; cells with a smaller share are neither. None if no cell inside the region is
-        defective.
+        A cell is defective if at least half of it is masked, or if it has the largest masked share
+        for a small defect. Other partly masked cells are in neither set. None if no cell inside the
+        region is defective.
     """
     defects, others = [], []
     for maps, masks, inside in parts:
@@ -199,7 +199,7 @@ def known_features(
     of_defects, beside = (_thinned(torch.cat(v), generator) for v in (defects, others))
     clean = _thinned(normals.clean, generator, _MOST_NORMAL).to(of_defects)
     origins = clean[torch.cdist(of_defects, clean).argmin(1)]
-    if not len(beside):  # images that are defective all over
+    if not len(beside):  # all cells of the images are defective
         beside = clean
     return (
         SimulatedFeatures(of_defects, origins, torch.ones_like(of_defects[:, 0])),
@@ -208,7 +208,7 @@ def known_features(
 
 
 def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNOWN) -> Tensor:
-    """A random selection of the vectors, if there are more than the limit."""
+    """Select vectors at random if there are more than the limit."""
     if len(vectors) <= n_max:
         return vectors
     order = torch.randperm(len(vectors), generator=generator)[:n_max]
@@ -216,7 +216,7 @@ def _thinned(vectors: Tensor, generator: torch.Generator, n_max: int = _MOST_KNO
 
 
 def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Numbers of n cells, if possible half of them anomalous and the others unchanged."""
+    """Return the indices of n cells, if possible half of them anomalous, the others unchanged."""
     order = torch.randperm(len(cells), generator=generator).to(cells.device)
     is_anomalous, is_normal = cells[order] > 0.5, cells[order] == 0
     anomalous = order[is_anomalous][: n // 2]
@@ -224,7 +224,7 @@ def _some(cells: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 class VectorNetwork(nn.Module):
-    """A multilayer perceptron of each member for concatenated vectors (K, n, d).
+    """A multilayer perceptron for each member, for concatenated vectors (K, n, d).
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ class VectorNetwork(nn.Module):
     widths : sequence of int
         Sizes of the input, of the hidden layers, and of the output.
     generator : torch.Generator
-        The generator of the initial weights.
+        Draws the initial weights.
     """
 
     def __init__(self, n_members: int, widths: Sequence[int], generator: torch.Generator) -> None:
@@ -256,13 +256,13 @@ class VectorDiscriminator(VectorNetwork):
     """A discriminator of vectors: logits (K, n, 1), and its features."""
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and the features of the last hidden layer."""
+        """Return logits, and the features of the last hidden layer."""
         features = self.hidden(torch.cat(inputs, dim=-1))
         return self.last(features), features
 
 
 def noisy(vectors: Tensor, generator: torch.Generator) -> Tensor:
-    """Vectors (K, n, d) with Gaussian noise, whose deviation is drawn for each from 0.05 to 0.5."""
+    """Add Gaussian noise to vectors (K, n, d); each has a standard deviation from 0.05 to 0.5."""
     low, high = _NOISE
     deviation = low + (high - low) * torch.rand(*vectors.shape[:2], 1, generator=generator)
     noise = deviation * torch.randn(vectors.shape, generator=generator)
@@ -282,7 +282,7 @@ def hardened(
     judge : callable
         Maps vectors to logits, with networks in evaluation mode and without gradients of weights.
     vectors, origins : Tensor of shape (K, n, d)
-        The anomalous vectors, and the normal ones that they were made from.
+        The anomalous vectors, and the normal ones from which they were made.
     n_steps : int
         0 does not change the vectors.
     size : float
@@ -290,7 +290,7 @@ def hardened(
     Returns
     -------
     Tensor of shape (K, n, d)
-        With the distances of `vectors` from the origins.
+        The moved vectors; their distances from `origins` are those of `vectors`.
     """
     radius = torch.linalg.vector_norm(vectors - origins, dim=-1, keepdim=True)
     for _ in range(n_steps):
@@ -321,7 +321,7 @@ class FeatureScore(nn.Module):
     mean, spread : Tensor of shape (2,)
         Mean and standard deviation of probability and distance over the cells of held-out images.
     peak_mean, peak_spread : Tensor of shape (2,)
-        Those of the largest values of both.
+        Mean and standard deviation of the largest values of both.
     """
 
     mean: Tensor
@@ -356,12 +356,13 @@ class FeatureScore(nn.Module):
         ----------
         bank : PatchBank
         kept : sequence of (probability, distances, in_own_units)
-            The arguments of `forward` for images that are not in the training of modules or bank.
+            The arguments of `forward` for images that neither the modules nor the bank were trained
+            on.
         inside : Tensor of shape (h, w) or None, default=None
             True for the cells inside the region; None for all.
         knows_defects : bool, default=False
-            Whether the discriminant was trained on masks of known defects. If so, it locates other
-            defects better than the bank, and the distance has half of its weight in the map.
+            Whether the discriminant module was trained on masks of known defects. Then it locates
+            other defects better than the bank, and the distance has half of its weight in the map.
         """
         score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
@@ -376,12 +377,12 @@ class FeatureScore(nn.Module):
 
     @classmethod
     def loaded(cls, state: Mapping[str, Tensor]) -> Self:
-        """The object with this state dict.
+        """Create the object from a state dict.
 
         Raises
         ------
         LookupError, RuntimeError, ValueError
-            If it is not the state of a `FeatureScore`.
+            If the state is not that of a `FeatureScore`.
         """
         n_references, n_features = state["bank.references"].shape
         place = PlaceCalibration(state["distance_place.mean"].shape)
@@ -396,7 +397,7 @@ class FeatureScore(nn.Module):
         in_own_units: Tensor,
         inside: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """The two maps (2, K, n, h, w), and the largest values (2, K, n) for the score."""
+        """Return the two maps (2, K, n, h, w), and the largest values (2, K, n) for the score."""
         coarse = torch.stack([distances, self.distance_place(in_own_units)])
         fine = F.interpolate(coarse, probability.shape[2:], mode="bilinear")
         flat = gaussian_smoothed(probability.flatten(0, 1), _SMOOTHING)
@@ -413,7 +414,7 @@ class FeatureScore(nn.Module):
         in_own_units: Tensor,
         inside: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Anomaly maps and scores.
+        """Return anomaly maps and scores.
 
         Parameters
         ----------
@@ -439,19 +440,19 @@ class FeatureScore(nn.Module):
 
 
 def largest_smoothed(maps: Tensor, inside: Tensor | None = None) -> Tensor:
-    """The largest value of each smoothed map (K, n, h, w): (K, n)."""
+    """Return the largest value (K, n) of each smoothed map (K, n, h, w)."""
     smoothed = gaussian_smoothed(maps.flatten(0, 1), _SMOOTHING)
     return _largest(smoothed.unflatten(0, maps.shape[:2]), inside)
 
 
 def _largest(maps: Tensor, inside: Tensor | None) -> Tensor:
-    """The largest value of maps (..., h, w) in the cells inside the region."""
+    """Return the largest value of maps (..., h, w) in the cells inside the region."""
     if inside is not None:
         maps = torch.where(inside, maps, -torch.inf)
     return maps.amax(dim=(-2, -1))
 
 
 def _mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each row; the latter is 1 for a constant row."""
+    """Return mean and standard deviation of each row; the latter is 1 for a constant row."""
     spread, mean = torch.std_mean(values, dim=1, correction=0)
     return mean, torch.where(spread > _LEAST_SPREAD, spread, 1.0)

@@ -51,7 +51,7 @@ _WIDE = 256
 WEIGHT_IN_TABLES = 3.0
 # Weights of the reconstruction error and of the difference to the nearest rows in maps of tables.
 _WEIGHTS_IN_MAPS = (2.0, 1.0)
-# Number of values of the samples of a block: large enough for efficiency, small enough for memory.
+# Number of values in a block of samples: large enough for efficiency, small enough for memory.
 _BLOCK_VALUES = 2**18
 # Largest number of samples that standardise the parts and set the first threshold.
 _MOST_CALIBRATED = 50_000
@@ -87,16 +87,16 @@ class Model(nn.Module, Generic[P]):
         The generator of the initial weights, on the CPU.
     """
 
-    # The parts of the score and their weights in the default score, for rows and for images: those
-    # that `parts` returns, and the distances to references in `POINTS`.
+    # The parts of the score and their weights in the default score, for rows and for images: the
+    # parts that `parts` returns, and the distances to references in `POINTS`.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]]
-    # The weights of files that do not contain theirs, if they differ.
+    # The weights for files that do not contain their weights, if they differ.
     former_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
     # The method's own parameters of the score: they may be set after `fit`.
     score_parameters: ClassVar[tuple[str, ...]] = ()
     # The method's own parameters of the networks: they must not change for a warm start.
     network_parameters: ClassVar[tuple[str, ...]] = ()
-    # Parameters that may be user code: not in the file, and passed again to `load`.
+    # Parameters that may be user code: they are not in the file, and must be passed to `load`.
     code_parameters: ClassVar[tuple[str, ...]] = ()
     # The number of members for n_estimators="auto", for rows and for images.
     auto_members: ClassVar[tuple[int, int]] = (8, 2)
@@ -130,7 +130,7 @@ class Model(nn.Module, Generic[P]):
         before = set(self._modules)
         self.build(self.maker(generator))
         if loose := [*self._parameters, *self._buffers]:
-            # Files, copies for a warm start and best weights contain the networks only.
+            # Files, copies for a warm start, and stored best weights contain only the networks.
             raise TypeError(
                 f"{type(self).__name__}.build sets the tensors {loose} on the model itself: put "
                 "them into a torch.nn.Module, so that they are saved and copied."
@@ -174,10 +174,10 @@ class Model(nn.Module, Generic[P]):
                 "needs: CONTRIBUTING.md describes the hooks."
             )
 
-    # The hooks of a method.
+    # Hooks of a method.
 
     def build(self, make: NetworkMaker) -> None:
-        """Make the networks of all members, as attributes with the names of their roles."""
+        """Create the networks of all members, as attributes with the names of their roles."""
         raise NotImplementedError
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -204,11 +204,11 @@ class Model(nn.Module, Generic[P]):
         raise NotImplementedError
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latent codes (K, B, latent_dim)."""
+        """Return latent codes (K, B, latent_dim)."""
         raise NotImplementedError
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions in the shape of x."""
+        """Return reconstructions in the shape of x."""
         raise NotImplementedError
 
     def anomaly_map(self, x: Tensor) -> Tensor:
@@ -264,7 +264,8 @@ class Model(nn.Module, Generic[P]):
     def finish(self, samples: Any, run: Any) -> None:
         """Compute what the score needs in addition to the trained networks.
 
-        It is called on a copy whenever training may end, and draws no random numbers.
+        It is called on a copy at each point where training may end, and must not draw random
+        numbers.
         """
 
     def progress(self, run: Any) -> float:
@@ -273,7 +274,7 @@ class Model(nn.Module, Generic[P]):
         return progress
 
     def should_stop(self, run: Any) -> str | None:
-        """After an epoch: the reason to stop, or None."""
+        """Return after an epoch the reason to stop, or None."""
         return None
 
     def network_shape(self) -> tuple[int, ...]:
@@ -367,8 +368,8 @@ class Model(nn.Module, Generic[P]):
     def _members(cls, layout: Layout) -> int:
         """The number of members for n_estimators="auto".
 
-        For narrow rows the time is that of launching operations, and further members take little;
-        for wide rows time and memory are proportional to the number of members.
+        For narrow rows, most of the time is the launching of operations, so that further members
+        take little time. For wide rows, time and memory are proportional to the number of members.
         """
         most = cls.auto_members[layout.is_image]
         if layout.is_image or layout.n_values <= _WIDE:
@@ -472,7 +473,7 @@ class Model(nn.Module, Generic[P]):
                     f"score={self.chosen_score!r}."
                 )
             distance = neighbours.distance(self.points(name, x))
-            # Samples, and the mean over subsamples of them, are the same for all members.
+            # Distances of samples, and means over subsamples, are the same for all members.
             if name != "neighbours":
                 distance = distance.mean(0, keepdim=True)
             parts[name] = distance.expand(len(x), -1)
@@ -636,7 +637,7 @@ class Model(nn.Module, Generic[P]):
             names[:] = values
             return torch.stack([value_of(part) for part in values.values()]).permute(2, 0, 1)
 
-        # With the layout of a scored block, so that a mean over members adds in the same order.
+        # In the memory layout of a scored block, so that means over members add in the same order.
         columns = torch.from_numpy(self.in_blocks(stacked, source, rows))
         return dict(zip(names, columns.permute(1, 2, 0).contiguous(), strict=True))
 
@@ -700,7 +701,7 @@ class Model(nn.Module, Generic[P]):
         return other
 
     def probe(self) -> Tensor:
-        """Two scaled samples of zeros that test whether a model can score: (K, 2, ...)."""
+        """Return two scaled samples of zeros, (K, 2, ...), to test whether a model can score."""
         shape = (self.n_members, 2, *self.layout.sample_shape)
         return torch.zeros(shape, device=self.device, dtype=torch.float32)
 
@@ -792,7 +793,7 @@ ROBUST_WEIGHTS = {
     "sample_neighbours": (3.0, 0.0),
     "subsampled_neighbours": (3.0, 0.0),
 }
-# The references of distances for images: there are few members, and each has its own references.
+# The references of distances for images: there are few members, each with its own references.
 REFERENCES_OF_IMAGES: dict[str, Callable[[Tensor], nn.Module]] = {
     "neighbours": Neighbours.of,
     "sample_neighbours": Neighbours.of,
@@ -835,7 +836,7 @@ def thinned(rows: np.ndarray, n_max: int) -> np.ndarray:
 
 
 class _Float32(TorchFunctionMode):
-    """Make tensors without a given dtype in float32, in this thread only.
+    """Create tensors without a given dtype in float32, in this thread only.
 
     torch's default dtype, which the user may have set, applies to all threads.
     """
@@ -889,7 +890,7 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
     Raises
     ------
     ValueError
-        If it is 0.
+        If `n_jobs` is 0.
     """
     if n_jobs is None:
         yield
@@ -901,7 +902,7 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
 
 
 def check_n_jobs(n_jobs: Any) -> None:
-    """Raise TypeError or ValueError if this is no number of threads, and not None."""
+    """Raise TypeError or ValueError unless this is a number of threads or None."""
     if isinstance(n_jobs, bool):
         raise TypeError(f"n_jobs must be an integer, got {n_jobs!r}.")
     if n_jobs is not None:

@@ -32,9 +32,10 @@ _DOUBT = 0.05
 _LEAST_DEVIATION = 0.5
 # Number of candidates for each sample that is selected for labelling.
 _N_CANDIDATES = 5
-# Distances are at least this share of the mean, because the logarithm of smaller ones is rounding.
+# Distances are at least this share of the mean, because the logarithm of smaller distances is
+# mostly rounding error.
 _LEAST_DISTANCE = 0.1
-# Number of values of an array of differences, which bounds the memory.
+# The largest number of values in an array of differences; it limits the memory.
 _BLOCK_VALUES = 2**22
 
 
@@ -47,15 +48,15 @@ class KnownAnomalies:
     anomalies : Tensor of shape (n, *sample_shape)
     normal : Tensor of shape (n_normal, *sample_shape)
     near : Tensor of shape (n, n_near)
-        For each anomaly the numbers of the nearest normal samples.
+        For each anomaly the indices of the nearest normal samples.
     masks : Tensor of shape (n, H, W) or None, default=None
         1 at the defect of an image.
 
     References
     ----------
     Dong, Mukhopadhyay, Sahu and Wang, "NNG-Mix: improving semi-supervised anomaly detection with
-    pseudo-anomaly generation", arXiv 2311.11961, 2023. Here an anomaly has at least half of a
-    mixture, so that mixtures are anomalous too, and images get no noise.
+    pseudo-anomaly generation", arXiv 2311.11961, 2023. Here the anomaly has a weight of at least
+    one half in a mixture, so that mixtures are anomalous too, and images get no noise.
     """
 
     anomalies: Tensor
@@ -93,7 +94,7 @@ class KnownAnomalies:
         Returns
         -------
         mixtures, normal : Tensor of shape (n_members, n, *sample_shape)
-            The second are the normal samples that were mixed in.
+            The mixtures, and the normal samples in them.
         """
         shape = (n_members, n)
         which = torch.randint(len(self.anomalies), shape, generator=generator)
@@ -132,7 +133,7 @@ class KnownAnomalies:
 
 
 def _beta(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Shares drawn from Beta(1/2, 1/2), the larger of each and what it leaves."""
+    """Draw shares from Beta(1/2, 1/2); each share s is replaced by the larger of s and 1 - s."""
     # The arcsine distribution: the squared sine of a uniform angle.
     angle = math.pi / 2 * torch.rand(shape, generator=generator, dtype=torch.float32)
     share = angle.sin().square()
@@ -140,9 +141,9 @@ def _beta(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def shrunk_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (n, H, W) on a coarser grid (n, h, w): 1 if half of a cell is masked.
+    """Resize masks (n, H, W) to a coarser grid (n, h, w): 1 if at least half of a cell is masked.
 
-    For a defect that fills half of no cell, the cell with the largest share is marked.
+    If a defect fills less than half of every cell, the cell with the largest share is marked.
     """
     share = F.adaptive_avg_pool2d(masks[:, None], size)[:, 0]
     least = share.amax(dim=(1, 2), keepdim=True).clamp(max=0.5)
@@ -153,8 +154,8 @@ class AnomalyTrees(nn.Module):
     """Trees that classify rows as known anomalies or normal, with their log-odds.
 
     They are extremely randomised trees: splits are drawn at random, so that they contain no value
-    of a training row. Their input is scaled values alone, whose bits do not depend on the batch,
-    because the output of a tree is discontinuous. Each half of the trees is trained on another half
+    of a training row. The output of a tree is discontinuous; therefore the input is scaled values
+    only, whose bits do not depend on the batch. Each half of the trees is trained on another half
     of the normal rows, so that for every normal row there are trees that were not trained on it.
 
     Parameters
@@ -162,9 +163,9 @@ class AnomalyTrees(nn.Module):
     features : Tensor of shape (n_trees, n_nodes), int64
         The column that a node compares.
     splits : Tensor of shape (n_trees, n_nodes), float32
-        A row goes left if its value is at most this.
+        The left child follows if the value of a row is at most the split, otherwise the right one.
     left, right : Tensor of shape (n_trees, n_nodes), int64
-        Numbers of child nodes; those of a leaf are the leaf itself.
+        Indices of the child nodes; the children of a leaf are the leaf itself.
     votes : Tensor of shape (n_trees, n_nodes), float32
         The share of anomalies in a leaf, with equal total weights of both classes.
     depth : int
@@ -175,7 +176,7 @@ class AnomalyTrees(nn.Module):
     Geurts, Ernst and Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
     """
 
-    # The limit for a saved file.
+    # The largest depth of the trees in a saved file.
     most_depth: ClassVar[int] = 64
 
     features: Tensor
@@ -220,10 +221,10 @@ class AnomalyTrees(nn.Module):
         ----------
         known : KnownAnomalies
             Known anomalies in rows. The first half of the trees is trained on the normal rows with
-            even numbers, the second half on those with odd numbers.
+            even indices, the second half on those with odd indices.
         generator : torch.Generator
         """
-        # Importing scikit-learn's trees takes as long as a small fit.
+        # Imported here, because importing scikit-learn's trees takes as long as a small fit.
         from sklearn.ensemble import ExtraTreesClassifier
 
         n_mixtures = max(_LEAST_MIXTURES, len(known.normal) // _MIXTURES_SHARE)
@@ -267,12 +268,12 @@ class AnomalyTrees(nn.Module):
 
     @classmethod
     def loaded(cls, values: Mapping[str, Any], n_values: int) -> Self:
-        """Trees from the result of `values_of`, for rows of this number of values.
+        """Create trees from the result of `values_of`, for rows with `n_values` values.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            If these are not valid trees.
+            If `values` are not valid trees.
         """
         trees = cls(**values)
         shape = trees.features.shape
@@ -297,7 +298,7 @@ class AnomalyTrees(nn.Module):
         return trees
 
     def shares(self, points: Tensor) -> Tensor:
-        """The share of votes (2, B) for rows (1, B, d), for each half of the trees."""
+        """Return the share of votes (2, B) for rows (1, B, d), for each half of the trees."""
         x = points[0]
         node = self.first.expand(x.shape[0], -1)
         features, splits = self.features.flatten(), self.splits.flatten()
@@ -309,26 +310,26 @@ class AnomalyTrees(nn.Module):
 
     @staticmethod
     def unit(deviation: Tensor) -> Tensor:
-        """The divisor of log-odds in the score, by their standard deviation on normal rows.
+        """Return the divisor of log-odds in the score, from their deviation on normal rows.
 
-        If normal rows are separated well from the anomalies it is small and has no meaning. If it
-        is large, the trees are uncertain and have less weight: otherwise they would rank normal
-        rows above anomalies of other kinds.
+        If normal rows are well separated from the anomalies, the standard deviation is small and
+        has no meaning. If it is large, the trees are uncertain and get less weight; otherwise they
+        would rank normal rows above anomalies of other kinds.
         """
         steepness = (deviation / _LEAST_DEVIATION).clamp(min=1).sqrt()
         return deviation.clamp(min=_LEAST_DEVIATION) * steepness
 
     @staticmethod
     def log_odds(share: Tensor) -> Tensor:
-        """The log-odds of a share of the votes."""
+        """Return the log-odds of a share of the votes."""
         return ((share + _DOUBT) / (1 + _DOUBT - share)).log()
 
     def forward(self, points: Tensor) -> Tensor:
-        """The log-odds (1, B) of rows (1, B, d) for the class of known anomalies."""
+        """Return the log-odds (1, B) of rows (1, B, d) for the class of known anomalies."""
         return self.log_odds(self.shares(points).mean(0, keepdim=True))
 
     def of_unseen(self, shares: Tensor, half: Tensor) -> Tensor:
-        """The log-odds (1, n) by the trees that were not trained on a row.
+        """Return the log-odds (1, n) by the trees that were not trained on each row.
 
         Parameters
         ----------
@@ -341,13 +342,13 @@ class AnomalyTrees(nn.Module):
         return self.log_odds(torch.where(half < 0, both, other))[None]
 
     def values_of(self) -> dict[str, Any]:
-        """The trees as data."""
+        """Return the trees as data."""
         names = ("features", "splits", "left", "right", "votes")
         return {**{name: getattr(self, name) for name in names}, "depth": self.depth}
 
 
 def _rounded_down(splits: np.ndarray) -> Tensor:
-    """Round down to float32, so that float32 values have the same path in the trees."""
+    """Round splits down to float32, so that float32 values take the same path in the trees."""
     rounded = splits.astype(np.float32)
     is_larger = rounded > splits
     down = np.nextafter(rounded, np.float32(-np.inf), dtype=np.float32)
@@ -357,10 +358,10 @@ def _rounded_down(splits: np.ndarray) -> Tensor:
 class KnownDistances(nn.Module):
     """The log ratio of the distances of a code to normal and to known anomalous samples.
 
-    The logarithm of the mean distance to the five nearest normal codes minus half of that of the
-    distance to the nearest known anomalous one. It is for codes of images, whose pixels are not
-    individual features. Codes may be rounded differently in another batch; the logarithm of a
-    distance is continuous.
+    It is the logarithm of the mean distance to the five nearest normal codes, minus half of the
+    logarithm of the distance to the nearest known anomalous code. It is used for images, whose
+    pixels are not individual features. In another batch, codes may be rounded differently; this
+    changes the result little, because the logarithm of a distance is continuous.
 
     Parameters
     ----------
@@ -383,12 +384,12 @@ class KnownDistances(nn.Module):
 
     @classmethod
     def loaded(cls, values: Mapping[str, Any], n_members: int, n_values: int) -> Self:
-        """Distances from the result of `values_of`, for codes of this number of values.
+        """Create the object from the result of `values_of`, for codes with `n_values` values.
 
         Raises
         ------
         LookupError, TypeError, ValueError
-            If these are not valid codes.
+            If `values` are not valid codes.
         """
         for name in ("normal", "anomalous"):
             codes = values[name]
@@ -399,7 +400,7 @@ class KnownDistances(nn.Module):
         return cls(**values)
 
     def forward(self, points: Tensor) -> Tensor:
-        """The logarithms (K, B) for codes (K, B, n_dimensions)."""
+        """Return the log ratios (K, B) for codes (K, B, n_dimensions)."""
         of_normal = self.references.distance(points)
         differences = points[:, :, None] - self.anomalous[:, None]
         of_anomalous = torch.linalg.vector_norm(differences, dim=-1).amin(-1)
@@ -409,7 +410,7 @@ class KnownDistances(nn.Module):
         return ratio
 
     def values_of(self) -> dict[str, Any]:
-        """The reference codes as data."""
+        """Return the reference codes as data."""
         return {"normal": self.normal, "anomalous": self.anomalous}
 
 
@@ -434,7 +435,7 @@ def worth_labelling(margin: np.ndarray, points: np.ndarray, n: int) -> np.ndarra
     References
     ----------
     Sener and Savarese, "Active learning for convolutional neural networks: a core-set approach",
-    ICLR 2018, algorithm 1, on the samples near to the threshold alone.
+    ICLR 2018, algorithm 1, applied to the samples near to the threshold only.
 
     Examples
     --------

@@ -183,6 +183,6 @@ class SharedParameters(BaseEstimator):  # type: ignore[misc]  # scikit-learn has
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.__doc__:
-            # Newer versions of Python take the indentation away themselves.
+            # Python 3.13 and later remove the indentation of docstrings.
             shared = inspect.cleandoc(SHARED_PARAMETERS)
             cls.__doc__ = inspect.cleandoc(cls.__doc__).replace("{shared_parameters}", shared)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Number of nearest references for the own distance of a reference.
+# Number of nearest references whose mean distance is the own distance of a reference.
 _N_OWN = 3
-# Number of references, and of patches, whose distances are computed at once; bounds the memory.
+# Number of references, and of patches, whose distances are computed at once; limits the memory.
 _BLOCK, _MOST_PATCHES = 2048, 2**14
 # The smallest distance: the square root has no gradient at 0.
 _LEAST_SQUARE = 1e-12
@@ -24,9 +24,9 @@ class PatchBank(nn.Module):
     """Distances of patches to the nearest references from normal images.
 
     A patch is the mean of 3 x 3 cells of a feature map, which is first averaged over `stride` times
-    `stride` cells. A distance in own units is divided by the square root of the reference's mean
-    distance to its three nearest references (local scaling): strong variation in normal images has
-    less weight.
+    `stride` cells. A distance in own units is divided by the square root of the mean distance of
+    the reference to its three nearest references (local scaling), so that strong variation in
+    normal images has less weight.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class PatchBank(nn.Module):
         stride: int = 2,
         generator: torch.Generator,
     ) -> Self:
-        """A memory bank of patches from `drawn_patches`.
+        """Create a memory bank of patches from `drawn_patches`.
 
         Parameters
         ----------
@@ -89,7 +89,7 @@ class PatchBank(nn.Module):
             The only source of random numbers.
         """
         references = torch.cat(list(patches))
-        if len(references) > n_references:  # fewer than images
+        if len(references) > n_references:  # only with more images than `n_references`
             order = torch.randperm(len(references), generator=generator)[:n_references]
             references = references[order.to(references.device)]
         bank = cls(len(references), references.shape[1], stride)
@@ -102,14 +102,14 @@ class PatchBank(nn.Module):
         return bank
 
     def _own_distance(self, points: Tensor) -> Tensor:
-        """The mean distance of references to the nearest other references."""
+        """Return the mean distance of references to the nearest other references."""
         n_nearest = min(_N_OWN + 1, len(self.references))
         squares = _squared_distances(points, self.references)
         nearest = squares.topk(n_nearest, dim=1, largest=False).values.clamp(min=0).sqrt()
         return nearest[:, 1:].mean(1) if n_nearest > 1 else nearest[:, 0]
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance of each patch to the nearest reference, plain and in own units.
+        """Return the distance of each patch to the nearest reference, plain and in own units.
 
         Parameters
         ----------
@@ -118,11 +118,11 @@ class PatchBank(nn.Module):
         Returns
         -------
         distances, in_own_units : Tensor of shape (n, ⌈h / stride⌉, ⌈w / stride⌉)
-            At least 0.
+            Distances, at least 0.
         """
         patches = _patches(maps, self.stride)
         points = patches.flatten(2).mT.flatten(0, 1)
-        # An exported model has a batch of any size, and processes it in one part.
+        # An exported model processes a batch of any size at once.
         is_traced = torch.compiler.is_compiling()
         parts = (points,) if is_traced else points.split(_MOST_PATCHES)
         nearest = (torch.cat(d) for d in zip(*map(self._nearest, parts), strict=True))
@@ -130,7 +130,7 @@ class PatchBank(nn.Module):
         return distances, in_own_units
 
     def _nearest(self, points: Tensor) -> list[Tensor]:
-        """The distance of points (n, n_features) to the nearest reference, in both units."""
+        """Return the distance of points (n, n_features) to the nearest reference, in both units."""
         plain, own = [], []
         for start in range(0, len(self.references), _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -148,7 +148,7 @@ def drawn_patches(
     inside: Tensor | None = None,
     generator: torch.Generator,
 ) -> Tensor:
-    """A random selection of patches of each image, without repetition.
+    """Draw patches of each image at random, without repetition.
 
     The number is the same for each image, so that images of all sizes have equal weight.
 
@@ -182,9 +182,9 @@ def drawn_patches(
 class PlaceCalibration(nn.Module):
     """Standardisation of maps at each position, by mean and standard deviation.
 
-    Both are those of held-out normal images. A quarter of the mean standard deviation is added to
-    every one, because that of a few images may be small by chance. Means and standard deviations
-    are averaged over 3 x 3 cells.
+    Both are computed on held-out normal images. A quarter of the mean standard deviation is added
+    to each standard deviation, because with few images some are small by chance. Means and standard
+    deviations are averaged over 3 x 3 cells.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class PlaceCalibration(nn.Module):
         Parameters
         ----------
         maps : Tensor of shape (n, h, w), or sequence of such tensors
-            Those of other sizes are interpolated to the largest height and width.
+            Maps of different sizes are interpolated to the largest height and width.
         """
         if not isinstance(maps, Tensor):
             size = [max(m.shape[axis] for m in maps) for axis in (1, 2)]
@@ -235,7 +235,7 @@ class PlaceCalibration(nn.Module):
         return calibration
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Maps (n, h, w) in standard deviations from the mean at each position."""
+        """Return maps (n, h, w) in standard deviations from the mean at each position."""
         size = maps.shape[1:]
         mean, spread = (_resized(v[None, None], size)[:, 0] for v in (self.mean, self.spread))
         return (maps - mean) / spread
@@ -275,7 +275,7 @@ def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _squared_distances(points: Tensor, references: Tensor) -> Tensor:
-    """All squared distances, (n, d) to (m, d); rounding may make them negative."""
+    """Return all squared distances, (n, d) to (m, d); rounding can make them negative."""
     return torch.addmm(
         points.square().sum(1, keepdim=True) + references.square().sum(1),
         points,
