@@ -47,7 +47,8 @@ __all__ = [
     "show_versions",
 ]
 
-# Where each public name is: torch is imported when the first of them is asked for.
+# The module of each public name. It is imported on first access, so that importing gandetect does
+# not import torch.
 _MODULES = {
     "gandetect.archive": ("ArchiveError",),
     "gandetect.base": ("BaseDetector",),
@@ -71,7 +72,7 @@ _MODULES = {
     "gandetect.versions": ("show_versions",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
-# The modules that users import from, which need no import statement of their own.
+# The public modules, which are available without a separate import statement.
 _SUBMODULES = (
     "attacks",
     "conformal",

@@ -1,7 +1,7 @@
 """Attacks for evaluating a defence: on a classifier, on a detector, and on both together.
 
-To measure the defence of a classifier, use a library of attacks as well:
-``benchmarks/adversarial.py`` takes foolbox's. No such library attacks the score of a detector.
+To evaluate the defence of a classifier, use a library of attacks as well:
+``benchmarks/adversarial.py`` uses foolbox. Such libraries do not attack the score of a detector.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def projected_gradient(
         A torch network, or a scikit-learn classifier that `AdversarialVAEDetector` can convert
         exactly.
     X : ndarray of shape (n_samples, ...)
-        In the units of the classifier; images with channels first.
+        Samples in the units of the classifier; images with channels first.
     y : ndarray of shape (n_samples,)
         True labels.
     eps : float
@@ -68,8 +68,8 @@ def projected_gradient(
     clip : tuple of float or None, default=None
         The smallest and the largest value that a sample may have.
     stop_when_fooled : bool, default=False
-        Whether a sample is no further changed as soon as its label is wrong: the smallest change
-        among these steps, instead of the most confident wrong label.
+        Whether a sample is not changed further once its label is wrong. This gives the smallest
+        change among the steps, instead of the most confident wrong label.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def projected_gradient(
     TypeError
         If the classifier has no gradient.
     ValueError
-        If `eps` or `norm` is invalid, or a label is not one of the classifier's.
+        If `eps` or `norm` is invalid, or a label is not one of the labels of the classifier.
 
     References
     ----------
@@ -143,21 +143,21 @@ def attack_score(
 ) -> NDArray[Any]:
     """Perturb samples so that the scores of normal ones rise and those of anomalies fall.
 
-    Projected gradient descent on `anomaly_score`, through the networks of all members, and through
-    the distances to neighbours and patches, with `eps` as the largest change of a value. Of all
+    The attack is projected gradient descent on `anomaly_score`, through the networks of all members
+    and the distances to neighbours and patches, with `eps` as the largest change of a value. Of all
     steps, the sample with the most wrong score is returned. The trees in the score of rows with
     ``labels="learn"`` have no gradient: the attack ignores them.
 
     Parameters
     ----------
     detector : BaseDetector
-        Fitted.
+        The fitted detector.
     X : array-like, Dataset or path
-        As in `fit`; all of it is read.
+        As in `fit`; it is read into memory.
     y : array-like of shape (n_samples,) or None, default=None
-        Labels of anomalies, as 0 and 1, 1 and -1 or booleans: their score is lowered, that of the
-        others raised. None uses the predictions of the detector, so that the attack is on the
-        predicted labels.
+        Labels of anomalies, as 0 and 1, 1 and -1 or booleans. The scores of anomalies are lowered,
+        and those of other samples raised. None uses the predictions of the detector, so that the
+        attack is on the predicted labels.
     eps : float or ndarray of the shape of a sample
         The largest change of a value, in `units`.
     units : {"scaled", "X"}, default="scaled"
@@ -169,25 +169,25 @@ def attack_score(
         In the units of `eps`; None is ``2.5 * eps / n_steps``, with which a sample can cross its
         ball.
     n_starts : int, default=1
-        The first starts at the sample, each further one at a random point of its ball. More starts
-        give a stronger attack if the score is not smooth.
+        The number of starting points: the first is the sample, each further one a random point of
+        its ball. More starts give a stronger attack if the score is not smooth.
     clip : tuple of float, "auto" or None, default="auto"
         The smallest and the largest value that a sample may have, in the units of X. "auto" is the
-        range of the training images, and None on rows.
+        range of the training images, and None for rows.
     random_state : int, RandomState, Generator or None, default=0
-        For the random starts.
+        Seed of the random starts.
 
     Returns
     -------
     ndarray of the shape of X
-        In the dtype of X if it is floating point, else float64.
+        The attacked samples, in the dtype of X if it is floating point, otherwise in float64.
 
     Raises
     ------
     NotFittedError
         If the detector is not fitted.
     TypeError
-        If it was fitted to an encoded table, whose encoding has no gradient.
+        If the detector was fitted to an encoded table, because the encoding has no gradient.
     ValueError
         If `eps` or `units` is invalid, or y does not match X.
 
@@ -253,32 +253,34 @@ def attack_defence(
     """Attack a classifier together with the detector that protects it, with access to both.
 
     Each step follows the gradient of the classifier until the predicted class is wrong, and then
-    that of the score until it is below the threshold of the detector [1]_. Every second start uses
-    orthogonal gradients, so that one goal does not undo the other. Of all steps, the sample that is
-    nearest to both goals is returned.
+    the gradient of the score until it is below the threshold of the detector [1]_. Every second
+    start uses orthogonal gradients, so that a step towards one goal does not affect the other. Of
+    all steps, the sample that is nearest to both goals is returned.
 
     Parameters
     ----------
     detector : AdversarialVAEDetector
-        Fitted with a classifier, or with class labels. If the classifier has no gradient, the
-        network that was fitted to its probabilities is attacked.
+        A detector fitted with a classifier, or with class labels. If the classifier has no
+        gradient, the network that was fitted to its probabilities is attacked.
     X : array-like, Dataset or path
-        As in `fit`; all of it is read.
+        As in `fit`; it is read into memory.
     y : array-like of shape (n_samples,)
-        True labels, from ``classes_``. eps, units, n_steps, step_size, clip, random_state As in
-        `attack_score`.
+        True labels, from ``classes_``.
+    eps, units, n_steps, step_size, clip, random_state
+        As in `attack_score`.
     n_starts : int, default=2
-        The first two start at the sample, each further one at a random point of its ball.
+        The number of starting points: the first two are the sample, each further one is a random
+        point of its ball.
 
     Returns
     -------
     ndarray of the shape of X
-        In the type of X if it has floating point, else float64.
+        The attacked samples, in the dtype of X if it is floating point, otherwise in float64.
 
     Raises
     ------
     NotFittedError, ValueError
-        As in `attack_score`; ValueError also if a label is not one of the classifier's.
+        As in `attack_score`; ValueError also if a label is not one of the labels of the classifier.
     TypeError
         As in `attack_score`, and if the detector has no classifier.
 
@@ -320,7 +322,7 @@ def attack_defence(
         goals: list[Tensor] = []
 
         def least(x: Tensor) -> Tensor:
-            """The margin of the goal that is farther; above 0 both goals are reached."""
+            """Return the smaller margin of the two goals; above 0 both goals are reached."""
             scaled = _scaled(guard, x)
             log_p = guard.answers(scaled[:1])[0][0].cpu().double()
             of_target = F.one_hot(target.cpu(), log_p.shape[1]).bool()
@@ -358,7 +360,7 @@ def _prepared(
     units: str,
     clip: tuple[float, float] | str | None,
 ) -> tuple[Model[Any], Tensor, Tensor, tuple[float, float] | None]:
-    """The model, X in the layout of the networks, the radius and the limits."""
+    """Return the model, X in the layout of the networks, the radius and the limits."""
     sizes = np.asarray(eps)
     if sizes.dtype.kind not in "iuf":
         raise TypeError(f"eps must be a number or an array of numbers, got {eps!r}.")
@@ -397,13 +399,13 @@ def _in_parts(
     attacked: Callable[[slice, Iterator[Tensor | None], Ball], Tensor],
     n_centred: int = 1,
 ) -> Tensor:
-    """The result of `attacked`, computed for parts of the samples with their starts and balls."""
+    """Compute `attacked` for parts of the samples with their starts and balls."""
     generator = torch.Generator().manual_seed(draw_seed(random_state))
     found = []
     with own_torch_settings(model.device, training=True):
         for part in slices(len(x), model.block_size()):
             center = x[part]
-            # Values that are outside the limits may stay there.
+            # Values of X that are outside the limits are allowed to stay there.
             low, high = (-np.inf, np.inf) if limits is None else limits
             ball = Ball(center, radius, limits=(center.clamp(max=low), center.clamp(min=high)))
 
@@ -426,14 +428,14 @@ def _score(model: Model[Any], x: Tensor) -> Tensor:
 
 
 def _without(slope: Tensor, other: Tensor) -> Tensor:
-    """A gradient without its component along another one."""
+    """Return a gradient without its component along another one."""
     flat, along = slope.flatten(1), other.flatten(1)
     share = (flat * along).sum(1, keepdim=True) / along.square().sum(1, keepdim=True).clamp(1e-30)
     return (flat - share * along).reshape(slope.shape)
 
 
 def _as_given(model: Model[Any], X: Any, x: Tensor) -> NDArray[Any]:
-    """Samples in the layout of X, and in its dtype if it is floating point."""
+    """Return samples in the layout of X, and in its dtype if it is floating point."""
     found = np.asarray(model.layout.restored(x.numpy()))
     given = getattr(X, "dtype", None)
     is_float = isinstance(given, np.dtype) and given.kind == "f"

@@ -1,4 +1,4 @@
-"""Cross-conformal p-values, which need no held-out samples."""
+"""Cross-conformal p-values, which do not need held-out samples."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
     Parameters
     ----------
     detector : estimator
-        Any outlier detector that scikit-learn can clone and whose sign is known: those of
-        gandetect, scikit-learn's, and pipelines that end in one. It is not fitted itself.
+        Any outlier detector that scikit-learn can clone and whose sign is known: detectors of
+        gandetect and scikit-learn, and pipelines with one as the last step. It is not fitted;
+        clones are.
     n_folds : int, default=5
-        At least 2. More folds leave out fewer samples, and need more fits.
+        At least 2. With more folds, each detector is trained on more samples, and more fits are
+        needed.
     random_state : int, RandomState or None, default=None
-        For the division into folds.
+        Seed of the division into folds.
 
     Attributes
     ----------
@@ -98,7 +100,7 @@ class CrossConformal(BaseEstimator):  # type: ignore[misc]  # scikit-learn has n
         return self
 
     def p_value(self, X: Any) -> np.ndarray:
-        """The probability that a normal sample has a score at least as large as each sample.
+        """Return the probability that a normal sample has a score at least as large as each sample.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Scoring of Dask arrays and dataframes, block by block on their workers (extra ``dask``).
+"""Scoring of Dask arrays and dataframes, block by block on the Dask workers (extra ``dask``).
 
 Parallel fits do not need this module: scikit-learn's searches run on joblib's Dask and Ray backends
 with any detector.
@@ -16,27 +16,27 @@ __all__ = ["predict", "score_samples"]
 
 
 def score_samples(detector: BaseDetector, X: Any) -> Any:
-    """`BaseDetector.score_samples` of a Dask collection, computed on the workers of its blocks.
+    """Compute `BaseDetector.score_samples` of a Dask collection on the workers of its blocks.
 
-    The computation is lazy, and each block is scored separately, which changes no score by more
-    than the tolerance in `BaseDetector.anomaly_score`.
+    The computation is lazy. Each block is scored separately, which changes no score by more than
+    the tolerance in `BaseDetector.anomaly_score`.
 
     Parameters
     ----------
     detector : BaseDetector
-        Fitted.
+        The fitted detector.
     X : dask.array.Array or dask.dataframe.DataFrame
         Samples along the first axis, as in `BaseDetector.score_samples`.
 
     Returns
     -------
     dask.array.Array of shape (n_samples,), float64
-        Or, of a dataframe, a dask Series with its index.
+        For a dataframe, a dask Series with its index.
 
     Raises
     ------
     TypeError
-        If X is no Dask collection of these.
+        If X is neither a Dask array nor a Dask dataframe.
     ImportError
         Without dask: ``pip install "gandetect[dask]"``.
 
@@ -55,23 +55,23 @@ def score_samples(detector: BaseDetector, X: Any) -> Any:
 
 
 def predict(detector: BaseDetector, X: Any) -> Any:
-    """+1 or -1 for each sample of a Dask collection, computed on the workers of its blocks.
+    """Compute the labels +1 or -1 of a Dask collection on the workers of its blocks.
 
     Parameters
     ----------
     detector : BaseDetector
-        Fitted.
+        The fitted detector.
     X : dask.array.Array or dask.dataframe.DataFrame
 
     Returns
     -------
     dask.array.Array of shape (n_samples,), int
-        Or, of a dataframe, a dask Series with its index.
+        For a dataframe, a dask Series with its index.
 
     Raises
     ------
     TypeError
-        If X is no Dask collection of these.
+        If X is neither a Dask array nor a Dask dataframe.
     ImportError
         Without dask: ``pip install "gandetect[dask]"``.
     """
@@ -85,7 +85,7 @@ def _block_by_block(detector: BaseDetector, method: str, X: Any, dtype: np.dtype
     except ImportError as error:
         raise ImportError('Dask collections need dask: pip install "gandetect[dask]"') from error
     if isinstance(X, array.Array):
-        # A sample is in one block.
+        # Each sample must be in one block.
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         return X.map_blocks(
             _of_array, detector, method, dtype=dtype, drop_axis=list(range(1, X.ndim))

@@ -30,10 +30,11 @@ from gandetect.model import Model
 from gandetect.model.fitted import P, thinned
 from gandetect.training import TrainingRun, TrainingSamples
 
-# Number of samples for checking a classifier, and the largest number for training one.
+# The number of samples with which a classifier is checked, and the largest number for training one.
 _N_TRIED = 64
 _MAX_LEARNED_FROM = 20_000
-# Largest power of the gradient for the change of a value in an attack: 0 changes all values, 3 few.
+# The largest power of the gradient for the change of a value in an attack: with 0 all values change
+# equally, with 3 mainly a few.
 _MAX_POWER = 3.0
 
 
@@ -47,7 +48,7 @@ class GuardingModel(Model[P]):
     classes : ndarray of shape (n_classes,) or None
         The labels of the classifier.
     heads : dict of str to Tensor of shape (width, n_units)
-        A fixed random projection of each of `hidden_layers`.
+        A fixed random projection for each of `hidden_layers`.
     """
 
     # The value of noise_std="auto" with a classifier, for rows and for images.
@@ -58,17 +59,17 @@ class GuardingModel(Model[P]):
     heads: dict[str, Tensor]
 
     def drawn(self, x: Tensor) -> Iterator[Tensor]:
-        """Reconstructions of x (K, B, ...), one for each draw."""
+        """Yield reconstructions of x (K, B, ...), one for each draw."""
         raise NotImplementedError
 
     def labels(self, x: Tensor) -> Tensor:
-        """Numbers of the classes of x and of its reconstructions: (B, 2)."""
+        """Return the indices of the classes of x and of its reconstructions, (B, 2)."""
         guarded = sum(self.answers(x_hat)[0].exp().mean(0) for x_hat in self.drawn(x))
         unguarded = self.answers(x[:1])[0][0]
         return torch.stack([unguarded.argmax(-1), torch.as_tensor(guarded).argmax(-1)], dim=1)
 
     def answers(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Log-probabilities (K, B, n_classes) of scaled samples, and the heads' logits."""
+        """Return log-probabilities (K, B, n_classes) of scaled samples, and logits of the heads."""
         layers: Mapping[str, int] = vars(self.settings)["hidden_layers"] or {}
         samples = self.in_units(x.flatten(0, 1))
         if isinstance(self.classifier, ModuleClassifier):
@@ -81,7 +82,7 @@ class GuardingModel(Model[P]):
         return log_p.to(x.dtype).unflatten(0, x.shape[:2]), logits
 
     def noisy(self, x: Tensor, run: TrainingRun) -> Tensor:
-        """The samples (K, B, ...) with noise, from none to `noise_std`, random or an attack."""
+        """Add noise from 0 to `noise_std`, random or an attack, to samples (K, B, ...)."""
         s = vars(self.settings)
         noise_std = s["noise_std"]
         if noise_std == "auto":
@@ -99,10 +100,11 @@ class GuardingModel(Model[P]):
         return noisy.clamp(x.min(), x.max()) if self.layout.is_image else noisy
 
     def attack(self, x: Tensor, run: TrainingRun) -> Tensor:
-        """The change of scaled samples (K, B, ...) that changes the predictions most; rms is 1.
+        """Return the change of scaled samples (K, B, ...) that affects the predictions most.
 
-        It is the direction of steepest ascent in a norm that is drawn for each sample: all values
-        change equally (the sign of the gradient), by their gradient, or only a few.
+        Its root mean square is 1. It is the direction of steepest ascent in a norm that is drawn
+        for each sample: all values change equally (the sign of the gradient), in proportion to
+        their gradient, or mainly a few values change.
         """
         with torch.enable_grad():
             x = x.detach().requires_grad_()
@@ -115,7 +117,7 @@ class GuardingModel(Model[P]):
         return change / change.square().mean(axes, keepdim=True).sqrt().clamp(min=1e-12)
 
     def in_units(self, x: Tensor) -> Tensor:
-        """Scaled samples (n, *sample_shape) in the units of the classifier."""
+        """Convert scaled samples (n, *sample_shape) to the units of the classifier."""
         samples = self.scaler.inverse(x.double())
         if not self.classifier.takes_rows:
             return samples
@@ -123,14 +125,14 @@ class GuardingModel(Model[P]):
             samples = samples.movedim(1, -1)
         return samples.flatten(1)
 
-    # From the parameter to a classifier.
+    # Preparation of the classifier.
 
     def prepare(self, samples: TrainingSamples, run: TrainingRun) -> None:
-        """Set the classifier, or train one on the class labels; raises typed errors."""
+        """Set the classifier, or train one on the class labels; raise errors for invalid ones."""
         given = vars(self.settings)["classifier"]
         is_there = self.classifier is not None or self.classes is not None
         if is_there and given is None and samples.class_labels is None:
-            return  # keep the one that was trained on the labels of the first fit
+            return  # keep the classifier that was trained on the labels of the first fit
         self.classifier, self.classes, self.heads = None, None, {}
         generator = run.random.generator
         if given is not None:
@@ -174,14 +176,14 @@ class GuardingModel(Model[P]):
             )
 
     def _as_rows(self, samples: TrainingSamples) -> np.ndarray:
-        """Samples as flat rows, in the units and the order of X."""
+        """Return samples as flat rows, in the units and the order of X."""
         x = self.layout.restored(samples.read(_MAX_LEARNED_FROM))
         return np.asarray(x, dtype=np.float64).reshape(len(x), -1)
 
     # Saved data.
 
     def own_data(self) -> dict[str, Any]:
-        """The classifier as data, or the weights of a network that is code."""
+        """Return the classifier as data, or the weights of a network that is code."""
         given, classifier = vars(self.settings)["classifier"], self.classifier
         data: dict[str, Any] = {"heads_": self.heads, "classifier_": classifier}
         if self.classes is not None:
@@ -189,7 +191,7 @@ class GuardingModel(Model[P]):
         if isinstance(classifier, FORMS) and given is not None and self.classes is not None:
             data["parameters"] = {"classifier": LabelledClassifier(classifier, self.classes)}
         if isinstance(classifier, ModuleClassifier):
-            # Its weights are data, its code is not.
+            # The weights of the network are data; its code is not.
             weights = dict(classifier.module.state_dict())
             data["classifier_"] = {"output": classifier.output, "weights": weights}
         return data
@@ -237,7 +239,7 @@ class GuardingDetector(BaseDetector):
         return classes
 
     def detect(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
-        """The result of `predict` as a dictionary in the format of alibi-detect.
+        """Return the result of `predict` as a dictionary in the format of alibi-detect.
 
         Parameters
         ----------
@@ -266,7 +268,7 @@ class GuardingDetector(BaseDetector):
         }
 
     def correct(self, X: Any, return_instance_score: bool = True) -> dict[str, dict[str, Any]]:
-        """Labels corrected for attacks: flagged samples get the label of their reconstruction.
+        """Return corrected labels: flagged samples get the label of their reconstruction.
 
         Parameters
         ----------
@@ -278,10 +280,10 @@ class GuardingDetector(BaseDetector):
         Returns
         -------
         dict
-            As from `detect`, and three more arrays of labels from ``classes_`` in "data":
+            The result of `detect`, with three more arrays of labels from ``classes_`` in "data":
             "no_defense", the labels of X; "defense", the labels of the reconstructions, averaged
-            over draws and members; "corrected", the latter for flagged samples and the former for
-            all others.
+            over draws and members; "corrected", the labels of the reconstructions for flagged
+            samples, and those of X for all others.
 
         Raises
         ------
@@ -316,12 +318,12 @@ class GuardingDetector(BaseDetector):
 
 
 def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classifier:
-    """A network that is fitted to the classifier's probabilities, with a warning."""
+    """Fit a network to the probabilities of the classifier, and warn."""
     given = unwrapped(given)
 
     def predict_proba(rows: np.ndarray) -> np.ndarray:
         with warnings.catch_warnings():
-            # The columns are those of its fit, but without names.
+            # The columns are those of the classifier's fit, but without names.
             warnings.filterwarnings("ignore", "X does not have valid feature names")
             return checked_probabilities(given.predict_proba(rows), len(rows))
 
@@ -338,7 +340,7 @@ def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classif
 
 
 def checked_probabilities(answer: Any, n_samples: int) -> np.ndarray:
-    """The result of ``predict_proba``; ValueError if it is not a distribution over classes."""
+    """Return the result of ``predict_proba``; raise unless rows are probability distributions."""
     p: np.ndarray = np.asarray(answer, dtype=np.float64)
     if p.ndim != 2 or len(p) != n_samples or p.shape[1] < 2:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Metrics that scikit-learn lacks: scorers with a safe sign, F1 over the threshold, pixel metrics.
+"""Metrics in addition to scikit-learn's: scorers with a checked sign, F1 over thresholds, pixels.
 
 An anomaly score is larger for more anomalous samples, ``-score_samples(X)``. A sample is an inlier
 if its score is at most the threshold, as in ``predict``.
@@ -44,11 +44,11 @@ FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Images = Iterable[ArrayLike]
 Keys = NDArray[np.uint64]
-# Of a pixel metric, beside the one of all pixels at once: scikit-learn's to the fifth digit.
+# The largest error of a pixel metric, relative to scikit-learn's metric of all pixels.
 _LARGEST_ERROR = 4e-6
-# A first reading counts pixels by this many leading bits of their scores' keys.
+# In the first reading, pixels are counted by this number of leading bits of the keys of scores.
 _FIRST_BITS = 18
-# Into which one bin is split at once: what crowds in few bins is split again.
+# The largest number of parts of a bin in one reading; bins with many scores are split again.
 _MOST_PARTS = 2**17
 _NO_IMAGE = object()
 
@@ -62,8 +62,9 @@ class AnomalyScorer:
     scorer gives the same value for {0, 1} and {False, True} (1 is the anomaly), for {-1, 1} (-1 is
     the anomaly, as in scikit-learn), and for any labels with `anomaly_label`.
 
-    Pass `sklearn.callback.ScoringMonitor` a dict, ``{"roc_auc": roc_auc_scorer}``: scikit-learn
-    1.9 logs a scorer without a name only if `make_scorer` made it, which cannot check the sign.
+    Pass it to `sklearn.callback.ScoringMonitor` in a dict, ``{"roc_auc": roc_auc_scorer}``.
+    scikit-learn 1.9 logs a scorer without a name only if it was created by `make_scorer`, which
+    cannot check the sign.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class AnomalyScorer:
         Parameters
         ----------
         estimator : object
-            A fitted outlier detector, or a pipeline that ends in one.
+            A fitted outlier detector, or a pipeline with one as its last step.
         X : array-like of shape (n_samples, ...)
             The samples.
         y : array-like of shape (n_samples,)
@@ -133,14 +134,14 @@ class AnomalyScorer:
         return str(getattr(self.metric, "__name__", type(self.metric).__name__))
 
     def __repr__(self) -> str:
-        """The name of the metric without its address, so that a printed search is reproducible."""
+        """Return the name of the metric without an address, so that output is reproducible."""
         label = "" if self.anomaly_label is None else f", anomaly_label={self.anomaly_label!r}"
         return f"AnomalyScorer({getattr(self.metric, '__name__', self.metric)}{label})"
 
 
 #: Scorer of the area under the ROC curve.
 roc_auc_scorer = AnomalyScorer(roc_auc_score)
-#: Scorer of the average precision, the anomalies being the positive class.
+#: Scorer of the average precision, with the anomalies as the positive class.
 average_precision_scorer = AnomalyScorer(average_precision_score)
 
 
@@ -174,8 +175,9 @@ def scores_of(estimator: Any, X: Any) -> FloatArray:
         return -np.asarray(estimator.score_samples(X))
     if not hasattr(estimator, "decision_function"):
         raise TypeError(f"{name} has no score_samples (LocalOutlierFactor: with novelty=True).")
-    # PyOD's decision_function is larger for anomalies, a classifier's for its second class, and
-    # both predict labels of their own; one that is larger for inliers goes with -1 and 1.
+    # PyOD's decision_function is larger for anomalies, that of a classifier for its second class,
+    # and both predict other labels than -1 and 1. A detector that predicts -1 and 1 follows
+    # scikit-learn's convention, in which decision_function is larger for inliers.
     if hasattr(estimator, "predict") and not set(np.unique(estimator.predict(X))) <= {-1, 1}:
         raise TypeError(
             f"{name} does not predict -1 for outliers and 1 for inliers, so the sign of its "
@@ -189,7 +191,7 @@ def _check_scores(scores: ArrayLike, name: str) -> FloatArray:
     checked = check_array(scores, ensure_2d=False, dtype=np.float64, input_name=name)
     try:
         return np.asarray(column_or_1d(checked))
-    except ValueError as err:  # scikit-learn below 1.8 cannot be told the name
+    except ValueError as err:  # scikit-learn below 1.8 has no parameter for the name
         raise ValueError(
             f"{name} must be a 1d array with one score for each sample, got shape {checked.shape}."
         ) from err
@@ -204,9 +206,9 @@ class F1Curve:
     taus : ndarray of shape (n_taus,)
         Thresholds of the anomaly score.
     f1 : ndarray of shape (n_taus,)
-        F1 score at each threshold, the inliers being the positive class.
+        F1 score at each threshold, with the inliers as the positive class.
     constant_f1 : float
-        F1 score of calling everything an inlier, the baseline of the curve.
+        F1 score of predicting inliers only, the baseline of the curve.
     outlier_share : float
         Share of outliers among the samples of the curve.
     """
@@ -231,18 +233,20 @@ def f1_over_tau(
     Parameters
     ----------
     y_true : array-like of shape (n_samples,)
-        Labels: {0, 1} or booleans (1 is an outlier), {-1, 1} (-1 is), or any others.
+        Labels: {0, 1} or booleans (1 is an outlier), {-1, 1} (-1 is an outlier), or any other
+        values with `anomaly_label`.
     anomaly_score : array-like of shape (n_samples,)
         Scores, larger for more anomalous samples.
     taus : array-like of shape (n_taus,), default=None
         Thresholds, in units of `anomaly_score`. None uses every distinct score: the whole curve.
     outlier_share : float, default=None
-        Share of outliers to evaluate at, in (0, 1); the paper's are 0.1 to 0.5. All inliers are
-        kept and outliers are drawn without replacement. None uses all samples.
+        Share of outliers in the evaluated samples, in (0, 1); the paper uses 0.1 to 0.5. All
+        inliers are kept and outliers are drawn without replacement. None uses all samples.
     anomaly_label : object, default=None
-        The label of outliers, required for other labels.
+        The label of outliers; required for other labels than {0, 1}, booleans and {-1, 1}.
     random_state : int, RandomState or None, default=None
-        For drawing the outliers. With the same int, a larger share contains those of a smaller one.
+        Seed of the draw of outliers. With the same integer, a larger share contains the outliers of
+        a smaller one.
 
     Returns
     -------
@@ -256,10 +260,10 @@ def f1_over_tau(
 
     Notes
     -----
-    A sample is an inlier if its score is at most τ. In ALOCC [1]_ x is an inlier if D(R(x)) > τ:
-    with the anomaly score 1 - D(R(x)), its τ is 1 - τ here. With p as the share of inliers, calling
-    everything an inlier has F1 = 2p / (1 + p): .947, .889, .824, .750, .667 at 10, ..., 50 %
-    outliers.
+    A sample is an inlier if its score is at most τ. In ALOCC [1]_ x is an inlier if D(R(x)) > τ;
+    with the anomaly score 1 - D(R(x)), the τ of the paper is 1 - τ here. With p as the share of
+    inliers, predicting inliers only has F1 = 2p / (1 + p): .947, .889, .824, .750, .667 at 10, ...,
+    50 % outliers.
 
     References
     ----------
@@ -293,7 +297,7 @@ def f1_over_tau(
 
 
 def _n_outliers(outlier_share: float, n_inliers: int, n_available: int) -> int:
-    """The number of outliers that have this share together with all inliers."""
+    """Return the number of outliers that gives this share together with all inliers."""
     if not 0 < outlier_share < 1:
         raise ValueError(f"outlier_share must be in (0, 1), got {outlier_share!r}.")
     n_outliers = round(n_inliers * outlier_share / (1 - outlier_share))
@@ -308,17 +312,17 @@ def _n_outliers(outlier_share: float, n_inliers: int, n_available: int) -> int:
 def detection_rate_at_fpr(
     normal_scores: ArrayLike, anomaly_scores: ArrayLike, fpr: float = 0.05
 ) -> float:
-    """Compute the share of anomalies found when a given share of normal samples is flagged.
+    """Compute the share of detected anomalies at a given false-alarm rate.
 
     Parameters
     ----------
     normal_scores : array-like of shape (n_normal,)
-        Anomaly scores of normal samples, preferably not those of training.
+        Anomaly scores of normal samples, preferably not of training samples.
     anomaly_scores : array-like of shape (n_anomalies,)
         Anomaly scores of anomalies.
     fpr : float, default=0.05
-        False-alarm rate, in [0, 1). The threshold is the smallest of `normal_scores` that at most
-        this share of them exceeds: their ``1 - fpr`` quantile.
+        False-alarm rate, in [0, 1). The threshold is the ``1 - fpr`` quantile of `normal_scores`:
+        the smallest of these scores that is exceeded by at most this share of them.
 
     Returns
     -------
@@ -339,18 +343,18 @@ def detection_rate_at_fpr(
     if not 0 <= fpr < 1:
         raise ValueError(f"fpr must be in [0, 1), got {fpr!r}.")
     normal = _check_scores(normal_scores, "normal_scores")
-    # NumPy's default quantile is between two scores and can flag more than requested.
+    # NumPy's default quantile can be between two scores, and flag more samples than requested.
     threshold = np.quantile(normal, 1 - fpr, method="inverted_cdf")
     return float(np.mean(_check_scores(anomaly_scores, "anomaly_scores") > threshold))
 
 
 def milliseconds_per_sample(estimator: Any, X: Any, n_repeats: int = 9) -> float:
-    """Milliseconds for scoring a sample in a batch of this size: the median of repeated calls.
+    """Measure the milliseconds for scoring a sample in a batch of this size.
 
     Parameters
     ----------
     estimator : object
-        Fitted, with `score_samples` or `anomaly_score`.
+        A fitted detector with `score_samples` or `anomaly_score`.
     X : array-like of shape (n_samples, ...)
         One batch in memory: a single sample for the latency, 64 or more for the throughput.
     n_repeats : int, default=9
@@ -359,12 +363,13 @@ def milliseconds_per_sample(estimator: Any, X: Any, n_repeats: int = 9) -> float
     Returns
     -------
     float
-        Milliseconds of wall time, divided by the number of samples.
+        The median over the calls of the milliseconds of wall time, divided by the number of
+        samples.
 
     Notes
     -----
     The time depends on the machine, its other load, and the number of threads of torch. The median
-    ignores a few delayed calls.
+    is not affected by a few delayed calls.
 
     Examples
     --------
@@ -402,8 +407,8 @@ def pixel_roc_auc(masks: Images, anomaly_maps: Images) -> float:
     Returns
     -------
     float
-        Area under the curve, in [0, 1], within 4e-6 of scikit-learn's `roc_auc_score` of all
-        pixels.
+        Area under the curve, in [0, 1]. It differs by at most 4e-6 from scikit-learn's
+        `roc_auc_score` of all pixels.
 
     Raises
     ------
@@ -416,11 +421,11 @@ def pixel_roc_auc(masks: Images, anomaly_maps: Images) -> float:
 
     Notes
     -----
-    The memory is that of one image and of the counts of pixels in bins of scores, some ten
-    megabytes for any number of images. The counts bound the error by the order of unequal scores
-    inside a bin. Every further reading splits the bins with the largest errors, until the sum is
-    below the bound. Two or three readings are usual, and one if scores have few values. A bin of
-    equal scores is exact.
+    Pixels are counted in bins of scores. This needs some ten megabytes for any number of images, in
+    addition to one image. The counts give a bound of the error, because only the order of unequal
+    scores inside a bin is unknown. Every further reading splits the bins with the largest errors,
+    until their sum is below 4e-6. Two or three readings are usual, and one if there are few
+    distinct scores.
 
     Examples
     --------
@@ -442,13 +447,14 @@ def pixel_average_precision(masks: Images, anomaly_maps: Images) -> float:
     Returns
     -------
     float
-        Average precision of the anomalous pixels, in [0, 1], within 4e-6 of scikit-learn's
-        `average_precision_score` of all pixels; chance is their share.
+        Average precision of the anomalous pixels, in [0, 1]. It differs by at most 4e-6 from
+        scikit-learn's `average_precision_score` of all pixels. The chance level is the share of
+        anomalous pixels.
 
     Raises
     ------
     ValueError, TypeError
-        As `pixel_roc_auc`.
+        As in `pixel_roc_auc`.
 
     Examples
     --------
@@ -458,7 +464,8 @@ def pixel_average_precision(masks: Images, anomaly_maps: Images) -> float:
     """
 
     def largest_errors(normal: FloatArray, anomalous: FloatArray) -> FloatArray:
-        # Between the orders with all anomalous and with all normal pixels of a bin first.
+        # The difference between the two extreme orders in a bin: all anomalous pixels first, and
+        # all normal pixels first.
         positives, negatives = np.cumsum(anomalous), np.cumsum(normal)
         best = positives / np.maximum(positives + negatives - normal, 1)
         first = positives - anomalous + 1
@@ -475,8 +482,8 @@ def per_region_overlap(masks: Images, anomaly_maps: Images, max_fpr: float = 0.3
     """Compute the area under the per-region overlap (PRO) curve.
 
     The overlap at a threshold is the flagged share of a ground-truth region, averaged over the
-    regions of all images, so that small and large defects have equal weight [1]_. This is the
-    recall of pixels with the weight 1 / (size of their region).
+    regions of all images, so that small and large defects have equal weight [1]_. It equals the
+    recall of pixels weighted by 1 / (size of their region).
 
     Parameters
     ----------
@@ -484,18 +491,18 @@ def per_region_overlap(masks: Images, anomaly_maps: Images, max_fpr: float = 0.3
         As in `pixel_roc_auc`. Pixels connected by a side or a corner form a region, as in the
         evaluation code of MVTec AD.
     max_fpr : float, default=0.3
-        Flagged share of all normal pixels at which the curve ends, in (0, 1]; 0.3 is the paper's.
+        Flagged share of all normal pixels at which the curve ends, in (0, 1]; the paper uses 0.3.
 
     Returns
     -------
     float
-        Area up to `max_fpr`, divided by `max_fpr`, in [0, 1], within 4e-6 of the one over all
-        scores as thresholds; chance is ``max_fpr / 2``.
+        Area up to `max_fpr`, divided by `max_fpr`, in [0, 1]. It differs by at most 4e-6 from the
+        area with all scores as thresholds. The chance level is ``max_fpr / 2``.
 
     Raises
     ------
     ValueError, TypeError
-        As `pixel_roc_auc`, and ValueError if `max_fpr` is out of range.
+        As in `pixel_roc_auc`; ValueError also if `max_fpr` is out of range.
 
     References
     ----------
@@ -517,11 +524,11 @@ def per_region_overlap(masks: Images, anomaly_maps: Images, max_fpr: float = 0.3
 def _area_under_curve(
     masks: Images, anomaly_maps: Images, max_fpr: float, by_region: bool
 ) -> float:
-    """Integrate the weighted recall over the false positive rate, as a share of the best."""
+    """Integrate the weighted recall over the false positive rate, relative to the largest area."""
 
     def largest_errors(normal: FloatArray, anomalous: FloatArray) -> FloatArray:
-        # The curve crosses the box of a bin: a straight line is off by half of the box at most,
-        # and by all of it where the area ends inside.
+        # The curve passes through the box of each bin. The error of a straight line is at most half
+        # of the box, and the whole box where the integral ends inside the bin.
         boxes: FloatArray = normal / normal.sum() * (anomalous / anomalous.sum()) / max_fpr
         right = np.cumsum(normal) / normal.sum()
         left = right - normal / normal.sum()
@@ -542,10 +549,10 @@ def _counts(
     largest_errors: Callable[[FloatArray, FloatArray], FloatArray],
     by_region: bool = False,
 ) -> FloatArray:
-    """Count normal pixels (row 0) and anomalous ones or regions (row 1) in bins of falling score.
+    """Count normal pixels (row 0) and anomalous ones or regions (row 1) in bins of falling scores.
 
-    The bins are split until the sum of `largest_errors`, the bounds of the error by the order of
-    the scores inside each bin, is below `_LARGEST_ERROR`.
+    Bins are split until the sum of their `largest_errors`, which bound the effect of the unknown
+    order inside each bin, is below `_LARGEST_ERROR`.
     """
     if isinstance(masks, Iterator) or isinstance(anomaly_maps, Iterator):
         raise TypeError(
@@ -575,7 +582,8 @@ def _counts(
         errors = np.where(low < high, largest_errors(*falling), 0.0)
         if errors.sum() <= _LARGEST_ERROR:
             return falling
-        # The fewest parts that bring the sum to half of the bound, if what is split falls evenly.
+        # The smallest number of parts for which the sum is half of the bound, if the scores are
+        # uniformly distributed in each bin.
         sizes = np.sqrt(errors[::-1])
         n_parts = np.ceil(sizes * (2 * sizes.sum() / _LARGEST_ERROR)).clip(1, _MOST_PARTS)
         starts, stops = _split(low[::-1], high[::-1], n_parts.astype(np.int64))
@@ -591,7 +599,7 @@ class _Bins:
         self.have_missed = False
 
     def add(self, kind: int, keys: Keys, weights: FloatArray | None = None) -> None:
-        """Count keys, each as one or by its weight."""
+        """Count keys, each with weight 1 or with the given weight."""
         if not len(keys):
             return
         order = np.argsort(keys)
@@ -619,7 +627,7 @@ def _split(low: Keys, high: Keys, n_parts: NDArray[np.int64]) -> tuple[Keys, Key
 
 
 def _region_weights(mask: Mask) -> FloatArray:
-    """Weights of anomalous pixels, with a sum of 1 for every connected region."""
+    """Return weights of the anomalous pixels, with a sum of 1 for each connected region."""
     regions, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     region = regions[mask]
     weights: FloatArray = 1 / np.bincount(region)[region]
@@ -647,7 +655,8 @@ def _images(masks: Images, anomaly_maps: Images) -> Iterator[tuple[Mask, Keys]]:
 
 
 def _order_keys(scores: FloatArray) -> Keys:
-    """Convert scores to unsigned integers of the same order, which split evenly into bins."""
-    bits = (scores + 0.0).view(np.uint64)  # + 0 makes one pattern of -0.0 and 0.0
-    # The bits of a positive float rise with it, those of a negative one fall.
+    """Convert scores to unsigned integers with the same order, for bins of equal width."""
+    bits = (scores + 0.0).view(np.uint64)  # + 0 converts -0.0 to 0.0
+    # As integers, the bits of positive floats increase with the value, those of negative floats
+    # decrease.
     return np.where(bits >> np.uint64(63) == 1, ~bits, bits | np.uint64(1 << 63))

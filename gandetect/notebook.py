@@ -13,7 +13,7 @@ _ENTRY = re.compile(r"^(\w+(?:, \w+)*) : (.*(?:\n(?:[ \t]+.*|))*)", re.MULTILINE
 
 
 def parameter_docs(cls: type) -> dict[str, str]:
-    """The description of each parameter in the docstring of a class, on one line.
+    """Return the description of each parameter in the docstring of a class, on one line.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def parameter_docs(cls: type) -> dict[str, str]:
 
 
 def documentation_page(cls: type) -> str:
-    """The address of the page of a class of this package, or "" if it has none.
+    """Return the address of the documentation page of a class, or "" if it has none.
 
     The address of the documentation is that of `project_urls` in setup.cfg.
 
@@ -48,7 +48,7 @@ def documentation_page(cls: type) -> str:
         return ""
     try:
         entries = metadata("gandetect").get_all("Project-URL") or []
-    except PackageNotFoundError:  # run from a checkout that is not installed
+    except PackageNotFoundError:  # a checkout that is not installed
         return ""
     for entry in entries:
         label, _, address = entry.partition(",")
@@ -58,7 +58,7 @@ def documentation_page(cls: type) -> str:
 
 
 def with_tooltips(parameters: Any, cls: type) -> Any:
-    """scikit-learn's table of parameters, with the description of each as a tooltip."""
+    """Add the description of each parameter as a tooltip to scikit-learn's table of parameters."""
     drawn = parameters._repr_html_inner
 
     def with_titles() -> str:
@@ -75,6 +75,6 @@ def with_tooltips(parameters: Any, cls: type) -> Any:
 
 
 def with_codes(html: str) -> str:
-    """The HTML of a detector, with its outputs called latent codes instead of features."""
+    """Return the HTML of a detector with "latent codes" in place of "features" for its outputs."""
     html = _COUNT.sub(r"\1latent codes\2", html)
     return html.replace("Copy output features", "Copy the names of the codes")

@@ -1,4 +1,4 @@
-"""Choosing between detectors without labels: a scorer for searches that needs no anomalies.
+"""Model selection without labels: a scorer for searches that needs no real anomalies.
 
 The scored samples are held-out normal samples, as in cross-validation. Anomalies are simulated from
 them, and the score of a detector is its AUROC between the two.
@@ -37,15 +37,16 @@ Generator = np.random.Generator
 class SimulatedAnomalyScorer:
     """A scorer for ``scoring=`` that needs no labels: AUROC against simulated anomalies.
 
-    The mean, over the kinds of anomalies, of the area under the ROC curve between the samples and
-    anomalies that `simulate_anomalies` makes of them. It ranks settings of one detector on one
-    data set; its value does not predict the AUROC on real anomalies. ``benchmarks/README.md``
-    has the rank correlation of the two, and compares with a random choice and the default.
+    The score is the mean, over the kinds of anomalies, of the area under the ROC curve between the
+    samples and anomalies that `simulate_anomalies` makes from them. It ranks settings of one
+    detector on one data set; its value does not predict the AUROC on real anomalies.
+    ``benchmarks/README.md`` reports the rank correlation of the two, and compares the selected
+    settings with a random choice and the default.
 
     Parameters
     ----------
     kinds : tuple of str or None, default=None
-        A selection of the kinds of `simulate_anomalies`; None uses all kinds for these data. With
+        The kinds of `simulate_anomalies` to use; None uses all kinds for the type of data. With
         ``("uniform",)`` the score is one minus the area under the mass-volume curve over the
         bounding box of the data [1]_.
     image_shape : tuple of int or None, default=None
@@ -93,12 +94,12 @@ class SimulatedAnomalyScorer:
         Parameters
         ----------
         estimator : object
-            A fitted outlier detector, or a pipeline that ends in one.
+            A fitted outlier detector, or a pipeline with one as its last step.
         X : array-like of shape (n_samples, ...) or table
             Normal samples, preferably held out from training. A few anomalies among them have
             little effect.
         y : ignored
-            Labels are not used, so that the choice does not depend on them.
+            Not used.
 
         Returns
         -------
@@ -107,19 +108,19 @@ class SimulatedAnomalyScorer:
         Raises
         ------
         ValueError
-            If there is one sample, or a kind of anomaly that these data do not have.
+            If there is only one sample, or one of `kinds` is not for this type of data.
         TypeError
             If the sign of the estimator's scores is unknown.
         """
         return float(np.mean(list(self.by_kind(estimator, X).values())))
 
     def by_kind(self, estimator: Any, X: Any) -> dict[str, float]:
-        """The area under the ROC curve for each kind of anomaly.
+        """Return the area under the ROC curve for each kind of anomaly.
 
         Parameters
         ----------
         estimator, X
-            As in a call.
+            As in a call of the scorer.
 
         Returns
         -------
@@ -173,14 +174,15 @@ def simulate_anomalies(
 
     Returns
     -------
-    ndarray of the shape of X, float64; of a table with more than numbers one of its kind
+    ndarray of the shape of X, float64; for a table with other columns than numbers, a table of the
+    type of X
 
     Raises
     ------
     TypeError
-        If X holds what is no number, such as times.
+        If an array X has values other than numbers, such as times.
     ValueError
-        If X has fewer than 2 samples, or `kind` is not one for such data.
+        If X has fewer than 2 samples, or `kind` is not for this type of data.
 
     References
     ----------
@@ -215,7 +217,7 @@ def simulate_anomalies(
 
 
 def _is_table(X: Any) -> bool:
-    """Whether X has columns of any kind; an array of times is none."""
+    """Return whether X is a table with columns of any kind; an array of times is not."""
     return needs_encoding(X) and getattr(getattr(X, "dtype", None), "kind", "O") not in "mM"
 
 
@@ -230,19 +232,19 @@ def _kinds_of(values: Any, image_shape: tuple[int, ...] | None) -> dict[str, Mak
 
 
 def _like(X: Any, values: FloatArray) -> Any:
-    """Return values in the type of X: detectors match the columns of a pandas DataFrame by name."""
+    """Return values in the type of X, because columns of a pandas DataFrame are matched by name."""
     if hasattr(X, "iloc") and hasattr(X, "columns"):
         return type(X)(values, columns=X.columns)
     return values
 
 
 def _others(n: int, rng: Generator) -> NDArray[np.intp]:
-    """For each of n samples another one."""
+    """Draw for each of n samples the index of another sample."""
     return (np.arange(n) + rng.integers(1, n, size=n)) % n
 
 
 def _some_columns(n: int, d: int, rng: Generator) -> NDArray[np.bool_]:
-    """A mask of columns for each row: one at least, and of any share."""
+    """Draw a mask of columns for each row: a random share of them, at least one."""
     mask = rng.random((n, d)) < rng.random((n, 1))
     mask[np.arange(n), rng.integers(d, size=n)] = True
     return mask
@@ -258,7 +260,7 @@ def _shifted(X: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _steps(spread: Any, shape: tuple[int, ...], rng: Generator) -> FloatArray:
-    """Steps of two to four standard deviations, up or down."""
+    """Draw steps of two to four standard deviations, up or down."""
     steps: FloatArray = spread * rng.uniform(2, 4, shape) * rng.choice([-1, 1], shape)
     return steps
 
@@ -268,7 +270,7 @@ def _uniform(X: FloatArray, rng: Generator) -> FloatArray:
 
 
 def _of_table(X: Any, kind: str, rng: Generator) -> Any:
-    """Anomalies of a table with columns of any kind, as another such table."""
+    """Return anomalies of a table with columns of any kind, as a table of the same type."""
     frame = read_frame(X)
     n, d = len(frame), len(frame.columns)
     if n < 2:
@@ -288,7 +290,7 @@ def _of_table(X: Any, kind: str, rng: Generator) -> Any:
 
 
 def _cells(column: Column) -> NDArray[Any]:
-    """The cells of a column; gaps are None, NaN or NaT."""
+    """Return the cells of a column; gaps are None, NaN or NaT."""
     if isinstance(column, Words):
         values = np.array([*column.levels, None], dtype=object)
         words: NDArray[Any] = values[column.codes]
@@ -299,7 +301,7 @@ def _cells(column: Column) -> NDArray[Any]:
 
 
 def _of_other_words(column: Words, kind: str, rng: Generator) -> Words:
-    """Another word of the column in each cell, or any of them; gaps stay."""
+    """Replace each value of a column by another one, or by any of its values; keep gaps."""
     n, n_words = len(column.codes), max(len(column.levels), 1)
     if kind == "uniform":
         codes = rng.integers(n_words, size=n)
@@ -309,7 +311,7 @@ def _of_other_words(column: Words, kind: str, rng: Generator) -> Words:
 
 
 def _moved(column: Numbers | Dates, kind: str, rng: Generator) -> Numbers | Dates:
-    """Numbers or dates moved, or drawn anew; gaps stay."""
+    """Shift numbers or dates, or draw them from their range; keep gaps."""
     there = column.values[~column.missing].astype(np.float64)
     if not len(there):
         return column
@@ -322,7 +324,7 @@ def _moved(column: Numbers | Dates, kind: str, rng: Generator) -> Numbers | Date
 
 
 def _rectangles(images: FloatArray, rng: Generator) -> list[tuple[slice, slice]]:
-    """A place in each image, an eighth to a half as high and as wide as the image."""
+    """Draw a rectangle in each image, with an eighth to a half of its height and width."""
     _, height, width = images.shape[:3]
     places = []
     for _ in images:

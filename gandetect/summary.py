@@ -1,4 +1,4 @@
-"""What a fitted detector is, as data and as text: its data, parameters, training, threshold."""
+"""The summary of a fitted detector, as data and as text."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 
 from gandetect.versions import VERSIONS
 
-# Of a value that is no number and no word, such as a network of the user's.
+# The largest number of characters of a value that is neither a number nor a string, such as a
+# network of the user.
 _LONGEST_VALUE = 300
 _WIDTH = 96
 
 
 class Summary(dict[str, Any]):
-    """The facts about a fitted detector: a dict of numbers, words, lists and dicts.
+    """Facts about a fitted detector: a dict of numbers, strings, lists and dicts.
 
-    It prints as text and can be passed to `json.dumps`. `BaseDetector.summary` returns it, and
+    It is printed as text and can be passed to `json.dumps`. `BaseDetector.summary` returns it and
     documents its entries.
     """
 
@@ -30,7 +31,7 @@ class Summary(dict[str, Any]):
 
 
 def summary_of(detector: Any) -> Summary:
-    """The facts about a fitted detector; see `BaseDetector.summary`."""
+    """Return the facts about a fitted detector; see `BaseDetector.summary`."""
     model = detector.model_
     threshold = {"value": model.threshold, **model.threshold_origin}
     weights = {
@@ -53,7 +54,7 @@ def summary_of(detector: Any) -> Summary:
 
 
 def _fitted_to(model: Any) -> dict[str, Any]:
-    """How many samples of what kind, and how they are read."""
+    """Return the number and the layout of the training samples."""
     layout, counts = model.layout, model.fitted_on
     kind = "table" if layout.encoder else "images" if layout.is_image else "rows"
     found: dict[str, Any] = {
@@ -77,7 +78,7 @@ def _fitted_to(model: Any) -> dict[str, Any]:
 
 
 def _training(detector: Any) -> dict[str, Any]:
-    """How long it trained, why it ended, and the diagnostics."""
+    """Return the duration of the training, the reason why it ended, and the diagnostics."""
     report = asdict(detector.training_report_)
     last = detector.history_[-1] if detector.history_ else {}
     return {
@@ -91,7 +92,7 @@ def _training(detector: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value where JSON has it, else as text."""
+    """Return a value unchanged if JSON supports it, otherwise as text."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -104,7 +105,7 @@ def _plain(value: Any) -> Any:
 
 
 def _lines(facts: Mapping[str, Any], indent: str) -> list[str]:
-    """A line a fact, what belongs to a name below it."""
+    """Return one line for each fact; nested facts are indented below their name."""
     lines = []
     for key, value in facts.items():
         name = f"{indent}{key}:"
@@ -132,7 +133,7 @@ def _table(records: list[Mapping[str, Any]], indent: str) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    """A value of a summary as text."""
+    """Return a value of a summary as text."""
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -15,7 +15,7 @@ import torch
 
 from gandetect import __version__
 
-# What a fitted detector's numbers depend on.
+# The packages on which the numbers of a fitted detector depend.
 VERSIONS = {
     "gandetect": __version__,
     "torch": str(torch.__version__),
@@ -24,7 +24,7 @@ VERSIONS = {
     "python": platform.python_version(),
 }
 _REQUIREMENT = re.compile(r"([\w.-]+).*?(?:;.*\bextra == ['\"]([\w-]+)['\"].*)?$")
-# What is for working on gandetect itself says nothing about a problem with it.
+# Extras for the development of gandetect, which are not relevant for bug reports.
 _OF_DEVELOPERS = {"test", "lint", "docs", "dev"}
 
 
@@ -58,7 +58,7 @@ def show_versions() -> None:
 
 
 def _system() -> dict[str, str]:
-    """The interpreter, the system and the processor."""
+    """Return the versions of the interpreter and the system, and the processor."""
     capability = torch.backends.cpu.get_cpu_capability()
     return {
         "python": platform.python_version(),
@@ -69,7 +69,7 @@ def _system() -> dict[str, str]:
 
 
 def _torch() -> dict[str, str]:
-    """How torch was built, and on what it can compute."""
+    """Return the build of torch and its available devices."""
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")
@@ -83,11 +83,11 @@ def _torch() -> dict[str, str]:
 
 
 def _required() -> dict[str, list[str]]:
-    """The requirements of gandetect by extra; those without an extra have the key ""."""
+    """Return the requirements of gandetect by extra; those without an extra have the key ""."""
     found: dict[str, list[str]] = defaultdict(list)
     try:
         lines = metadata.requires("gandetect") or []
-    except metadata.PackageNotFoundError:  # run from its source, never installed
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         lines = ["torch", "numpy", "scikit-learn", "scipy"]
     for line in lines:
         match = _REQUIREMENT.match(line)
@@ -97,7 +97,7 @@ def _required() -> dict[str, list[str]]:
 
 
 def _version(name: str) -> str:
-    """The installed version, or "-"."""
+    """Return the installed version of a package, or "-"."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
