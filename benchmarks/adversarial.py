@@ -3,16 +3,17 @@
     python benchmarks/adversarial.py --data DATA --out results/adversarial.csv
 
 A task is a data set and a classifier: a convolutional network on MNIST, and LogisticRegression and
-MLPClassifier on rows that scikit-learn ships. foolbox attacks the clean test samples, each attack
-at two strengths: the smallest change that fools, and the largest allowed (`adversarial_tasks.py`).
-A detector is fitted to the clean training samples. One half of the clean test samples sets its
-threshold, for 5 % of false alarms; the other half is compared with the successful attacks.
+MLPClassifier on rows that scikit-learn includes. foolbox attacks the clean test samples, each
+attack at two strengths: the smallest successful change, and the largest allowed change
+(`adversarial_tasks.py`). A detector is fitted to the clean training samples. One half of the clean
+test samples sets its threshold, for 5 % false alarms; the other half is compared with the
+successful attacks.
 
-Baselines of AdversarialVAE: the classifier's largest probability, its entropy, the error of a plain
-auto-encoder, and the distance to the 5 nearest training samples.
+The baselines of AdversarialVAE are the largest probability of the classifier, its entropy, the
+error of a plain autoencoder, and the distance to the 5 nearest training samples.
 
-The networks and attacks are kept in `--kept`. Runs that the CSV already holds are skipped, so a
-benchmark that was broken off goes on where it stopped.
+The networks and attacks are stored in `--kept`. Runs that the CSV already contains are skipped, so
+that an interrupted benchmark can be continued.
 """
 
 from __future__ import annotations
@@ -65,14 +66,14 @@ class Row:
     seed: int
     n_train: int
     n_test: int
-    success_rate: float | None = None  # of the attack, on samples that were classified rightly
+    success_rate: float | None = None  # of the attack, on correctly classified samples
     auroc: float | None = None
     detection_rate: float | None = None  # at FALSE_ALARM_PERC
-    false_alarm_rate: float | None = None  # what that came to on the other half
+    false_alarm_rate: float | None = None  # measured on the other half
     accuracy_clean: float | None = None
     accuracy_attacked: float | None = None
-    accuracy_corrected: float | None = None  # flagged samples get the label of their reconstruction
-    accuracy_defended: float | None = None  # all samples get it
+    accuracy_corrected: float | None = None  # flagged: label of the reconstruction
+    accuracy_defended: float | None = None  # all samples: label of the reconstruction
     accuracy_clean_corrected: float | None = None
     fit_seconds: float | None = None
     threads: int
@@ -87,24 +88,24 @@ KEY = ("task", "attack", "strength", "detector", "label", "params", "seed", "n_t
 
 
 class FromProbabilities:
-    """Score by how unsure the classifier is.
+    """Score by the uncertainty of the classifier.
 
     Parameters
     ----------
     task : Task
     entropy : bool
-        Of its answer; if not, by its largest probability.
+        Whether to use the entropy of the probabilities; otherwise the largest probability.
     """
 
     def __init__(self, task: Task, *, entropy: bool) -> None:
         self.task, self.entropy = task, entropy
 
     def fit(self, X: NDArray) -> FromProbabilities:
-        """Do nothing: the classifier knows."""
+        """Do nothing, because the classifier is already fitted."""
         return self
 
     def anomaly_score(self, X: NDArray) -> NDArray:
-        """Larger where it is less sure."""
+        """Return scores that are larger where the classifier is less certain."""
         p = self.task.probabilities(X)
         if not self.entropy:
             return -p.max(1)
@@ -115,17 +116,17 @@ class FromNeighbours:
     """Score by the distance to the training samples."""
 
     def fit(self, X: NDArray) -> FromNeighbours:
-        """Keep the training samples."""
+        """Store the training samples."""
         self.neighbours = KNearestNeighbors().fit(X.reshape(len(X), -1))
         return self
 
     def anomaly_score(self, X: NDArray) -> NDArray:
-        """Larger where they are farther."""
+        """Return the distances to the training samples."""
         return -self.neighbours.score_samples(X.reshape(len(X), -1))
 
 
 def make_detector(name: str, task: Task, seed: int, params: dict[str, Any]) -> Any:
-    """AdversarialVAE, or a baseline."""
+    """Create an AdversarialVAEDetector or a baseline."""
     if name == "AdversarialVAE":
         classifier = task.classifier
         if not isinstance(classifier, torch.nn.Module):
@@ -144,7 +145,7 @@ DETECTORS = ("AdversarialVAE", "autoencoder", "knn", "confidence", "entropy")
 
 
 def defended_labels(detector: Any, task: Task, X: NDArray) -> NDArray | None:
-    """What the classifier says of the reconstructions, if the detector makes any."""
+    """Return the labels of the reconstructions, if the detector reconstructs."""
     if not isinstance(detector, AdversarialVAEDetector):
         return None
     if detector.classifier is None:
@@ -182,7 +183,7 @@ def _mean(values: NDArray) -> float:
 
 
 def planned_rows(args: argparse.Namespace, task_name: str, seed: int, name: str) -> Iterator[Row]:
-    """One detector against every attack, at both strengths."""
+    """Yield the rows of one detector against every attack, at both strengths."""
     ours = name == "AdversarialVAE"
     for attack in args.attacks:
         for strength in STRENGTHS:
@@ -201,7 +202,7 @@ def planned_rows(args: argparse.Namespace, task_name: str, seed: int, name: str)
 
 
 def run(args: argparse.Namespace, task: Task, rows: Sequence[Row], results: Results) -> bool:
-    """Fit one detector, and let it meet the attacks; whether that went well."""
+    """Fit one detector and measure it against the attacks; return whether there was no error."""
     first, went_well = rows[0], True
     try:
         start = time.perf_counter()
@@ -209,7 +210,7 @@ def run(args: argparse.Namespace, task: Task, rows: Sequence[Row], results: Resu
         detector = make_detector(first.detector, task, first.seed, params)
         detector.fit(task.X_train[: args.n_train])
         seconds = round(time.perf_counter() - start, 2)
-    except Exception as error:  # a night's benchmark must outlive one broken run
+    except Exception as error:  # one failed run must not end a long benchmark
         traceback.print_exc()
         results.add(asdict(first) | {"error": f"{type(error).__name__}: {error}"})
         return False
@@ -231,7 +232,7 @@ def _title(row: Row) -> str:
 
 
 def report(path: Path) -> str:
-    """A line a task, strength and detector, means over the attacks and the seeds."""
+    """Return a table: a line for each task, strength and detector, means over attacks and seeds."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
     for row in read_rows(path, COLUMNS):
         if not row["error"]:
@@ -294,7 +295,7 @@ def _among(known: Sequence[str]) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    """Run the missing rows of the CSV, and print the table of all rows."""
     args = parse_arguments(argv)
     results = Results(args.out, COLUMNS, KEY)
     torch.set_num_threads(args.threads)

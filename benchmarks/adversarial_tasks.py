@@ -1,7 +1,7 @@
 """The tasks of `adversarial.py`: data between 0 and 1, a classifier, and attacks on it.
 
-All random numbers depend on the seed. Results are kept in a folder, because the attacks take longer
-than the detectors.
+All random numbers depend on the seed only. Attacked samples and networks are stored in a folder,
+because the attacks take longer than the detectors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TASKS = (
     "breast_cancer/MLP",
 )
 STRENGTHS = ("minimum", "maximum")
-# The largest change of an attack, in data between 0 and 1: of MNIST, and of rows.
+# The largest change of a value by an attack, for data between 0 and 1: for MNIST, and for rows.
 EPSILONS = {
     "FGSM": (0.3, 0.3),
     "PGD-Linf": (0.3, 0.3),
@@ -39,10 +39,10 @@ EPSILONS = {
     "SLIDE": (30.0, 4.0),
 }
 ATTACKS = (*EPSILONS, "CW")
-# A fixed-size attack is tried at these shares of its epsilon: the smallest that fools is
-# "minimum", the largest "maximum".
+# An attack of fixed size is run at these shares of its epsilon. The smallest successful one is
+# "minimum", the largest is "maximum".
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
-# How far past the boundary C&W goes, in logits.
+# The confidence of C&W: the margin beyond the decision boundary, in logits.
 CONFIDENCES = {"minimum": 0.0, "maximum": 5.0}
 _EPOCHS = 4
 _BATCH_SIZE = 128
@@ -50,7 +50,7 @@ _BATCH_SIZE = 128
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """Clean samples to learn from and to test with, and the classifier.
+    """Clean training and test samples, and the classifier.
 
     Parameters
     ----------
@@ -67,14 +67,14 @@ class Task:
     classifier: Any
 
     def labels(self, X: NDArray) -> NDArray:
-        """What the classifier says."""
+        """Return the labels that the classifier predicts."""
         model = torch_model(self.classifier, self.X_test)
         with torch.no_grad():
             parts = torch.from_numpy(_with_channel(X)).split(512)
             return torch.cat([model(part).argmax(1) for part in parts]).numpy()
 
     def probabilities(self, X: NDArray) -> NDArray:
-        """What it is how sure of."""
+        """Return the class probabilities of the classifier."""
         model = torch_model(self.classifier, self.X_test)
         with torch.no_grad():
             parts = torch.from_numpy(_with_channel(X)).split(512)
@@ -82,7 +82,7 @@ class Task:
 
 
 class _Answering(nn.Module):
-    """A converted classifier as a network with logits."""
+    """A converted classifier as a network that returns logits."""
 
     def __init__(self, form: Any) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class _Answering(nn.Module):
 
 
 def torch_model(classifier: Any, X: NDArray) -> nn.Module:
-    """The classifier as a network from samples, images with a channel, to logits."""
+    """Return the classifier as a network from samples (images with a channel axis) to logits."""
     if isinstance(classifier, nn.Module):
         return classifier.eval()
     form = taken(classifier, "auto", torch.from_numpy(X[:2]))
@@ -101,7 +101,7 @@ def torch_model(classifier: Any, X: NDArray) -> nn.Module:
 
 
 def make_task(name: str, seed: int, *, data: Path | None, kept: Path, n_test: int) -> Task:
-    """Read the data and fit the classifier, or take it from the folder of what is kept."""
+    """Read the data and fit the classifier, or load it from the folder `kept`."""
     dataset, model = name.split("/")
     if dataset == "mnist":
         if data is None:
@@ -139,7 +139,7 @@ def _mnist_task(path: Path, seed: int, kept: Path, n_test: int) -> Task:
 
 
 def convolutional_network() -> nn.Module:
-    """Two convolutions and two dense layers, about 0.99 on MNIST."""
+    """Create a network of two convolutions and two dense layers (accuracy on MNIST about 0.99)."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1),
         nn.ReLU(),
@@ -156,7 +156,7 @@ def convolutional_network() -> nn.Module:
 
 
 def train_network(network: nn.Module, X: NDArray, y: NDArray, seed: int) -> None:
-    """Train with Adam and a rate that falls to 0."""
+    """Train with Adam and a learning rate that decreases to 0."""
     x, target = torch.from_numpy(_with_channel(X)), torch.from_numpy(y)
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     n_updates = _EPOCHS * -(-len(x) // _BATCH_SIZE)
@@ -177,7 +177,7 @@ def train_network(network: nn.Module, X: NDArray, y: NDArray, seed: int) -> None
 def attacked(
     task: Task, name: str, seed: int, attack: str, strength: str, kept: Path
 ) -> NDArray[np.float32]:
-    """The test samples under attack, from the folder of what is kept if they are there."""
+    """Return the attacked test samples, read from the folder `kept` if they are stored there."""
     path = kept / f"{name.replace('/', '-')}-{seed}-{len(task.X_test)}-{attack}-{strength}.npy"
     if not path.exists():
         with torch.random.fork_rng(devices=[]):
@@ -191,7 +191,7 @@ def attacked(
 
 
 def run_attack(task: Task, attack: str) -> dict[str, NDArray[np.float32]]:
-    """Attack all test samples with foolbox, at both strengths; a failure leaves a sample as it was.
+    """Attack all test samples with foolbox at both strengths; keep a sample if the attack fails.
 
     Parameters
     ----------
@@ -206,7 +206,8 @@ def run_attack(task: Task, attack: str) -> dict[str, NDArray[np.float32]]:
     model = foolbox.PyTorchModel(torch_model(task.classifier, task.X_test), bounds=(0, 1))
     is_image = task.X_test.ndim == 3
     x = torch.from_numpy(_with_channel(task.X_test))
-    # The labels that the classifier gives: one that is wrong already needs no attack.
+    # The attacks start from the predicted labels; a sample that is already misclassified needs no
+    # attack.
     y = torch.from_numpy(task.labels(task.X_test))
     if attack == "CW":
         return {

@@ -1,22 +1,23 @@
-"""ALOCC's own experiment on MNIST: F1 of the inliers with 10 to 50 % outliers; append to a CSV.
+"""The MNIST experiment of ALOCC: F1 of the inliers with 10 to 50 % outliers; append to a CSV.
 
     python benchmarks/alocc_f1.py --data DATA --out benchmarks/results/alocc_f1.csv
     python benchmarks/alocc_f1.py --data DATA --along --epochs 40 --out along.csv
 
 Each digit in turn is the inlier; the outliers of the test set are the nine others (section 4 of
 "Adversarially Learned One-Class Classifier for Novelty Detection", CVPR 2018). The splits are
-those of the protocol mnist-one-normal, but for `N_HELD` training images that are kept for a
+those of the protocol mnist-one-normal, except that `N_HELD` training images are held out for a
 threshold.
 
-F1 is given for three thresholds τ. "train" and "held" flag 10 % of the training images, or 5 % of
-held-out ones, and do not use the test set. "best" is the largest F1 of all τ, found on the test
-set: an upper bound. The paper does not report how its τ was chosen.
+F1 is measured for three thresholds τ. "train" flags 10 % of the training images and "held" 5 % of
+the held-out images; both do not use the test set. "best" is the largest F1 of all τ on the test
+set, an upper bound. The paper does not report how its τ was chosen.
 
-``--along`` scores the test set every few epochs of a training instead, with the weights as they
-are and with their exponential moving average, each without and with the second phase
-(`tuning_fraction`): AUROC of D(R(x)), the published score, and of the reconstruction error.
+With ``--along`` the test set is scored every few epochs of a training instead, with the current
+weights and with their exponential moving average, each without and with the second phase
+(`tuning_fraction`). The figures are the AUROC of D(R(x)), the published score, and of the
+reconstruction error.
 
-Fits that the file already holds are skipped. F1 and curves go to different files.
+Fits that the file already contains are skipped. F1 and curves are written to different files.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ TUNING_FRACTIONS = (0.0, 0.3)
 
 @dataclass(kw_only=True)
 class F1Run(Run):
-    """One fit, its score and a share of outliers; all of a fit are measured at once."""
+    """One fit, score and share of outliers; all runs of one fit are measured together."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "seed", "epochs", "score", "outlier_share")
 
@@ -68,7 +69,7 @@ class F1Run(Run):
 
 @dataclass(kw_only=True)
 class AlongRun(Run):
-    """One fit, an epoch of it and which weights; all of a fit are measured at once."""
+    """One fit, epoch and kind of weights; all runs of one fit are measured together."""
 
     KEY: ClassVar[tuple[str, ...]] = (
         "name",
@@ -82,13 +83,13 @@ class AlongRun(Run):
     epochs: int | str
     tuning_fraction: float
     epoch: int = EVERY_N_EPOCHS
-    average: int = 0  # 1: the average of the weights
+    average: int = 0  # 1: exponential moving average of the weights
     auroc_refined: float | None = None
     auroc_reconstruction: float | None = None
 
 
 def measure_f1(run: F1Run, split: Split, parameters: dict[str, Any]) -> Iterator[F1Run]:
-    """Fit one detector; give a run for each score and share of outliers."""
+    """Fit one detector; yield a run for each score and share of outliers."""
     X_train, X_held = split.X_train[:-N_HELD], split.X_train[-N_HELD:]
     start = time.perf_counter()
     detector = ALOCCDetector(contamination=0.1, random_state=run.seed, **parameters).fit(X_train)
@@ -96,7 +97,7 @@ def measure_f1(run: F1Run, split: Split, parameters: dict[str, Any]) -> Iterator
     for name in SCORES:
         detector.set_params(score=None if name == "default" else name)
         scores = detector.anomaly_score(split.X_test)
-        if name != "default":  # whose threshold `fit` has set
+        if name != "default":  # `fit` sets the threshold of the default score
             detector.infer_threshold(X_train, outlier_perc=10)
         taus = {
             "train": detector.threshold_,
@@ -112,7 +113,7 @@ def measure_f1(run: F1Run, split: Split, parameters: dict[str, Any]) -> Iterator
 def f1_by_threshold(
     y_test: NDArray, scores: NDArray, taus: dict[str, float], share: float, seed: int
 ) -> dict[str, float]:
-    """F1 of the inliers at each threshold, at the best one, and of a constant answer."""
+    """Return F1 of the inliers at each threshold, the best one, and of a constant prediction."""
     drawn: dict[str, Any] = {"outlier_share": share, "random_state": seed}
     curve = f1_over_tau(y_test, scores, **drawn)
     found = {"f1_best": curve.f1.max()}
@@ -123,7 +124,7 @@ def f1_by_threshold(
 
 
 class AlongTraining:
-    """A callback that scores a test set every few epochs, by the weights and by their average.
+    """A callback that scores a test set every few epochs, with the weights and their average.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ class AlongTraining:
         """Run before training and before each epoch."""
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Score, and leave the weights as they were."""
+        """Score the test set, and restore the weights."""
         run = current_run()
         if context.task_name == "fit" or len(run.history) % self.every_n_epochs:
             return
@@ -159,7 +160,7 @@ class AlongTraining:
         run.networks.load_state_dict(weights)
 
     def aurocs(self, nets: Any, scaler: Callable[[NDArray], torch.Tensor]) -> dict[str, float]:
-        """AUROC of the published score and of the reconstruction error, means over members."""
+        """Return the AUROC of the published score and the reconstruction error, over members."""
         refined, errors = [], []
         n_members = nets.discriminator.n_members
         with torch.inference_mode():
@@ -177,19 +178,19 @@ class AlongTraining:
 
 
 def measure_along(run: AlongRun, split: Split, parameters: dict[str, Any]) -> Iterator[AlongRun]:
-    """Fit without or with the second phase; give a run for each scoring."""
+    """Fit without or with the second phase; yield a run for each evaluation."""
     along = AlongTraining(split, EVERY_N_EPOCHS)
     detector = ALOCCDetector(
         random_state=run.seed, tuning_fraction=run.tuning_fraction, **parameters
     )
-    # The average first: it is what the other one scores by.
+    # The callback of the average comes first, because the other callback uses the average.
     detector.set_callbacks(ExponentialMovingAverage(), along).fit(split.X_train)
     for found in along.found:
         yield replace(run, **found)
 
 
 def f1_table(rows: list[dict[str, str]]) -> Iterator[list[str]]:
-    """A line a score and threshold: mean F1 over the digits, mean and deviation over seeds."""
+    """Yield a line for each score and threshold: mean F1 over digits, with spread over seeds."""
     yield ["published D(R(X))", *(f"{f1:.2f}" for f1 in PUBLISHED), ""]
     yield ["everything an inlier", *_f1_cells(rows, "constant"), "0.500"]
     for score in SCORES:
@@ -205,7 +206,7 @@ def _f1_cells(rows: list[dict[str, str]], threshold: str) -> list[str]:
 
 
 def along_table(rows: list[dict[str, str]]) -> Iterator[list[Any]]:
-    """A line a way to train and to weigh: AUROC of D(R(x)) over the last third of the epochs."""
+    """Yield a line for each training and kind of weights: AUROC in the last third of the epochs."""
     last = max((int(row["epoch"]) for row in rows), default=0)
     late = [row for row in rows if int(row["epoch"]) > last * 2 / 3]
     for (tuning_fraction, average), of_kind in grouped(
@@ -224,7 +225,7 @@ def along_table(rows: list[dict[str, str]]) -> Iterator[list[Any]]:
 
 
 def over_seeds(rows: list[dict[str, str]], column: str) -> str:
-    """Mean over the seeds of the mean over the digits, ± its standard deviation over the seeds."""
+    """Return the mean over the digits as mean ± standard deviation over the seeds."""
     by_seed = grouped(rows, ["seed"]).values()
     return mean_and_spread(
         [np.mean([float(row[column]) for row in of_seed]) for of_seed in by_seed]
@@ -232,14 +233,14 @@ def over_seeds(rows: list[dict[str, str]], column: str) -> str:
 
 
 def report(path: Path, epochs: int | str = "auto") -> str:
-    """The table of F1 of the fits that had so many epochs."""
+    """Return the F1 table of the fits with this number of epochs."""
     shares = [f"{share:.0%}" for share in OUTLIER_SHARES]
     heads = ["F1 of the inliers, outliers", *shares, "AUROC"]
     return markdown(heads, f1_table(_rows_with(path, F1Run, epochs)))
 
 
 def report_along(path: Path, epochs: int | str = "auto") -> str:
-    """The table of the curves of the fits that had so many epochs."""
+    """Return the table of curves of the fits with this number of epochs."""
     heads = ["D(R(x)) over the last third of the epochs", "mean AUROC", "lowest", "mean step"]
     return markdown(heads, along_table(_rows_with(path, AlongRun, epochs)))
 
@@ -249,7 +250,7 @@ def _rows_with(path: Path, kind: type[Run], epochs: int | str) -> list[dict[str,
 
 
 def planned_runs(names: Sequence[str], seeds: Sequence[int], epochs: Any, along: bool) -> list[Run]:
-    """The first run of every fit that was asked for."""
+    """Return the first run of every requested fit."""
     runs: list[Run] = []
     for name in names:
         for seed in seeds:
@@ -267,7 +268,7 @@ def planned_runs(names: Sequence[str], seeds: Sequence[int], epochs: Any, along:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the file does not hold yet; print the table."""
+    """Run the missing rows of the file, and print the table."""
     parser = parser_of(__doc__)
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder with mnist.npz")

@@ -10,7 +10,7 @@ all of the removed ones are trained on; the CSV has their number. `trim` is one 
 share, because users do not know the share.
 
 With ``--http`` the set is the http connections of KDD Cup 1999 (logarithms of duration and of the
-bytes sent and received), among whose training rows are 3.5 % attacks that are nearly alike.
+bytes sent and received); 3.5 % of its training rows are attacks that are nearly equal.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HTTP, HTTP_SHARES = "http", (0.0, 0.035)
 
 @dataclass(kw_only=True)
 class ContaminatedRun(Run):
-    """One detector, fitted on rows of which a share is anomalous."""
+    """One detector, fitted to rows with a given share of anomalies."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "trim", "share", "seed")
 
@@ -69,7 +69,7 @@ def http_connections(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.int6
 
 
 def contaminated_split(folder: Path, name: str, share: float, seed: int) -> tuple[Split, int]:
-    """Split a set, with anomalies in the training rows; also return how many."""
+    """Split a set, with anomalies in the training rows; also return their number."""
     X, y = http_connections(folder) if name == HTTP else public_set(folder, name)
     rng = np.random.default_rng(seed)
     anomalous = rng.permutation(np.flatnonzero(y == 1))
@@ -83,7 +83,7 @@ def contaminated_split(folder: Path, name: str, share: float, seed: int) -> tupl
 
 
 def measure(run: ContaminatedRun, data: Path) -> Iterator[ContaminatedRun]:
-    """Fit and score."""
+    """Fit the detector and score the test rows."""
     split, run.n_trained_anomalies = contaminated_split(data, run.name, run.share, run.seed)
     run.n_train = len(split.X_train)
     params: dict[str, Any] = {"trim": run.trim} if is_ours(run.detector) else {}
@@ -97,7 +97,7 @@ def measure(run: ContaminatedRun, data: Path) -> Iterator[ContaminatedRun]:
 
 
 def report(path: Path) -> str:
-    """The mean AUROC at each share, and the fall from none to the largest."""
+    """Return the mean AUROC at each share, and the loss at the largest share."""
     lines = []
     every = rows_of(path, ContaminatedRun)
     for (detector, trim), rows in grouped(every, ["detector", "trim"]).items():

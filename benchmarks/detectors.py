@@ -1,6 +1,6 @@
 """The detectors of the benchmark by name, with a common interface.
 
-Each has ``fit(X)`` and ``score_samples(X)``, larger = more normal, as in scikit-learn.
+Each has ``fit(X)`` and ``score_samples(X)``, larger for more normal samples, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class KNearestNeighbors(OutlierMixin, BaseEstimator):
         self.method = method
 
     def fit(self, X: NDArray, y: None = None) -> KNearestNeighbors:
-        """Keep the training rows."""
+        """Store the training rows."""
         self.neighbors_ = NearestNeighbors(n_neighbors=self.n_neighbors).fit(X)
         return self
 
@@ -57,7 +57,7 @@ class PCAReconstruction(OutlierMixin, BaseEstimator):
     Parameters
     ----------
     n_components : int, default=32
-        Must be smaller than the number of features, or every error would be 0.
+        Must be smaller than the number of features; otherwise every error would be 0.
     random_state : int, default=None
         Seeds the randomised solver.
     """
@@ -67,7 +67,7 @@ class PCAReconstruction(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: NDArray, y: None = None) -> PCAReconstruction:
-        """Find the components."""
+        """Compute the components."""
         if X.shape[1] <= self.n_components:
             raise ValueError(
                 f"{self.n_components} components reconstruct {X.shape[1]} features without error; "
@@ -83,14 +83,14 @@ class PCAReconstruction(OutlierMixin, BaseEstimator):
 
 
 class PyODDetector(OutlierMixin, BaseEstimator):
-    """A PyOD detector at its defaults, with scikit-learn's sign and a seed.
+    """A PyOD detector with default parameters, scikit-learn's sign and a seed.
 
     Parameters
     ----------
     name : str
         The class, one of `PYOD_MODULES`.
     random_state : int
-        Seeds the global generators, which most of PyOD's networks draw from, around each call.
+        Seeds the global generators during each call, because most networks of PyOD use them.
     """
 
     def __init__(self, name: str, random_state: int) -> None:
@@ -98,19 +98,19 @@ class PyODDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: NDArray, y: None = None) -> PyODDetector:
-        """Build the detector for the shape of X and fit it, to labels if it learns from them."""
+        """Create the detector for the shape of X and fit it, with labels if it uses them."""
         detector_class = pyod_class(self.name)
         offered = {"n_features": X.shape[1], "random_state": self.random_state, "verbose": 0}
         asked = inspect.signature(detector_class).parameters
         arguments = {name: value for name, value in offered.items() if name in asked}
         with _seeded_and_quiet(self.random_state):
-            # Built in here, since some seed or draw from the global generators in __init__.
+            # Created here, because some detectors seed or use the global generators in __init__.
             detector = detector_class(**arguments)
             self.detector_ = detector.fit(X) if y is None else detector.fit(X, y)
         return self
 
     def score_samples(self, X: NDArray) -> NDArray[np.float64]:
-        """Return PyOD's scores negated: there, larger = more anomalous."""
+        """Return PyOD's scores negated, because they are larger for more anomalous samples."""
         with _seeded_and_quiet(self.random_state):
             return -self.detector_.decision_function(X)
 
@@ -135,7 +135,8 @@ def pyod_class(name: str) -> type:
     try:
         module = importlib.import_module(f"pyod.models.{PYOD_MODULES[name]}")
     except ImportError as error:
-        # Not always PyOD itself: some of its modules need packages that it does not install.
+        # The missing package may be another one: some modules of PyOD need packages that PyOD does
+        # not install.
         raise ImportError(f'{error}; install the extra: pip install "gandetect[bench]"') from error
     return getattr(module, name)
 
@@ -177,28 +178,28 @@ def our_detectors() -> dict[str, type]:
 
 
 def is_ours(name: str) -> bool:
-    """Tell a detector of gandetect, which gets raw data and parameters, from a baseline."""
+    """Return whether it is a detector of gandetect, which gets raw data and parameters."""
     return name not in BASELINES and not name.startswith("pyod.")
 
 
 def make_detector(name: str, random_state: int, *, standardise: bool, **params: Any) -> Any:
-    """Build an unfitted detector.
+    """Create an unfitted detector.
 
     Parameters
     ----------
     name : str
-        A baseline (`BASELINES`), ``pyod.<class>``, or one of ours such as ``GANomaly``.
+        A baseline (`BASELINES`), ``pyod.<class>``, or a detector of gandetect such as ``GANomaly``.
     random_state : int
         Seeds the detector.
     standardise : bool
-        Whether a baseline gets a scaler, fitted with it. Ours scale inside.
+        Whether a baseline gets a scaler, fitted with it. Detectors of gandetect scale themselves.
     **params
-        Parameters of ours; the baselines run at their defaults.
+        Parameters of a detector of gandetect; the baselines have their default parameters.
 
     Returns
     -------
     object
-        With ``fit`` and ``score_samples``.
+        A detector with ``fit`` and ``score_samples``.
 
     Raises
     ------
@@ -223,5 +224,5 @@ def make_detector(name: str, random_state: int, *, standardise: bool, **params: 
 def _make_pyod(name: str, random_state: int) -> PyODDetector:
     if name not in PYOD_MODULES:
         raise ValueError(f"Unknown PyOD detector {name!r}; choose from {', '.join(PYOD_MODULES)}.")
-    pyod_class(name)  # a missing PyOD is told before the first run, not in the middle
+    pyod_class(name)  # raises before the first run if PyOD is missing
     return PyODDetector(name, random_state)

@@ -2,8 +2,8 @@
 
     python benchmarks/faults.py [--kills 20] [--mutations 10000] [--seed 0] [--only NAME]
 
-Each check prints its counts and fails if a guarantee does not hold (POSIX only). Each starts from a
-fork of this process, which has imported torch but has started no thread.
+Each check prints its counts and fails if a guarantee does not hold (POSIX only). Each check runs in
+a fork of this process, which has imported torch but has not started threads.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from gandetect import ArchiveError, Checkpoint, ConvNet, GANomalyDetector
 from gandetect.archive import checksum
 from gandetect.export import ParityError, load_onnx, to_onnx
 
-# What no reading of a file may do; `exec` runs code, `compile` makes it from text.
+# Audit events that must not occur while a file is read; `exec` runs code, `compile` creates it.
 FORBIDDEN = {"pickle.find_class", "import", "exec", "compile", "os.system", "subprocess.Popen"}
-# How far memory may grow while damaged files are refused, and how long the processor may take
-# for one of them.
+# The largest growth of memory while damaged files are refused, and the largest processor time for
+# one of them.
 MOST_MB = 200
 MOST_SECONDS = 2
-# What a forged file may say anywhere. No large sizes: SECURITY.md says what those do.
+# Values that are inserted into forged files. There are no large sizes; SECURITY.md describes their
+# effect.
 NONSENSE = [
     *(None, True, -1, 0, 3, 10**30, -2.5, float("nan"), float("inf"), "", "encoder"),
     *([], {}, [[]], {"list": [None]}, {"tuple": []}, {"pairs": []}, {"pairs": [["a", 1]]}),
@@ -56,7 +57,7 @@ IMAGES = np.random.default_rng(0).normal(size=(32, 8, 8))
 
 
 def digest(detector: GANomalyDetector) -> str:
-    """Of the scores and all that the training has written down."""
+    """Return a digest of the scores and of everything that the training recorded."""
     content = detector.anomaly_score(X).tobytes() + repr(detector.history_).encode()
     return hashlib.sha256(content + repr(detector.threshold_).encode()).hexdigest()
 
@@ -80,9 +81,9 @@ def exit_code(process: int) -> int:
 
 
 def kills(n: int, seed: int, folder: Path) -> str:
-    """Fits that are killed at a random moment, and begun again."""
+    """Kill fits at a random moment, and start them again."""
     detector = GANomalyDetector(epochs=40, n_estimators=2, random_state=0)
-    # What the first fit imports is imported before the forks, or most kills would fall into it.
+    # Import before the forks what a fit imports; otherwise most kills would occur during imports.
     GANomalyDetector(epochs=1, n_estimators=1).set_callbacks(Checkpoint(folder / "first")).fit(X)
 
     def fit(checkpoint: Path, result: Path) -> None:
@@ -99,7 +100,7 @@ def kills(n: int, seed: int, folder: Path) -> str:
         process = in_a_fork(lambda to=(checkpoint, result): fit(*to))
         time.sleep(rng.uniform(0, duration))
         os.kill(process, signal.SIGKILL)
-        if exit_code(process) == 0:  # it was done before
+        if exit_code(process) == 0:  # the fit ended before the kill
             checkpoint.unlink()
             continue
         n_killed += 1
@@ -112,7 +113,7 @@ def kills(n: int, seed: int, folder: Path) -> str:
 
 
 def full_disk(folder: Path) -> str:
-    """A save that may not write as much as it must."""
+    """Save a detector with a limit on the size of files, as on a full disk."""
     small = GANomalyDetector(epochs=1, n_estimators=1, random_state=0).fit(X)
     large = GANomalyDetector(epochs=1, n_estimators=8, random_state=0).fit(X)
     path = folder / "detector"
@@ -136,11 +137,11 @@ def full_disk(folder: Path) -> str:
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Another file, by one to four changes of a random kind."""
+    """Return a copy of a file with one to four random changes."""
     changed = bytearray(content)
     header = min(len(content), 8 + int.from_bytes(content[:8], "little"))
     for _ in range(rng.randint(1, 4)):
-        # Half of the changes fall into the header, which is small beside the weights.
+        # Half of the changes are in the header, which is small compared with the weights.
         end = header if rng.random() < 0.5 else len(changed)
         i = rng.randrange(max(1, min(end, len(changed))))
         j = min(len(changed), i + rng.randint(1, 64))
@@ -161,7 +162,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 def forged(content: bytes, rng: random.Random) -> bytes:
-    """Another archive with the checksum of its content, by one to three changes of what it says."""
+    """Return an archive with one to three changed values and a valid checksum."""
     tensors = safetensors.torch.load(content)
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     document = json.loads(header["__metadata__"]["gandetect"])
@@ -190,7 +191,7 @@ def forge_tensor(tensors: dict[str, torch.Tensor], rng: random.Random) -> None:
 
 
 def forge_tree(document: object, rng: random.Random) -> None:
-    """Replace, remove or double one entry of a nest of lists and dicts, however deep."""
+    """Replace, remove or duplicate one entry of nested lists and dicts, at any depth."""
     places = [(nest, key) for nest in nests(document) for key in keys_of(nest)]
     nest, key = rng.choice(places)
     kind = rng.randrange(6)
@@ -217,7 +218,7 @@ def keys_of(nest: list | dict) -> list:
 
 
 class Target(NamedTuple):
-    """A file, how it is changed and read, and whether what a changed one gives is right."""
+    """A file, functions that change and read it, and a check of the result of a changed file."""
 
     content: bytes
     change: Callable[[bytes, random.Random], bytes]
@@ -226,7 +227,7 @@ class Target(NamedTuple):
 
 
 def targets(folder: Path) -> dict[str, Target]:
-    """Of rows and of images: saved detectors, a checkpoint, an exported file."""
+    """Create saved detectors, a checkpoint and an exported file, for rows and for images."""
     small = {"epochs": 1, "n_estimators": 1, "random_state": 0}
     rows = GANomalyDetector(**small).set_callbacks(Checkpoint(folder / "checkpoint")).fit(X)
     images = GANomalyDetector(**small, architecture=ConvNet(n_filters=2)).fit(IMAGES)
@@ -241,7 +242,7 @@ def targets(folder: Path) -> dict[str, Target]:
         name: Target((folder / name).read_bytes(), mutated, read, lambda _: False)
         for name, read in readers.items()
     }
-    # Whoever computes the checksum anew may say what he likes, if it is a detector.
+    # A forged file with a valid checksum may have any content that is a valid detector.
     for name in ("rows", "images"):
         content = found[name].content
         found[f"forged {name}"] = Target(content, forged, gandetect.load, lambda _: True)
@@ -250,17 +251,18 @@ def targets(folder: Path) -> dict[str, Target]:
         expected = rows.anomaly_score(X)
 
         def is_near(scorer: object) -> bool:
-            # Or as far off as a ParityWarning said, which is of the samples of the certificate.
+            # A larger difference is allowed if it was reported by a ParityWarning, which refers to
+            # the samples of the certificate.
             told = 10 * scorer.difference * scorer.certificate.score_unit
             return np.allclose(scorer.anomaly_score(X), expected, rtol=1e-5, atol=max(1e-5, told))
 
-        # Names and remarks of a graph may change: its scores may not.
+        # Names and comments of a graph may change; its scores must not.
         found["onnx"] = Target((folder / "onnx").read_bytes(), mutated, load_onnx, is_near)
     return found
 
 
 def mutations(n: int, seed: int, folder: Path) -> str:
-    """Damaged and forged files: an ArchiveError each, or what is right; nothing that runs code."""
+    """Read damaged and forged files: each gives an ArchiveError or a valid result, and no code."""
     path, rng = folder / "damaged", random.Random(seed)
     heard: list[str] = []
     is_reading = False
@@ -270,7 +272,7 @@ def mutations(n: int, seed: int, folder: Path) -> str:
             heard.append(event)
 
     files = targets(folder)
-    for target in files.values():  # what is imported once, for any file, is imported now
+    for target in files.values():  # import all modules that reading needs
         path.write_bytes(target.content)
         target.read(path)
     sys.addaudithook(listen)
@@ -307,7 +309,7 @@ def mutations(n: int, seed: int, folder: Path) -> str:
 
 
 def concurrency(folder: Path) -> str:
-    """The same bits from eight threads, after a fork and in a spawned process."""
+    """Compare the bits of results from eight threads, after a fork and in a spawned process."""
     detector = GANomalyDetector(epochs=2, n_estimators=2, random_state=0).fit(X)
     expected = detector.anomaly_score(X)
     assert exit_code(in_a_fork(lambda: same_bits(detector, expected))) == 0
@@ -330,7 +332,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="only checks whose name contains this")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)  # a fork of a process with threads may wait for them forever
+    torch.set_num_threads(1)  # a fork of a process with threads can deadlock
 
     checks: dict[str, Callable[[Path], str]] = {
         "kills": lambda folder: kills(arguments.kills, arguments.seed, folder),

@@ -6,19 +6,21 @@
 On the public sets, split as in `quality.py`, or on MNIST with the digit of that name as the
 anomaly and the first 1,000 of its training images. Three protocols:
 
-- "random": 1, 5 or 10 of the test set's anomalies, drawn at random, are labelled and taken out;
+- "random": 1, 5 or 10 of the test set's anomalies, drawn at random, are labelled and removed from
+  the test set;
 - "other kinds": the anomalies are clustered (k-means, 3 clusters), up to 10 of one cluster are
-  labelled, and what is judged is the anomalies of the other clusters: kinds of which no label told;
-- "labelled kind": the same detector, judged by what is left of the labelled cluster.
+  labelled, and the evaluation uses the anomalies of the other clusters: kinds without labels;
+- "labelled kind": the same detector, evaluated on the remaining anomalies of the labelled cluster.
 
-A set takes part if at least 5 anomalies are left to judge by. Ours get the normal rows and the
-labelled anomalies, at ``labels="learn"``, and without labels at ``labels="ignore"``. Baselines get
-standardised rows, of an image its pixels. ``5-nn`` learns from normal rows alone; ``log-ratio`` is
-log d(normal) less half of log d(nearest labelled anomaly); ``extra-trees`` are scikit-learn's, on
-the labels alone; ``5-nn + extra-trees`` adds the ranks of 5-NN and of trees that see mixtures too
-(NNG-Mix), and so looks at all test rows at once; ``pyod.DevNet reversed`` and ``pyod.XGBOD`` are
-PyOD's, of which the former gives anomalies the smaller scores (PyOD 3.6.7), so that they are turned
-here. Runs that the file already holds are skipped.
+A set is used if at least 5 anomalies remain for the evaluation. Detectors of gandetect are fitted
+to the normal rows and the labelled anomalies with ``labels="learn"``, and without labels with
+``labels="ignore"``. Baselines get standardised rows; for images, rows of pixels. ``5-nn`` uses
+normal rows only; ``log-ratio`` is log d(normal) minus half of log d(nearest labelled anomaly);
+``extra-trees`` are those of scikit-learn, trained on the labels; ``5-nn + extra-trees`` is the sum
+of the ranks of 5-NN and of trees that are also trained on mixtures (NNG-Mix), so that it needs all
+test rows at once; ``pyod.DevNet reversed`` and ``pyod.XGBOD`` are from PyOD. DevNet of PyOD 3.6.7
+gives smaller scores to anomalies, so its scores are negated. Runs that the file already contains
+are skipped.
 """
 
 from __future__ import annotations
@@ -57,36 +59,36 @@ KNOWN = (1, 5, 10)
 LEAST_JUDGED = 5
 N_CLUSTERS = 3
 N_NORMAL_IMAGES = 1000
-# What detectors are compared on.
+# The metric by which detectors are compared.
 CASE = ("name", "seed", "protocol", "n_known")
 RANDOM, OTHER, SAME = "random", "other kinds", "labelled kind"
-# Standardised values end here.
+# Standardised values are clipped to this limit.
 LIMIT = 30.0
 
 
 @dataclass(kw_only=True)
 class LabelsRun(Run):
-    """One run, and what came of it."""
+    """One run and its results."""
 
     KEY: ClassVar[tuple[str, ...]] = (
         *("name", "detector", "params", "labels"),
         *("protocol", "n_known", "seed"),
     )
 
-    params: str  # JSON; empty braces for a detector at its defaults
-    labels: str  # the parameter of ours; empty for a baseline
+    params: str  # JSON; empty braces for default parameters
+    labels: str  # the parameter `labels`; empty for a baseline
     protocol: str
-    n_known: int  # anomalies to be labelled; of "labelled kind" and "other kinds" at most
+    n_known: int  # labelled anomalies; an upper limit for kinds
     auroc: float | None = None
     average_precision: float | None = None
     fit_seconds: float | None = None
     n_train: int | None = None
     n_test: int | None = None
-    prevalence: float | None = None  # share of anomalies in what is judged
+    prevalence: float | None = None  # share of anomalies in the evaluated rows
 
 
 class Case(NamedTuple):
-    """Which test rows are labelled anomalies, and which are judged."""
+    """Which test rows are labelled anomalies, and which rows are evaluated."""
 
     labelled: NDArray[np.intp]
     judged: NDArray[np.intp]
@@ -101,7 +103,7 @@ def split_of(folder: Any, name: str, seed: int) -> Split:
 
 
 def cases(split: Split, seed: int) -> dict[tuple[str, int], Case]:
-    """Draw the labelled anomalies of each protocol, where enough are left."""
+    """Draw the labelled anomalies of each protocol, if enough anomalies remain."""
     rng = np.random.default_rng(100 + seed)
     normal = np.flatnonzero(split.y_test == 0)
     anomalous = rng.permutation(np.flatnonzero(split.y_test == 1))
@@ -122,7 +124,7 @@ def cases(split: Split, seed: int) -> dict[tuple[str, int], Case]:
 
 
 def standardised(X_train: NDArray, X_test: NDArray) -> tuple[NDArray, NDArray]:
-    """Rows, or the pixels of images, in standard deviations of the training samples."""
+    """Standardise rows, or the pixels of images, by the training samples."""
     rows = [X.reshape(len(X), -1) for X in (X_train, X_test)]
     scaler = StandardScaler().fit(rows[0])
     train, test = (np.clip(scaler.transform(X), -LIMIT, LIMIT) for X in rows)
@@ -130,7 +132,7 @@ def standardised(X_train: NDArray, X_test: NDArray) -> tuple[NDArray, NDArray]:
 
 
 def distance(references: NDArray, X: NDArray, n: int, *, own: bool = False) -> NDArray:
-    """Mean distance to the n nearest references, of which a row that is one is none."""
+    """Return the mean distance to the n nearest references; with `own`, exclude the row itself."""
     n = min(n, len(references) - own)
     found, _ = NearestNeighbors(n_neighbors=n + own).fit(references).kneighbors(X)
     mean: NDArray = found[:, int(own) :].mean(axis=1)
@@ -149,7 +151,7 @@ def mixtures(X: NDArray, known: NDArray, n: int, rng: np.random.Generator) -> ND
 
 
 def trees(X: NDArray, anomalous: NDArray, test: NDArray, seed: int) -> NDArray:
-    """The share of votes of extra trees on the labels."""
+    """Return the share of votes of extra trees trained on the labels."""
     forest = ExtraTreesClassifier(
         100, min_samples_leaf=2, class_weight="balanced", random_state=seed
     )
@@ -158,17 +160,17 @@ def trees(X: NDArray, anomalous: NDArray, test: NDArray, seed: int) -> NDArray:
     return votes
 
 
-# Standardised normal rows, known anomalies, rows to be judged, and the seed, to anomaly scores.
+# Maps standardised normal rows, known anomalies, test rows and the seed to anomaly scores.
 Baseline = Callable[[NDArray, NDArray, NDArray, int], NDArray]
 
 
 def five_nn(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
-    """Mean distance to the five nearest normal rows."""
+    """Return the mean distance to the five nearest normal rows."""
     return distance(X, test, 5)
 
 
 def log_ratio(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
-    """The logarithm of that less half of the logarithm of the distance to an anomaly."""
+    """Return the log of the 5-NN distance minus half of the log of the distance to an anomaly."""
     tiny = 1e-9
     of_normal, of_known = distance(X, test, 5), distance(known, test, 1)
     ratio: NDArray = np.log(of_normal + tiny) - 0.5 * np.log(of_known + tiny)
@@ -176,7 +178,7 @@ def log_ratio(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
 
 
 def both(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
-    """The sum of the ranks of 5-NN, and of trees on rows and their distances to normal ones."""
+    """Return the sum of the ranks of 5-NN, and of trees on rows and their 5-NN distances."""
     mixed = mixtures(X, known, max(200, len(X) // 5), np.random.default_rng(seed))
 
     def seen(rows: NDArray, *, own: bool = False) -> NDArray:
@@ -189,7 +191,7 @@ def both(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
 
 
 def of_pyod(name: str, sign: float = 1.0) -> Baseline:
-    """One of PyOD's detectors that learn from labels, perhaps with its scores reversed."""
+    """Return the scores of a PyOD detector that uses labels, multiplied by `sign`."""
 
     def scores(X: NDArray, known: NDArray, test: NDArray, seed: int) -> NDArray:
         y = np.arange(len(X) + len(known)) >= len(X)
@@ -211,7 +213,7 @@ BASELINES: dict[str, Baseline] = {
 
 
 def measure(run: LabelsRun, folder: Any) -> Iterator[LabelsRun]:
-    """Fit and judge; what needs no labels, or not other ones, is fitted once for several runs."""
+    """Fit and evaluate; one fit is used for all runs that need the same labels or none."""
     split = split_of(folder, run.name, run.seed)
     found = cases(split, run.seed)
     if (run.protocol, run.n_known) not in found:
@@ -236,13 +238,13 @@ def measure(run: LabelsRun, folder: Any) -> Iterator[LabelsRun]:
 
 
 def fitted_scores(run: LabelsRun, split: Split, case: Case) -> tuple[NDArray, float]:
-    """Anomaly scores of the test rows, and the seconds that it took to fit."""
+    """Return the anomaly scores of the test rows, and the seconds of the fit."""
     known = split.X_test[case.labelled]
     start = time.perf_counter()
     if not is_ours_here(run.detector):
         X, test = standardised(split.X_train, split.X_test)
         scores = np.zeros(len(test))
-        # Some baselines look at all test rows at once, to which the labelled ones do not belong.
+        # Some baselines use all test rows at once, and the labelled rows are not test rows.
         rows = np.arange(len(test))
         if run.detector != "5-nn":
             rows = np.setdiff1d(rows, case.labelled)
@@ -262,12 +264,12 @@ def fitted_scores(run: LabelsRun, split: Split, case: Case) -> tuple[NDArray, fl
 
 
 def is_ours_here(detector: str) -> bool:
-    """Whether it is one of gandetect's."""
+    """Return whether it is a detector of gandetect."""
     return detector not in BASELINES and is_ours(detector)
 
 
 def table(rows: list[dict[str, str]], half: tuple[str, ...] | None = None) -> str:
-    """The means over the sets and seeds that every detector has been run on, a line a detector."""
+    """Return a table of means over the sets and seeds with runs of every detector."""
     rows = [row for row in rows if half is None or row["name"] in half]
     by_detector = grouped(rows, ("detector", "params", "labels"))
     of_each = [set(grouped(group, CASE)) for group in by_detector.values()]
@@ -292,7 +294,7 @@ def table(rows: list[dict[str, str]], half: tuple[str, ...] | None = None) -> st
 
 
 def report(path: Path) -> str:
-    """The tables of a file: of all its sets, and of each half that it has sets of."""
+    """Return the tables of a file: of all its sets, and of each half with sets in the file."""
     rows = rows_of(path, LabelsRun)
     halves = {
         "Tuning half": TUNING_SETS + TUNING_DIGITS,
@@ -308,7 +310,7 @@ def report(path: Path) -> str:
 
 
 def main() -> int:
-    """Run what is missing, and print the tables."""
+    """Run the missing rows, and print the tables."""
     parser = parser_of(__doc__)
     add_sets(parser)
     add_detectors(parser, ("AdversarialVAE", *list(BASELINES)[:4]))

@@ -1,8 +1,8 @@
 """Count the files of the package in which one call runs functions.
 
-A file counts as entered if a function in it runs; what is only imported does not count. Targets, of
-GANomalyDetector on rows: fit(X) 12, predict(X) 8, to_onnx 10, gandetect fit 22, gandetect predict
-18.
+A file counts as entered if a function in it runs; files that are only imported do not count. The
+targets for GANomalyDetector on rows are: fit(X) 12, predict(X) 8, to_onnx 10, gandetect fit 22,
+gandetect predict 18.
 
 Run from the repository root: ``python benchmarks/files_entered.py [--all] [--names]``.
 """
@@ -42,7 +42,7 @@ def files_entered(call: Callable[[], object]) -> list[str]:
         call()
     finally:
         sys.setprofile(None)
-    # What dataclasses make has no file of its own.
+    # Functions that dataclasses generate have no file.
     files = {Path(code.co_filename) for code in codes}
     return sorted(str(f.relative_to(PACKAGE)) for f in files if f.is_relative_to(PACKAGE))
 
@@ -96,7 +96,7 @@ def _entered_by_command(arguments: list[str]) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print a line a call: how many files, the target, and which if asked for."""
+    """Print for each call the number of files, the target, and with ``--names`` the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--all", action="store_true", help="fit, predict and to_onnx of every detector"

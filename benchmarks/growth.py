@@ -1,13 +1,14 @@
-"""Measure how fit and score times grow with rows, columns, the side of images and members.
+"""Measure how the times of fit and score grow with rows, columns, image size and members.
 
     python benchmarks/growth.py --out results/growth.csv
     python benchmarks/growth.py --axes columns --sizes 64,1024,20000 --out results/growth.csv
 
-One thing grows at a time: "rows" (of 20 columns), "columns" (of 1,000 rows), "side" (64 images, two
-epochs) and "members" (2,000 rows of 20 columns). Baselines run where they have the axis, in the
-same file. The exponent is the slope of the logarithm of the median time over the logarithm of the
-size: 1 is linear. Times need an idle machine; runs that the CSV already holds are skipped, so that
-the benchmark can be broken off. The detector at the smallest size runs once beforehand, untimed.
+One size varies at a time: "rows" (with 20 columns), "columns" (with 1,000 rows), "side" (64 images,
+two epochs) and "members" (2,000 rows with 20 columns). Baselines run on the axes that they have, in
+the same file. The exponent is the slope of the logarithm of the median time over the logarithm of
+the size: 1 is linear. Measurements need an idle machine. Runs that the CSV already contains are
+skipped, so that the benchmark can be interrupted. At the smallest size, the detector runs once
+before the measurements.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ OWN = ("side", "members")
 
 @dataclass(kw_only=True)
 class GrowthRun(Run):
-    """One run: how long it took at one size; `name` is what grows."""
+    """One run: the times at one size; `name` is the axis."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "size", "detector", "seed", "threads")
 
@@ -53,18 +54,18 @@ class GrowthRun(Run):
 
 
 def samples_of(axis: str, size: int, seed: int) -> NDArray:
-    """The samples of a run, to fit and to score."""
+    """Return the samples of a run, for fit and for score."""
     rng = np.random.default_rng(seed)
     if axis == "side":
         return rng.random((64, size, size)).astype(np.float32)
     shape = {"rows": (size, 20), "columns": (1_000, size), "members": (2_000, 20)}[axis]
-    # A few directions hold all columns together, as in most tables.
+    # A few latent factors determine all columns, because columns of most tables are correlated.
     hidden = rng.normal(size=(shape[0], 8)) @ rng.normal(size=(8, shape[1]))
     return hidden + 0.5 * rng.normal(size=shape)
 
 
 def detector_of(run: GrowthRun) -> Any:
-    """The detector of a run, at its defaults but for what grows."""
+    """Create the detector of a run with default parameters, except for the axis that varies."""
     params: dict[str, Any] = {}
     if run.name == "members":
         params["n_estimators"] = run.size
@@ -75,7 +76,7 @@ def detector_of(run: GrowthRun) -> Any:
 
 @cache
 def warmed(axis: str, detector: str) -> None:
-    """Run what is made once in a process, untimed."""
+    """Run once without measurement, for everything that a process initialises once."""
     size = min(SIZES[axis])
     run = GrowthRun(name=axis, size=size, detector=detector, seed=0, threads=1)
     X = samples_of(axis, size, 0)[:64]
@@ -83,7 +84,7 @@ def warmed(axis: str, detector: str) -> None:
 
 
 def measure(run: GrowthRun) -> Iterator[GrowthRun]:
-    """Fit and score once; fill in the run."""
+    """Fit and score once, and complete the run."""
     warmed(run.name, run.detector)
     X, detector = samples_of(run.name, run.size, run.seed), detector_of(run)
     start = time.perf_counter()
@@ -96,12 +97,12 @@ def measure(run: GrowthRun) -> Iterator[GrowthRun]:
 
 
 def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """The power of the size that the time grows with."""
+    """Return the exponent of the growth of time with size."""
     return float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
 
 def report(path: Path) -> str:
-    """A line for each axis and detector that was measured at two sizes or more."""
+    """Return a table: a line for each axis and detector with measurements at two sizes or more."""
     lines: list[list[Any]] = []
     for (axis, detector), runs in grouped(rows_of(path, GrowthRun), ["name", "detector"]).items():
         by_size = {int(size): group for (size,), group in grouped(runs, ["size"]).items()}
@@ -120,7 +121,7 @@ def report(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the exponents of all that it holds."""
+    """Run the missing rows of the CSV, and print the exponents of all rows."""
     peers = ["pyod.AutoEncoder", "pyod.LUNAR", "pyod.KNN"] if find_spec("pyod") else []
     parser = parser_of(__doc__)
     add_detectors(parser, ["GANomaly", "AdversarialVAE", "iforest", *peers])

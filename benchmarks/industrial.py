@@ -1,19 +1,19 @@
-"""Measure detection and localization of defects on images in the layout of MVTec AD.
+"""Measure detection and localisation of defects on images in the layout of MVTec AD.
 
     python benchmarks/industrial.py --data DATA --textures DATA/dtd --out results/industrial.csv
 
-A run is one method on one category with one seed: RDNA, and the error maps of a PCA and of an
-auto-encoder; or, on the features of a backbone, the nearest patches alone, RDNA without its
-reconstruction module, and detectors of rows on pooled features, which have no maps. Runs that the
-file already holds are skipped; with --checkpoints a run of RDNA that was broken off goes on where
-it stopped. At the end the table of all that the file holds is printed.
+A run is one method on one category with one seed. The methods are RDNA, and the error maps of a PCA
+and of an autoencoder; or, on the features of a backbone, the distance to the nearest patches, RDNA
+without its reconstruction module, and detectors of rows on pooled features, which have no maps.
+Runs that the file already contains are skipped; with --checkpoints an interrupted run of RDNA is
+resumed. At the end the table of all rows of the file is printed.
 
     python benchmarks/industrial.py ... --methods RDNA --labelled 10 --set labels=learn
 
-takes ten defects, of each kind as many, out of the test set, and gives them to RDNA with their
-masks. Of a category whose photographs show some parts several times, all photographs of these
-parts leave the test set, so that none is tested on what it has learned. Without
-`--set labels=learn` the same test set is judged without them.
+removes ten defects, equally many of each kind, from the test set, and passes them to RDNA with
+their masks. If the photographs of a category show some parts several times, all photographs of
+these parts are removed from the test set, so that no training part is tested. Without
+`--set labels=learn` the same test set is used, and the defects are not used.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel
 from gandetect.model.patches import PatchBank, drawn_patches, gaussian_smoothed
 from gandetect.networks.backbone import Backbone
 
-# RDNA of features whose discriminant has nothing of a reconstruction to look at.
+# RDNA on features, with a discriminant module that gets no reconstruction.
 WITHOUT_RECONSTRUCTION = "RDNA-without-reconstruction"
 RDNAS = ("RDNA", WITHOUT_RECONSTRUCTION)
-# Detectors of rows, on the means of features over an image.
+# Detectors of rows on the mean features of an image.
 POOLED: dict[str, Any] = {
     "AdversarialVAE-pooled": AdversarialVAEDetector,
     "ALOCC-pooled": ALOCCDetector,
@@ -73,23 +73,23 @@ POOLED: dict[str, Any] = {
 }
 DEFAULT_METHODS = ("RDNA", "PCA", "autoencoder")
 METHODS = (*DEFAULT_METHODS, WITHOUT_RECONSTRUCTION, "patches", *POOLED)
-# Images that go through a backbone, or are scored, at once.
+# The number of images that a backbone processes, or that are scored, at once.
 N_AT_ONCE = 8
 FIGURES = ("image_auroc", "pixel_auroc", "pixel_ap", "pro")
-# The baselines see images of this side: a row of theirs has 3 x 64 x 64 pixels.
+# The side of the images for the baselines, whose rows have 3 x 64 x 64 values.
 BASELINE_SIZE = 64
 
 
 @dataclass(kw_only=True)
 class Row:
-    """One run: what was run, on what, how well and how long, with which versions."""
+    """One run: method, data, results, times and versions."""
 
     category: str
     method: str
     params: str  # JSON; empty braces for a baseline
-    resolution: int  # of the images and the masks that are judged
+    resolution: int  # of the evaluated images and masks
     seed: int
-    n_labelled: int = 0  # defects that were taken out of the test set, to be learned from
+    n_labelled: int = 0  # defects moved from the test set to training
     image_auroc: float | None = None
     pixel_auroc: float | None = None
     pixel_ap: float | None = None
@@ -108,7 +108,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells this run from every other, as text."""
+        """Return the values that identify the run, as text."""
         return tuple(str(getattr(self, column)) for column in KEY)
 
 
@@ -133,13 +133,13 @@ class ErrorMaps:
             self.estimator = MLPRegressor(hidden_layer_sizes=(256, 32, 256), random_state=seed)
 
     def fit(self, images: NDArray) -> Self:
-        """Fit to normal images (n, H, W) or (n, H, W, C) of 8 bit."""
+        """Fit to normal 8-bit images (n, H, W) or (n, H, W, C)."""
         rows = self._rows(images)
         self.estimator.fit(rows, *([] if isinstance(self.estimator, PCA) else [rows]))
         return self
 
     def anomaly_map(self, images: NDArray) -> NDArray:
-        """The error in the size of the images: (n, H, W)."""
+        """Return the error in the size of the images, (n, H, W)."""
         rows = self._rows(images)
         if isinstance(self.estimator, PCA):
             restored = self.estimator.inverse_transform(self.estimator.transform(rows))
@@ -149,7 +149,7 @@ class ErrorMaps:
         return _resized(torch.from_numpy(errors)[:, None], images.shape[1:3])[:, 0].numpy()
 
     def anomaly_score(self, images: NDArray) -> NDArray:
-        """The largest value of each map, averaged over DRAEM's square."""
+        """Return the largest value of each map, averaged over squares as in DRAEM."""
         side = round(21 * max(images.shape[1:3]) / 256)
         smoothed = uniform_filter(self.anomaly_map(images), (0, side, side), mode="constant")
         return smoothed.max(axis=(1, 2))
@@ -163,25 +163,25 @@ class ErrorMaps:
 
 
 class OnlyDiscriminant(RDNAFeatureModel):
-    """A model whose discriminant sees each vector in the place of its reconstruction."""
+    """A model whose discriminant module gets each vector in place of its reconstruction."""
 
     def restored_and_judged(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.reconstructor(x), self.discriminant(x, x, torch.zeros_like(x))
 
     @classmethod
     def runs_foreign_code(cls, settings: Any) -> bool:
-        return False  # its hooks give no maps before the last epoch, as those of RDNA
+        return False  # as in RDNA, hooks return no maps before the last epoch
 
 
 class WithoutReconstruction(RDNADetector):
-    """RDNA on features without what its reconstruction module says."""
+    """RDNA on features without its reconstruction module."""
 
     def _model_class(self) -> type[RDNAFeatureModel]:
         return OnlyDiscriminant
 
 
 class OnFeatures:
-    """What learns from the maps of a backbone, which is standardised on all training images.
+    """Base of methods on the maps of a backbone, standardised on all training images.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ class OnFeatures:
         self.seed = seed
 
     def maps(self, images: NDArray) -> Iterator[torch.Tensor]:
-        """The maps of images (n, H, W) or (n, H, W, C) of 8 bit, some at a time."""
+        """Yield the maps of 8-bit images (n, H, W) or (n, H, W, C), in batches."""
         with torch.no_grad():
             yield from map(self.backbone, self._batches(images))
 
@@ -218,7 +218,7 @@ class NearestPatches(OnFeatures):
         return self
 
     def judge(self, images: NDArray) -> tuple[NDArray, NDArray]:
-        """Scores (n,) and maps in the size of the images, (n, H, W)."""
+        """Return scores (n,) and maps in the size of the images, (n, H, W)."""
         found = []
         for maps in self.maps(images):
             distances = _resized(self.bank(maps)[0][:, None], maps.shape[2:])[:, 0]
@@ -229,7 +229,7 @@ class NearestPatches(OnFeatures):
 
 
 class OnPooledFeatures(OnFeatures):
-    """A detector of rows on the means of features over an image, which says nothing of places."""
+    """A detector of rows on the mean features of an image, which gives no maps."""
 
     def __init__(self, method: str, backbone: str, seed: int) -> None:
         super().__init__(backbone, seed)
@@ -244,7 +244,7 @@ class OnPooledFeatures(OnFeatures):
         return self
 
     def judge(self, images: NDArray) -> tuple[NDArray, None]:
-        """Scores (n,), and no maps."""
+        """Return scores (n,), and no maps."""
         return -self.detector.score_samples(self._rows(images)), None
 
     def _rows(self, images: NDArray) -> NDArray:
@@ -256,7 +256,7 @@ def _resized(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
 
 
 def make_method(row: Row, checkpoints: Path | None) -> Any:
-    """Build the method of a run."""
+    """Create the method of a run."""
     params = json.loads(row.params)
     if row.method in POOLED:
         return OnPooledFeatures(row.method, params["backbone"], row.seed)
@@ -276,13 +276,14 @@ def make_method(row: Row, checkpoints: Path | None) -> Any:
 
 
 def with_labelled(test: Bunch, n_labelled: int, seed: int) -> tuple[Bunch, Bunch]:
-    """Some defects with their masks, and the rest of the test set that shows none of their parts.
+    """Return some defects with their masks, and the test images that show other parts.
 
-    Kinds of defects take turns; of each one is drawn of a part that has not been drawn before.
+    The kinds of defects are used in turn; from each kind one defect is drawn, of a part that was
+    not drawn for another one.
     """
     numbers = np.arange(len(test.labels)).astype(str)
     groups = numbers if test.groups is None else np.char.add("part ", test.groups)
-    groups = np.where(groups == "part ", numbers, groups)  # one that is not listed is by itself
+    groups = np.where(groups == "part ", numbers, groups)  # an unlisted image is its own part
     order = np.random.default_rng(seed).permutation(np.flatnonzero(test.labels))
     chosen: list[int] = []
     while len(chosen) < n_labelled:
@@ -301,7 +302,7 @@ def with_labelled(test: Bunch, n_labelled: int, seed: int) -> tuple[Bunch, Bunch
 
 
 def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
-    """Scores and maps of images, from one pass where a method gives both."""
+    """Return scores and maps of images, computed together if the method supports it."""
     if hasattr(method, "judge"):
         return method.judge(images)
     model = getattr(method, "model_", None)
@@ -317,7 +318,7 @@ def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
 
 
 def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None) -> None:
-    """Fit and judge one method; fill in the row."""
+    """Fit and evaluate one method, and complete the row."""
     method = make_method(row, checkpoints)
     images, masks = train.images, {}
     if row.n_labelled:
@@ -346,14 +347,14 @@ def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None
 
 
 def run(row: Row, args: argparse.Namespace) -> bool:
-    """Do one run; an error goes into the row. Return whether it went well."""
+    """Do one run; an error is stored in the row. Return whether there was no error."""
     try:
         train, test = (
             load_mvtec(args.data, row.category, split, image_size=row.resolution)
             for split in ("train", "test")
         )
         measure(row, train, test, args.checkpoints)
-    except Exception as error:  # a night's benchmark must outlive one broken run
+    except Exception as error:  # one failed run must not end a long benchmark
         traceback.print_exc()
         row.error = f"{type(error).__name__}: {error}"
     figures = ", ".join(f"{figure} {getattr(row, figure)}" for figure in FIGURES)
@@ -362,7 +363,7 @@ def run(row: Row, args: argparse.Namespace) -> bool:
 
 
 def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
-    """All runs that were asked for."""
+    """Yield all requested runs."""
     params: dict[str, Any] = {"backbone": args.backbone}
     if args.backbone is None:
         params = {"preset": args.preset}
@@ -395,7 +396,7 @@ def _params_of(method: str, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def report(path: Path) -> str:
-    """A line a category and method with the mean over seeds, and the mean of them."""
+    """Return a table: a line for each category and method, means over seeds, and their mean."""
     figures: dict[str, dict[str, list[list[float]]]] = defaultdict(lambda: defaultdict(list))
     for row in read_rows(path, COLUMNS):
         if not row["error"]:
@@ -411,7 +412,7 @@ def report(path: Path) -> str:
         if len(means) > 1:
             means["mean"], n_seeds["mean"] = np.mean(list(means.values()), axis=0), ""
         for category, mean in means.items():
-            # Some methods have no maps.
+            # Some methods return no maps.
             of_figures = ["" if np.isnan(figure) else float(figure) for figure in mean[:-1]]
             lines.append([name, category, *of_figures, f"{mean[-1]:.0f}", n_seeds[category]])
     heads = ["method", "category", "image AUROC", "pixel AUROC", "pixel AP", "PRO", "fit s"]
@@ -450,7 +451,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    """Run the missing rows of the CSV, and print the table of all rows."""
     args = parse_arguments(argv)
     results = Results(args.out, COLUMNS, KEY)
     if args.checkpoints is not None:

@@ -2,13 +2,14 @@
 
     python benchmarks/kdd.py --data DATA --detectors BiGAN,knn,iforest --out results/kdd.csv
 
-Attacks, 80 % of the file, are the normal class, and ``normal.`` traffic is the anomaly. A seed
-draws half of the attacks to train on; the test set is the other half and as much normal traffic as
-makes 20 % of it. Rows have 121 columns, seven categories being one-hot. The test set's own scores
-set the threshold, as published, so that the figures measure the ranking alone.
+Attacks, 80 % of the file, are the normal class, and ``normal.`` traffic is the anomaly. For each
+seed, a random half of the attacks is for training; the test set is the other half, with normal
+traffic as 20 % of its rows. Rows have 121 columns, including seven one-hot encoded categories. The
+scores of the test set itself determine the threshold, as published, so that the figures measure
+only the ranking.
 
-Of the training half, `--max-train` rows are used, by every detector, to save time: the file is made
-of a few kinds of row, many times over. Runs that the CSV already holds are skipped.
+To save time, every detector uses `--max-train` rows of the training half; the file consists of a
+few kinds of rows with many repetitions. Runs that the CSV already contains are skipped.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from gandetect.model.statistics import threshold_at_percentile
 OUTLIER_FRACTION = 0.2
 FIGURES = ("precision", "recall", "f1", "auroc")
 
-# Of the papers' own tables: Zenati et al., arXiv:1802.06222 (cross-entropy score), and Zenati et
-# al., ICDM 2018.
+# From the tables of the papers: Zenati et al., arXiv:1802.06222 (cross-entropy score), and Zenati
+# et al., ICDM 2018.
 PUBLISHED = {
     "EGBAD, published": (0.9200, 0.9582, 0.9372),
     "ALAD, published": (0.9427, 0.9577, 0.9501),
@@ -45,11 +46,11 @@ PUBLISHED = {
 
 @dataclass(kw_only=True)
 class KddRun(Run):
-    """One run: how well and how long."""
+    """One run: results and times."""
 
     KEY: ClassVar[tuple[str, ...]] = ("detector", "params", "max_train", "seed")
 
-    params: str  # JSON; empty braces for a detector at its defaults
+    params: str  # JSON; empty braces for default parameters
     max_train: int
     precision: float | None = None
     recall: float | None = None
@@ -67,7 +68,7 @@ _load = cache(load_kddcup99)
 
 
 def measure(run: KddRun, data: Path) -> Iterator[KddRun]:
-    """Split, fit and score; fill in the run."""
+    """Split, fit and score, and complete the run."""
     kdd = _load(data)
     X_train, X_test, y_test = one_class_rows_split(
         kdd.data,
@@ -95,7 +96,7 @@ def measure(run: KddRun, data: Path) -> Iterator[KddRun]:
 
 
 def report(path: Path) -> str:
-    """Mean and standard deviation over the seeds, below the published figures."""
+    """Return a table of means and standard deviations over seeds, below the published figures."""
     lines: list[list[Any]] = [
         [name, "", "", *(f"{figure:.3f}" for figure in figures), "", "", ""]
         for name, figures in PUBLISHED.items()
@@ -109,7 +110,7 @@ def report(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    """Run the missing rows of the CSV, and print the table of all rows."""
     parser = parser_of(__doc__)
     add_detectors(parser, ["BiGAN", "knn", "iforest"])
     add = parser.add_argument

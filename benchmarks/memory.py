@@ -1,9 +1,9 @@
-"""How much resident memory grows while fitting on, and scoring, a memory map larger than memory.
+"""Measure the growth of resident memory in fit and score on a memory map larger than memory.
 
     python benchmarks/memory.py [--gigabytes 4] [--folder DIR] [--out results/memory.csv]
 
-The growth is the highest resident size during the call less the size before it, pages of the
-mapped file included, sampled every 20 ms (Linux only).
+The growth is the largest resident size during the call minus the size before the call, including
+pages of the mapped file, sampled every 20 ms (Linux only).
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ LIMIT_MB = 300
 
 
 def resident_mb() -> float:
-    """Resident size of this process."""
+    """Return the resident size of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def growth_mb(function: Callable[[], object]) -> float:
-    """The highest resident size while `function` runs, less the size before."""
+    """Return the largest resident size while `function` runs, minus the size before."""
     before, peak, is_over = resident_mb(), resident_mb(), threading.Event()
 
     def watch() -> None:
@@ -52,7 +52,7 @@ def growth_mb(function: Callable[[], object]) -> float:
 
 
 def make_map(path: Path, gigabytes: float, n_columns: int = 1000) -> np.memmap:
-    """A file of normal rows, written and read back as a read-only map."""
+    """Write a file of normally distributed rows, and return it as a read-only memory map."""
     n_rows = int(gigabytes * 2**30 / 4 / n_columns)
     rng = np.random.default_rng(0)
     with path.open("wb") as file:
@@ -72,7 +72,7 @@ def main() -> int:
     rows = []
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         X = make_map(Path(folder) / "rows.f32", arguments.gigabytes)
-        # What a process allocates once, for its first fit, is not the map's doing.
+        # A first fit, so that allocations that occur once in a process are not measured.
         GANomalyDetector(epochs=1, n_estimators=1, batch_size=4096).fit(np.array(X[:8192]))
         detector = GANomalyDetector(epochs=1, n_estimators=1, batch_size=4096, random_state=0)
         rows.append(("fit", growth_mb(lambda: detector.fit(X))))

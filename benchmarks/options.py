@@ -1,4 +1,4 @@
-"""Options of the command line that benchmarks share."""
+"""Command-line options that several benchmarks use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from detectors import is_ours
 
 
 def assignment(text: str) -> tuple[str, Any]:
-    """Read NAME=VALUE, the value in Python's notation."""
+    """Read NAME=VALUE with a Python literal as the value."""
     name, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
     try:
         return name, ast.literal_eval(value)
     except (SyntaxError, ValueError):
-        return name, value  # a plain word, as in --set score=paper
+        return name, value  # a plain string, as in --set score=paper
 
 
 def add_parameters(parser: argparse.ArgumentParser, whose: str = "our detectors") -> None:
@@ -34,10 +34,10 @@ def add_parameters(parser: argparse.ArgumentParser, whose: str = "our detectors"
 
 
 def as_params(args: argparse.Namespace, detector: str) -> str:
-    """What ``--set`` says to a detector, as a column: empty braces for one that is not ours."""
+    """Return the parameters of ``--set`` as JSON; empty braces for a baseline."""
     return json.dumps(dict(args.set) if is_ours(detector) else {}, sort_keys=True)
 
 
 def words(text: str) -> list[str]:
-    """Read names that are separated by commas."""
+    """Read names separated by commas."""
     return [word.strip() for word in text.split(",")]

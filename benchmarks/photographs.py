@@ -3,12 +3,12 @@
     python benchmarks/photographs.py --out results/photographs.csv
     python benchmarks/photographs.py --sides 256,512 --out results/photographs.csv
 
-Photographs are square cuttings of those that scikit-learn ships, enlarged. Up to 1,024 pixels the
-detector is fitted to 20 of that side, in one epoch of a hundred updates, and five more are scored.
-Of larger ones a single one is scored, in overlapping pieces, by a detector that was fitted to
-smaller photographs of two shapes without a limit of size. Seconds are those of the processor on one
-thread, so that other work on the machine does not count; memory is the largest resident size of the
-whole process, Python and torch included. Linux and macOS only.
+Photographs are enlarged square crops of those that scikit-learn includes. Up to a side of 1,024
+pixels, the detector is fitted to 20 photographs of that side, in one epoch of a hundred updates,
+and five more are scored. For larger sides, a single photograph is scored in overlapping pieces, by
+a detector that was fitted to smaller photographs of two shapes without a limit of size. Seconds are
+processor time on one thread, so that other work on the machine has little effect. Memory is the
+largest resident size of the whole process, including Python and torch. Linux and macOS only.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from sklearn.datasets import load_sample_images
 from gandetect import RDNADetector
 
 SIDES = (256, 512, 768, 1024, 4096)
-# The largest side that is fitted to; and the shapes that are fitted to where more is scored.
+# The largest side for training, and the shapes for training if larger photographs are scored.
 MOST_FITTED = 1024
 SMALLER = ((256, 320), (320, 256))
 N_TRAIN, N_SCORED = 20, 5
-# Of the part of a photograph that is enlarged.
+# The side of the crop of a photograph that is enlarged.
 CUTTING = 200
 REFERENCE = 256
 
 
 @dataclass(kw_only=True)
 class PhotographRun(Run):
-    """One side; `name` is the backbone."""
+    """One run at one side; `name` is the backbone."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "side", "detector", "seed")
 
     side: int
     fit_seconds: float | None = None
-    score_seconds: float | None = None  # of a photograph
+    score_seconds: float | None = None  # per photograph
     peak_mb: int | None = None
 
 
 def photographs_of(n: int, shape: tuple[int, int], seed: int) -> NDArray[np.uint8]:
-    """Cuttings (n, height, width, 3) at random places, enlarged to a shape."""
+    """Return crops (n, height, width, 3) at random positions, enlarged to a shape."""
     rng = np.random.default_rng(seed)
     sources = load_sample_images().images
     found = []
@@ -69,7 +69,7 @@ def photographs_of(n: int, shape: tuple[int, int], seed: int) -> NDArray[np.uint
 
 
 def cost(backbone: Any, side: int, seed: int) -> dict[str, Any]:
-    """Fit and score in this process: the columns of a run."""
+    """Fit and score in this process, and return the columns of a run."""
     torch.set_num_threads(1)
     is_fitted_to = side <= MOST_FITTED
     X: Any = photographs_of(N_TRAIN, (side, side), seed) if is_fitted_to else []
@@ -91,7 +91,7 @@ def cost(backbone: Any, side: int, seed: int) -> dict[str, Any]:
 
 
 def measure(run: PhotographRun) -> Iterator[PhotographRun]:
-    """Measure one side in a process of its own, whose memory is that side's alone."""
+    """Measure one side in a separate process, so that its memory is only of that side."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found = pool.apply(cost, (run.name, run.side, run.seed))
     for column, value in found.items():
@@ -100,7 +100,7 @@ def measure(run: PhotographRun) -> Iterator[PhotographRun]:
 
 
 def report(path: Path) -> str:
-    """A line a side, times as multiples of those of 256 pixels."""
+    """Return a table: a line for each side, with times as multiples of those at 256 pixels."""
     sides = {
         int(side): {
             column: np.mean([float(row[column]) for row in rows if row[column]] or [np.nan])

@@ -2,10 +2,11 @@
 
     python benchmarks/planted_cells.py --data DATA --out results/planted_cells.csv
 
-In normal rows of real sets that the detector has not seen, one to three cells are moved by three to
-five standard deviations of their column. Of the rows that are then caught, at a threshold that
-flags 5 % of the rows as they were, counts in how many the largest value of the map is at a cell
-that was moved. A run is one set with one seed; those that the file already holds are skipped.
+In held-out normal rows of real sets, one to three cells are shifted by three to five standard
+deviations of their column. The threshold flags 5 % of the unchanged rows. The benchmark measures
+the share of flagged rows among the changed rows, and in which share of these the largest value of
+the map is at a shifted cell. A run is one set with one seed; runs that the file already contains
+are skipped.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ FIGURES = ("caught", "ranked_first", "by_chance")
 
 @dataclass(kw_only=True)
 class PlantedRun(Run):
-    """One run, and what came of it."""
+    """One run and its results."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "params", "seed")
 
     params: str
     n_rows: int | None = None
     caught: float | None = None  # share of the rows
-    ranked_first: float | None = None  # share of the caught rows
-    by_chance: float | None = None  # what a map of random numbers would reach
+    ranked_first: float | None = None  # share of the flagged rows
+    by_chance: float | None = None  # the share for a map of random numbers
 
 
 def plant(X: NDArray, deviations: NDArray, seed: int) -> tuple[NDArray, NDArray]:
-    """Move one to three cells of each row that vary; return the rows, and which cells they are."""
+    """Shift one to three cells of each row; return the rows, and which cells were shifted."""
     rng = np.random.default_rng(seed)
     columns = np.flatnonzero(deviations > 0)
     X, planted = X.astype(float), np.zeros(X.shape, dtype=bool)
@@ -59,7 +60,7 @@ def plant(X: NDArray, deviations: NDArray, seed: int) -> tuple[NDArray, NDArray]
 
 
 def measure(run: PlantedRun, data: Path) -> Iterator[PlantedRun]:
-    """Fit to normal rows, plant, and see whether the map finds what was planted."""
+    """Fit to normal rows, shift cells of other rows, and compare with the anomaly map."""
     split = load_split(data, "adbench", run.name, run.seed)
     detector = make_detector(run.detector, run.seed, standardise=True, **json.loads(run.params))
     detector.fit(split.X_train)
@@ -75,7 +76,7 @@ def measure(run: PlantedRun, data: Path) -> Iterator[PlantedRun]:
 
 
 def report(path: Path) -> str:
-    """Means over the seeds."""
+    """Return a table of means over the seeds."""
     groups = grouped(rows_of(path, PlantedRun), ["detector", "params", "name"])
     return markdown(
         ["detector", "parameters", "set", "caught", "planted cell first", "by chance", "seeds"],
@@ -87,7 +88,7 @@ def report(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    """Run the missing rows of the CSV, and print the table of all rows."""
     parser = parser_of(__doc__)
     add_detectors(parser, ["RDNA"])
     add_sets(parser)

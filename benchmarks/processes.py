@@ -1,17 +1,17 @@
-"""Compare one fit by two processes with one by a single process, one thread each.
+"""Compare a fit in two processes with a fit in a single process, with one thread each.
 
     python benchmarks/processes.py [--samples 256] [--side 128] [--batch-size 128] [--epochs 4]
         [--repeats 3] [--out results/processes.csv]
     python benchmarks/processes.py --samples 20000 --columns 500 --batch-size 4096 ...
 
-The samples are images, or with ``--columns`` rows of so many.
+The samples are images or, with ``--columns``, rows with this number of columns.
 
-The fits are timed in turn, each in processes of its own that `torchrun` starts; the time is that
-of `fit` alone, a second one, as the first of a process loads half of torch. The ceiling is what the
-machine's cores give at that time: two processes that share nothing, each with half of the images
-and of the batch. The difference is the largest between the scores of scikit-learn's digits after
-three epochs, which two processes should not change. Only rounding differs, but adversarial training
-with Adam magnifies it: after long fits the weights are others, though as good.
+The fits are measured in turn, each in new processes that `torchrun` starts. The time is that of a
+second `fit`, because the first one in a process imports large parts of torch. The ceiling is the
+largest possible speed-up on the machine at that time: two independent processes, each with half of
+the images and of the batch. The difference is the largest one between the scores of scikit-learn's
+digits after three epochs in one and in two processes. It is a rounding difference, but adversarial
+training with Adam amplifies it: after long fits the weights differ, with results of equal quality.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMIT, TOLERANCE = 1.7, 1e-4
 
 
 class Task(NamedTuple):
-    """What is fitted, and how often."""
+    """The data and the settings of the fits, and the number of repeats."""
 
     samples: int
     side: int
@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 
 def blobs(n: int, side: int) -> np.ndarray:
-    """Square images, each a bright spot somewhere."""
+    """Return square images, each with a bright spot at a random position."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side] / side
     centres = rng.uniform(0.3, 0.7, size=(2, n, 1, 1))
@@ -57,7 +57,7 @@ def blobs(n: int, side: int) -> np.ndarray:
 
 
 def fit_here(task: Task, out: Path) -> None:
-    """Fit in this process, which may be one of several; the first writes time and scores."""
+    """Fit in this process, which may be one of several; the first one writes time and scores."""
     digits = load_digits().images[:512]
     detector = GANomalyDetector(epochs=3, random_state=0).fit(digits)
     if task.columns:
@@ -72,7 +72,7 @@ def fit_here(task: Task, out: Path) -> None:
 
 
 def fit_in(n_processes: int, task: Task) -> tuple[float, np.ndarray]:
-    """Seconds of a fit in so many processes, and scores after it."""
+    """Return the seconds of a fit in `n_processes` processes, and the scores after it."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "fit.npz"
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
@@ -90,14 +90,14 @@ def fit_in(n_processes: int, task: Task) -> tuple[float, np.ndarray]:
 
 
 def seconds_of_halves(task: Task) -> float:
-    """Seconds that two processes which share nothing take with half of the work each."""
+    """Return the seconds of two independent processes with half of the work each."""
     half = task._replace(samples=task.samples // 2, batch_size=task.batch_size // 2)
     with ThreadPoolExecutor(2) as pool:
         return max(seconds for seconds, _ in pool.map(fit_in, (1, 1), (half, half)))
 
 
 def main() -> int:
-    """Measure, print, append to the CSV; 1 if a limit is missed."""
+    """Measure, print and append to the CSV; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=256)
     parser.add_argument("--side", type=int, default=128, help="of an image, in pixels")

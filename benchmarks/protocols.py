@@ -1,7 +1,7 @@
 """The splits of the quality benchmark.
 
-Every function of a seed draws from its own generator, so a split depends on the data and the seed
-alone, never on which runs came before it.
+Every function with a seed uses its own generator, so that a split depends only on the data and the
+seed, and not on earlier runs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 PROTOCOLS = ("adbench", "mnist-one-anomalous", "mnist-one-normal")
 
-# The 21 public sets, sorted by file name. Every second one is for choosing defaults; the others
-# are looked at only to report, so that a default is not praised on the sets it was chosen on.
+# The 21 public sets, sorted by file name. Every second one is for choosing defaults. The others are
+# used for reported figures only, so that defaults are not evaluated on the sets on which they were
+# chosen.
 ADBENCH_SETS = (
     "12_fault",
     "14_glass",
@@ -56,7 +57,7 @@ N_TEST_IMAGES = 1000  # of each of the two test classes
 
 
 class Split(NamedTuple):
-    """Normal samples to fit on, and a labelled test set (``y_test``: 1 = anomaly)."""
+    """Normal training samples, and a labelled test set (``y_test``: 1 for an anomaly)."""
 
     X_train: NDArray
     X_test: NDArray
@@ -64,7 +65,7 @@ class Split(NamedTuple):
 
 
 def halves(protocol: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of a protocol's tuning half and of its report half."""
+    """Return the names in the tuning half and in the report half of a protocol."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"Unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}.")
     if protocol == "adbench":
@@ -73,9 +74,9 @@ def halves(protocol: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def select(protocol: str, selection: str) -> tuple[str, ...]:
-    """Turn ``all``, ``tune``, ``report`` or a comma-separated list into names of sets or digits.
+    """Convert ``all``, ``tune``, ``report`` or a comma-separated list to names of sets or digits.
 
-    Names of sets are not limited to `ADBENCH_SETS`: any file of the folder may be asked for.
+    Names of sets are not limited to `ADBENCH_SETS`: any file of the folder can be requested.
     """
     tuning, report = halves(protocol)
     named = {"all": tuple(sorted(tuning + report)), "tune": tuning, "report": report}
@@ -86,7 +87,7 @@ def select(protocol: str, selection: str) -> tuple[str, ...]:
 
 
 def data_file(folder: Path, protocol: str, name: str) -> Path:
-    """Return the file that holds a set, or all of MNIST."""
+    """Return the file that contains a set, or the whole MNIST."""
     return folder / ("mnist.npz" if protocol != "adbench" else f"adbench/{name}.npz")
 
 
@@ -96,19 +97,20 @@ def load_split(folder: Path, protocol: str, name: str, seed: int) -> Split:
     Parameters
     ----------
     folder : Path
-        Holds ``adbench/<name>.npz`` (arrays ``X`` and ``y``, 1 = anomaly) and ``mnist.npz``
-        (``x`` (n, 28, 28), ``y``, and ``split``, 0 = training part and 1 = test part).
+        Contains ``adbench/<name>.npz`` (arrays ``X`` and ``y``, 1 for an anomaly) and
+        ``mnist.npz`` (``x`` (n, 28, 28), ``y``, and ``split``, 0 for the training part and 1 for
+        the test part).
     protocol : str
         One of `PROTOCOLS`.
     name : str
         The stem of the file for ``"adbench"``, the digit for MNIST.
     seed : int
-        Fixes which samples are drawn.
+        Seed of the draw of samples.
 
     Returns
     -------
     Split
-        Rows (n, d) for ``"adbench"``, images (n, 28, 28) for MNIST, both in their own units.
+        Rows (n, d) for ``"adbench"``, images (n, 28, 28) for MNIST, both in their original units.
     """
     path = data_file(folder, protocol, name)
     if protocol == "adbench":
@@ -127,10 +129,10 @@ def _read(path: Path, names: tuple[str, ...]) -> tuple[NDArray, ...]:
 
 
 def split_rows(X: NDArray, y: NDArray, seed: int) -> Split:
-    """One class: half of the normal rows to train on; the rest and every anomaly to test on.
+    """Split one-class: half of the normal rows for training; the rest and all anomalies for test.
 
-    At most `MAX_TRAIN_ROWS` and `MAX_TEST_ROWS` are kept. A larger test set is thinned at its own
-    anomaly rate, but keeps `MIN_TEST_ANOMALIES` if it has them.
+    At most `MAX_TRAIN_ROWS` and `MAX_TEST_ROWS` are kept. A larger test set is subsampled at its
+    share of anomalies, but keeps at least `MIN_TEST_ANOMALIES` if it has them.
     """
     rng = np.random.default_rng(seed)
     normal = rng.permutation(np.flatnonzero(y == 0))
@@ -146,10 +148,10 @@ def split_rows(X: NDArray, y: NDArray, seed: int) -> Split:
 
 
 def split_images(images: NDArray, is_normal: NDArray[np.bool_], parts: NDArray, seed: int) -> Split:
-    """Train on the official training part (0), test on the official test part (1).
+    """Split images: training images from the published training part (0), test images from 1.
 
-    Some digits have fewer than `N_TEST_IMAGES` in the test part (892 fives, 958 sixes): the
-    missing ones come from the training part, from images that are not trained on.
+    Some digits have fewer than `N_TEST_IMAGES` in the test part (892 fives, 958 sixes). Then the
+    missing images are taken from those of the training part that are not used for training.
     """
     rng = np.random.default_rng(seed)
     normal = rng.permutation(np.flatnonzero(is_normal & (parts == 0)))
@@ -175,7 +177,7 @@ def _take(
     anomalous: NDArray[np.intp],
     rng: np.random.Generator,
 ) -> Split:
-    # Shuffled: a detector whose score leans on its neighbours in a batch should not profit from
-    # batches of one class.
+    # Shuffled, so that a detector whose scores depend on the batch has no advantage from batches of
+    # a single class.
     test = rng.permutation(np.concatenate([normal, anomalous]))
     return Split(X[train], X[test], np.isin(test, anomalous).astype(np.int64))

@@ -1,16 +1,16 @@
-"""The published figure beside ours, with the published settings and with the defaults.
+"""Compare published figures with ours, with the published settings and with the defaults.
 
     python benchmarks/published.py --data DATA --out benchmarks/results/published.csv
     python benchmarks/published.py --data DATA --experiments BiGAN --n-train 500 --out small.csv
     python benchmarks/published.py --data DATA --experiments "GANomaly CIFAR" --out cifar.csv
 
-The first makes what no other benchmark of this folder has measured, and prints the table of all: a
-cell of it is the mean of rows of `published.csv` or of another file beside it, as `LINES` says.
-``--n-train`` takes the first training images only, instead of the number that an experiment names.
-Fits that the file already holds are skipped.
+The first command measures the figures that no other benchmark of this folder measures, and prints
+the whole table. A cell is the mean of rows of `published.csv`, or of another file in the same
+folder, as defined in `LINES`. With ``--n-train`` only this number of training images is used, in
+place of the number of the experiment. Fits that the file already contains are skipped.
 
-MNIST is split by the protocols mnist-one-normal and mnist-one-anomalous. CIFAR-10, in the folder of
-``--data`` as `gandetect.datasets.load_cifar10` finds it, is split in the same way as the second.
+MNIST is split by the protocols mnist-one-normal and mnist-one-anomalous. CIFAR-10, read from
+``--data`` by `gandetect.datasets.load_cifar10`, is split by the protocol of mnist-one-anomalous.
 """
 
 from __future__ import annotations
@@ -39,26 +39,27 @@ from gandetect.networks import ConvNet
 
 SETTINGS = ("published", "default")
 OUTLIER_SHARE = 0.3
-# Of the anomalies, in EGBAD's test set of MNIST: seven thousand images beside a fifth of the rest.
+# The share of anomalies in EGBAD's test set of MNIST: seven thousand images of the anomalous digit,
+# and a fifth of the others.
 EGBAD_PREVALENCE = 0.36
-DIGITS = ("1", "2", "7")  # where GANomaly's paper is worst and best, and one of the report half
+DIGITS = ("1", "2", "7")  # worst and best in GANomaly's paper, and one of the report half
 CIFAR = "cifar10-one-anomalous"
-# Said of a mean over fewer than three seeds.
+# Added to a mean over fewer than three seeds.
 _FEW_SEEDS = {1: " (one seed)", 2: " (two seeds)"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A fit of a detector on images, with the settings that its publication reports."""
+    """A fit of a detector to images, with the settings that its publication reports."""
 
     detector: str
     protocol: str
     normal_or_anomalous: str  # the digit or class
     parameters: Mapping[str, Any]
-    decay: float | None = None  # of the average of the weights
+    decay: float | None = None  # of the moving average of the weights
     default_parameters: Mapping[str, Any] = field(default_factory=dict)
     n_train: int = N_TRAIN_IMAGES
-    settings: tuple[str, ...] = ("published",)  # the defaults may be in another benchmark's file
+    settings: tuple[str, ...] = ("published",)  # defaults may be in another file
 
 
 _BIGAN = {
@@ -103,7 +104,8 @@ _ALOCC: dict[str, Any] = {
     "validation_fraction": 0.2,
     "n_estimators": 1,
 }
-# Those of Enhanced BiGAN, in as many updates as the others have: 200 epochs there.
+# The settings of Enhanced BiGAN, with the number of updates of the other experiments (in the paper:
+# 200 epochs).
 _ENHANCED_BIGAN = {
     **_BIGAN,
     "latent_dim": 128,
@@ -179,7 +181,7 @@ class PublishedRun(Run):
     n_train: int
     auroc: float | None = None
     average_precision: float | None = None
-    ap_egbad: float | None = None  # average precision with anomalies as frequent as in EGBAD's set
+    ap_egbad: float | None = None  # average precision at EGBAD's share of anomalies
     f1: float | None = None  # of the inliers, best τ, 30 % outliers in the test set
     n_epochs: int | None = None
     problems: str = ""
@@ -187,7 +189,7 @@ class PublishedRun(Run):
 
 
 def split_of(experiment: Experiment, data: Path, seed: int) -> Split:
-    """Normal images to fit on, and a labelled test set."""
+    """Return normal training images and a labelled test set."""
     if experiment.protocol != CIFAR:
         return load_split(data, experiment.protocol, experiment.normal_or_anomalous, seed)
     cifar = load_cifar10(data)
@@ -205,7 +207,7 @@ def split_of(experiment: Experiment, data: Path, seed: int) -> Split:
 
 
 def measure(run: PublishedRun, split: Split) -> Iterator[PublishedRun]:
-    """Fit once, and judge the scores of the test set."""
+    """Fit once, and evaluate the scores of the test set."""
     experiment = EXPERIMENTS[run.name]
     is_published = run.settings == "published"
     parameters = experiment.parameters if is_published else experiment.default_parameters
@@ -227,7 +229,7 @@ def measure(run: PublishedRun, split: Split) -> Iterator[PublishedRun]:
 
 
 def precision_at_prevalence(y_test: NDArray, scores: NDArray, prevalence: float) -> float:
-    """Average precision of a test set in which this share are anomalies, by weighting."""
+    """Return the average precision at another share of anomalies, by weighting the samples."""
     share = y_test.mean()
     weights = np.where(y_test == 1, prevalence / share, (1 - prevalence) / (1 - share))
     return float(average_precision_score(y_test, scores, sample_weight=weights))
@@ -235,9 +237,9 @@ def precision_at_prevalence(y_test: NDArray, scores: NDArray, prevalence: float)
 
 @dataclass(frozen=True)
 class Rows:
-    """Figures of ours: the rows of a results file that have these values, and a column of them.
+    """Our figures: the rows of a results file with given values, and a column of these rows.
 
-    The mean is over the seeds of the mean over what else differs.
+    The figure is the mean over the seeds of the mean over the other columns that differ.
     """
 
     file: str
@@ -245,7 +247,7 @@ class Rows:
     where: Mapping[str, str]
 
     def cell(self, folder: Path) -> str:
-        """Mean and standard deviation over the seeds; empty where nothing is recorded."""
+        """Return mean and standard deviation over the seeds; empty if there are no rows."""
         path = folder / f"{self.file}.csv"
         if not path.exists():
             return ""
@@ -263,7 +265,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line of the table: a task, what is published of it, and our rows."""
+    """A line of the table: a task, its published figure, and our rows."""
 
     method: str
     task: str
@@ -465,7 +467,7 @@ LINES = [
 
 
 def report(path: Path, method: str | None = None) -> str:
-    """The table, or one method's lines of it; other benchmarks' files are beside this one."""
+    """Return the table, or the lines of one method; files of other benchmarks are in its folder."""
     heads = ["task", "figure", "published", "ours, published settings", "ours, default", "note"]
     lines = []
     for line in LINES:

@@ -1,10 +1,10 @@
-"""Measure detectors by the protocols of `protocols.py`; append one row a run to a CSV.
+"""Measure detectors by the protocols of `protocols.py`; append one row for each run to a CSV.
 
     python benchmarks/quality.py --data DATA --protocol adbench --detectors GANomaly,knn --out a.csv
 
-A run is one detector with one set of parameters on one set or digit with one seed. Runs that the
-file already holds are skipped, so a broken-off benchmark goes on where it stopped; a run that ended
-in an error is tried again.
+A run is one detector with given parameters on one set or digit with one seed. Runs that the file
+already contains are skipped, so that an interrupted benchmark can be continued. A run that ended in
+an error is repeated.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from protocols import PROTOCOLS, Split, data_file, load_split, select
 from sklearn.metrics import average_precision_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-OUTLIER_PERC = 5.0  # of the normal rows that the threshold is inferred from
+OUTLIER_PERC = 5.0  # share of normal rows flagged on the half that sets the threshold
 
 
 @dataclass(kw_only=True)
 class Row:
-    """One run: what was run, on what, how well and how long, with which versions."""
+    """One run: detector, data, results, times and versions."""
 
     protocol: str
     name: str  # the set or the digit
     detector: str
     label: str
-    params: str  # JSON; empty braces for a detector at its defaults
+    params: str  # JSON; empty braces for default parameters
     seed: int
     auroc: float | None = None
     average_precision: float | None = None
     auroc_paper: float | None = None  # with score="paper"
     average_precision_paper: float | None = None
-    false_alarm_rate: float | None = None  # asked for: OUTLIER_PERC / 100
+    false_alarm_rate: float | None = None  # target: OUTLIER_PERC / 100
     fit_seconds: float | None = None
     score_seconds: float | None = None
     n_train: int | None = None
@@ -66,17 +66,17 @@ KEY = ("protocol", "name", "detector", "label", "params", "seed")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read the whole rows of a CSV of this benchmark."""
+    """Read the complete rows of a CSV of this benchmark."""
     return results_file.read_rows(path, COLUMNS)
 
 
 def open_results(path: Path) -> results_file.Results:
-    """Open the CSV to append to."""
+    """Open the CSV for appending."""
     return results_file.Results(path, COLUMNS, KEY)
 
 
 def measure(split: Split, row: Row, params: dict[str, Any], *, paper: bool) -> None:
-    """Fit and score one detector; fill in the row."""
+    """Fit and score one detector, and complete the row."""
     ours = is_ours(row.detector)
     X_train, X_test, y_test = split if ours else _as_rows(split)
     row.n_train, row.n_test, row.prevalence = len(X_train), len(X_test), round(y_test.mean(), 4)
@@ -112,19 +112,19 @@ def _as_rows(split: Split) -> Split:
 
 
 def _ranking(y_test: NDArray, scores: NDArray) -> tuple[float, float]:
-    """AUROC and average precision of scores that are larger for normal rows."""
+    """Return AUROC and average precision of scores that are larger for normal rows."""
     auroc = roc_auc_score(y_test, -scores)
     return round(float(auroc), 6), round(float(average_precision_score(y_test, -scores)), 6)
 
 
 def _false_alarm_rate(detector: Any, X_normal: NDArray) -> float:
-    """Set the threshold on one half of unseen normal rows, count alarms on the other half."""
+    """Set the threshold on one half of the normal test rows; return the alarm rate on the other."""
     detector.infer_threshold(X_normal[::2], outlier_perc=OUTLIER_PERC)
     return round(float(np.mean(detector.predict(X_normal[1::2]) == -1)), 6)
 
 
 def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
-    """All runs that were asked for: every name and seed, in this order, for every detector."""
+    """Yield all requested runs: for each name and seed, in this order, every detector."""
     runs = itertools.product(args.names, args.seeds, args.detectors)
     for name, seed, detector in runs:
         ours = is_ours(detector)
@@ -144,7 +144,7 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
 
 
 def _version(module: str) -> str:
-    """Return the version of a module, nothing if it is not installed."""
+    """Return the version of a module; empty if it is not installed."""
     try:
         return str(importlib.import_module(module).__version__)
     except ModuleNotFoundError:
@@ -152,12 +152,12 @@ def _version(module: str) -> str:
 
 
 def run(row: Row, args: argparse.Namespace) -> bool:
-    """Do one run; an error goes into the row. Return whether it went well."""
+    """Do one run; an error is stored in the row. Return whether there was no error."""
     params = dict(args.set) if is_ours(row.detector) else {}
     try:
         split = load_split(args.data, row.protocol, row.name, row.seed)
         measure(split, row, params, paper=args.paper)
-    except Exception as error:  # a night's benchmark must outlive one broken run
+    except Exception as error:  # one failed run must not end a long benchmark
         traceback.print_exc()
         row.error = f"{type(error).__name__}: {error}"
     outcome = row.error or f"AUROC {row.auroc:.3f}, {row.fit_seconds:.1f} s to fit"
@@ -191,7 +191,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Find now what would otherwise be an error in every row: a misspelt name, a lost file."""
+    """Check for errors that would occur in every row, such as an unknown name or a missing file."""
     args.names = select(args.protocol, args.sets if args.protocol == "adbench" else args.digits)
     for name in args.names:
         path = data_file(args.data, args.protocol, name)
@@ -214,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     to_do = [row for row in planned if results.key_of(asdict(row)) not in results.done]
     print(f"{len(planned)} runs, {len(planned) - len(to_do)} of them already in {args.out}")
     torch.set_num_threads(args.threads)
-    # The first optimizer of a process imports torch's compiler: seconds that belong to no detector.
+    # The first optimizer of a process imports torch's compiler, which takes seconds; this must not
+    # be measured as part of a fit.
     torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     all_went_well = True
     with threadpool_limits(args.threads):

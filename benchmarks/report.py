@@ -2,8 +2,8 @@
 
     python benchmarks/report.py results/*.csv --seeds 0,1,2 --reference iforest --per-set
 
-A mean is printed only if it is whole: every set (or digit) of that half, with every seed. Otherwise
-the cell says how many of the runs there are.
+A mean is printed only if all its runs exist: every set (or digit) of that half with every seed.
+Otherwise the cell states how many of the runs exist.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from markdown_tables import markdown
 from protocols import PROTOCOLS, halves
 from quality import read_rows
 
-# (name of the set or digit, seed) -> the row of that run
+# From (name of the set or digit, seed) to the row of that run.
 Runs = dict[tuple[str, int], dict[str, str]]
 
 
 def read_results(paths: Iterable[Path]) -> dict[str, dict[str, Runs]]:
-    """Read the runs of each protocol and, in it, of each detector; of repeated runs the last."""
+    """Read the runs by protocol and detector; the last one if a run is repeated."""
     results: dict[str, dict[str, Runs]] = {protocol: defaultdict(dict) for protocol in PROTOCOLS}
     for path in paths:
         for row in read_rows(path):
@@ -35,20 +35,20 @@ def read_results(paths: Iterable[Path]) -> dict[str, dict[str, Runs]]:
 
 
 def title(row: dict[str, str]) -> str:
-    """Name a detector by its label and by the parameters that were set, if any were."""
+    """Return the label of a detector, with its parameters if any were set."""
     params = ", ".join(f"{name}={value!r}" for name, value in json.loads(row["params"]).items())
     return " ".join(filter(None, (row["detector"], row["label"], params and f"({params})")))
 
 
 class Column:
-    """One measured number of one detector on chosen sets, as an array of sets by seeds.
+    """One measured figure of one detector on given sets, as an array of sets by seeds.
 
     Parameters
     ----------
     runs : dict
         The detector's runs.
     column : str
-        Which number, a column of the CSV.
+        The column of the CSV.
     names : sequence of str
         The sets or digits.
     seeds : sequence of int
@@ -66,12 +66,12 @@ class Column:
 
     @property
     def n_measured(self) -> int:
-        """How many of the runs gave the number."""
+        """The number of runs with a figure."""
         return int(np.isfinite(self.values).sum())
 
     @property
     def is_complete(self) -> bool:
-        """Whether the number is there for every set and every seed."""
+        """Whether there is a figure for every set and every seed."""
         return self.n_measured == self.values.size
 
     @property
@@ -81,12 +81,12 @@ class Column:
 
     @property
     def spread(self) -> float:
-        """Standard deviation, over the seeds, of the mean over the sets."""
+        """The standard deviation over the seeds of the mean over the sets."""
         means = self.values.mean(axis=0)
         return float(means.std(ddof=1)) if len(means) > 1 else math.nan
 
     def __str__(self) -> str:
-        """Show mean and standard deviation, or how many of the runs are there."""
+        """Return mean and standard deviation, or the number of existing runs."""
         if not self.n_measured:
             return "-"
         if not self.is_complete:
@@ -98,7 +98,7 @@ class Column:
 def summary(
     protocol: str, detectors: dict[str, Runs], seeds: Sequence[int], reference: str
 ) -> list[str]:
-    """Build the table of one protocol: a line a detector, the best first."""
+    """Return the table of one protocol: a line for each detector, the best first."""
     tuning, report = halves(protocol)
     parts = {"all": tuning + report, "tuning": tuning, "report": report}
     columns = {
@@ -113,7 +113,7 @@ def summary(
         for name, runs in detectors.items()
     }
     heads = [head for head in columns if any(line[head].n_measured for line in table.values())]
-    # Times compare on the same sets alone: on all of them or, while tuning, on the half there is.
+    # Times are comparable on the same sets only: on all sets, or on one half if only this was run.
     whole = [part for part in parts if table[reference][f"{part} AUROC"].is_complete]
     part = whole[0] if whole else "all"
     times = {name: Times(runs, parts[part], seeds) for name, runs in detectors.items()}
@@ -128,7 +128,7 @@ def summary(
 
 
 class Times:
-    """Mean seconds of a detector's runs, nan if a run is missing.
+    """Mean seconds of the runs of a detector, nan if a run is missing.
 
     Parameters
     ----------
@@ -145,13 +145,13 @@ class Times:
         self.score = Column(runs, "score_seconds", names, seeds).mean
 
     def cells(self, reference: Times) -> list[str]:
-        """Show the seconds to fit and to score, and their sum in units of the reference's."""
+        """Return the seconds of fit and score, and their sum relative to that of the reference."""
         ratio = (self.fit + self.score) / (reference.fit + reference.score)
         return [_plain(self.fit, 3), _plain(self.score, 3), _plain(ratio, 1)]
 
 
 def per_set(protocol: str, detectors: dict[str, Runs], seeds: Sequence[int]) -> list[str]:
-    """Build the table of AUROC on each set: mean and standard deviation over the seeds."""
+    """Return the table of AUROC on each set: mean and standard deviation over the seeds."""
     tuning, report = halves(protocol)
     lines = []
     for name in sorted(tuning + report):
@@ -161,7 +161,7 @@ def per_set(protocol: str, detectors: dict[str, Runs], seeds: Sequence[int]) -> 
 
 
 def versions(detectors: Iterable[Runs]) -> str:
-    """Say in one line with what the runs were made; more than one version shows as such."""
+    """Return one line with the versions of the runs; several versions are listed."""
     rows = [row for runs in detectors for row in runs.values()]
     parts = []
     for column in ("gandetect", "torch", "sklearn", "pyod", "threads"):
@@ -185,7 +185,7 @@ def tables(
     reference: str | None = None,
     with_each_set: bool = False,
 ) -> str:
-    """Build the tables of all protocols; without `reference`, time 1 is the first detector's."""
+    """Return the tables of all protocols; times are relative to `reference` or the first one."""
     numbers = [int(seed) for seed in seeds.split(",")]
     lines = []
     for protocol, detectors in read_results(paths).items():

@@ -1,4 +1,4 @@
-"""A CSV that a benchmark appends to, and goes on from after it was broken off."""
+"""The CSV file of a benchmark, to which runs are appended; it can be continued."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import gandetect
 
-# The last column of every file: with which commit of the code a row was made. It is empty in
-# rows, and absent in files, from before it was kept.
+# The last column of every file: the commit of the code with which a row was measured. Old rows have
+# an empty value, and old files do not have the column.
 COMMIT = "commit"
 
 
 @cache
 def commit() -> str:
-    """The commit of the package, with "+" if its files have been changed; "" outside a checkout."""
+    """Return the commit of the package, with "+" if files were changed; "" outside a checkout."""
     git, package = shutil.which("git"), Path(gandetect.__file__).parent
     if git is None:
         return ""
@@ -28,7 +28,7 @@ def commit() -> str:
         done = subprocess.run([git, *words], cwd=package, capture_output=True, text=True)
         return None if done.returncode else done.stdout.strip()
 
-    # An installed package may lie within somebody else's checkout.
+    # An installed package may be inside the checkout of another project.
     if not answer("ls-files", "--error-unmatch", "__init__.py"):
         return ""
     changed = answer("status", "--porcelain", "--", ".")
@@ -36,18 +36,18 @@ def commit() -> str:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read the whole rows of a CSV of results; a line that was cut short does not count.
+    """Read the complete rows of a CSV of results; a truncated line is ignored.
 
     Parameters
     ----------
     path : Path
     columns : sequence of str
-        The last one is what a line that was cut short lacks.
+        The last one is missing in a truncated line.
 
     Returns
     -------
     list of dict
-        By these columns and "commit".
+        The rows, with these columns and "commit" as keys.
 
     Raises
     ------
@@ -64,17 +64,17 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
 
 
 class Results:
-    """The CSV that results are appended to.
+    """The CSV file to which results are appended.
 
     Parameters
     ----------
     path : Path
-        Created with its header if it does not exist. A file without the column "commit" gets it in
-        its header; the rows it has stay as they are.
+        Created with its header if it does not exist. In a file without the column "commit", the
+        column is added to the header; existing rows are not changed.
     columns : sequence of str
         The last one is "error".
     key : sequence of str
-        The columns that tell a run from every other.
+        The columns that identify a run.
     """
 
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]) -> None:
@@ -89,11 +89,11 @@ class Results:
             self._append([*columns, COMMIT])
 
     def key_of(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """What tells this run from every other, as text."""
+        """Return the values that identify a run, as text."""
         return tuple(str(row[column]) for column in self.key)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row, and have it on disk before the next run starts."""
+        """Append a row, and flush it to the disk."""
         self._append([*(_as_text(row[column]) for column in self.columns), commit()])
 
     def _append(self, cells: Sequence[str]) -> None:
@@ -101,7 +101,8 @@ class Results:
             csv.writer(file, lineterminator="\n").writerow(cells)
 
     def _end_last_line(self) -> None:
-        # After a run that was killed while writing, the next row must not join its half line.
+        # If a process was killed while writing, the next row must not be appended to the partial
+        # line.
         if not self.path.read_bytes().endswith(b"\n"):
             with self.path.open("a") as file:
                 file.write("\n")

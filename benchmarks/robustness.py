@@ -2,25 +2,24 @@
 
     python benchmarks/robustness.py --data DATA --out results/robustness.csv
 
-A detector learns from the normal samples of `quality.py`'s splits, and every test sample is moved
-within a largest change of a value, so that normal ones score higher and anomalies lower: projected
-gradient descent in 20 steps on the score itself (`gandetect.attacks.attack_score`). Sizes are
-shares of a column's standard deviation, or of the range of pixels. Beside our detectors the mean
-distance to the 5 nearest training samples, and of images the largest distance of a patch of pixels
-to the nearest one, both of which have a gradient almost everywhere.
+A detector is fitted to the normal samples of the splits of `quality.py`. Every test sample is
+perturbed, within a largest change of a value, so that normal samples score higher and anomalies
+lower: projected gradient descent in 20 steps on the score (`gandetect.attacks.attack_score`). Sizes
+are shares of the standard deviation of a column, or of the range of pixels. The baselines are the
+mean distance to the 5 nearest training samples and, for images, the largest distance of a patch of
+pixels to the nearest training patch; both have a gradient almost everywhere.
 
-A score may look robust because its gradient is of no use. So three more attacks of each size: the
-corners of the ball at random, one that was made against another detector, and descent from several
-random places in steps of a fourth. "worst" takes of each sample the most wrong of all of these, and
-is what is reported.
+A score may seem robust only because its gradient is not useful to an attack. Therefore there are
+three more attacks of each size: random corners of the ball, an attack transferred from another
+detector, and descent from several random points with a fourth of the step size. "worst" uses for
+each sample the most wrong score of all these attacks, and is reported.
 
-With ``--tasks guarded`` the detector is AdversarialVAE, which guards a classifier of rows that
-scikit-learn ships, and "adaptive" is an attack that knows both (`attack_defence`). The sizes are
-shares of the range of a column. Reported is how many of the samples that are classified rightly
-come to be classified wrongly without an alarm, at a threshold of 5 % false alarms.
+With ``--tasks guarded`` the detector is AdversarialVAE, which protects a classifier of rows that
+scikit-learn includes, and "adaptive" is an attack with access to both (`attack_defence`). The sizes
+are shares of the range of a column. The reported figure is the share of correctly classified
+samples that become misclassified without an alarm, at a threshold of 5 % false alarms.
 
-Runs that the CSV already holds are skipped, so a benchmark that was broken off goes on where it
-stopped.
+Runs that the CSV already contains are skipped, so that an interrupted benchmark can be continued.
 """
 
 from __future__ import annotations
@@ -54,9 +53,9 @@ from gandetect.model.ascent import Ball, highest
 from gandetect.model.patches import PatchBank, drawn_patches
 
 IMAGES = "mnist-one-normal"
-# The largest changes: standard deviations of rows, shares of the range of pixels.
+# The largest changes: in standard deviations for rows, in shares of the range of pixels for images.
 SIZES = {"adbench": (0.05, 0.1), IMAGES: (2 / 255, 8 / 255), "guarded": (0.05, 0.1)}
-# Three small sets of the report half, and a digit of it.
+# Three small sets, and a digit, of the report half.
 NAMES = {
     "adbench": ("14_glass", "37_Stamps", "4_breastw"),
     IMAGES: ("7",),
@@ -68,9 +67,9 @@ DETECTORS = {
     "guarded": ("AdversarialVAE",),
 }
 N_STEPS, N_STARTS = 20, 3
-# Trainings are smaller than the defaults, since an attack in each update costs several updates:
-# samples to train on, updates (of RDNA, whose updates take longest, half as many), and parameters.
-# These are the same with and without `robust`.
+# Trainings are smaller than the defaults, because an attack in each update takes the time of
+# several updates: training samples, updates (half as many for RDNA, whose updates take longest),
+# and parameters. They are the same with and without `robust`.
 N_TRAIN = {"adbench": 1000, IMAGES: 500}
 N_UPDATES = {"adbench": 400, IMAGES: 300}
 SMALLER = {
@@ -96,16 +95,16 @@ class RobustnessRun(Run):
     n_train: int | None = None
     n_test: int | None = None
     auroc: float | None = None
-    fooled: float | None = None  # guarded: share of the samples that were classified rightly
-    evaded: float | None = None  # of them, fooled without an alarm
+    fooled: float | None = None  # guarded: share of correctly classified samples
+    evaded: float | None = None  # share misclassified without an alarm
     fit_seconds: float | None = None
 
 
 class Differentiable:
-    """A score of samples scaled as ours are, in torch operations, that can be attacked."""
+    """A differentiable score in torch operations, of samples scaled as in gandetect."""
 
     def fit(self, X: NDArray) -> Differentiable:
-        """Scale, and keep what distances are taken to."""
+        """Fit the scaling, and store the references of distances."""
         self.is_image = X.ndim > 2
         if self.is_image:
             self.center, self.scale = np.zeros(1), np.array(255.0)
@@ -116,24 +115,24 @@ class Differentiable:
         return self
 
     def scaled(self, x: Tensor) -> Tensor:
-        """In standard deviations, or shares of the range."""
+        """Return samples in standard deviations, or in shares of the range."""
         return (x - torch.from_numpy(self.center)) / torch.from_numpy(np.asarray(self.scale))
 
     def learn(self, x: Tensor) -> None:
-        """Keep references among scaled samples."""
+        """Store references from scaled samples."""
         raise NotImplementedError
 
     def distance(self, x: Tensor) -> Tensor:
-        """The score of scaled samples."""
+        """Return the score of scaled samples."""
         raise NotImplementedError
 
     def anomaly_score(self, X: NDArray) -> NDArray:
-        """Larger for worse."""
+        """Return scores that are larger for more anomalous samples."""
         with torch.no_grad():
             return self.distance(self.scaled(torch.from_numpy(X.astype(np.float64)))).numpy()
 
     def attacked(self, X: NDArray, y: NDArray, eps: float, step: float, n_starts: int) -> NDArray:
-        """What `attack_score` does with ours."""
+        """Attack the score as `attack_score` does for detectors of gandetect."""
         generator, found = torch.Generator().manual_seed(0), []
         sign = torch.from_numpy(np.where(y == 1, -1.0, 1.0))
         for x, s in zip(
@@ -164,11 +163,11 @@ class NearestSamples(Differentiable):
     """Mean distance to the 5 nearest training samples."""
 
     def learn(self, x: Tensor) -> None:
-        """Keep them."""
+        """Store the training samples."""
         self.references = x.flatten(1)
 
     def distance(self, x: Tensor) -> Tensor:
-        """By Euclid's norm."""
+        """Return the mean Euclidean distance."""
         distances = torch.cdist(x.flatten(1), self.references)
         return distances.topk(5, largest=False).values.mean(1)
 
@@ -177,19 +176,19 @@ class NearestPatches(Differentiable):
     """Largest distance of a patch of 5 x 5 pixels to the nearest of 2,000 training patches."""
 
     def learn(self, x: Tensor) -> None:
-        """Keep patches of the training images."""
+        """Store patches of the training images."""
         generator, maps = torch.Generator().manual_seed(0), self.maps(x)
         patches = drawn_patches(maps, 2 + 2000 // len(x), stride=1, generator=generator)
         self.bank = PatchBank.of([patches], 2000, stride=1, generator=generator)
 
     def maps(self, x: Tensor) -> Tensor:
-        """The neighbourhood of every second pixel as its features."""
+        """Return the neighbourhood of every second pixel as its features."""
         side = (x.shape[1] - 1) // 2 + 1
         unfolded = F.unfold(x[:, None].float(), 5, padding=2, stride=2)
         return unfolded.unflatten(2, (side, -1))
 
     def distance(self, x: Tensor) -> Tensor:
-        """Of all patches of an image."""
+        """Return the largest distance over all patches of an image."""
         return self.bank(self.maps(x))[0].amax(dim=(1, 2)).double()
 
 
@@ -200,7 +199,7 @@ BASELINES: dict[str, Callable[[], Differentiable]] = {
 
 
 def measure(run: RobustnessRun, data: Path) -> Iterator[RobustnessRun]:
-    """Fit one detector, and let it meet every attack."""
+    """Fit one detector and measure it under every attack."""
     if run.task == "guarded":
         yield from measure_guarded(run)
         return
@@ -230,7 +229,7 @@ def measure(run: RobustnessRun, data: Path) -> Iterator[RobustnessRun]:
 
 
 def _thinned(split: Split, run: RobustnessRun) -> Split:
-    """At most 150 test samples of each class, and fewer to train on."""
+    """Return at most 150 test samples of each class, and fewer training samples."""
     rng = np.random.default_rng(run.seed)
     kept = [rng.permutation(np.flatnonzero(split.y_test == kind))[:150] for kind in (0, 1)]
     rows = np.sort(np.concatenate(kept))
@@ -251,12 +250,12 @@ def _fitted(run: RobustnessRun, X: NDArray) -> Any:
 
 
 def is_a_detector_of_ours(name: str) -> bool:
-    """Whether it takes parameters."""
+    """Return whether it is a detector of gandetect, which takes parameters."""
     return name not in BASELINES and is_ours(name)
 
 
 def _surrogate_of(run: RobustnessRun, X: NDArray) -> Any:
-    """What an attack is transferred from: 5-NN, and to 5-NN and patches from a small network."""
+    """Return the source of transferred attacks: 5-NN, and a small network for 5-NN and patches."""
     if is_a_detector_of_ours(run.detector):
         return NearestSamples().fit(X)
     return _fitted(replace(run, detector="AdversarialVAE", params="{}"), X)
@@ -273,7 +272,7 @@ def _attacked(
 
 
 def _corners(X: NDArray, eps: float, X_train: NDArray, random: np.random.Generator) -> NDArray:
-    """Every value as far up or down as it may go, at random."""
+    """Move every value by the largest change, up or down at random."""
     signs = random.choice([-1.0, 1.0], size=X.shape)
     if X.ndim > 2:
         return np.clip(X + 255 * eps * signs, 0, 255)
@@ -285,7 +284,7 @@ def _auroc(y: NDArray, scores: NDArray) -> float:
 
 
 def measure_guarded(run: RobustnessRun) -> Iterator[RobustnessRun]:
-    """Fit a detector that guards a classifier, and attack both."""
+    """Fit a detector that protects a classifier, and attack both."""
     task = make_task(run.name, run.seed, data=None, kept=Path(), n_test=200)
     start = time.perf_counter()
     detector = AdversarialVAEDetector(
@@ -332,7 +331,7 @@ def measure_guarded(run: RobustnessRun) -> Iterator[RobustnessRun]:
 
 
 def report(path: Path) -> str:
-    """Tables of the AUROC under attack, of the attacks compared, and of what guards let through."""
+    """Return tables of AUROC under attack, of the attacks, and of undetected attacks."""
     rows = rows_of(path, RobustnessRun)
     plain = [row for row in rows if row["task"] != "guarded"]
     guarded = [row for row in rows if row["task"] == "guarded"]
@@ -351,9 +350,9 @@ def report(path: Path) -> str:
 def _table(
     rows: Sequence[dict[str, str]], shown: Mapping[str, tuple[str, int]], column: str
 ) -> str:
-    """A line a data set and detector, the mean over the seeds, ± their standard deviation.
+    """Return a table: a line for each data set and detector, mean ± deviation over the seeds.
 
-    `shown` has the attack of each column, and which of the two sizes it has; -1 is none.
+    `shown` contains the attack of each column and the index of its size; -1 is no attack.
     """
     lines = []
     for (kind, name, detector, params), group in sorted(
@@ -391,7 +390,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def planned(args: argparse.Namespace) -> list[RobustnessRun]:
-    """What is to be fitted; each run is attacked in all ways."""
+    """Return the runs to fit; every run is measured under all attacks."""
     return [
         RobustnessRun(
             task=kind,
@@ -408,7 +407,7 @@ def planned(args: argparse.Namespace) -> list[RobustnessRun]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the tables of all it holds."""
+    """Run the missing rows of the CSV, and print the tables of all rows."""
     args = parse_arguments(argv)
     went_well = run_all(planned(args), args, lambda run: measure(run, args.data))
     print(report(args.out))

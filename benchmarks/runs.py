@@ -1,7 +1,7 @@
-"""Common code of the benchmarks: runs that are recorded once each in a CSV, and tables.
+"""Common code of the benchmarks: runs, each recorded once in a CSV, and tables.
 
-A run is a dataclass with the columns of its CSV. Runs that the file already holds are skipped, and
-a run that ended in an error is tried again, as in `quality.py`.
+A run is a dataclass with the columns of its CSV. Runs that the file already contains are skipped,
+and a run that ended in an error is repeated, as in `quality.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import gandetect
 
 @dataclass(kw_only=True)
 class Run:
-    """One run; a benchmark adds its own columns, of which `KEY` tells it from every other."""
+    """One run; a benchmark adds its own columns, and `KEY` names those that identify a run."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "seed")
 
@@ -50,7 +50,7 @@ R = TypeVar("R", bound=Run)
 
 
 def parser_of(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of what all these benchmarks ask for."""
+    """Return a parser with the options of all these benchmarks."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,14 +62,14 @@ def parser_of(description: str | None) -> argparse.ArgumentParser:
 
 
 def add_detectors(parser: argparse.ArgumentParser, default: Sequence[str] = ("GANomaly",)) -> None:
-    """Add which detectors to run."""
+    """Add the option for the detectors to run."""
     parser.add_argument(
         "--detectors", type=words, default=list(default), help="names, comma-separated"
     )
 
 
 def add_sets(parser: argparse.ArgumentParser) -> None:
-    """Add what a benchmark on the public sets asks for beside."""
+    """Add the further options of a benchmark on the public sets."""
     parser.add_argument("--data", type=Path, required=True, help="folder with adbench/*.npz")
     parser.add_argument(
         "--sets",
@@ -82,10 +82,10 @@ def add_sets(parser: argparse.ArgumentParser) -> None:
 def run_all(
     planned: Sequence[R], args: argparse.Namespace, measure: Callable[[R], Iterable[R]]
 ) -> bool:
-    """Measure what the CSV does not hold yet; return whether all went well.
+    """Measure the runs that the CSV does not contain; return whether there was no error.
 
-    ``measure(run)`` gives the run, filled in, and others that came with it, as different scores of
-    one fitted detector do: a run whose row is then there is not measured itself.
+    ``measure(run)`` yields the completed run, and other runs that were measured with it, such as
+    other scores of the same fitted detector. These are not measured again.
     """
     kind = type(planned[0])
     try:
@@ -100,7 +100,7 @@ def run_all(
                 continue
             try:
                 done = list(measure(run))
-            except Exception as error:  # a night's benchmark must outlive one broken run
+            except Exception as error:  # one failed run must not end a long benchmark
                 traceback.print_exc()
                 run.error = f"{type(error).__name__}: {error}"
                 done, all_went_well = [run], False
@@ -118,14 +118,14 @@ def _key(run: Run) -> tuple[str, ...]:
 
 
 def rows_of(path: Path, kind: type[Run]) -> list[dict[str, str]]:
-    """Read the runs that went well."""
+    """Read the runs without errors."""
     return [row for row in read_rows(path, kind.columns()) if not row["error"]]
 
 
 def grouped(
     rows: Iterable[dict[str, str]], columns: Sequence[str]
 ) -> dict[tuple[str, ...], list[dict[str, str]]]:
-    """Rows by what they have in these columns, in the order of the file."""
+    """Group rows by their values in these columns, in the order of the file."""
     groups: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[column] for column in columns)].append(row)
@@ -133,12 +133,12 @@ def grouped(
 
 
 def mean_of(rows: Iterable[dict[str, str]], column: str) -> float:
-    """Mean over the sets of the mean over the seeds; rows without the number do not count."""
+    """Return the mean over the sets of the mean over the seeds; ignore rows without a value."""
     by_set = grouped([row for row in rows if row[column]], ["name"])
     return float(np.mean([np.mean([float(r[column]) for r in group]) for group in by_set.values()]))
 
 
 def integers(text: str) -> list[int]:
-    """Read integers that are separated by commas, or a range such as 0-49."""
+    """Read integers separated by commas, or a range such as 0-49."""
     first, dash, last = text.partition("-")
     return list(range(int(first), int(last) + 1)) if dash else [int(i) for i in text.split(",")]

@@ -1,13 +1,14 @@
-"""Measure memory, throughput and growth of time with n on data larger than memory.
+"""Measure memory, throughput and the growth of time with n on data larger than memory.
 
     python benchmarks/scale.py [--gigabytes 10] [--images 20000] [--folder DIR] [--out FILE.csv]
     python benchmarks/scale.py --only map
 
-A memory map and a folder of images are made, then read at a tenth, three tenths and all of their
-size. Each size is fitted and scored in one call; memory is resident memory, sampled (Linux only);
-the throughput of the same samples in memory is measured on as many as fit in `--sample`, in turn,
-as the ratio of medians of three; the exponent is the slope of log time over log n. Give torch one
-thread fewer than there are cores (`OMP_NUM_THREADS`): files are read by a thread of their own.
+A memory map and a folder of images are created, and used at a tenth, three tenths and all of their
+size. Each size is fitted and scored in one call. Memory is sampled resident memory (Linux only).
+For comparison, the throughput of samples in memory is measured on the number of samples in
+`--sample`, alternating, as the ratio of medians of three. The exponent is the slope of log time
+over log n. Set `OMP_NUM_THREADS` to one less than the number of cores, because a separate thread
+reads files.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from gandetect.data.images import ImageFolder
 
 SHARES = (0.1, 0.3, 1.0)
 MOST_GROWTH_MB, LEAST_THROUGHPUT = 300, 0.8
-_SIZE = 64  # pixels a side
+_SIZE = 64  # side in pixels
 
 
 def make_images(folder: Path, n: int) -> ImageFolder:
-    """A folder of 8-bit gray pictures of noise."""
+    """Create a folder of 8-bit grey images of noise."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -45,7 +46,7 @@ def make_images(folder: Path, n: int) -> ImageFolder:
 
 
 def timed(function: Callable[[], object]) -> tuple[float, float]:
-    """Seconds, and megabytes by which resident memory grew."""
+    """Return the seconds of a call, and the growth of resident memory in megabytes."""
     start = time.perf_counter()
     growth = growth_mb(function)
     return time.perf_counter() - start, growth
@@ -59,8 +60,8 @@ def measure(
     n: int,
     n_in_memory: int,
 ) -> list[dict[str, Any]]:
-    """Fit and score at each share of n, and the samples that fit in memory beside them."""
-    detector.fit(in_memory(min(n_in_memory, 4096)))  # what is allocated once, for the first fit
+    """Fit and score at each share of n, and for comparison samples in memory."""
+    detector.fit(in_memory(min(n_in_memory, 4096)))  # allocations of the first fit are not measured
     held, same = in_memory(n_in_memory), first(n_in_memory)
     results = []
     for call in ("fit", "score_samples"):

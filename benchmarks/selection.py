@@ -3,10 +3,10 @@
     python benchmarks/selection.py --data DATA --detectors GANomaly --out selection.csv
 
 On each public set a grid of settings is fitted to four fifths of the training rows, scored without
-labels on the last fifth, and with labels on the test set. Reported are Spearman's rank correlation
-of the two over the settings, and the true AUROC of the setting with the best score beside that of
-the default, the mean setting (picking at random) and the best one; with 95 % intervals from
-resampling the sets.
+labels on the last fifth, and with labels on the test set. The reported figures are Spearman's rank
+correlation of the two over the settings, and the true AUROC of the setting with the best score, of
+the default, of a random choice (the mean over the settings) and of the best setting; with 95 %
+intervals from resampling the sets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 from gandetect.metrics import scores_of
 from gandetect.selection import ROW_KINDS, simulated_anomaly_scorer
 
-# Settings that need a fit of their own, the first values being the defaults.
+# Settings that need a separate fit; the first values are the defaults.
 FITS = [
     {"latent_dim": latent_dim, "learning_rate": learning_rate}
     for latent_dim, learning_rate in itertools.product(("auto", 2, "d"), (1e-3, 1e-4))
@@ -55,7 +55,7 @@ class SelectionRun(Run):
 
 
 def settings_of(detector: str) -> list[dict[str, Any]]:
-    """Return the settings of a detector: those that need a fit, with each score it has."""
+    """Return the settings of a detector: those that need a fit, combined with each score."""
     parts = our_detectors()[detector].part_weights
     scores = [score for score in SCORES if score in (None, "paper") or score in parts]
     return [{**fit, "score": score} for fit in FITS for score in scores]
@@ -71,7 +71,7 @@ def measure(run: SelectionRun, data: Path) -> Iterator[SelectionRun]:
     if fit["latent_dim"] == "d":
         fit["latent_dim"] = trained.shape[1]
     Detector = our_detectors()[run.detector]
-    # Fitted with all of them in its score, a detector can be asked for each.
+    # A detector fitted with all parts in its score can return each part as the score.
     parts = [
         name for name, (of_rows, _) in Detector.part_weights.items() if of_rows or name in SCORES
     ]
@@ -93,7 +93,7 @@ def measure(run: SelectionRun, data: Path) -> Iterator[SelectionRun]:
 
 
 def figures_of_a_set(rows: list[dict[str, str]], criterion: str) -> NDArray:
-    """Correlation, and AUROC of the pick, the default, a random pick and the best: seeds' mean."""
+    """Return correlation, and AUROC of the choice, default, random and best: means over seeds."""
     figures = []
     for group in grouped(rows, ["seed"]).values():
         auroc, score = (np.array([float(r[c]) for r in group]) for c in ("auroc", criterion))
@@ -106,7 +106,7 @@ def figures_of_a_set(rows: list[dict[str, str]], criterion: str) -> NDArray:
 
 
 def report(path: Path) -> str:
-    """For each detector and criterion, means over the sets with their intervals."""
+    """Return a table: means over the sets, with intervals, for each detector and criterion."""
     rng = np.random.default_rng(0)
     lines = []
     for (detector,), rows in grouped(rows_of(path, SelectionRun), ["detector"]).items():

@@ -2,16 +2,17 @@
 
     python benchmarks/tables.py --data DATA --detectors GANomaly,knn-mean --out results/tables.csv
 
-Two questions on each set. How well are its anomalies ranked (AUROC, average precision)? And of
-normal rows in which one cell was made faulty, which share is caught, at a threshold that flags 5 %
-of the rows as they were, and in which share of those is a faulty column first in the map? A fault
-is another word, a number moved by 3 standard deviations, two columns exchanged, or the value of
-another row; each in a quarter of the rows.
+Two results are measured on each set. The first is the ranking of its anomalies (AUROC, average
+precision). The second is the detection of faults: in normal rows one cell is made faulty, and the
+threshold flags 5 % of the unchanged rows. The figures are the share of faulty rows that are
+flagged, and the share of these in which a faulty column is first in the map. A fault is another
+word, a number shifted by 3 standard deviations, two exchanged columns, or the value of another row;
+each in a quarter of the rows.
 
-Ours get the table. Baselines get what is usual: the median in the gaps of numbers, which are then
-standardised, and one-hot words, of which a gap is one; with ``--encoding encoder`` they get the
-rows as our encoder gives them to the networks. Half of the normal rows, at most
-1,500, are to train on. Runs that the file already holds are skipped.
+Detectors of gandetect get the table. Baselines get the usual encoding: numbers with the median in
+gaps, standardised, and one-hot words, with gaps as a separate word. With ``--encoding encoder``
+they get the rows as encoded by gandetect for the networks. Half of the normal rows, at most 1,500,
+are for training. Runs that the file already contains are skipped.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ OUTLIER_PERC = 5.0
 MOVED_BY = 3.0  # standard deviations
 GAP = "?"
 KDD = "kddcup.data_10_percent.gz"
-KDD_ANOMALIES = 0.2  # of the test rows, as EGBAD has it
-# The file, and the class that is the anomaly: EGBAD's protocol calls attacks normal.
+KDD_ANOMALIES = 0.2  # share of the test rows, as in EGBAD
+# The file, and its anomalous class; in EGBAD's protocol attacks are the normal class.
 SETS = {
     "hypothyroid": ("mixed/hypothyroid.csv", "hypothyroid"),
     "mushroom-edible": ("mixed/mushroom.csv", "p"),
@@ -55,22 +56,22 @@ SETS = {
 }
 FIGURES = ("auroc", "average_precision", "caught", "ranked_first")
 
-Table = dict[str, NDArray]  # of words, as in the file
+Table = dict[str, NDArray]  # columns of strings, as in the file
 
 
 @dataclass(kw_only=True)
 class TableRun(Run):
-    """One run, and what came of it."""
+    """One run and its results."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "encoding", "params", "gaps", "seed")
 
     encoding: str
-    params: str  # JSON; empty braces for a detector at its defaults
-    gaps: float  # share of the cells that were emptied beforehand
+    params: str  # JSON; empty braces for default parameters
+    gaps: float  # share of the cells that were emptied
     auroc: float | None = None
     average_precision: float | None = None
-    caught: float | None = None  # share of the rows with a planted fault
-    ranked_first: float | None = None  # share of the caught rows; ours only
+    caught: float | None = None  # share of the rows with a fault
+    ranked_first: float | None = None  # share of the flagged rows; gandetect only
     n_train: int | None = None
     n_test: int | None = None
     prevalence: float | None = None  # share of anomalies in the test set
@@ -84,14 +85,14 @@ def load(folder: Path, name: str) -> tuple[Table, NDArray]:
     with opened(folder / path, "rt", newline="") as file:
         rows = list(csv.reader(file))
     columns = list(map(np.array, zip(*rows, strict=True)))
-    if path == KDD:  # without a header, and the class comes last
+    if path == KDD:  # without a header; the class is the last column
         return {f"c{i}": values for i, values in enumerate(columns[:-1])}, columns[-1] == anomaly
     table = {str(values[0]): values[1:] for values in columns}
     return table, table.pop("class") == anomaly
 
 
 def split(name: str, y: NDArray, seed: int) -> tuple[NDArray, NDArray]:
-    """Draw the positions of the training rows, which are normal, and of the test rows."""
+    """Draw the positions of the normal training rows and of the test rows."""
     rng = np.random.default_rng(seed)
     normal, anomalous = rng.permutation(np.flatnonzero(~y)), rng.permutation(np.flatnonzero(y))
     train = normal[: min(MAX_TRAIN_ROWS, len(normal) // 2)]
@@ -103,12 +104,12 @@ def split(name: str, y: NDArray, seed: int) -> tuple[NDArray, NDArray]:
 
 
 def rows_at(table: Table, index: NDArray) -> Table:
-    """Some rows of a table."""
+    """Return some rows of a table."""
     return {name: values[index] for name, values in table.items()}
 
 
 def emptied(table: Table, share: float, seed: int) -> Table:
-    """Make gaps of a share of the cells."""
+    """Replace a share of the cells by gaps."""
     rng = np.random.default_rng(seed)
     return {
         name: np.where(rng.random(len(values)) < share, GAP, values)
@@ -138,9 +139,9 @@ def _imputed(values: NDArray, train: NDArray) -> NDArray:
 
 
 def plant(table: Table, train: Table, seed: int) -> tuple[Table, NDArray]:
-    """Make one cell a row faulty, or exchange two; return the table, and which cells it was.
+    """Make one cell of each row faulty, or exchange two; return the table and the faulty cells.
 
-    Rows in which a fault would change nothing stay as they are, without a faulty cell.
+    Rows in which a fault would have no effect are not changed, and have no faulty cell.
     """
     rng = np.random.default_rng(seed)
     names = list(table)
@@ -179,7 +180,7 @@ def plant(table: Table, train: Table, seed: int) -> tuple[Table, NDArray]:
 
 
 def measure(run: TableRun, data: Path) -> Iterator[TableRun]:
-    """Fit to normal rows, rank the anomalies, and find what is planted."""
+    """Fit to normal rows, and measure the ranking of anomalies and the detection of faults."""
     whole, y = load(data, run.name)
     train_rows, test_rows = split(run.name, y, run.seed)
     table = emptied(whole, run.gaps, run.seed) if run.gaps else whole
@@ -215,7 +216,7 @@ def measure(run: TableRun, data: Path) -> Iterator[TableRun]:
 
 
 def report(path: Path) -> str:
-    """Means over the seeds."""
+    """Return a table of means over the seeds."""
     groups = grouped(rows_of(path, TableRun), ["name", "gaps", "detector", "encoding", "params"])
     heads = ["set", "gaps", "detector", "encoding", "parameters", "AUROC", "AP", "caught"]
     return markdown(
@@ -232,7 +233,7 @@ def report(path: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the CSV does not hold yet, and print the table of all it holds."""
+    """Run the missing rows of the CSV, and print the table of all rows."""
     parser = parser_of(__doc__)
     add_detectors(parser, ["GANomaly", "knn-mean", "iforest"])
     add = parser.add_argument

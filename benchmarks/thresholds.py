@@ -1,13 +1,13 @@
-"""Measure the share of normal rows flagged at a target of 5 %, for each way to set a threshold.
+"""Measure the share of flagged normal rows at a target of 5 %, for each way to set a threshold.
 
     python benchmarks/thresholds.py --data DATA --detectors GANomaly --out thresholds.csv
 
-The sets and splits are those of `quality.py`. Alarms are counted on one half of the test set's
-normal rows; the other half serves the ways that want normal rows kept from training. Of
-``contamination="auto"`` the first half is counted too, and so it is where a tenth of the training
-rows are anomalies (as in `contamination.py`, where half of the anomalies are left to be found).
-Flagging by Benjamini and Hochberg's rule at 10 % looks at the first half and all anomalies
-together: its false alarms are a share of what it flags.
+The sets and splits are those of `quality.py`. False alarms are counted on one half of the normal
+test rows; the other half is used by the rules that need held-out normal rows.
+``contamination="auto"`` is measured on the first half as well, also with a tenth of anomalies in
+the training rows (as in `contamination.py`, where half of the anomalies remain in the test set).
+Flagging by the Benjamini-Hochberg procedure at 10 % uses the first half and all anomalies together;
+its false alarms are measured as a share of the flagged rows.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ SHARE_OF_ANOMALIES = 0.1
 
 @dataclass(kw_only=True)
 class ThresholdRun(Run):
-    """One way to flag."""
+    """One run of one rule for the threshold."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "seed", "rule")
 
     rule: str
-    n_reference: int | None = None  # normal rows that the rule takes its threshold from
-    false_alarm_rate: float | None = None  # of flag_by_fdr: the share of false alarms
+    n_reference: int | None = None  # normal rows from which the rule sets the threshold
+    false_alarm_rate: float | None = None  # for flag_by_fdr the share of flagged rows
     detection_rate: float | None = None
 
 
 def measure(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
-    """Measure all rules with two fits: on all training rows, and with some kept for validation."""
+    """Measure all rules with two fits: on all training rows, and with rows held out."""
     split = load_split(data, "adbench", run.name, run.seed)
     X_normal, X_anomalous = split.X_test[split.y_test == 0], split.X_test[split.y_test == 1]
     kept, new = X_normal[::2], X_normal[1::2]
@@ -102,7 +102,7 @@ def measure(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
 
 
 def measure_auto(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
-    """Measure ``contamination="auto"`` with two fits: on normal rows, and with anomalous ones."""
+    """Measure ``contamination="auto"`` with two fits: on normal rows, and with anomalies added."""
     for share, rules in ((0.0, AUTO_RULES[:1]), (SHARE_OF_ANOMALIES, AUTO_RULES[1:])):
         if share:
             split, _ = contaminated_split(data, run.name, share, run.seed)
@@ -128,7 +128,7 @@ def measure_auto(run: ThresholdRun, data: Path) -> Iterator[ThresholdRun]:
 
 
 def report(path: Path) -> str:
-    """The mean over the sets of every rule."""
+    """Return a table of the means over the sets for every rule."""
     lines = [
         [detector, rule, mean_of(rows, "false_alarm_rate"), mean_of(rows, "detection_rate")]
         for (detector, rule), rows in grouped(

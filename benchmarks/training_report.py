@@ -1,16 +1,17 @@
-"""How often `training_report_` finds fault with healthy trainings, and with broken ones.
+"""Measure how often `training_report_` reports problems of successful and of failed trainings.
 
     python benchmarks/training_report.py --detectors GANomaly --seeds 0-49 --out reports.csv
 
-Healthy are the default settings on real data that scikit-learn ships: rows of benign tumours (357
-by 30), rows of handwritten digits (1,797 by 64) and, with `--images`, the same digits as images.
-Broken are learning rates of 0 and 10 and gradients of 0, with the first three of the seeds.
+Successful trainings have the default settings on real data that scikit-learn includes: rows of
+benign tumours (357 by 30), rows of handwritten digits (1,797 by 64) and, with `--images`, the same
+digits as images. Failed trainings have learning rates of 0 and 10 and gradients of 0, with the
+first three of the seeds.
 
     python benchmarks/training_report.py --small --out reports.csv
 
-takes one member and few updates instead, on the tumours and on the digits as images, and one
-broken training: a refiner of ALOCC whose reconstruction has so small a weight that it draws the
-same image for every sample, on the ones of the digits, enlarged to 28 pixels.
+uses one member and few updates instead, on the tumours and on the digits as images, and one failed
+training: a refiner of ALOCC whose reconstruction loss has such a small weight that it returns the
+same image for every sample, on the digit 1, enlarged to 28 pixels.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ CASES: dict[str, dict[str, Any]] = {
     "gradients of 0": {},
 }
 N_BROKEN_SEEDS = 3
-# One member, and on images narrow networks; more than the 100 updates from which on all rules
-# apply, and enough for reconstructions better than the mean image.
+# One member, and narrow networks for images. The updates are more than 100, from which all rules
+# apply, and sufficient for reconstructions better than the mean image.
 SMALL = "healthy, small"
 COLLAPSED = "collapsed refiner"
 ONES = "ones of 28 pixels"
@@ -56,7 +57,7 @@ SMALL_CASES: dict[tuple[str, str], dict[str, Any]] = {
         "batch_size": 32,
         "architecture": ConvNet(n_filters=4),
     },
-    # The settings of Novelty_Detection in its own units, for a network without a bottleneck.
+    # The settings of Novelty_Detection, in its units, for a network without a bottleneck.
     (ONES, COLLAPSED): {
         "reconstruction_weight": 2.6e-4,
         "noise_std": 0.0955,
@@ -73,7 +74,7 @@ SMALL_CASES: dict[tuple[str, str], dict[str, Any]] = {
 
 @dataclass(kw_only=True)
 class ReportRun(Run):
-    """One training and what was said about it."""
+    """One training and its reported problems."""
 
     KEY: ClassVar[tuple[str, ...]] = ("name", "detector", "case", "seed")
 
@@ -95,7 +96,7 @@ def data_of(name: str) -> NDArray:
 
 
 def without_gradients(Detector: type) -> type:
-    """Return the detector with networks whose gradients are all 0."""
+    """Return the class of the detector with networks whose gradients are all 0."""
 
     class WithoutGradientsModel(Detector.model_class):
         def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -111,7 +112,7 @@ def without_gradients(Detector: type) -> type:
 
 
 def measure(run: ReportRun) -> Iterator[ReportRun]:
-    """Fit, and count the warnings."""
+    """Fit and count the warnings."""
     Detector = our_detectors()[run.detector]
     if run.case == "gradients of 0":
         Detector = without_gradients(Detector)
@@ -125,7 +126,7 @@ def measure(run: ReportRun) -> Iterator[ReportRun]:
 
 
 def report(path: Path) -> str:
-    """How many of the trainings had a warning."""
+    """Return a table with the number of trainings that had a warning."""
     lines = []
     for key, rows in grouped(rows_of(path, ReportRun), ["name", "detector", "case"]).items():
         n_warned = sum(int(row["n_warnings"]) > 0 for row in rows)
@@ -149,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def default_runs(args: argparse.Namespace) -> list[ReportRun]:
-    """Healthy and broken trainings at the default sizes."""
+    """Return successful and failed trainings at the default sizes."""
     names = ["breast cancer", "digits", *(["digits as images"] if args.images else [])]
     return [
         ReportRun(name=name, detector=detector, case=case, seed=seed)
@@ -159,7 +160,7 @@ def default_runs(args: argparse.Namespace) -> list[ReportRun]:
 
 
 def small_runs(args: argparse.Namespace) -> list[ReportRun]:
-    """Small healthy trainings, seed by seed, and the collapsed refiner of ALOCC."""
+    """Return small successful trainings for each seed, and the collapsed refiner of ALOCC."""
     return [
         ReportRun(name=name, detector=detector, case=case, seed=seed)
         for (name, case), seed, detector in itertools.product(
