@@ -62,7 +62,7 @@ class DenseClassifier:
     takes_rows: ClassVar[bool] = True
 
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """(n, d) to (n, n_classes)."""
+        """Return the log-probabilities (n, n_classes) of rows (n, d)."""
         return self.with_hidden(x, ())[0]
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
@@ -105,12 +105,12 @@ class OneVsRest:
     takes_rows: ClassVar[bool] = True
 
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """(n, d) to (n, n_classes)."""
+        """Return the log-probabilities (n, n_classes) of rows (n, d)."""
         own = [member.log_probabilities(x)[:, 1] for member in self.members]
         return torch.stack(own, dim=1).log_softmax(dim=1)
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """Only the log-probabilities: there are no hidden layers."""
+        """Return the log-probabilities only, because there are no hidden layers."""
         return _without_hidden(self, x, layers)
 
     def after(self, matrix: Tensor, offset: Tensor) -> Self:
@@ -141,7 +141,7 @@ class GaussianClassifier:
     takes_rows: ClassVar[bool] = True
 
     def log_probabilities(self, x: Tensor) -> Tensor:
-        """(n, d) to (n, n_classes)."""
+        """Return the log-probabilities (n, n_classes) of rows (n, d)."""
         x = x.double()
         if self.matrix is not None and self.offset is not None:
             x = torch.addmm(self.offset.to(x.device), x, self.matrix.to(x.device))
@@ -152,7 +152,7 @@ class GaussianClassifier:
         return joint.log_softmax(dim=1)
 
     def with_hidden(self, x: Tensor, layers: Sequence[str]) -> tuple[Tensor, list[Tensor]]:
-        """Only the log-probabilities: there are no hidden layers."""
+        """Return the log-probabilities only, because there are no hidden layers."""
         return _without_hidden(self, x, layers)
 
     def after(self, matrix: Tensor, offset: Tensor) -> Self:

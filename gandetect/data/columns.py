@@ -43,7 +43,7 @@ GAP = 0.5
 # The distance of values that no training row has: a missing value in a complete column, or another
 # value in a constant one.
 UNUSUAL = 3.0
-_HEIGHT = SWAP / math.sqrt(2)  # of the one-hot entry, two of which differ in a change of category
+_HEIGHT = SWAP / math.sqrt(2)  # of a one-hot entry; a change of category changes two entries
 # A value is missing if its encoded indicator is larger than this.
 GAP_LEVEL = min(GAP, _HEIGHT) / 2
 # A value of a category has its own position if it occurs in at least 0.5 % of the rows, or in at

@@ -115,7 +115,7 @@ class Frame:
         return len(self.columns[0].missing) if self.columns else 0
 
     def rows(self, index: slice | np.ndarray) -> Frame:
-        """Some of its rows, by positions."""
+        """Return some of its rows, by positions."""
         return Frame(self.names, [_rows(column, index) for column in self.columns], self.has_names)
 
 

@@ -486,7 +486,7 @@ def _standard_input(stream: IO[bytes]) -> bytes:
 
 
 def _with_single_blanks(line: str) -> str:
-    """A line with single spaces as delimiters; non-breaking spaces are kept in numbers."""
+    """Return a line with single spaces as delimiters; non-breaking spaces are kept in numbers."""
     return re.sub(r"\s+", _BLANKS, line, flags=re.ASCII).strip(_BLANKS) + "\n"
 
 

@@ -22,7 +22,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder that holds the data sets.
+    """Return the folder of the data sets.
 
     Parameters
     ----------

@@ -27,8 +27,8 @@ def sliding_windows(
     GANomaly's X-ray patches (UBA) were made in this way: patches of 64 by 64 pixels from scans of
     whole bags. The paper does not state the overlap with the object from which a patch counts as
     abnormal. Here a patch without a marked pixel is normal, and a patch with a share of marked
-    pixels of at least `abnormal_share` is abnormal. Patches between these limits are left out,
-    because they contain only an edge of the object.
+    pixels of at least `abnormal_share` is abnormal. Patches between these limits are left out, so
+    that the edge of an object does not count as the object.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Layers that hold the weights of all members of an ensemble, and run them as one operation.
+"""Layers with the weights of all members of an ensemble, computed as one operation.
 
 On a CPU, launching operations dominates the computing time of a small network. Eight members in one
 operation therefore take far less time than eight networks one after another. For rows ``(K, B, d)``

@@ -22,7 +22,8 @@ from gandetect.losses import mean_absolute_error, mean_squared_error
 
 # With fewer distinct samples, equal reconstructions do not indicate a problem.
 _MIN_SAMPLES = 10
-# After fewer updates, reconstructions without improvement or input dependence are no problem.
+# After fewer updates, reconstructions that have not improved, or do not depend on the input, do not
+# indicate a problem.
 _MIN_UPDATES = 100
 # A ratio of the error to that of untrained networks that is reported after any number of updates.
 _DIVERGED = 3.0
@@ -36,7 +37,7 @@ _CONSTANT = 1e-5
 # Growth of a network's weights that counts as divergence. The error does not show it if an
 # activation bounds the outputs, as for images.
 _EXPLODED = 50.0
-# A discriminator's loss at which its gradients are too small to train with.
+# A loss of the discriminator below which its gradients are too small for training.
 _SATURATED = 1e-6
 
 
