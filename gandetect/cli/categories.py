@@ -47,7 +47,7 @@ def category_of(member: str, folder: Path) -> str:
     if not member.isdecimal() or member in categories_in(folder):
         return member
     if int(member) >= len(NUMBERED):
-        raise UsageError(f"mvtec:{member} is no category: they are numbered from 0 to 14")
+        raise UsageError(f"mvtec:{member} is not a category: categories are numbered from 0 to 14")
     return NUMBERED[int(member)]
 
 
@@ -63,7 +63,7 @@ def one_by_one(options: Namespace) -> dict[str, Namespace]:
     names = categories_in(folder)
     if not names:
         raise FileNotFoundError(
-            f"{folder} has no category: put mvtec/<category>/train/good/*.png and test/ there"
+            f"{folder} has no category: put mvtec/<category>/train/good/*.png and test/ into it"
         )
     return {
         name: Namespace(**{**vars(options), "data": f"mvtec:{name}"})

@@ -225,7 +225,7 @@ def _read_path(
         samples = _read_images(path, options, default_part, settings)
     _refuse_options_of_others(path, samples, options)
     if not len(samples):
-        raise ValueError(f"{path} holds no sample")
+        raise ValueError(f"{path} contains no samples")
     samples = _resized(samples, settings)
     if options.label_file:
         samples = replace(samples, labels=_read_labels(Path(options.label_file), samples))
@@ -250,7 +250,7 @@ def _refuse_options_of_others(path: Path, samples: Samples, options: Namespace) 
     effects |= dict.fromkeys(("bit_depth", "on_error"), is_files)
     for name, has_effect in effects.items():
         if vars(options).get(name) and not has_effect:
-            raise UsageError(f"--{name.replace('_', '-')} has no meaning for {path}")
+            raise UsageError(f"--{name.replace('_', '-')} does not apply to {path}")
 
 
 def _resized(samples: Samples, settings: dict[str, Any]) -> Samples:
@@ -349,7 +349,7 @@ def _of_table(table: Table, options: Namespace) -> Samples:
     left_out = {label, identifier, *map(table.position, options.drop_columns)}
     features = [i for i in range(len(table.names)) if i not in left_out]
     if not features:
-        raise ValueError(f"{table.source} has no column of features")
+        raise ValueError(f"{table.source} has no feature columns")
     rows = table.select(features)
     return Samples(
         X=rows if rows.obstacles() else rows.matrix(),
@@ -377,10 +377,10 @@ def _load_npy(path: Path) -> NDArray[Any]:
         raise
     except (ValueError, OSError, EOFError) as error:
         raise DataFileError(
-            f"{path} can not be read as an array of numbers: {reason_of(error)}"
+            f"{path} cannot be read as an array of numbers: {reason_of(error)}"
         ) from error
     if not isinstance(array, np.memmap) or array.ndim == 0:
-        raise DataFileError(f"{path} is not one array of samples")
+        raise DataFileError(f"{path} is not an array of samples")
     return array
 
 
@@ -404,7 +404,7 @@ def _read_images(
     if not path.is_dir():
         if path.suffix.lower() not in IMAGE_SUFFIXES:
             known = ", ".join((".npy", ".npz", *TABLE_SUFFIXES, ".parquet", *IMAGE_SUFFIXES))
-            raise UsageError(f"the ending of {path} is not one of {known}")
+            raise UsageError(f"the extension of {path} is not one of {known}")
         image = ImageFiles([path], **settings, on_error=_on_error(options))
         return _of_images(image, path.parent, options)
     masked = _has_masks(path)
@@ -484,7 +484,7 @@ def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
             )
         labels = _whole_if_possible(table.columns[0])
     if labels.shape != (n_samples,):
-        raise ValueError(f"{path} holds labels of shape {labels.shape} for {n_samples} samples")
+        raise ValueError(f"{path} contains labels of shape {labels.shape} for {n_samples} samples")
     return labels
 
 
@@ -495,7 +495,7 @@ def _marks_in(path: Path) -> list[list[str]] | None:
             return None
         lines = [line for line in csv.reader(file) if line]
     if any(len(line) != len(_MARKS) for line in lines):
-        raise ValueError(f"{path} has lines without a sample and a label")
+        raise ValueError(f"{path} must have a sample and a label in each line")
     return lines
 
 
@@ -543,7 +543,7 @@ def _read_named(
         if getattr(options, name):
             raise UsageError(f"--{name.replace('_', '-')} is for files: {data} has its own labels")
     if family in ("kddcup99", "adbench") and (options.image_size or options.channels):
-        raise UsageError(f"--image-size and --channels have no meaning for {data}")
+        raise UsageError(f"--image-size and --channels do not apply to {data}")
     if family != "mvtec":
         for name in ("bit_depth", "on_error"):
             if getattr(options, name):
@@ -597,7 +597,7 @@ def _read_adbench(
     if member is None:
         there = ", ".join(list_adbench(options.data_dir)) or "none"
         raise UsageError(
-            f"adbench needs the name of a set, as in adbench:cardio; there are {there}"
+            f"adbench needs the name of a set, as in adbench:cardio; available: {there}"
         )
     bunch = CATALOGUE[family].load(member, options.data_dir)
     return Samples(X=bunch.data, labels=bunch.target)
@@ -657,7 +657,7 @@ def training_samples(samples: Samples, options: Namespace, labels: str | None = 
     is_all = _part(options, "train") == "all"
     if labels == "learn" and not is_all:
         raise UsageError(
-            "--labels learn takes anomalies too, and the training part has none: add --part all"
+            "--labels learn needs anomalies, and the training part contains none: add --part all"
         )
     if is_all:
         return samples if labels in ("ignore", "learn") else _normal_ones(samples, options)
@@ -688,7 +688,7 @@ def known_anomalies(samples: Samples, options: Namespace) -> NDArray[np.bool_]:
     else:
         found[there] = anomalies(samples.take(there), options)
     if not found.any():
-        raise UsageError(f"--labels learn: {options.data} has no label of an anomaly")
+        raise UsageError(f"--labels learn: no sample of {options.data} is labelled as an anomaly")
     return found
 
 
@@ -722,9 +722,9 @@ def _normal_ones(samples: Samples, options: Namespace) -> Samples:
             stacklevel=2,
         )
         return samples
-    is_anomaly = anomalies(samples, options, " (--part all fits to everything)")
+    is_anomaly = anomalies(samples, options, " (--part all fits to all samples)")
     if is_anomaly.all():
-        raise UsageError(f"{options.data} has no normal samples to fit to: {_told(counts)}")
+        raise UsageError(f"{options.data} has no normal samples for training: {_told(counts)}")
     if has_options and not is_anomaly.any() and options.anomalous_class:
         warnings.warn(
             f"no sample of {options.data} is {' or '.join(options.anomalous_class)}: "
@@ -895,8 +895,9 @@ def _split(samples: Samples, options: Namespace) -> tuple[NDArray[Any], NDArray[
     rows = np.arange(len(samples))
     if options.outlier_fraction and options.anomalous_class and options.normal_class:
         raise UsageError(
-            "--outlier-fraction is a share of all anomalies, of which --normal-class together with "
-            "--anomalous-class leaves some out: use it with one of these"
+            "--outlier-fraction is a share of all anomalies, but --normal-class together with "
+            "--anomalous-class leaves out samples of other classes: use it with only one of these "
+            "options"
         )
     if _has_class_options(options):
         train, test, _ = one_class_split(

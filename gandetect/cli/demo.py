@@ -14,7 +14,7 @@ def add_demo(commands: Any) -> None:
         "demo",
         help="fit every detector to real data, print a table, save figures",
         description=(
-            "Fit every detector to data that ships with scikit-learn (a table with strings and "
+            "Fit every detector to data that scikit-learn includes (a table with strings and "
             "missing values, digits, photographs with defects, an attacked classifier), infer "
             "thresholds and predict; print one table with two baselines, and save figures and a "
             "report for each task. It takes a minute or two."

@@ -69,7 +69,9 @@ def run_evaluate(options: Namespace) -> None:
     for category, its_options in of_category.items():
         its_options.model = model_of(options.model, category)
         if not Path(its_options.model).is_file():  # raised before any category is evaluated
-            raise FileNotFoundError(f"there is no {its_options.model}, the model of {category}")
+            raise FileNotFoundError(
+                f"there is no file {its_options.model}, the model of {category}"
+            )
     records = {name: _judged_by_the_data(its) for name, its in of_category.items()}
     write_columns(with_means(side_by_side(records)), options)
 

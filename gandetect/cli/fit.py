@@ -193,13 +193,14 @@ def _refuse_what_does_not_go_together(options: Namespace) -> None:
     from gandetect.cli.data import names_all
 
     if (options.outlier_perc is None) != (options.threshold_data is None):
-        raise UsageError("--outlier-perc and --threshold-data go together")
+        raise UsageError("--outlier-perc and --threshold-data must be given together")
     if options.run_test_data and not options.run_folder:
         raise UsageError("--run-test-data needs --run-folder")
     for name in ("threshold_data", "go_on_from", "run_test_data"):
         if names_all(options.data) and getattr(options, name):
             raise UsageError(
-                f"--{name.replace('_', '-')} is for one category, but {options.data} is all of them"
+                f"--{name.replace('_', '-')} is for one category, but {options.data} is all "
+                "categories"
             )
 
 
@@ -284,7 +285,10 @@ def _detector(options: Namespace) -> BaseDetector:
 
     detector = load(options.go_on_from, **_left_out(parameters))
     if type(detector) is not type(built):
-        raise UsageError(f"{options.go_on_from} holds a {type(detector).__name__}")
+        raise UsageError(
+            f"{options.go_on_from} contains a {type(detector).__name__}, not a "
+            f"{type(built).__name__}"
+        )
     detector.set_params(**{"warm_start": True, **parameters})
     return detector
 

@@ -30,7 +30,7 @@ COMMANDS = {
     "map": ("map", "write the anomaly map of each sample"),
     "report": (
         "report",
-        "write a page about scored data, with curves and the most anomalous samples",
+        "write an HTML report on scored data, with curves and the most anomalous samples",
     ),
     "info": ("info", "print the summary of a detector: data, parameters, training, threshold"),
     "animate": ("animate", "make an animation of a training"),

@@ -61,7 +61,7 @@ def run_map(options: Namespace) -> None:
     if is_rows and not suffix:
         raise UsageError("maps of rows cannot be drawn as images: --out takes .npy or .csv")
     if not is_rows and suffix == ".csv":
-        raise UsageError("maps of images do not fit into a .csv: --out takes .npy or a folder")
+        raise UsageError("maps of images cannot be written as .csv: --out takes .npy or a folder")
     out = Path(options.out).expanduser()
     pictures = [] if suffix else _picture_paths(samples, out)
     maps = detector.anomaly_map(samples.named)

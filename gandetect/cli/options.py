@@ -145,7 +145,10 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         type=names,
         default=[],
         metavar="A,B",
-        help="further marks of missing values, such as ?; empty cells, NA, NaN and null are known",
+        help=(
+            "additional marks of missing values, such as ?; empty cells, NA, NaN and null always "
+            "mark missing values"
+        ),
     )
     _add_text(group)
     group.add_argument(
@@ -302,9 +305,11 @@ def add_classifier(parser: Any) -> None:
     parser.add_argument(
         "--classifier",
         metavar="FILE",
-        help="the classifier that AdversarialVAE protects: .skops, which is data, or .pt2 of "
-        "torch.export, which runs its author's code when it is opened and is not part of the "
-        "model, so that every command needs it",
+        help=(
+            "the classifier that AdversarialVAE protects: a .skops file, which contains data only, "
+            "or a .pt2 file of torch.export, which runs code of its author when it is loaded; a "
+            ".pt2 classifier is not saved in the model, so that every command needs this option"
+        ),
     )
 
 
@@ -378,7 +383,7 @@ def _value(node: ast.expr) -> Any:
         return architectures[name](**arguments)
     except (TypeError, ValueError) as error:
         call = ast.unparse(node)
-        raise argparse.ArgumentTypeError(f"{call} cannot be made: {error}") from error
+        raise argparse.ArgumentTypeError(f"{call} is invalid: {error}") from error
 
 
 def chosen(settings: Iterable[Setting], options: Mapping[str, Any]) -> dict[str, Any]:

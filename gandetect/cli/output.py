@@ -93,8 +93,8 @@ def check_training(options: Namespace) -> None:
         _refuse_inputs("--out", options.out, options, is_model=True)
         if options.out.lower().endswith(_NO_MODELS):
             raise UsageError(
-                f"--out {options.out} ends as another kind of file: a detector is one of "
-                "safetensors, so end its name in .model, .safetensors or in nothing"
+                f"--out {options.out} has the extension of another kind of file: a detector is "
+                "saved as safetensors, so use .model, .safetensors or no extension"
             )
         check_place(options.out)
         _refuse_one_place(options, folders)
@@ -103,14 +103,17 @@ def check_training(options: Namespace) -> None:
     if options.run_folder:
         for option, place in _inputs(options):
             if _is_in(place, Path(options.run_folder).expanduser() / IMAGES):
-                raise UsageError(f"{option} {place} is in --run-folder, which replaces its images")
+                raise UsageError(
+                    f"{option} {place} is in --run-folder, whose images would be replaced: choose "
+                    "another folder"
+                )
 
 
 def check_animation(options: Namespace) -> None:
     """Check ``--out`` of ``animate``; raise as `check_table`."""
     if _is_in(Path(options.out).expanduser(), Path(options.run_folder, IMAGES)):
         raise UsageError(
-            f"--out {options.out} is among the images of the animation: name another place"
+            f"--out {options.out} is among the images of the animation: choose another path"
         )
     check_place(options.out)
 
@@ -173,9 +176,11 @@ def _refuse_one_place(options: Namespace, folders: Mapping[str, str]) -> None:
     out = _resolved(options.out)
     for option, folder in folders.items():
         if out in (_resolved(folder), *_resolved(folder).parents):
-            raise UsageError(f"--out {options.out} is the place of {option} {folder}")
+            raise UsageError(
+                f"--out {options.out} is also the path of {option} {folder}: choose another path"
+            )
     if options.checkpoint_dir and out == _resolved(checkpoint_file(options)):
-        raise UsageError(f"--out {options.out} is the file of the checkpoint: name another place")
+        raise UsageError(f"--out {options.out} is the file of the checkpoint: choose another path")
 
 
 def checkpoint_file(options: Namespace) -> Path:
@@ -203,8 +208,8 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
     """
     if out == "-":
         raise UsageError(
-            f"{option} takes no -: tables go to standard output without --out; a file or folder of "
-            "that name is ./-"
+            f"{option} does not accept -: without --out, tables are written to standard output; "
+            "for a file or folder with the name - pass ./-"
         )
     place = Path(out).expanduser()
     replaces_nothing = place.parent.is_dir() and not (place.suffix or os.path.lexists(place))
@@ -212,11 +217,11 @@ def _refuse_inputs(option: str, out: str, options: Namespace, *, is_model: bool 
     for name, found in _inputs(options):
         if _is_same(place, found):
             raise UsageError(
-                f"{option} {out} is the input of {name} and would be replaced: name another place"
+                f"{option} {out} is the input of {name} and would be replaced: choose another path"
             )
         if _is_in(place, found) and not is_new:
             raise UsageError(
-                f"{option} {out} is in {found}, the input of {name}: name a place outside of the "
+                f"{option} {out} is in {found}, the input of {name}: choose a path outside of the "
                 "data"
             )
 
@@ -264,8 +269,8 @@ def _refuse_streams(path: str) -> None:
             continue
         if is_stream:
             raise UsageError(
-                f"--out {path} is the standard {name} of this command: leave out --out to write "
-                "a table to standard output, or name another place"
+                f"--out {path} is the standard {name} of this command: leave out --out to write a "
+                "table to standard output, or choose another path"
             )
 
 
@@ -329,8 +334,8 @@ def _format(options: Namespace) -> str:
     if suffix not in _FORMATS:
         known = ", ".join(filter(None, _FORMATS))
         raise UsageError(
-            f"the extension of --out {options.out} is not one of {known}, or none: set the format "
-            "by --format"
+            f"the extension of --out {options.out} is not one of {known}: use one of these, no "
+            "extension, or --format"
         )
     return _FORMATS[suffix]
 

@@ -19,7 +19,7 @@ def add_report(commands: Any) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "report",
-        help="write a page about scored data, with curves and the most anomalous samples",
+        help="write an HTML report on scored data, with curves and the most anomalous samples",
         description=(
             "Write one HTML file without external files: the summary of the detector, "
             "training diagnostics, the scores with the threshold, ROC and precision-recall curves "
@@ -32,7 +32,7 @@ def add_report(commands: Any) -> None:
     add_data(parser)
     add_protocol(parser)
     group = parser.add_argument_group("output")
-    group.add_argument("--out", required=True, metavar="FILE", help="file of the page, .html")
+    group.add_argument("--out", required=True, metavar="FILE", help="the HTML file (.html)")
     group.add_argument(
         "--largest",
         type=number(int, 1, 500),

@@ -134,7 +134,7 @@ def run_correct(options: Namespace) -> None:
     detector, samples = model_and_samples(options)
     if not isinstance(detector, GuardingDetector):
         raise UsageError(
-            f"{options.model} holds a {type(detector).__name__}, which has no classifier: "
+            f"{options.model} contains a {type(detector).__name__}, which has no classifier: "
             "correct needs a model of AdversarialVAE"
         )
     data = detector.correct(samples.named)["data"]

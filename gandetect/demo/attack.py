@@ -17,7 +17,7 @@ from gandetect.detectors import AdversarialVAEDetector
 FALSE_ALARM_PERC = 5.0
 EPOCHS = 60
 # The norm of each attack and its limit in that norm, for pixels from 0 to 16.
-ATTACKS = {"largest change 2": (np.inf, 2.0), "Euclidean length 10": (2, 10.0)}
+ATTACKS = {"maximum norm 2": (np.inf, 2.0), "Euclidean norm 10": (2, 10.0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def attack_and_defend(seed: int, epochs: int | None = None) -> list[Defence]:
 def defence_table(defences: Iterable[Defence]) -> str:
     """Return the table as text."""
     lines = [
-        f"{'a perceptron of digits under attack':36}{'accuracy:':9}{'clean':>8}{'attacked':>11}"
+        f"{'attacks on a classifier of digits':36}{'accuracy:':9}{'clean':>8}{'attacked':>11}"
         f"{'corrected':>12}{'caught':>10}"
     ]
     lines += [
@@ -99,7 +99,8 @@ def defence_table(defences: Iterable[Defence]) -> str:
         for d in defences
     ]
     lines.append(
-        "Caught: share of the attacks that fooled the classifier, with a threshold for "
-        f"{FALSE_ALARM_PERC:.0f} % false alarms."
+        "Accuracy: share of the test digits with the correct label. Caught: share of the "
+        f"successful attacks that the detector flags, with a threshold for {FALSE_ALARM_PERC:.0f} "
+        "% false alarms."
     )
     return "\n".join(lines)

@@ -83,9 +83,12 @@ def with_and_without(seed: int, epochs: int | None = None) -> list[Known]:
 
 def known_table(results: Iterable[Known]) -> str:
     """Return the table as text."""
-    lines = [f"{f'the digit {DIGIT} among all others':36}{'known':>9}{'AUROC':>9}{'average':>11}"]
+    lines = [f"{f'digit {DIGIT} as the anomaly':36}{'known':>9}{'AUROC':>9}{'average':>11}"]
     lines += [
         f"  {r.method:34}{r.n_known:9d}{r.roc_auc:9.3f}{r.average_precision:11.3f}" for r in results
     ]
-    lines.append('Known anomalies are given with labels="learn"; average is average precision.')
+    lines.append(
+        'Known: number of labelled anomalies in the training set (labels="learn"). Average: '
+        "average precision."
+    )
     return "\n".join(lines)

@@ -24,14 +24,13 @@ from gandetect.model import limited_to
 from gandetect.plotting.style import matplotlib_module
 
 _INTRODUCTION = """\
-Each method is fitted to normal samples only, infers its threshold from a mixed batch of which it
-is told the share of anomalies and no label, and is judged on samples that it has not seen. The
-detectors run at their defaults, but for fewer epochs than they would take, and on one thread. The
-tasks:
+Each method is fitted to normal samples only. Its threshold is inferred from an unlabelled mixed
+batch and the share of anomalies in this batch. It is evaluated on other samples. The detectors have
+their default parameters, except for fewer epochs, and use one thread. Tasks:
 """
 _FOOTNOTE = """\
-AUROC and average precision judge the scores, the shares flagged the threshold. False alarms are
-the share of the unseen normal samples that was flagged."""
+AUROC and average precision measure the scores. The share flagged and the false alarms measure the
+threshold. False alarms: share of the normal test samples that are flagged."""
 
 
 def run_demo(
@@ -100,7 +99,7 @@ def run_demo(
     print(table(results), "", _FOOTNOTE, "", sep="\n")
     if defends:
         print(defence_table(defences), "", known_table(known), "", sep="\n")
-    print(f"Pictures, and reports to open in a browser, in {folder.resolve()}:")
+    print(f"Figures and HTML reports in {folder.resolve()}:")
     print(*(f"  {path.name}" for path in paths), sep="\n")
     return results
 

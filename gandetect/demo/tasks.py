@@ -75,9 +75,9 @@ class Task:
             shape = f"images of {' x '.join(map(str, self.X_train.shape[1:]))} values"
         return (
             f"{self.name}: {self.what_is_normal}. Fitted for {self.epochs} epochs on "
-            f"{len(self.X_train)} normal {shape}; threshold from a mixed batch of "
-            f"{len(self.X_mixed)}, of which {self.outlier_perc:.3g} % are expected to be "
-            f"anomalous; judged on {len(self.X_test)} others."
+            f"{len(self.X_train)} normal {shape}; threshold inferred from a mixed batch of "
+            f"{len(self.X_mixed)}, of which {self.outlier_perc:.3g} % are anomalies; evaluated on "
+            f"{len(self.X_test)} other samples."
         )
 
 
@@ -147,12 +147,10 @@ def photographs(seed: int) -> Task:
         (X_train, X_rest, y_rest),
         seed,
         name="photographs with defects",
-        what_is_normal="views of one place are normal, made spots and scratches on it are not"
-        + (
-            "; RDNA looks at the features of a pretrained network, for 2 epochs"
-            if has_weights
-            else ""
-        ),
+        what_is_normal=(
+            "views of one place are normal, views with simulated spots and scratches are not"
+        )
+        + ("; RDNA uses the features of a pretrained network and 2 epochs" if has_weights else ""),
         epochs=8,
         parameters={"RDNADetector": on_features},
         detectors=("RDNADetector", "AdversarialVAEDetector"),

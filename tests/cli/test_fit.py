@@ -155,7 +155,7 @@ def test_going_on_from_a_model(run, fails, normal, tmp_path, table):
     assert (loaded.n_iter_, loaded.n_members_) == (3, 1)
     code, err = fails("fit", "bigan", *normal, *go_on, "--out", tmp_path / "n")
     assert code == 2
-    assert "holds a GANomalyDetector" in err
+    assert "contains a GANomalyDetector" in err
 
 
 @needs_callbacks
@@ -204,7 +204,7 @@ def test_verbose(run, normal, tmp_path):
         (("--set", "epochs=0"), 2, "epochs"),
         (("--contamination", "0.1", "--set", "contamination=0.2"), 2, "given twice"),
         (("--contamination", "0.9"), 2, "0 to 0.5"),
-        (("--outlier-perc", "5"), 2, "go together"),
+        (("--outlier-perc", "5"), 2, "must be given together"),
         (("--resume",), 2, "need --checkpoint-dir"),
         (("--checkpoint-every", "2"), 2, "need --checkpoint-dir"),
         (("--device", "nowhere"), 1, "Unknown device"),

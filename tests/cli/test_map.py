@@ -71,7 +71,7 @@ def test_rows(run, model, table, tmp_path, named_rows):
     [
         ("rows", "maps", "cannot be drawn as images"),
         ("rows", "maps.png", "takes .npy, .csv or a folder"),
-        ("images", "maps.csv", "do not fit"),
+        ("images", "maps.csv", "cannot be written as .csv"),
     ],
 )
 def test_mistakes(kind, out, message, fails, model, table, image_model, image_folder, tmp_path):

@@ -113,8 +113,8 @@ def test_nothing_else_is_run(text):
         ("epochs", "expected NAME=VALUE"),
         ("=5", "expected NAME=VALUE"),
         ("a b=5", "expected NAME=VALUE"),
-        ("architecture=MLP(depth=3)", "MLP.depth=3. cannot be made: .*'depth'"),
-        ("architecture=ConvNet(n_filters=-1)", "cannot be made: n_filters"),
+        ("architecture=MLP(depth=3)", "MLP.depth=3. is invalid: .*'depth'"),
+        ("architecture=ConvNet(n_filters=-1)", "is invalid: n_filters"),
     ],
 )
 def test_settings_that_can_not_be_read(text, message):

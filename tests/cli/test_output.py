@@ -102,7 +102,11 @@ def test_parquet_without_its_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("x.xlsx", None, r"not one of .csv, .json, .parquet, .txt, or none"),
+        (
+            "x.xlsx",
+            None,
+            r"not one of .csv, .json, .parquet, .txt: use one",
+        ),
         ("folder.v1", None, r"not one of .csv"),
         ("x.parquet", "csv", "--format csv does not match --out"),
     ],
@@ -230,7 +234,7 @@ class TestTheDataStay:
     def test_a_table_into_the_images(self, fails, no_work, image_model, photos):
         out = photos / "scores.csv"
         code, err = fails("score", image_model, "--data", photos, "--out", out)
-        assert (code, "place outside of the data" in err) == (2, True)
+        assert (code, "choose a path outside of the data" in err) == (2, True)
         assert not out.exists()
 
     @pytest.mark.parametrize("out", ["photos/a", "other"])
@@ -306,20 +310,22 @@ class TestTraining:
 
     @pytest.mark.parametrize("name", ["x.csv.gz", "scores.CSV", "a.png", "m.onnx", "m.pkl"])
     def test_a_model_with_the_ending_of_another_file(self, tmp_path, name):
-        with pytest.raises(UsageError, match=rf"{name} ends as another kind of file: .* \.model"):
+        with pytest.raises(
+            UsageError, match=rf"{name} has the extension of another kind of file: .* \.model"
+        ):
             check_training(training(tmp_path, data=tmp_path, out=tmp_path.parent / name))
         check_training(training(tmp_path, out=tmp_path / "m.v2"))
 
     def test_data_where_a_run_folder_puts_its_images(self, tmp_path):
         (tmp_path / "run" / "reconstruction" / "true").mkdir(parents=True)
         data = {"data": tmp_path / "run" / "reconstruction" / "true"}
-        with pytest.raises(UsageError, match="is in --run-folder, which replaces its images"):
+        with pytest.raises(UsageError, match="is in --run-folder, whose images would be replaced"):
             check_training(training(tmp_path, run_folder=tmp_path / "run", **data))
 
     @pytest.mark.parametrize("folder", ["checkpoint_dir", "log_dir", "run_folder"])
     @pytest.mark.parametrize("place", ["model", "model/x", "./new/../model"])
     def test_the_model_and_a_folder_in_one_place(self, tmp_path, folder, place):
-        with pytest.raises(UsageError, match=f"is the place of --{folder.replace('_', '-')} "):
+        with pytest.raises(UsageError, match=f"is also the path of --{folder.replace('_', '-')} "):
             check_training(training(tmp_path, **{folder: f"{tmp_path}/{place}"}))
 
     def test_the_model_in_the_place_of_the_checkpoint(self, tmp_path):
@@ -352,7 +358,11 @@ class TestPlaces:
             ("file/x.csv", 1, "Not a directory"),
             (f"{'x' * 252}.csv", 1, "File name too long"),
             ("device", 1, "it is a device, a pipe or a socket"),
-            ("results.v2", 2, "results.v2 is not one of .csv, .json, .parquet, .txt, or none"),
+            (
+                "results.v2",
+                2,
+                "results.v2 is not one of .csv, .json, .parquet, .txt: use one",
+            ),
             ("x.xlsx", 2, "x.xlsx is not one of .csv"),
         ],
     )
@@ -401,7 +411,7 @@ class TestPlaces:
     @pytest.mark.parametrize("check", [check_table, check_file, check_folder])
     def test_a_hyphen_is_no_file(self, check, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(UsageError, match="--out takes no -: tables go to standard output"):
+        with pytest.raises(UsageError, match="--out does not accept -: without --out, tables"):
             check(Namespace(out="-", format=None, data="x.csv", model="m"))
         check(Namespace(out="./-", format=None, data="x.csv", model="m"))
 

@@ -47,7 +47,7 @@ def test_what_is_told_of_a_task_is_so(task):
     assert text.startswith(task.name)
     assert f"for {task.epochs} epochs on {len(task.X_train)} normal" in text
     assert f"batch of {len(task.X_mixed)}, of which {task.outlier_perc:.3g} %" in text
-    assert f"judged on {len(task.X_test)} others" in text
+    assert f"evaluated on {len(task.X_test)} other samples" in text
 
 
 def test_names_of_tasks_differ():
