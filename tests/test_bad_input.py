@@ -323,7 +323,7 @@ class TestLazyData:
         pytest.importorskip("PIL")
         for name in ("a.png", "b.png"):
             (tmp_path / name).write_bytes(b"not a picture")
-        with pytest.raises(ValueError, match="can not be read as an image"):
+        with pytest.raises(ValueError, match="cannot be read as an image"):
             make(Detector).fit(tmp_path)
 
     @one_detector

@@ -43,7 +43,7 @@ def table():
 
 def fit(detector, X, y=None):
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Left out as identifiers", UserWarning)
+        warnings.filterwarnings("ignore", "Columns left out as identifiers", UserWarning)
         return detector.fit(X, y)
 
 
@@ -263,11 +263,11 @@ class TestWhatIsEncoded:
             make(GANomalyDetector, **parameters).fit(table)
 
     def test_identifiers_are_named(self, make, table):
-        with pytest.warns(UserWarning, match="Left out as identifiers.*'id'"):
+        with pytest.warns(UserWarning, match="Columns left out as identifiers.*'id'"):
             make(GANomalyDetector).fit(table)
 
     def test_infinity_is_refused(self, make, table):
-        with pytest.raises(ValueError, match="'amount' holds inf in row 3"):
+        with pytest.raises(ValueError, match="'amount' contains inf in row 3"):
             fit(make(GANomalyDetector), table.assign(amount=[1.0] * 3 + [np.inf] * (N - 3)))
 
 

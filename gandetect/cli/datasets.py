@@ -41,7 +41,7 @@ def run_datasets(options: Namespace) -> None:
     check_table(options)
     if options.download and options.download not in CATALOGUE:
         raise UsageError(
-            f"there is no data set {options.download!r} to fetch, only {', '.join(CATALOGUE)}"
+            f"there is no data set {options.download!r} to download, only {', '.join(CATALOGUE)}"
         )
     if options.download:
         CATALOGUE[options.download].fetch(resolve_data_dir(options.data_dir))

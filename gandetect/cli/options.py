@@ -224,7 +224,7 @@ def data_folder(options: argparse.Namespace) -> Path:
 
     if options.data_dir is None and not os.environ.get(DATA_DIR_VARIABLE):
         raise UsageError(
-            "the data folder is not set: give --data-dir, or set the environment variable "
+            "the data folder is not set: pass --data-dir, or set the environment variable "
             f"{DATA_DIR_VARIABLE} to the folder of the data sets"
         )
     return resolve_data_dir(options.data_dir)

@@ -172,14 +172,14 @@ class TableColumn:
         is_known = self.kind in ("number", "category", "boolean", "date", "constant", "id", "drop")
         is_known = is_known and self.order in ORDERS
         if not is_known or not set(self.cycles) <= set(_CYCLES) or self.high < self.low:
-            raise ValueError(f"its column {self.name!r} is of no known kind")
+            raise ValueError(f"its column {self.name!r} is of an unknown kind")
         if not isinstance(self.levels, tuple) or not all(
             isinstance(level, str | bool | int | float) for level in self.levels
         ):
-            raise TypeError(f"its column {self.name!r} has values that are none")
+            raise TypeError(f"its column {self.name!r} has invalid values")
         counts = (self.n_values, self.start, self.stop, self.first, self.unit)
         if not all(type(count) is int for count in counts) or self.unit < 1:
-            raise TypeError(f"its column {self.name!r} has no place")
+            raise TypeError(f"its column {self.name!r} has an invalid position")
         if self.first < _YEARS[0] or self.first > _YEARS[1]:
             raise ValueError(f"its column {self.name!r} has no first date")
 
@@ -312,7 +312,7 @@ class ColumnEncoder:
         missing_values = listed(missing_values)
         frame = X if isinstance(X, Frame) else read_frame(X, missing_values)
         if len(frame) == 0:
-            raise ValueError("Found no row: the encoder needs rows to be fitted to.")
+            raise ValueError("Found 0 rows: the encoder needs at least 1 row.")
         told = _told(frame, columns)
         found: list[TableColumn] = []
         width = 0
@@ -329,9 +329,9 @@ class ColumnEncoder:
             )
         if ids:
             warnings.warn(
-                f"Left out as identifiers, whose values hardly repeat: {', '.join(ids)}. "
-                f"To use them set their kind, as in columns={{{ids[0]}: 'category'}}; 'drop' "
-                "leaves them out without this warning.",
+                "Columns left out as identifiers, because their values hardly repeat: "
+                f"{', '.join(ids)}. To use them set their kind, as in columns={{{ids[0]}: "
+                "'category'}; 'drop' leaves them out without this warning.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -368,15 +368,15 @@ class ColumnEncoder:
         width = 0
         for column in self.columns:
             if not isinstance(column, TableColumn):
-                raise TypeError("its encoder has columns that are none")
+                raise TypeError("its encoder has invalid columns")
             column.check()
             size = sum(len(heights) for _, heights in column.parts)
             if (column.start, column.stop) != (width, width + size):
-                raise ValueError(f"its column {column.name!r} has no place")
+                raise ValueError(f"its column {column.name!r} has an invalid position")
             width += size
         names = [column.name for column in self.columns]
         if not width or len(set(names)) < len(names):
-            raise ValueError("its encoder has no columns that can be told apart")
+            raise ValueError("its encoder has no columns, or columns with equal names")
 
     @property
     def width(self) -> int:
@@ -697,8 +697,8 @@ def _order(name: str, words: Words) -> str:
     order = order_of(texts)
     if order is None:
         raise ValueError(
-            f"Column {name!r} holds dates such as {texts[0]!r}, in which the day or the month may "
-            f"come first: set columns={{{name!r}: 'day-first date'}} or 'month-first date'."
+            f"Column {name!r} contains dates such as {texts[0]!r}, in which the day or the month "
+            f"may come first: set columns={{{name!r}: 'day-first date'}} or 'month-first date'."
         )
     return order
 
@@ -717,8 +717,9 @@ def _refuse_mixture(name: str, words: Words) -> None:
             row = int(np.argmax(np.isin(words.codes, others)))
             value = words.levels[words.codes[row]]
             raise ValueError(
-                f"Column {name!r} holds {what}, but {value!r} in row {row}: if it marks a missing "
-                f"value, set missing_values=({value!r},), else columns={{{name!r}: 'category'}}."
+                f"Column {name!r} contains {what}, but {value!r} in row {row}: if it marks a "
+                f"missing value, set missing_values=({value!r},), else columns={{{name!r}: "
+                "'category'}."
             )
 
 
@@ -740,14 +741,14 @@ def _numbers(column: TableColumn, cells: Column) -> Numbers:
     if isinstance(numbers, tuple):
         row, value = numbers
         raise ValueError(
-            f"Column {column.name!r} has numbers, but row {row} holds {value!r}: correct it, "
+            f"Column {column.name!r} has numbers, but row {row} contains {value!r}: correct it, "
             f"add it to missing_values, or fit with columns={{{column.name!r}: 'category'}}."
         )
     finite = np.isfinite(numbers.values)
     if not finite.all():
         row = int(np.argmin(finite))
         raise ValueError(
-            f"Column {column.name!r} holds {numbers.values[row]} in row {row}: a number must be "
+            f"Column {column.name!r} contains {numbers.values[row]} in row {row}: a number must be "
             "finite, and a missing value None or NaN."
         )
     return numbers
@@ -759,8 +760,8 @@ def _dates(column: TableColumn, cells: Column) -> Dates:
     if isinstance(dates, tuple):
         row, value = dates
         raise ValueError(
-            f"Column {column.name!r} has dates, but row {row} holds {value!r}, which is neither a "
-            "date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) nor in another unambiguous form "
+            f"Column {column.name!r} has dates, but row {row} contains {value!r}, which is neither "
+            "a date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) nor in another unambiguous form "
             "(31.03.2026, 31 March 2026): correct it, parse the column first, add it to "
             f"missing_values, or fit with columns={{{column.name!r}: 'category'}}."
         )

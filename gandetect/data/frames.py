@@ -485,15 +485,15 @@ def _factorised(name: str, values: Iterable[Any]) -> Column:
         found = [places.setdefault((value.__class__, value), len(places)) for value in values]
     except TypeError as error:  # lists and dicts cannot be keys
         raise TypeError(
-            f"Column {name!r} holds cells that are not single values: {error}."
+            f"Column {name!r} contains cells that are not single values: {error}."
         ) from error
     codes = np.array(found, dtype=np.int64)
     levels = [_plain(value) for _, value in places]
     for i, level in enumerate(levels):
         if level is not None and not isinstance(level, _CELLS):
             raise TypeError(
-                f"Column {name!r} holds a {type(level).__name__} in row {np.argmax(codes == i)}: "
-                "a cell must be a number, a string, a boolean or a date."
+                f"Column {name!r} contains a {type(level).__name__} in row "
+                f"{np.argmax(codes == i)}: a cell must be a number, a string, a boolean or a date."
             )
     return _of_levels(codes, levels)
 

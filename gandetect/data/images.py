@@ -107,8 +107,8 @@ def _opened(path: Path) -> Iterator[Any]:
             if isinstance(error, image_module.UnidentifiedImageError):
                 reason = f"its content is damaged or not one of {', '.join(_FORMATS)}"
             elif isinstance(error, image_module.DecompressionBombError):
-                reason += " Raise PIL.Image.MAX_IMAGE_PIXELS if you know the file"
-            raise DataFileError(f"{path} can not be read as an image: {reason}") from error
+                reason += " If you trust the file, increase PIL.Image.MAX_IMAGE_PIXELS"
+            raise DataFileError(f"{path} cannot be read as an image: {reason}") from error
 
 
 def _refuse_pages(image: Any) -> None:
@@ -127,7 +127,7 @@ def _refuse_pages(image: Any) -> None:
         n_pages -= n_copies
     if n_pages > 1:
         raise ValueError(
-            f"it holds {n_pages} pages or frames instead of one image: save each as a separate "
+            f"it contains {n_pages} pages or frames instead of one image: save each as a separate "
             "file (PIL.ImageSequence reads them)"
         )
 
@@ -190,7 +190,7 @@ def _to_array(image: Any, channels: int | None) -> np.ndarray | None:
         # Pillow reads unsigned integers with a wrong sign.
         raise ValueError("it has integers of 32 bits; convert it to 16 bits, or to float32")
     if n_bits <= 8 and is_signed:
-        raise ValueError("it has signed bytes; convert it to bytes from 0 up, or to 16 bits")
+        raise ValueError("it has signed bytes; convert it to unsigned bytes, or to 16 bits")
     if _is_deep_colour(image, n_bits):
         return None
     image = _oriented(image)
@@ -259,12 +259,12 @@ def _to_bytes(pixels: np.ndarray, path: Path, bit_depth: int, top: int) -> np.nd
     """Scale integers from 0 to `top` to bytes."""
     if pixels.dtype != np.uint16:
         raise DataFileError(
-            f"{path} has {pixels.dtype} pixels, and bit_depth={bit_depth} is for integers "
-            "from 0 up: pass bit_depth='auto'"
+            f"{path} has {pixels.dtype} pixels, and bit_depth={bit_depth} is for unsigned "
+            "integers: pass bit_depth='auto'"
         )
     if pixels.max() > top:
         raise DataFileError(
-            f"{path} has the value {pixels.max()}, more than {bit_depth} bits hold: pass a larger "
+            f"{path} has the value {pixels.max()}, which exceeds {bit_depth} bits: pass a larger "
             "bit_depth, or bit_depth='auto'"
         )
     return np.rint(pixels * (255 / top)).astype(np.uint8)
@@ -339,7 +339,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
         loads = f"ImageFiles([{str(folder)!r}]) reads single images"
         if folder.suffix.lower() in (".npy", ".npz"):
             loads = f"numpy.load({str(folder)!r}) reads arrays"
-        raise NotADirectoryError(f"{folder} is a file, and a folder of images is needed; {loads}")
+        raise NotADirectoryError(f"{folder} is a file, but must be a folder of images; {loads}")
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     files, left_out = _walk(folder)
@@ -356,7 +356,7 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     )
     if not paths:
         raise FileNotFoundError(
-            f"{folder} has no image that matches {pattern!r}; known are the extensions "
+            f"{folder} has no image that matches {pattern!r}; supported extensions: "
             f"{', '.join(IMAGE_SUFFIXES)}{told and '; '}{told}"
         )
     if told:
@@ -369,7 +369,7 @@ def _matches(folder: Path, pattern: str) -> set[Path]:
         return set(folder.glob(pattern))
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
-            f"pattern must be that of paths in the folder, such as '**/*.png', got {pattern!r}"
+            f"pattern must match paths in the folder, such as '**/*.png', got {pattern!r}"
         ) from error
 
 
@@ -500,7 +500,7 @@ class ImageFiles(Dataset[np.ndarray]):
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         if isinstance(paths, str | bytes | os.PathLike):
-            raise TypeError(f"paths must be a list of paths, got one: pass [{paths!r}]")
+            raise TypeError(f"paths must be a list of paths, got a single path: pass [{paths!r}]")
         self.paths = [Path(path) for path in paths]
         self.image_size = check_image_size(image_size)
         self.channels = channels
@@ -514,7 +514,7 @@ class ImageFiles(Dataset[np.ndarray]):
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if not self.paths:
-            raise ValueError("no path of an image was given")
+            raise ValueError("paths is empty: at least one path of an image is required")
         if on_error == "skip":
             self._skip_unreadable()
 
@@ -528,8 +528,8 @@ class ImageFiles(Dataset[np.ndarray]):
             path = self.paths[operator.index(index)]
         except TypeError as error:
             raise TypeError(
-                f"the index of an image must be an integer, got {type(index).__name__}: several "
-                "are torch.utils.data.Subset(images, indices)"
+                f"the index of an image must be an integer, got {type(index).__name__}: for "
+                "several images use torch.utils.data.Subset(images, indices)"
             ) from error
         image = self._read(path)
         shape, dtype = self._first
@@ -604,7 +604,7 @@ class ImageFiles(Dataset[np.ndarray]):
             if image.shape != shape:
                 raise ValueError(
                     f"{self.paths[index]} has the shape {image.shape}, but {self.paths[0]} has "
-                    f"{shape}: with keep_aspect=True only images of one shape make an array"
+                    f"{shape}: with keep_aspect=True, an array needs images of the same shape"
                 )
             images[index] = image
         return images
@@ -646,7 +646,7 @@ class ImageFiles(Dataset[np.ndarray]):
             return
         self.skipped = list(errors)
         told = "; ".join(map(str, list(errors.values())[:_LEFT_OUT_SHOWN]))
-        told = f"{len(errors)} of {len(self)} images can not be read: {told}"
+        told = f"{len(errors)} of {len(self)} images cannot be read: {told}"
         if len(errors) > _LEFT_OUT_SHOWN:
             told += " ... (all are in the attribute skipped)"
         self.paths = [path for path in self.paths if path not in errors]

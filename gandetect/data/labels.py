@@ -63,12 +63,13 @@ def _anomaly_among(given: list[Any]) -> Any:
     if not all(isinstance(value, bool) for value in given):
         if found == {1}:
             raise ValueError(
-                "y holds only 1, which is anomalous together with 0 and normal together with -1: "
-                "pass booleans, True for anomalous, or an anomaly_label."
+                "y contains only the label 1, which marks anomalies in labels 0 and 1 but normal "
+                "samples in labels -1 and 1: pass booleans (True for anomalies), or set "
+                "anomaly_label."
             )
         if not (found <= {0, 1} or found <= {-1, 1}):
             raise ValueError(
-                f"y must hold 0 and 1, or -1 and 1, got {sorted(found)[:_N_SHOWN]}: for other "
+                f"y must contain 0 and 1, or -1 and 1, got {sorted(found)[:_N_SHOWN]}: for other "
                 "numbers, set anomaly_label to that of the anomalies."
             )
     return -1 if -1 in found else 1
@@ -107,8 +108,8 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     if labels == "learn" or (anomaly_label is not None and len(found) > 1):
         named = "" if anomaly_label is None else f" {anomaly_label!r}"
         warnings.warn(
-            f"labels={labels!r}, but y has no anomaly{named}: it holds "
-            f"{', '.join(found[:_N_SHOWN])}. The detector is trained as without labels.",
+            f"labels={labels!r}, but y has no anomaly{named}, only {', '.join(found[:_N_SHOWN])}. "
+            "The detector is trained without known anomalies.",
             UserWarning,
             stacklevel=4,
         )
@@ -156,7 +157,7 @@ def checked_masks(
         raise ValueError("masks must be boolean, or 0 and 1: pass masks > 0 for other values.")
     is_masked = found.any(axis=(1, 2))
     if not is_masked.any():
-        raise ValueError("masks are all empty: there is no known defect.")
+        raise ValueError("masks are all empty: at least one must mark a defect.")
     if y is None:
         return found.astype(bool), is_masked
     is_anomalous = anomalous(y, anomaly_label)

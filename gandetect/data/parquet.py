@@ -114,14 +114,18 @@ def read_parquet(
             raise ValueError(f"{file} cannot be read as a Parquet file: {error}") from error
         tables.append(part.drop_columns(index_columns(part.schema)))
         if tables[-1].schema.remove_metadata() != tables[0].schema.remove_metadata():
-            raise ValueError(f"{str(file)!r} has other columns than {str(_existing(path)[0])!r}.")
+            raise ValueError(
+                f"{str(file)!r} has different columns from {str(_existing(path)[0])!r}."
+            )
     whole = pa.concat_tables(tables)
     if not whole.num_rows:
-        raise ValueError(f"{path} holds no row")
+        raise ValueError(f"{path} contains no rows")
     names = list(whole.column_names)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} has several columns with the name {twice!r}: give each its own")
+        raise ValueError(
+            f"{path} has several columns with the name {twice!r}: names of columns must be unique"
+        )
     missing = {"", *missing_values}
     table = Table(
         source=os.fspath(path),
@@ -135,8 +139,8 @@ def read_parquet(
         kind = whole.column(i).type
         if i not in as_words and (pa.types.is_nested(kind) or pa.types.is_duration(kind)):
             raise TypeError(
-                f"column {name!r} of {path} holds {kind}, and a cell must be a number, a word, a "
-                "boolean or a date: convert it to columns of these, or leave it out"
+                f"column {name!r} of {path} has the type {kind}, but a cell must be a number, a "
+                "string, a boolean or a date: convert it to columns of these types, or leave it out"
             )
         try:
             table.columns[i] = _values(whole.column(i), i in as_words, missing)
@@ -207,13 +211,13 @@ class ParquetRows:
                 found = list(_columns(file).values())
             fields = found if fields is None else fields
             if found != fields:
-                raise ValueError(f"{str(path)!r} has other columns than {str(paths[0])!r}.")
+                raise ValueError(f"{str(path)!r} has different columns from {str(paths[0])!r}.")
         self._fields = fields or []
         self.names = [field.name for field in self._fields]
         self.dtype = _common_dtype(self._fields)
         self.shape = (sum(n for _, n in self.files), len(self.names))
         if not self.shape[0]:
-            raise ValueError(f"{path} holds no row")
+            raise ValueError(f"{path} contains no rows")
         self._stream: Iterator[np.ndarray] = iter(())
         self._position = -1
         self._rest = np.empty((0, self.shape[1]), self.dtype)
@@ -273,7 +277,9 @@ class ParquetRows:
                 columns = _columns(file)
                 found = (file.metadata.num_rows, list(columns.values()))
                 if found != (n_in_file, self._fields):
-                    raise ValueError(f"{str(path)!r} has been changed while it was in use.")
+                    raise ValueError(
+                        f"{str(path)!r} was changed while it was read: fit or score again."
+                    )
                 groups, start = _groups_from(file, start)
                 for batch in file.iter_batches(n_rows, row_groups=groups, use_threads=False):
                     if start < batch.num_rows:
@@ -293,7 +299,8 @@ class ParquetRows:
             values = column.to_numpy(zero_copy_only=False)  # a null becomes NaN
             if column.null_count:
                 raise ValueError(
-                    f"Column {self.names[i]!r} has gaps (null or NaN): remove or impute those rows."
+                    f"Column {self.names[i]!r} has missing values (null or NaN): remove or impute "
+                    "those rows."
                 )
             x[:, i] = values
         return x
@@ -355,7 +362,7 @@ def _common_dtype(fields: list[Any]) -> np.dtype:
     ]
     if others:
         raise TypeError(
-            f"Columns must be numeric, but {', '.join(others)}: drop what is not, or encode it as "
+            f"Columns must be numeric, but {', '.join(others)}: drop the others, or encode them as "
             "numbers."
         )
     return np.result_type(*dtypes) if dtypes else np.dtype(np.float64)

@@ -59,7 +59,7 @@ def channels_warning(shape: tuple[int, ...], channel_axis: int | None) -> str | 
     >>> from gandetect.data.plausibility import channels_warning
     >>> print(channels_warning((3, 64, 64), -1))
     Samples of shape (3, 64, 64) are read as images of 64 channels, 3 pixels high and 64 wide. If \
-their first axis is the channels, as in what torchvision's ToTensor gives, pass channel_axis=0.
+their first axis is the channels, as in the output of torchvision's ToTensor, pass channel_axis=0.
     >>> channels_warning((64, 64, 3), -1)
     """
     if len(shape) != 3 or channel_axis is None:
@@ -69,9 +69,13 @@ their first axis is the channels, as in what torchvision's ToTensor gives, pass 
     if other not in _CHANNELS or n_channels in (*_CHANNELS, 2):
         return None
     height, width = shape[1:] if is_first else shape[:2]
-    where = "last axis is the channels" if is_first else "first axis is the channels, as in what "
+    where = (
+        "last axis is the channels"
+        if is_first
+        else ("first axis is the channels, as in the output of ")
+    )
     if not is_first:
-        where += "torchvision's ToTensor gives"
+        where += "torchvision's ToTensor"
     return (
         f"Samples of shape {shape} are read as images of {n_channels} channels, {height} pixels "
         f"high and {width} wide. If their {where}, pass channel_axis={-1 if is_first else 0}."
@@ -195,7 +199,7 @@ def mismatch_hint(shape: tuple[int, ...], fitted: tuple[int, ...], n_samples: in
     --------
     >>> from gandetect.data.plausibility import mismatch_hint
     >>> print(mismatch_hint((90, 80, 3), (64, 64), 5))
-    Images in files are brought to that shape by ImageFolder(path, image_size=(64, 64), \
+    To convert image files to that shape, use ImageFolder(path, image_size=(64, 64), \
 channels=1) (--image-size 64,64 --channels 1 on the command line).
     >>> print(mismatch_hint((16,), (16, 16), 16))
     X is one sample: pass X[None].
@@ -215,7 +219,7 @@ channels=1) (--image-size 64,64 --channels 1 on the command line).
     if n_channels not in (1, 3) or is_first:
         return None
     return (
-        f"Images in files are brought to that shape by ImageFolder(path, image_size={size}, "
+        f"To convert image files to that shape, use ImageFolder(path, image_size={size}, "
         f"channels={n_channels}) (--image-size {size[0]},{size[1]} --channels {n_channels} on the "
         "command line)."
     )
@@ -240,9 +244,9 @@ def folder_warning(paths: Iterable[Path], root: Path) -> str | None:
     >>> from pathlib import Path
     >>> from gandetect.data.plausibility import folder_warning
     >>> print(folder_warning([Path("x/good/0.png"), Path("x/bad/0.png")], Path("x")))
-    1 of the 2 images in x are anomalies, masks or of a test part by their place or name (bad), \
-and would be read as normal like all others. Pass the folder of the normal ones, as in x/good; \
-load_mvtec and load_labelled_images read labels and masks too.
+    By their paths, 1 of the 2 images in x seem to be anomalies, masks or test images (bad), but \
+are used as normal images. Pass the folder of the normal images, as in x/good; load_mvtec and \
+load_labelled_images also read labels and masks.
     """
     relative = [path.relative_to(root) for path in paths]
     lower = [tuple(part.lower() for part in path.parts[:-1]) for path in relative]
@@ -266,10 +270,10 @@ load_mvtec and load_labelled_images read labels and masks too.
     shown = ", ".join([*places[:4], *(["..."] if len(places) > 4 else [])])
     good = [path.parent for path in relative if path not in suspects and len(path.parts) > 1]
     return (
-        f"{len(suspects)} of the {len(relative)} images in {root} are anomalies, masks or of a "
-        f"test part by their place or name ({shown}), and would be read as normal like all others. "
-        f"Pass the folder of the normal ones{f', as in {root / good[0]}' if good else ''}; "
-        "load_mvtec and load_labelled_images read labels and masks too."
+        f"By their paths, {len(suspects)} of the {len(relative)} images in {root} seem to be "
+        f"anomalies, masks or test images ({shown}), but are used as normal images. Pass the "
+        f"folder of the normal images{f', as in {root / good[0]}' if good else ''}; load_mvtec and "
+        "load_labelled_images also read labels and masks."
     )
 
 
@@ -294,8 +298,8 @@ def names_warning(paths: Iterable[Path], where: str = "") -> str | None:
     >>> from pathlib import Path
     >>> from gandetect.data.plausibility import names_warning
     >>> print(names_warning([Path("x/good_0.png"), Path("x/good_1.png"), Path("x/defect_0.png")]))
-    1 of the 3 images are anomalies by the names of their files (defect: 1), and would be read as \
-normal like all others. Pass the normal ones alone, as ImageFolder(path, pattern='**/good*') does.
+    By their file names, 1 of the 3 images seem to be anomalies (defect: 1), but are used as \
+normal images. Pass the normal images only, as in ImageFolder(path, pattern='**/good*').
     """
     words = [re.findall(r"[^\W\d_]+", re.sub("([a-z])([A-Z])", r"\1 \2", p.stem)) for p in paths]
     lower = [[word.lower() for word in names] for names in words]
@@ -314,11 +318,11 @@ normal like all others. Pass the normal ones alone, as ImageFolder(path, pattern
     starts = {names[0] for names, word in zip(words, found, strict=True) if names and not word}
     alone = "."
     if len(starts) == 1 and min(starts).lower() in _NORMAL_WORDS:
-        alone = f", as ImageFolder(path, pattern='**/{starts.pop()}*') does."
+        alone = f", as in ImageFolder(path, pattern='**/{starts.pop()}*')."
     return (
-        f"{n} of the {len(words)} images{f' in {where}' if where else ''} are anomalies by the "
-        f"names of their files ({told}{', ...' if len(counts) > 4 else ''}), and would be read as "
-        f"normal like all others. Pass the normal ones alone{alone}"
+        f"By their file names, {n} of the {len(words)} images{f' in {where}' if where else ''} "
+        f"seem to be anomalies ({told}{', ...' if len(counts) > 4 else ''}), but are used as "
+        f"normal images. Pass the normal images only{alone}"
     )
 
 

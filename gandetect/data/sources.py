@@ -180,7 +180,7 @@ class NamedRows:
         for odd, what in ((missing, "lack the column"), (surplus, "have a further column")):
             if odd:
                 raise ValueError(
-                    f"the data {what} {odd[0]!r}: the model was fitted to "
+                    f"the data {what} {odd[0]!r}: the model was fitted to the columns "
                     f"{', '.join(map(str, known[:20]))}; leave out columns that are not features"
                 )
         return self.X[:, [names.index(name) for name in known]]
@@ -479,7 +479,7 @@ def read(
     elif not layout.takes(found):
         hint = mismatch_hint(found.input_shape, layout.input_shape, len(source)) or ""
         raise ValueError(
-            f"X holds samples of shape {found.input_shape}, but {type(detector).__name__} was "
+            f"X contains samples of shape {found.input_shape}, but {type(detector).__name__} was "
             f"fitted with samples of shape {layout.input_shape}. {hint}".rstrip()
         )
     return source
@@ -727,7 +727,7 @@ def _layout(detector: Any, shape: tuple[int, ...]) -> Layout:
     if len(shape) != 1 or shape[0] != np.prod(image_shape):
         raise ValueError(
             f"image_shape={image_shape} needs images of that shape, or rows of "
-            f"{int(np.prod(image_shape))} features, but X holds samples of shape {shape}."
+            f"{int(np.prod(image_shape))} features, but X contains samples of shape {shape}."
         )
     return Layout(image_shape, sample_shape_of(image_shape, axis), axis, is_flat=True)
 

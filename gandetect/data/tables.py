@@ -138,8 +138,9 @@ class Table:
         if len(self):
             return
         raise ValueError(
-            f"{self.source} has no row below the names of its columns ({_list_of(self.names, 5)}); "
-            "if these are a sample, set header=False (on the command line --header no)"
+            f"{self.source} has no rows below the names of its columns "
+            f"({_list_of(self.names, 5)}); if this line is a sample, set header=False (on the "
+            "command line --header no)"
         )
 
     def rows(self, index: NDArray[np.intp]) -> Table:
@@ -409,9 +410,7 @@ class _TextFile:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"there is no file {self.name}") from error
         except IsADirectoryError as error:
-            raise IsADirectoryError(
-                f"{self.name} is a folder, and a table in a file is needed"
-            ) from error
+            raise IsADirectoryError(f"{self.name} is a folder, but must be a file") from error
 
     @contextmanager
     def _bytes(self) -> Iterator[IO[bytes]]:
@@ -571,8 +570,8 @@ class _Reader:
         if width > 1 and 0 < len(empty) < len(lines):
             n_rows_of_gaps = _count(len(empty), "row")
             _warn(
-                f"{self._file.name} has {n_rows_of_gaps} without a value in any cell, read as "
-                f"samples: the first is line {empty[0]}"
+                f"{self._file.name} has {n_rows_of_gaps} in which all values are missing; they are "
+                f"read as samples. The first is line {empty[0]}"
             )
         table = Table(
             source=self._file.name,
@@ -655,7 +654,9 @@ class _Reader:
                 )
         name, n = Counter(names).most_common(1)[0] if names else ("", 0)
         if n > 1:
-            raise ValueError(f"{n} columns have the name {name!r} in {place}: give each its own")
+            raise ValueError(
+                f"{n} columns have the name {name!r} in {place}: names of columns must be unique"
+            )
 
     def _is_header(self, first: Sequence[str], body: Sequence[Sequence[str]], line: int) -> bool:
         """Whether the first row has the names of the columns, for ``header="auto"``."""
@@ -746,8 +747,8 @@ class _Reader:
         unclear = shown.get("thousands") or ("," not in shown and shown.get("comma or thousands"))
         if unclear:
             raise ValueError(
-                f"{self._file.name} holds {unclear}, which may be a number in thousands: set "
-                "the marks (thousands= or decimal=, on the command line --thousands or "
+                f"{self._file.name} contains {unclear}, which may have a thousands separator: set "
+                "the separators (thousands= or decimal=, on the command line --thousands or "
                 "--decimal)"
             )
         if ("," in shown and "." in shown) or certain:
@@ -774,7 +775,7 @@ class _Reader:
         cells = list(dict.fromkeys(cell for kind, cell in shown.items() if kind))[:2]
         cells = cells if len(cells) == 2 else list(shown.values())[:2]
         return ValueError(
-            f"{self._file.name} holds the numbers {' and '.join(cells)}: set the decimal mark "
+            f"{self._file.name} contains the numbers {' and '.join(cells)}: set the decimal mark "
             '(decimal=",", on the command line --decimal ,), and the thousands separator '
             "(thousands=)"
         )
@@ -918,14 +919,15 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
     else:
         is_gap = np.array([value is None for value in column], dtype=bool)
         there = list(dict.fromkeys(column[~is_gap].tolist()))
-        kind = "words"
+        kind = "strings"
         if there and all(is_inexact(value) for value in there):
-            kind = "integers that no float holds"
+            kind = "integers beyond the precision of float64"
         shown = ", ".join(repr(value[:_N_SHOWN]) for value in there[:2])
         what = f"{kind} such as {shown}" if there else ""
     if not is_gap.any():
         return what
-    told = f"{_count(int(is_gap.sum()), 'gap')}, the first in {unit} {lines[is_gap.argmax()]}"
+    n_missing = _count(int(is_gap.sum()), "missing value")
+    told = f"{n_missing}, the first in {unit} {lines[is_gap.argmax()]}"
     return f"{what}, {told}" if what else told
 
 

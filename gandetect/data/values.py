@@ -101,9 +101,9 @@ def checked_values(X: Any, name: str = "X", *, fit: bool = False) -> Any:
     >>> checked_values([[1.0, 2.0], [3.0, None]])
     Traceback (most recent call last):
         ...
-    ValueError: Input X contains NaN: column 1 misses 1 of 2 values. Impute them (for instance \
-with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} \
-or to a table, which may have missing values.
+    ValueError: Input X contains NaN: 1 of 2 values are missing in column 1. Impute them (for \
+instance with sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with \
+columns={} or to a table, which encode missing values.
     """
     if sparse.issparse(X):  # one of its types is also a mapping
         return X
@@ -113,7 +113,7 @@ or to a table, which may have missing values.
     if (found := _columns_of(X)) is not None:
         columns = list(found)
         if not columns:
-            raise ValueError(f"Found 0 features in {name}: it is a table without a column.")
+            raise ValueError(f"Found 0 features in {name}: the table has no columns.")
         check_names_differ([label for label, _ in columns], name)
         for i, (label, column) in enumerate(columns):
             values = np.asarray(column)[:, None]
@@ -153,12 +153,12 @@ def check_names_differ(names: Sequence[Any], name: str = "X") -> None:
     >>> check_names_differ(["a", "b", "a"])
     Traceback (most recent call last):
         ...
-    ValueError: Columns must differ in their names, but X has 2 that are called 'a': rename one.
+    ValueError: Columns must differ in their names, but X has 2 with the name 'a': rename one.
     """
     label, n = Counter(names).most_common(1)[0]
     if n > 1:
         raise ValueError(
-            f"Columns must differ in their names, but {name} has {n} that are called {label!r}: "
+            f"Columns must differ in their names, but {name} has {n} with the name {label!r}: "
             "rename one."
         )
 
@@ -195,8 +195,8 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
         item = item[0]
     if isinstance(item, Mapping):
         raise TypeError(
-            f"{what} is a {type(item).__name__} with the keys {_shown(item)}: a dataset must give "
-            "the sample itself, or a tuple that begins with it."
+            f"{what} is a {type(item).__name__} with the keys {_shown(item)}: a dataset must "
+            "return the sample itself, or a tuple that begins with it."
         )
     if isinstance(item, torch.Tensor):
         item = _of_tensor(item, what)
@@ -204,11 +204,13 @@ def checked_sample(item: Any, position: int) -> NDArray[Any]:
     if sample.dtype.kind not in "biuf":
         given = type(item).__name__ if sample.dtype.kind == "O" else f"dtype {sample.dtype}"
         raise TypeError(
-            f"Samples of the dataset must be numeric, but sample {position} has {given}: give "
+            f"Samples of the dataset must be numeric, but sample {position} has {given}: return "
             "arrays or tensors of numbers."
         )
     if sample.size == 0:
-        raise ValueError(f"{what} is empty, of shape {sample.shape}: give at least one number.")
+        raise ValueError(
+            f"{what} is empty, of shape {sample.shape}: at least one number is required."
+        )
     return sample
 
 
@@ -273,8 +275,8 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
     --------
     >>> import numpy as np
     >>> from gandetect.data.values import wild_values_warning
-    >>> wild_values_warning(np.array([[1.0], [2.0], [4.0], [3.0], [2.0]] * 4 + [[1e36]]))[:35]
-    'Column 0 of X holds 1 of 21 values '
+    >>> wild_values_warning(np.array([[1.0], [2.0], [4.0], [3.0], [2.0]] * 4 + [[1e36]]))[:37]
+    'Column 0 of X contains extreme values'
     """
     values = np.asarray(values, dtype=np.float64)
     low, high = sound_limits(values)
@@ -286,10 +288,10 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
     mark = is_wild[:, columns[0]]
     which = columns[0] if labels is None else repr(labels[columns[0]])
     return (
-        f"Column {which}{others} of X holds {mark.sum()} of {len(mark)} values that lie over "
-        f"{_WILD_FACTOR} times as far out as all others, such as "
-        f"{values[np.argmax(mark), columns[0]]:.6g}: its scale was fitted without them. If they "
-        "mark missing values, impute or leave out these samples."
+        f"Column {which}{others} of X contains extreme values: {mark.sum()} of {len(mark)}, such "
+        f"as {values[np.argmax(mark), columns[0]]:.6g}, are over {_WILD_FACTOR} times as far from "
+        "the median as all others. Its scale was fitted without them. If they mark missing values, "
+        "impute or leave out these samples."
     )
 
 
@@ -517,7 +519,7 @@ def _of_tensor(X: torch.Tensor, name: str) -> NDArray[Any]:
             f"Sparse data was passed for {name}, but dense data is required: call to_dense()."
         )
     if X.device.type == "meta":
-        raise TypeError(f"{name} is a tensor on the device 'meta', which holds no values.")
+        raise TypeError(f"{name} is a tensor on the device 'meta', which has no data.")
     if X.is_quantized:
         raise TypeError(f"{name} is a quantized tensor ({X.dtype}): pass its dequantize().")
     X = X.detach().cpu().resolve_conj().resolve_neg()
@@ -589,9 +591,9 @@ def _check_values(
     kind = array.dtype.kind
     if kind in "mM":
         raise TypeError(
-            f"{name} must be numeric, but {place(np.ones(array.shape, bool))} holds times "
-            f"({array.dtype}): convert them to numbers first, such as hours from a date on, and "
-            "impute missing ones (NaT)."
+            f"{name} must be numeric, but {place(np.ones(array.shape, bool))} contains times "
+            f"({array.dtype}): convert them to numbers first, such as hours after a fixed date, "
+            "and impute missing ones (NaT)."
         )
     if kind == "c":
         raise _complex(name, place(np.ones(array.shape, bool)))
@@ -611,11 +613,10 @@ def _check_values(
     if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
         if np.isnan(array).any():
             bad = np.isnan(array)
-            raise _missing(name, f"{place(bad)} misses {_count(bad)}")
+            raise _missing(name, f"{_count(bad)} are missing in {place(bad)}")
         raise ValueError(
             f"Input {name} contains infinity or a value too large for dtype('float64'): "
-            f"{place(~finite)} holds it in {_count(~finite)}. Replace them, or leave out these "
-            "samples."
+            f"{_count(~finite)} in {place(~finite)}. Replace them, or leave out these samples."
         )
     if fit and array.ndim == 2 and len(array):
         _check_digits(array, exact, name, labels)
@@ -641,7 +642,7 @@ def _of_objects(
             here[index] = True
             raise _no_number(value, name, place(here))
     if missing.any():
-        raise _missing(name, f"{place(missing)} misses {_count(missing)}")
+        raise _missing(name, f"{_count(missing)} are missing in {place(missing)}")
     return values
 
 
@@ -655,19 +656,19 @@ def _no_number(value: Any, name: str, where: str) -> Exception:
         return _complex(name, where)
     if isinstance(value, _TIMES) or type(value).__name__ == "Period":
         return TypeError(
-            f"{name} must be numeric, but {where} holds times ({value!r}): convert them to numbers "
-            "first, such as hours from a date on."
+            f"{name} must be numeric, but {where} contains times ({value!r}): convert them to "
+            "numbers first, such as hours after a fixed date."
         )
     return TypeError(
         f"argument must be a string or a real number, not '{type(value).__name__}': {where} of "
-        f"{name} holds one, but only numbers can be read."
+        f"{name} contains one, but only numbers are supported."
     )
 
 
 def _paths(name: str, where: str, value: Any) -> TypeError:
     return TypeError(
-        f"{name} must hold samples, but {where} holds the path {os.fspath(value)!r}: of images "
-        f"pass gandetect.datasets.ImageFiles({name}), and read other files first."
+        f"{name} must contain samples, but {where} contains the path {os.fspath(value)!r}: for "
+        f"images pass gandetect.datasets.ImageFiles({name}); read other files first."
     )
 
 
@@ -676,16 +677,16 @@ def _words(name: str, where: str, value: Any) -> Exception:
         return _paths(name, where, str(value))
     shown = str(value) if isinstance(value, str) else value  # plain str instead of numpy.str_
     return ValueError(
-        f"could not convert string to float: {where} of {name} holds {shown!r}. For strings fit a "
-        "detector with columns={} or to a table, which encodes them; convert numbers that are "
-        "text with astype(float)."
+        f"could not convert string to float: {where} of {name} contains {shown!r}. To encode "
+        "strings, fit a detector with columns={} or to a table; convert numbers in text form with "
+        "astype(float)."
     )
 
 
 def _complex(name: str, where: str) -> ValueError:
     return ValueError(
-        f"Complex data not supported: {where} of {name} holds complex numbers. Pass their real and "
-        "imaginary parts as two columns."
+        f"Complex data not supported: {where} of {name} contains complex numbers. Pass their real "
+        "and imaginary parts as two columns."
     )
 
 
@@ -693,7 +694,7 @@ def _missing(name: str, what: str) -> ValueError:
     return ValueError(
         f"Input {name} contains NaN: {what}. Impute them (for instance with "
         "sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} "
-        "or to a table, which may have missing values."
+        "or to a table, which encode missing values."
     )
 
 
@@ -737,10 +738,10 @@ def _check_digits(
         if width < _FEWEST_STEPS * Fraction(step) and not is_constant:
             which = repr(labels[int(i)]) if labels is not None else str(i)
             raise ValueError(
-                f"Column {which} of {name} holds numbers around {sizes[i]:.3g} that differ by "
-                f"{float(width):.3g} at most, which float64 cannot distinguish (its neighbours are "
-                f"{step:.3g} apart there): subtract an offset from the column first, such as its "
-                "smallest value, or leave it out if it numbers the samples."
+                f"Column {which} of {name} contains numbers around {sizes[i]:.3g} that differ by "
+                f"{float(width):.3g} at most, which float64 cannot distinguish (its spacing there "
+                f"is {step:.3g}): subtract an offset from the column first, such as its smallest "
+                "value, or leave the column out if it is an index of the samples."
             )
 
 

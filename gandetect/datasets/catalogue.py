@@ -137,12 +137,12 @@ class CatalogueEntry:
             try:
                 self.check(path)
             except DataFileError as error:
-                raise DataFileError(f"{error}. Delete {path} to have it fetched again") from error
+                raise DataFileError(f"{error}. Delete {path} to download it again") from error
         if self.is_complete(data_dir):
             return
         if not self.remote:
             raise ConnectionError(
-                f"{self.name} is not offered for fetching: {self.instructions} in {data_dir}"
+                f"{self.name} cannot be downloaded: put {self.instructions} into {data_dir}"
             )
         for remote, paths in zip(self.remote, there, strict=True):
             if not paths:

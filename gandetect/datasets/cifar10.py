@@ -154,9 +154,9 @@ def _read_parts(
         if any(path.is_dir() for path in _png_folders(root, splits)):
             return _read_png_folders(root, splits)
     raise FileNotFoundError(
-        f"CIFAR-10 is not in {folder}. Put {CIFAR10_ARCHIVE.name} there (or unpack it there, "
-        f"which makes {_BATCH_FOLDER}/), or the images as cifar10/train/<class>/*.png and "
-        "cifar10/test/<class>/*.png, or pass download=True to fetch the archive"
+        f"CIFAR-10 is not in {folder}. Put {CIFAR10_ARCHIVE.name} there (or unpack it there, which "
+        f"makes {_BATCH_FOLDER}/), or the images as cifar10/train/<class>/*.png and "
+        "cifar10/test/<class>/*.png, or pass download=True to download the archive"
     )
 
 
@@ -186,12 +186,12 @@ def _read_archive(
                     contents[name] = file.read()
     except (tarfile.TarError, KeyError, *DAMAGED_STREAM_ERRORS) as error:
         raise DataFileError(
-            f"{archive} is damaged or cut off ({error}); delete it and fetch it again"
+            f"{archive} is damaged or cut off ({error}); delete it and download it again"
         ) from error
     for part in splits:
         for name in _BATCHES[part]:
             if name not in contents:
-                raise DataFileError(f"{archive} holds no file {_BATCH_FOLDER}/{name}")
+                raise DataFileError(f"{archive} does not contain the file {_BATCH_FOLDER}/{name}")
             yield _read_batch(contents[name], f"{archive}, {name}", part)
 
 
@@ -199,12 +199,12 @@ def _read_batch(content: bytes, source: str, part: str) -> tuple[np.ndarray, np.
     """Return images (n, 32, 32, 3) and labels of one batch, after checking its contents."""
     batch = _unpickle(content, source)
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= set(batch):
-        raise DataFileError(f"{source} is not a CIFAR-10 batch: it lacks 'data' and 'labels'")
+        raise DataFileError(f"{source} is not a CIFAR-10 batch: it must have 'data' and 'labels'")
     batch_label = batch.get(b"batch_label")
     if isinstance(batch_label, bytes) and not batch_label.startswith(_BATCH_LABELS[part]):
         raise DataFileError(
-            f"{source} calls itself {batch_label.decode('latin1')!r}, so it is not of the {part} "
-            "part; was it renamed?"
+            f"{source} has the batch label {batch_label.decode('latin1')!r}, which is not of the "
+            f"{part} part: the file may have been renamed"
         )
     if not isinstance(batch[b"data"], _PickledArray):
         raise DataFileError(f"{source}: 'data' is not an array")
@@ -243,7 +243,7 @@ class _PickledArray:
             values = np.frombuffer(content, dtype=np.uint8)
             return values.reshape(shape, order="F" if is_fortran else "C")
         except (TypeError, ValueError, AttributeError) as error:
-            raise DataFileError(f"{source}: 'data' is no array of bytes: {error}") from error
+            raise DataFileError(f"{source}: 'data' is not an array of bytes: {error}") from error
 
 
 class _PickledDtype:
@@ -277,7 +277,9 @@ class _BatchUnpickler(pickle.Unpickler):
         try:
             return _STAND_INS[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+            raise pickle.UnpicklingError(
+                f"it refers to {module}.{name}, which is not allowed"
+            ) from None
 
 
 def _unpickle(content: bytes, source: str) -> Any:

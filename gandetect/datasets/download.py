@@ -71,8 +71,8 @@ def download(remote: RemoteFile, folder: Path) -> Path:
         digest = _fetch(remote, part, target)
         if digest != remote.checksum:
             raise DataFileError(
-                f"what {remote.url} sent has the checksum {digest}, expected {remote.checksum}; "
-                f"nothing was kept. Try again, or put a good copy at {target}"
+                f"the file from {remote.url} has the checksum {digest}, expected "
+                f"{remote.checksum}, and was deleted. Try again, or put a valid copy at {target}"
             )
         part.replace(target)
     return target
@@ -93,8 +93,8 @@ def _fetch(remote: RemoteFile, part: Path, target: Path) -> str:
             # An HTTPError is also a response with an open connection.
             error.close()
         raise ConnectionError(
-            f"{remote.url} could not be downloaded ({error}). Where there is no network, fetch "
-            f"that file elsewhere and put it at {target}"
+            f"{remote.url} could not be downloaded ({error}). Without a network connection, "
+            f"download that file on another machine and put it at {target}"
         ) from error
 
 

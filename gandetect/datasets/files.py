@@ -50,8 +50,8 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None = None) -> Path:
         data_dir = os.environ.get(DATA_DIR_VARIABLE)
         if not data_dir:
             raise ValueError(
-                "no data folder is known: pass it as an argument, or set the environment variable "
-                f"{DATA_DIR_VARIABLE} to the folder that holds the data sets"
+                "the data folder is not set: pass it as an argument, or set the environment "
+                f"variable {DATA_DIR_VARIABLE} to the folder that contains the data sets"
             )
     return Path(data_dir).expanduser()
 
@@ -86,7 +86,7 @@ def open_maybe_gzip(path: Path) -> BinaryIO:
 def reason_of(error: Exception) -> str:
     """Return numpy's reason without its advice on how to read untrusted files."""
     if "pickle" in str(error):
-        return "it is no file of numpy's, or holds Python objects"
+        return "it is not a file of numpy, or contains Python objects"
     return str(error)
 
 
@@ -105,7 +105,7 @@ def read_npz(path: Path, *key_sets: tuple[str, ...]) -> dict[str, np.ndarray]:
         raise
     except (ValueError, *DAMAGED_STREAM_ERRORS) as error:
         raise DataFileError(
-            f"{path} can not be read as an .npz archive of plain arrays; it may be damaged or cut "
+            f"{path} cannot be read as an .npz archive of plain arrays; it may be damaged or cut "
             f"off: {reason_of(error)}"
         ) from error
     expected = " or ".join(f"({', '.join(keys)})" for keys in key_sets)

@@ -57,8 +57,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
     n_expected = prod(shape) * dtype.itemsize
     if len(content) - start != n_expected:
         raise DataFileError(
-            f"{path} states an array of shape {shape}, {n_expected} bytes, but holds "
-            f"{len(content) - start}; it may be cut off"
+            f"{path} must contain {n_expected} bytes for an array of shape {shape} by its header, "
+            f"but contains {len(content) - start}; it may be cut off"
         )
     array = np.frombuffer(content, dtype=dtype, offset=start).reshape(shape)
     # A copy, because the result of np.frombuffer is read-only.

@@ -179,7 +179,7 @@ def _find_archive(folder: Path, download: bool) -> Path:
     raise FileNotFoundError(
         f"KDD Cup 1999 is not in {folder}. Put {KDDCUP99_ARCHIVE.name} there, from "
         f"https://kdd.ics.uci.edu/databases/kddcup99 or {KDDCUP99_ARCHIVE.url}, or pass "
-        "download=True to fetch it"
+        "download=True to download it"
     )
 
 
@@ -194,12 +194,13 @@ def _read_rows(path: Path) -> np.ndarray:
                 file, dtype=_ROW, delimiter=",", comments=None, ndmin=1, encoding="latin1"
             )
         if not np.char.endswith(rows["label"], b".").all():
-            raise ValueError("a label does not end in a full stop, as those of KDD Cup 1999 do")
+            raise ValueError("a label does not end in a full stop")
     except FileNotFoundError:
         raise
     except (ValueError, *DAMAGED_STREAM_ERRORS) as error:
         raise DataFileError(
-            f"{path} is not a sound KDD Cup 1999 file of 41 values and a label a line: {error}"
+            f"{path} is not a valid KDD Cup 1999 file with 41 values and a label in each line: "
+            f"{error}"
         ) from error
     return rows
 

@@ -176,13 +176,13 @@ def class_folders(
     outside = [path for path, parts in zip(paths, parents, strict=True) if len(parts) <= depth]
     if chosen and len(found) > 1:
         raise ValueError(
-            f"{root} has folders called {' or '.join(chosen)} at several depths: name the folder "
-            "that holds the classes directly"
+            f"{root} has folders with the name {' or '.join(chosen)} at several depths: pass the "
+            "folder that contains the class folders directly"
         )
     if chosen and found and outside:
         raise ValueError(
-            f"{len(outside)} of the {len(paths)} images in {root}, such as {outside[0]}, are in no "
-            "folder of a class: move them into one, or out of the folder"
+            f"{len(outside)} of the {len(paths)} images in {root}, such as {outside[0]}, are not "
+            f"in the folder of a class: move them into one, or out of {root}"
         )
     if len(found) > 1 or outside:
         return None
@@ -218,8 +218,8 @@ def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndar
     is_normal = np.array([n in chosen if chosen else n.lower() in NORMAL_NAMES for n in names])
     if not is_normal.any():
         raise ValueError(
-            f"the images are in the folders {', '.join(there[:10])}, of which "
-            f"{'none is ' + ' or '.join(chosen) if chosen else 'no name says that it is normal'}: "
+            f"the images are in the folders {', '.join(there[:10])}, of which none "
+            f"{'is ' + ' or '.join(chosen) if chosen else 'has a name of normal images'}: "
             "pass normal_class, the name of the folder of normal images"
         )
     return is_normal
@@ -318,8 +318,8 @@ def _mask_paths(
             missing.append(path)
     if stems and len(missing) == len(stems):
         warnings.warn(
-            f"none of the {len(stems)} defects beside {missing[0]} has a mask: masks is None, and "
-            "only measures of whole images can be taken",
+            f"none of the {len(stems)} defects has a mask, such as {missing[0]}: masks is None, "
+            "and only image-level metrics can be computed",
             stacklevel=4,
         )
         return None

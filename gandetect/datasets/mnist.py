@@ -261,7 +261,7 @@ def _idx_path(
         all_names = ", ".join(f"{known}.gz" for names in _IDX_NAMES.values() for known in names)
         raise FileNotFoundError(
             f"{title} is not complete in {folder}: {name}[.gz] is missing. Put the files "
-            f"{all_names} into {folder / subfolders[0]}, or pass download=True to fetch them"
+            f"{all_names} into {folder / subfolders[0]}, or pass download=True to download them"
         )
     return path
 
@@ -283,7 +283,9 @@ def _read_mnist_npz(path: Path) -> dict[str, _Part]:
         images, labels, is_test = arrays["x"], arrays["y"], arrays["split"]
         _check_images_and_labels(images, labels, str(path))
         if is_test.shape != labels.shape or not np.isin(is_test, (0, 1)).all():
-            raise DataFileError(f"{path}: 'split' must hold one 0 (train) or 1 (test) for each y")
+            raise DataFileError(
+                f"{path}: 'split' must contain one 0 (train) or 1 (test) for each y"
+            )
         rows = {"train": is_test == 0, "test": is_test == 1}
         return {part: (images[mask], labels[mask]) for part, mask in rows.items()}
     parts = {part: (arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")}
@@ -297,7 +299,7 @@ def _check_images_and_labels(images: np.ndarray, labels: np.ndarray, source: str
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise DataFileError(
             f"{source}: expected uint8 images of shape (n, 28, 28), got {images.dtype} "
-            f"{images.shape}; are the files of images and of labels mixed up?"
+            f"{images.shape}; the files of images and of labels may be interchanged"
         )
     if labels.shape != images.shape[:1] or not np.isin(labels, np.arange(10)).all():
         raise DataFileError(

@@ -153,8 +153,9 @@ def load_mvtec(
     found = sorted(set(kinds))
     if split == "train" and found != [GOOD]:
         raise DataFileError(
-            f"{folder / split} must hold the one folder {GOOD}/ (or {', '.join(NORMAL_NAMES[1:])}),"
-            f" as training images are normal; it has {', '.join(found)}"
+            f"{folder / split} must contain only the folder {GOOD}/ (or "
+            f"{', '.join(NORMAL_NAMES[1:])}), because training images are normal; it contains "
+            f"{', '.join(found)}"
         )
     bunch = labelled_bunch(
         paths,
@@ -226,8 +227,8 @@ def _kind(path: Path, folder: Path) -> str:
         return GOOD
     if not parts:
         raise DataFileError(
-            f"{path} is in no folder of a kind of image, so that nothing says whether it is good; "
-            f"expected {_LAYOUT}"
+            f"{path} is not in a folder good/ or <defect>/, so that its label is unknown; expected "
+            f"{_LAYOUT}"
         )
     return GOOD if parts[0].lower() in NORMAL_NAMES else parts[0]
 

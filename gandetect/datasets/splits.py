@@ -190,21 +190,21 @@ def one_class_rows_split(
 
 def _is_anomaly(y: np.ndarray, anomalous_class: Any, normal_class: Any) -> np.ndarray:
     if (anomalous_class is None) == (normal_class is None):
-        raise ValueError("give one of anomalous_class and normal_class")
+        raise ValueError("pass either anomalous_class or normal_class")
     chosen = np.atleast_1d(normal_class if anomalous_class is None else anomalous_class)
     classes = np.unique(y)
     if not np.isin(chosen, classes).all():
         raise ValueError(f"class {chosen.tolist()} is not in y, which has {classes.tolist()}")
     is_chosen: np.ndarray = np.isin(y, chosen)
     if is_chosen.all():
-        raise ValueError(f"y has no other class than {chosen.tolist()}")
+        raise ValueError(f"y has only the class {chosen.tolist()}: two classes are required")
     return ~is_chosen if anomalous_class is None else is_chosen
 
 
 def _is_anomaly_of_binary(y: np.ndarray) -> np.ndarray:
     values = np.unique(y).tolist()
     if values != [0, 1]:
-        raise ValueError(f"y must hold 0 (normal) and 1 (anomaly), both of them, got {values[:10]}")
+        raise ValueError(f"y must contain both 0 (normal) and 1 (anomaly), got {values[:10]}")
     if np.sum(y == 0) < 2:
         raise ValueError("y has one normal row; at least two are needed, to train and to test")
     is_anomaly: np.ndarray = y == 1
@@ -222,7 +222,9 @@ def _counts_of_fraction(
     if not 0 < outlier_fraction < 1:
         raise ValueError(f"outlier_fraction must be between 0 and 1, got {outlier_fraction!r}")
     if n_test_normal is not None and n_test_anomalous is not None:
-        raise ValueError("outlier_fraction goes with one of the two test counts, not with both")
+        raise ValueError(
+            "outlier_fraction can be combined with n_test_normal or n_test_anomalous, not with both"
+        )
     odds = outlier_fraction / (1 - outlier_fraction)
     if n_test_anomalous is not None:
         return round(n_test_anomalous / odds), n_test_anomalous
@@ -244,7 +246,7 @@ def _cut_test(n_normal: int, n_anomalous: int, max_test: int) -> tuple[int, int]
 
 def _check_count(name: str, count: int, low: int, high: int | None = None) -> None:
     if count < low or (high is not None and count > high):
-        limit = f"at least {low}" if high is None else f"from {low} to {high}, as many as there are"
+        limit = f"at least {low}" if high is None else f"from {low} to {high}, the available number"
         raise ValueError(f"{name} must be {limit}, got {count}")
 
 

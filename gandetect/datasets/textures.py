@@ -77,7 +77,7 @@ def iter_textures(
         paths = image_paths(folder, "*/*")
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"{folder} holds no textures ({error}); expected images/<class>/*.jpg or "
+            f"{folder} contains no textures ({error}); expected images/<class>/*.jpg or "
             "<class>/*.jpg under the root, as DTD is published. gandetect.datasets.ImageFolder "
             "reads any other folder of images"
         ) from error

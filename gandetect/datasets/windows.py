@@ -101,8 +101,8 @@ def sliding_windows(
         pixels, marked = _checked(i, image, mask, (height, width))
         if kind is not None and kind != (pixels.shape[2:], pixels.dtype):
             raise ValueError(
-                f"Image {i} has the channels {pixels.shape[2:]} of {pixels.dtype}, but those "
-                f"before it have {kind[0]} of {kind[1]}."
+                f"Image {i} has the channels {pixels.shape[2:]} of {pixels.dtype}, but the first "
+                f"image has {kind[0]} of {kind[1]}: all must be equal."
             )
         kind = (pixels.shape[2:], pixels.dtype)
         for top in _starts(pixels.shape[0], height, step):
@@ -117,7 +117,7 @@ def sliding_windows(
                 found["image"].append(i)
                 found["corner"].append((top, left))
     if kind is None:
-        raise ValueError("There are no images to cut.")
+        raise ValueError("images is empty: at least one image is required.")
     return Bunch(
         data=np.array(found["data"], dtype=kind[1]).reshape(-1, height, width, *kind[0]),
         target=np.array(found["target"], dtype=np.int64),
@@ -130,7 +130,7 @@ def sliding_windows(
 def _pairs(images: Iterable[ArrayLike], masks: Iterable[ArrayLike]) -> Iterable[tuple[Any, Any]]:
     for image, mask in zip_longest(images, masks, fillvalue=_MISSING):
         if image is _MISSING or mask is _MISSING:
-            raise ValueError("There must be one mask an image, but one of the two ends early.")
+            raise ValueError("images and masks must have the same length.")
         yield image, mask
 
 

@@ -297,7 +297,7 @@ class TestParquet:
 
 class TestArrays:
     def test_a_table_with_names_alone_is_named(self, write):
-        with pytest.raises(ValueError, match=r"x\.csv has no row below .*columns \(a, b\)"):
+        with pytest.raises(ValueError, match=r"x\.csv has no rows below .*columns \(a, b\)"):
             read(write("x.csv", "a,b\n"))
 
     @pytest.mark.parametrize("name", ["none.npy", "none.npz"])
@@ -451,7 +451,7 @@ class TestImages:
         (tmp_path / "good" / "00.png").write_bytes(b"no image")
         with pytest.raises(DataFileError, match=r"00\.png"):
             read(tmp_path).X.stack()
-        with pytest.warns(UserWarning, match=r"1 of 8 images can not be read"):
+        with pytest.warns(UserWarning, match=r"1 of 8 images cannot be read"):
             samples = read(tmp_path, on_error="skip")
         assert (len(samples), samples.names[0], len(samples.labels)) == (7, "good/01.png", 7)
 

@@ -25,9 +25,9 @@ def test_what_is_there_is_not_fetched(run, data_dir):
 
 def test_mistakes(fails, tmp_path, monkeypatch):
     code, err = fails("datasets", "--download", "mvtec", "--data-dir", tmp_path)
-    assert (code, "not offered for fetching" in err) == (1, True)
+    assert (code, "mvtec cannot be downloaded" in err) == (1, True)
     monkeypatch.delenv("GANDETECT_DATA", raising=False)
     code, err = fails("datasets", "--download", "mnist")
     assert (code, "GANDETECT_DATA" in err) == (1, True)
     code, err = fails("datasets", "--download", "nothing")
-    assert (code, "no data set 'nothing' to fetch, only mnist" in err) == (2, True)
+    assert (code, "no data set 'nothing' to download, only mnist" in err) == (2, True)

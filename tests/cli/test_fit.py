@@ -99,7 +99,7 @@ def test_a_table_as_it_comes(run, fails, tmp_path):
     path.write_text("\n".join(["id;amount;balance;kind", *lines]) + "\n")
     fit = ("fit", "ganomaly", "--data", path, *TINY, "--out", tmp_path / "m")
     code, err = fails(*fit, "--set", "columns=None")
-    assert (code, "'id' (words such as 'T000'" in err) == (1, True)
+    assert (code, "'id' (strings such as 'T000'" in err) == (1, True)
     code, out, err = run(*fit, "--id-column", "id", "--label-column", "kind", "--format", "json")
     assert (code, err) == (0, "")
     told = json.loads(out)

@@ -213,7 +213,7 @@ def test_ctrl_c_in_a_training_leaves_the_model_that_was_there(monkeypatch, run, 
 def test_messages_name_options(fails, table, model, tmp_path, monkeypatch):
     monkeypatch.delenv("GANDETECT_DATA", raising=False)
     fit = ("fit", "ganomaly", "--normal-class", "1", "--out", tmp_path / "m")
-    assert "give --data-dir" in fails(*fit, "--data", "mnist")[1]
+    assert "pass --data-dir" in fails(*fit, "--data", "mnist")[1]
     for name in ("mnist", "fashion-mnist", "cifar10", "kddcup99"):
         _, err = fails(*fit, "--data", name, "--data-dir", tmp_path)
         assert "add --download" in err

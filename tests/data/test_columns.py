@@ -179,9 +179,9 @@ def test_the_description_says_a_line_a_column(encoder, table):
         ({"sum": "number"}, r"'sum', but X has only 'amount', 'age'"),
         ({7: "number"}, "7, but X has only"),
         ({"age": "float"}, r"\['age'\] must be one of .*'number'.* not 'float'"),
-        ({"country": "number"}, "'country' has numbers, but row 1 holds"),
-        ({"country": "date"}, "'country' has dates, but row 1 holds .* ISO 8601"),
-        ({"age": "date"}, "'age' has dates, but row 1 holds"),
+        ({"country": "number"}, "'country' has numbers, but row 1 contains"),
+        ({"country": "date"}, "'country' has dates, but row 1 contains .* ISO 8601"),
+        ({"age": "date"}, "'age' has dates, but row 1 contains"),
         (dict.fromkeys(range(7), "drop"), "No column of X can be used"),
     ],
 )
@@ -198,7 +198,9 @@ def test_what_tells_of_no_columns_is_refused(table, columns):
 
 def test_a_word_between_numbers_is_asked_for():
     ages = [*map(str, range(30)), "unknown"]
-    with pytest.raises(ValueError, match=r"'age' holds numbers, but 'unknown' in row 30.*missing"):
+    with pytest.raises(
+        ValueError, match=r"'age' contains numbers, but 'unknown' in row 30.*missing"
+    ):
         ColumnEncoder.fitted({"age": ages})
     encoder = ColumnEncoder.fitted({"age": ages}, missing_values=["unknown"])
     assert column_of(encoder, "age").kind == "number"
@@ -207,14 +209,14 @@ def test_a_word_between_numbers_is_asked_for():
 
 def test_a_value_below_what_can_be_measured_is_told():
     measured = [f"{0.1 * i:.2f}" for i in range(35)]
-    with pytest.raises(ValueError, match=r"'lead' holds numbers, but '<0.05' in row 35: if"):
+    with pytest.raises(ValueError, match=r"'lead' contains numbers, but '<0.05' in row 35: if"):
         ColumnEncoder.fitted(pd.DataFrame({"lead": measured + ["<0.05"] * 30}))
     assert kinds({"code": [str(i) for i in range(35)] + ["12b"] * 40}) == {"code": "category"}
 
 
 def test_a_word_between_dates_is_asked_for():
     days = [f"2024-01-{i:02}" for i in range(1, 29)] + ["never"]
-    with pytest.raises(ValueError, match=r"'day' holds dates, but 'never' in row 28.*missing"):
+    with pytest.raises(ValueError, match=r"'day' contains dates, but 'never' in row 28.*missing"):
         ColumnEncoder.fitted({"day": days})
     assert kinds({"day": days}, missing_values="never") == {"day": "date"}
 
@@ -228,7 +230,7 @@ def test_one_value_and_gaps_are_a_category(value):
 
 
 def test_a_table_without_rows_is_refused(table):
-    with pytest.raises(ValueError, match="no row"):
+    with pytest.raises(ValueError, match="Found 0 rows"):
         ColumnEncoder.fitted(table[:0])
 
 
@@ -317,10 +319,10 @@ def test_whole_numbers_of_any_size_are_numbers():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("abc", r"'age' has numbers, but row 5 holds 'abc'.*missing_values.*'category'"),
-        (np.inf, r"'age' holds inf in row 5.*finite"),
-        (10**400, r"'age' holds inf in row 5"),
-        (datetime.date(2024, 1, 1), r"'age' has numbers, but row 5 holds"),
+        ("abc", r"'age' has numbers, but row 5 contains 'abc'.*missing_values.*'category'"),
+        (np.inf, r"'age' contains inf in row 5.*finite"),
+        (10**400, r"'age' contains inf in row 5"),
+        (datetime.date(2024, 1, 1), r"'age' has numbers, but row 5 contains"),
     ],
 )
 def test_what_is_no_number_is_named(encoder, table, cell, message):
@@ -333,7 +335,7 @@ def test_what_is_no_number_is_named(encoder, table, cell, message):
 def test_what_is_no_date_is_named(encoder, table):
     changed = table.astype({"when": object})
     changed.loc[5, "when"] = "yesterday"
-    with pytest.raises(ValueError, match="'when' has dates, but row 5 holds 'yesterday'"):
+    with pytest.raises(ValueError, match="'when' has dates, but row 5 contains 'yesterday'"):
         encoder.encode(changed)
 
 
@@ -597,7 +599,7 @@ class TestStored:
         with pytest.raises(TypeError):
             ColumnEncoder((3,)).check()
         first, second = encoder.columns[:2]
-        with pytest.raises(ValueError, match="told apart"):
+        with pytest.raises(ValueError, match="equal names"):
             ColumnEncoder((first, dataclasses.replace(second, name=first.name))).check()
 
 

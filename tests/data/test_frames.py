@@ -182,9 +182,9 @@ def test_columns_that_are_only_numbered_have_no_names():
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        ({"a": [[1], [2]]}, TypeError, "'a' holds cells that are not single"),
-        ({"a": [1, {}]}, TypeError, "'a' holds cells that are not single"),
-        ({"a": [1, 2j]}, TypeError, "'a' holds a complex in row 1"),
+        ({"a": [[1], [2]]}, TypeError, "'a' contains cells that are not single"),
+        ({"a": [1, {}]}, TypeError, "'a' contains cells that are not single"),
+        ({"a": [1, 2j]}, TypeError, "'a' contains a complex in row 1"),
         ({"a": 3}, TypeError, "'a' must be a sequence"),
         ({"a": "abc"}, TypeError, "'a' must be a sequence"),
         ({"a": [1, 2], "b": [1]}, ValueError, "the same length"),
@@ -195,7 +195,7 @@ def test_columns_that_are_only_numbered_have_no_names():
         (
             pd.DataFrame([[1, 2]], columns=["a", "a"]),
             ValueError,
-            "X has 2 that are called 'a': rename",
+            "X has 2 with the name 'a': rename",
         ),
     ],
 )

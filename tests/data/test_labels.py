@@ -39,9 +39,9 @@ def test_booleans_that_are_all_true_are_all_anomalous():
     [
         (["fraud", "ok"], TypeError, "anomaly_label"),
         (np.array(["0", "1"]), TypeError, "y == label"),
-        ([0, 1, 2], ValueError, "must hold 0 and 1"),
-        ([-1, 0, 1], ValueError, "must hold 0 and 1"),
-        ([1, 1], ValueError, "holds only 1"),
+        ([0, 1, 2], ValueError, "must contain 0 and 1"),
+        ([-1, 0, 1], ValueError, "must contain 0 and 1"),
+        ([1, 1], ValueError, "contains only the label 1"),
         ([[0, 1]], ValueError, "one label for each sample"),
         ([[0], [1]], ValueError, r"got the shape \(2, 1\)\. Pass y\.ravel\(\)\."),
         (3, ValueError, "one label for each sample, got int"),
@@ -79,7 +79,7 @@ def test_what_is_asked_for_needs_labels():
 
 
 def test_nothing_to_learn_from_is_told():
-    with pytest.warns(UserWarning, match="has no anomaly .fraud.: it holds fine, ok"):
+    with pytest.warns(UserWarning, match="has no anomaly .fraud., only fine, ok"):
         assert not known_by("learn", ["ok", "fine", None], "fraud").any()
     with pytest.warns(UserWarning, match="has no anomaly"):
         known_by("learn", [0, 0])
@@ -87,7 +87,7 @@ def test_nothing_to_learn_from_is_told():
 
 
 def test_a_label_that_y_does_not_hold_is_told():
-    told = "labels='exclude', but y has no anomaly 'Bad': it holds bad, good"
+    told = "labels='exclude', but y has no anomaly 'Bad', only bad, good"
     with pytest.warns(UserWarning, match=told):
         assert not known_by("exclude", ["bad", "good", None], "Bad").any()
     # A part of the samples, as of a cross-validation, may be all normal.

@@ -166,7 +166,7 @@ class TestFolders:
     )
     def test_more_than_normal_images(self, names, n, where):
         told = _told(*names)
-        assert told.startswith(f"{n} of the {len(names)} images in x are anomalies, masks or")
+        assert told.startswith(f"By their paths, {n} of the {len(names)} images in x seem to be ")
         assert where in told
 
     def test_the_folder_of_the_normal_ones_is_named(self):
@@ -209,12 +209,13 @@ class TestNamesOfFiles:
     )
     def test_anomalies_are_counted(self, counts, n, words):
         told = _told_of(**counts)
-        assert told.startswith(f"{n} of the {sum(counts.values())} images in x are anomalies by")
+        total = sum(counts.values())
+        assert told.startswith(f"By their file names, {n} of the {total} images in x seem to be ")
         assert words in told
 
     def test_a_pattern_of_the_normal_ones(self):
-        assert "ImageFolder(path, pattern='**/OK*') does" in _told_of(OK_X=3, NOK_X=1)
-        assert _told_of(X=3, defect_X=1).endswith("Pass the normal ones alone.")
+        assert "as in ImageFolder(path, pattern='**/OK*')." in _told_of(OK_X=3, NOK_X=1)
+        assert _told_of(X=3, defect_X=1).endswith("Pass the normal images only.")
 
     @pytest.mark.parametrize(
         "counts",

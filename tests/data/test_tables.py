@@ -104,7 +104,7 @@ class TestHowTheTextIsWritten:
         ],
     )
     def test_thousands_are_refused(self, content, shown, read):
-        with pytest.raises(ValueError, match="number in thousands") as caught:
+        with pytest.raises(ValueError, match="thousands separator") as caught:
             read(content)
         assert shown in str(caught.value)
 
@@ -225,7 +225,7 @@ class TestRows:
         assert_columns(table, [1, 2])
 
     def test_rows_of_nothing_but_gaps_are_told(self, read):
-        with pytest.warns(UserWarning, match="2 rows without a value in any cell.* line 3"):
+        with pytest.warns(UserWarning, match="2 rows in which all values are missing.* line 3"):
             table = read("a,b\n1,2\n,\n3,\nNA,\n")
         assert_columns(table, [1, nan, 3, nan], [2, nan, nan, nan])
 
@@ -418,8 +418,8 @@ class TestValues:
     def test_the_matrix_names_every_column_that_is_no_number(self, read):
         table = read("id,b,c,d,e\nT1,1,,2024-01-01,1\nT2,inf,5,2024-01-02,2\n", dates=["d"])
         told = (
-            r"'id' \(words such as 'T1', 'T2'\), 'b' \(infinity in line 3\), "
-            r"'c' \(1 gap, the first in line 2\), 'd' \(dates\); leave them out"
+            r"'id' \(strings such as 'T1', 'T2'\), 'b' \(infinity in line 3\), "
+            r"'c' \(1 missing value, the first in line 2\), 'd' \(dates\); leave them out"
         )
         with pytest.raises(ValueError, match=told):
             table.matrix()
@@ -460,7 +460,7 @@ class TestTypographicMinus:
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^there is no file .*none\.csv$"):
         read_table(tmp_path / "none.csv")
-    with pytest.raises(IsADirectoryError, match="is a folder, and a table in a file is needed"):
+    with pytest.raises(IsADirectoryError, match="is a folder, but must be a file"):
         read_table(tmp_path)
 
 
@@ -477,9 +477,7 @@ class TestNumbersOfOtherScripts:
         table = read(f"a;b\n1{space}234,5;2\n3,5;4\n")
         assert_columns(table, [1234.5, 3.5], [2, 4])
         assert_columns(read(f"a;b\n1{space}234;2\n3;4\n", thousands=space), [1234, 3], [2, 4])
-        with pytest.raises(
-            ValueError, match="'1\\\\xa0234' in line 2, which may be a number in th"
-        ):
+        with pytest.raises(ValueError, match="'1\\\\xa0234' in line 2, which may have a th"):
             read(f"a;b\n1{space}234;2\n3;4\n")
         # In a table that blanks part, they are no blanks.
         assert_columns(read(f"a b\n1{space}234.5 2\n3.5 4\n"), [1234.5, 3.5], [2, 4])

@@ -75,5 +75,5 @@ def test_damaged_file(tmp_path, content):
 
 def test_objects_are_refused(tmp_path):
     _write(tmp_path, X=np.array([[{}], [{}], [{}]]))
-    with pytest.raises(DataFileError, match="holds Python objects"):
+    with pytest.raises(DataFileError, match="contains Python objects"):
         load_adbench("cardio", tmp_path)

@@ -63,7 +63,9 @@ def test_what_is_missing_is_fetched(tmp_path, monkeypatch):
 
 
 def test_what_is_not_offered_is_said(tmp_path):
-    with pytest.raises(ConnectionError, match=r"adbench is not offered.*\.npz .* as adbench/"):
+    with pytest.raises(
+        ConnectionError, match=r"adbench cannot be downloaded.*\.npz .* as adbench/"
+    ):
         CATALOGUE["adbench"].fetch(tmp_path)
 
 
@@ -103,7 +105,7 @@ def test_a_damaged_file_is_told_and_left(entry, tmp_path, content):
     path = tmp_path / entry.folder / entry.remote[1].name
     path.parent.mkdir()
     path.write_bytes(content)
-    with pytest.raises(DataFileError, match=rf"Delete .*{path.name} to have it fetched again"):
+    with pytest.raises(DataFileError, match=rf"Delete .*{path.name} to download it again"):
         entry.fetch(tmp_path)
     assert path.read_bytes() == content
 

@@ -140,7 +140,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, key):
     trap = tmp_path / "trap"
     batch = _batch(batch_label=b"testing batch 1 of 1") | {key: _Runs(trap)}
     _write(tmp_path, {"test_batch": pickle.dumps(batch, protocol=2)})
-    with pytest.raises(DataFileError, match=r"read safely: it asks for \w+\.mkdir"):
+    with pytest.raises(DataFileError, match=r"read safely: it refers to \w+\.mkdir"):
         load_cifar10(tmp_path, split="test")
     assert not trap.exists()
 
@@ -156,7 +156,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path, key):
 )
 def test_other_names_than_those_of_an_array_are_refused(tmp_path, name):
     _write(tmp_path, {"test_batch": b"\x80\x02c" + name + b"\n."})
-    with pytest.raises(DataFileError, match="it asks for"):
+    with pytest.raises(DataFileError, match="it refers to"):
         load_cifar10(tmp_path, split="test")
 
 
@@ -194,7 +194,9 @@ def test_an_archive_that_is_cut_off(tmp_path, share):
 
 def test_an_archive_of_something_else(tmp_path):
     _write_archive(tmp_path / "cifar-10-python.tar.gz", {"readme": b"hello"})
-    with pytest.raises(DataFileError, match="holds no file cifar-10-batches-py/data_batch_1"):
+    with pytest.raises(
+        DataFileError, match="does not contain the file cifar-10-batches-py/data_batch_1"
+    ):
         load_cifar10(tmp_path)
 
 
@@ -221,13 +223,13 @@ def test_mislabelled_batches(tmp_path, change):
 
 def test_a_training_batch_renamed_to_test(tmp_path):
     _write(tmp_path, {"test_batch": pickle.dumps(_batch(), protocol=2)})
-    with pytest.raises(DataFileError, match="calls itself 'training batch 1 of 5'"):
+    with pytest.raises(DataFileError, match="has the batch label 'training batch 1 of 5'"):
         load_cifar10(tmp_path, split="test")
 
 
 def test_something_else_than_a_batch(tmp_path):
     _write(tmp_path, {"test_batch": pickle.dumps({b"label_names": [b"cat"]}, protocol=2)})
-    with pytest.raises(DataFileError, match="lacks 'data' and 'labels'"):
+    with pytest.raises(DataFileError, match="must have 'data' and 'labels'"):
         load_cifar10(tmp_path, split="test")
 
 

@@ -95,7 +95,7 @@ def test_a_file_that_is_there_is_kept(tmp_path):
 
 def test_a_wrong_checksum_leaves_nothing(serve, tmp_path):
     folder = tmp_path / "to"
-    with pytest.raises(DataFileError, match=r"checksum md5:.*nothing was kept"):
+    with pytest.raises(DataFileError, match=r"checksum md5:.*was deleted"):
         download(_remote(serve(), content=b"other"), folder)
     assert list(folder.iterdir()) == []
 
@@ -119,6 +119,6 @@ def test_a_missing_page_says_where_to_put_the_file(serve, tmp_path):
 def test_no_network_says_where_to_put_the_file(serve, tmp_path):
     address = serve().rpartition(":")[0]
     # Port 9, discard: nothing listens there.
-    with pytest.raises(ConnectionError, match="no network, fetch that file elsewhere") as error:
+    with pytest.raises(ConnectionError, match="network connection, download that file") as error:
         download(_remote(f"{address}:9"), tmp_path / "to")
     assert str(tmp_path / "to" / "data.bin") in str(error.value)

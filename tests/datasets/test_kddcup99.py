@@ -136,7 +136,7 @@ def test_cut_off_gzip(tmp_path, n_bytes):
     _write(tmp_path, LINES * 50, "kddcup.data_10_percent.gz", packed=True)
     path = tmp_path / "kddcup.data_10_percent.gz"
     path.write_bytes(path.read_bytes()[:n_bytes])
-    with pytest.raises(DataFileError, match=r"10_percent\.gz is not a sound"):
+    with pytest.raises(DataFileError, match=r"10_percent\.gz is not a valid"):
         load_kddcup99(tmp_path)
 
 

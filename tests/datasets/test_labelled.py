@@ -48,7 +48,9 @@ class TestLoad:
     def test_names_that_say_nothing(self, tmp_path):
         _save(tmp_path / "blue" / "a.png")
         _save(tmp_path / "red" / "a.png")
-        with pytest.raises(ValueError, match=r"folders blue, red, of which no name .*normal_class"):
+        with pytest.raises(
+            ValueError, match=r"folders blue, red, of which none has a name .*normal_class"
+        ):
             load_labelled_images(tmp_path)
         with pytest.raises(ValueError, match="folders blue, red, of which none is green"):
             load_labelled_images(tmp_path, "green")
@@ -86,7 +88,7 @@ class TestLoad:
         (tmp_path / "bad" / "a.png").write_bytes(b"no image")
         with pytest.raises(DataFileError, match=r"a\.png"):
             load_labelled_images(tmp_path, masks=False)
-        with pytest.warns(UserWarning, match="1 of 3 images can not be read"):
+        with pytest.warns(UserWarning, match="1 of 3 images cannot be read"):
             read = load_labelled_images(tmp_path, masks=False, on_error="skip")
         assert [path.name for path in read.paths] == ["b.png", "a.png"]
         assert read.labels.tolist() == [1, 0]
@@ -132,7 +134,7 @@ class TestMasks:
             load_labelled_images(tmp_path / "test")
 
     def test_none_at_all(self, tmp_path):
-        with pytest.warns(UserWarning, match="none of the 2 defects .* has a mask"):
+        with pytest.warns(UserWarning, match="none of the 2 defects has a mask, such as"):
             assert load_labelled_images(tmp_path / "test").masks is None
 
     def test_some_missing(self, tmp_path):
@@ -228,7 +230,9 @@ class TestClassFolders:
 
     def test_images_outside_are_counted(self, tmp_path):
         paths = [tmp_path / name for name in ("good/a.png", "bad/a.png", "b.png")]
-        with pytest.raises(ValueError, match=r"1 of the 3 images .*b\.png, are in no folder"):
+        with pytest.raises(
+            ValueError, match=r"1 of the 3 images .*b\.png, are not in the folder of a class"
+        ):
             class_folders(paths, tmp_path, ("good",))
         assert class_folders(paths, tmp_path) is None
 

@@ -124,7 +124,7 @@ def test_images_and_labels_mixed_up(tmp_path):
     images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
     files[images], files[labels] = files[labels], files[images]
     _write(tmp_path, files)
-    with pytest.raises(DataFileError, match="mixed up"):
+    with pytest.raises(DataFileError, match="may be interchanged"):
         load_mnist(tmp_path)
 
 

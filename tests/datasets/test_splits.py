@@ -118,11 +118,11 @@ def test_global_random_state_is_left_alone():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({}, "give one of anomalous_class and normal_class"),
-        ({"anomalous_class": 1, "normal_class": 0}, "give one of"),
+        ({}, "pass either anomalous_class or normal_class"),
+        ({"anomalous_class": 1, "normal_class": 0}, "pass either anomalous_class or"),
         ({"anomalous_class": 7}, r"class \[7\] is not in y, which has \[0, 1, 2\]"),
         ({"normal_class": [0, 7]}, "is not in y"),
-        ({"normal_class": [0, 1, 2]}, "no other class"),
+        ({"normal_class": [0, 1, 2]}, "only the class"),
         ({"anomalous_class": 1, "n_train": 71}, "n_train must be from 1 to 70.*got 71"),
         ({"anomalous_class": 1, "n_train": 0}, "n_train must be from 1 to 70"),
         ({"anomalous_class": 1, "n_test_normal": 70}, "n_train must be from 1 to 70.*got 0"),
@@ -252,7 +252,7 @@ def test_rows_seeds():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([1, -1, 1], r"0 \(normal\) and 1 \(anomaly\), both of them, got \[-1, 1\]"),
+        ([1, -1, 1], r"both 0 \(normal\) and 1 \(anomaly\), got \[-1, 1\]"),
         ([0, 0, 0], r"got \[0\]"),
         ([0, 1, 2], r"got \[0, 1, 2\]"),
         ([0, 1, 1], "one normal row"),

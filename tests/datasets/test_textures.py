@@ -37,7 +37,7 @@ def test_reads_one_at_a_time(tmp_path):
     (tmp_path / "dotted" / "1.png").write_bytes(b"no image")
     textures = iter_textures(tmp_path)
     assert next(textures).shape == (4, 8, 3)
-    with pytest.raises(DataFileError, match=r"1\.png can not be read"):
+    with pytest.raises(DataFileError, match=r"1\.png cannot be read"):
         next(textures)
 
 

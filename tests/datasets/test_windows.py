@@ -38,12 +38,12 @@ def test_images_of_several_sizes():
 @pytest.mark.parametrize(
     ("images", "masks", "more", "message"),
     [
-        ([], None, {}, "no images"),
+        ([], None, {}, "images is empty"),
         ([np.zeros((3, 9))], None, {}, r"Image 0 of \(3, 9\) is smaller"),
         ([np.zeros(9)], None, {}, "height, width"),
         ([np.zeros((9, 9))], [np.zeros((9, 8))], {}, "mask of image 0"),
-        ([np.zeros((9, 9))], [], {}, "one mask an image"),
-        ([np.zeros((9, 9))], [np.zeros((9, 9))] * 2, {}, "one mask an image"),
+        ([np.zeros((9, 9))], [], {}, "must have the same length"),
+        ([np.zeros((9, 9))], [np.zeros((9, 9))] * 2, {}, "must have the same length"),
         ([np.zeros((9, 9)), np.zeros((9, 9, 3))], None, {}, "Image 1 has the channels"),
         ([np.zeros((9, 9))], None, {"stride": 0}, "stride"),
         ([np.zeros((9, 9))], None, {"size": (4, 0)}, "size"),
