@@ -90,7 +90,7 @@ for name, score in {
 }.items():
     found[name] = (score(X_wrong) > np.percentile(score(X_new), 95)).mean()
 for name, share in found.items():
-    print(f"{name:18}{share:.0%} of the wrong records found")
+    print(f"{name:18}{share:.0%} of the wrong records detected")
 
 # %%
 # Which columns are wrong?
@@ -100,7 +100,9 @@ for name, share in found.items():
 
 largest = detector.anomaly_map(wrong).argmax(axis=1)
 is_named = is_wrong[np.arange(len(wrong)), largest]
-print(f"a wrong column named first in {is_named[is_found].mean():.0%}")
+print(
+    f"a wrong column has the largest value: {is_named[is_found].mean():.0%}"
+)
 
 # %%
 # One record, with what the detector expected in its place. Values are in the units and words of the

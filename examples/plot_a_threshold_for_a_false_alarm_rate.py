@@ -63,7 +63,7 @@ print(f"new benign rows flagged: {false_alarm_rate(X_new):.1%}")
 for percentage in (20, 10, 5, 2):
     detector.infer_threshold(X_kept, outlier_perc=percentage)
     print(
-        f"{percentage:2d} % asked for: {false_alarm_rate(X_new):5.1%} of "
+        f"{percentage:2d} % requested: {false_alarm_rate(X_new):5.1%} of "
         "the new benign rows are "
         f"flagged, {(detector.predict(X_malignant) == -1).mean():.1%} of "
         "the malignant ones"

@@ -75,7 +75,7 @@ answer = detector.correct(attacked)["data"]
 fooled = answer["no_defense"] != y_test
 print(
     f"detected: {answer['is_adversarial'][fooled].mean():.1%} of the "
-    "attacks that fooled"
+    "successful attacks"
 )
 print(
     "false alarms: "

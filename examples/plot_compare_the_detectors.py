@@ -108,7 +108,7 @@ for (name, detector), color in zip(
         ax=ax,
     )
 _ = ax.set_title(
-    "Each at 5 % false alarms on rows that were kept", loc="left"
+    "Thresholds: 5 % false alarms on held-out rows", loc="left"
 )
 
 # %%

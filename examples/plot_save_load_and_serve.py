@@ -123,7 +123,10 @@ print(
     f"{(served.predict(X_foreign) == -1).mean():.0%} of the foreign "
     "wines are flagged"
 )
-print(f"{(served.predict(X_kept) == -1).mean():.0%} of the known ones")
+print(
+    f"{(served.predict(X_kept) == -1).mean():.0%} of the known "
+    "wines are flagged"
+)
 
 # %%
 # Show why

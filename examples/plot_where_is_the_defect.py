@@ -59,8 +59,8 @@ detector = RDNADetector(
 )
 simulated, masks = detector.simulate(X_train, random_state=0)
 print(
-    f"{masks.any(axis=(1, 2)).mean():.0%} of the images got a defect, "
-    "which covers"
+    f"{masks.any(axis=(1, 2)).mean():.0%} of the images have a simulated "
+    "defect, with a mean area of"
 )
 print(f"{masks[masks.any(axis=(1, 2))].mean():.0%} of the image")
 
@@ -86,9 +86,9 @@ print(
     f"{is_flagged[has_defect].mean():.0%} of the images with a defect "
     "are flagged,"
 )
-print(f"{is_flagged[~has_defect].mean():.0%} of those without")
-print(f"AUROC of the images {roc_auc_score(has_defect, scores):.2f}")
-print(f"AUROC of the pixels {pixel_roc_auc(where, maps):.2f}")
+print(f"{is_flagged[~has_defect].mean():.0%} of the images without one")
+print(f"image-level AUROC {roc_auc_score(has_defect, scores):.2f}")
+print(f"pixel-level AUROC {pixel_roc_auc(where, maps):.2f}")
 
 # %%
 # Photograph, map and verdict

@@ -78,13 +78,13 @@ def main(arguments: Any = None) -> None:
         description="Score a Parquet table with Spark."
     )
     parser.add_argument(
-        "detector", type=Path, help="what detector.save wrote"
+        "detector", type=Path, help="file of detector.save"
     )
     parser.add_argument(
         "table", help="a Parquet file, or a folder of them"
     )
     parser.add_argument(
-        "out", help="the folder to write; it must not be there yet"
+        "out", help="the output folder, which must not exist"
     )
     options = parser.parse_args(arguments)
     spark = SparkSession.builder.appName("gandetect").getOrCreate()

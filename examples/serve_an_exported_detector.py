@@ -75,7 +75,7 @@ async def body_of(request: Request) -> bytes:
             408, f"the body did not arrive within {MOST_SECONDS} s"
         ) from None
     except ClientDisconnect:
-        raise Refused(400, "the client went away") from None
+        raise Refused(400, "the client closed the connection") from None
     if n_bytes > MOST_BYTES:
         raise Refused(413, f"more than {MOST_BYTES} bytes")
     return bytes(body)
@@ -173,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Serve an exported detector over HTTP."
     )
-    parser.add_argument("path", help="what gandetect.export.to_onnx wrote")
+    parser.add_argument("path", help="file of gandetect.export.to_onnx")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     arguments = parser.parse_args()

@@ -197,7 +197,9 @@ def _beside(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, Path]]:
     check_path(path)
     with _told_of("Cannot write", path):
         if any(c == "\0" or "\ud800" <= c <= "\udbff" for c in os.fspath(path)):
-            raise OSError(errno.EINVAL, "a character of it can be in no name of a file")
+            raise OSError(
+                errno.EINVAL, "it contains a character that is not allowed in a file name"
+            )
         older = _file_at(path)
         place = Path(os.path.realpath(path))
         # If a file is replaced, the new one is private until it has the permissions of the old one.
@@ -251,7 +253,7 @@ def _file_at(path: str | os.PathLike[str]) -> os.stat_result | None:
     if is_folder or (found and stat.S_ISDIR(found.st_mode)):
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if found and not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, and not a file")
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket, not a file")
     if found:
         os.close(os.open(path, os.O_WRONLY))  # permission bits are not sufficient
     return found
@@ -334,7 +336,7 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
                 f"{what} has format {shown}, this version of gandetect reads {FORMAT}."
             )
         if metadata[_CHECKSUM] != checksum(header, tensors):
-            raise ArchiveError(f"{what} is damaged: its checksum is not that of its content.")
+            raise ArchiveError(f"{what} is damaged: its checksum does not match its content.")
         tree = _Reading(tensors, classes, _WORDS_LIMIT + n_bytes).decode(document["tree"])
     except ArchiveError:
         raise
@@ -345,7 +347,7 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
             f"{what} is damaged or was not written by gandetect ({reason})."
         ) from error
     if not isinstance(tree, dict):
-        raise ArchiveError(f"{what} does not hold what gandetect writes.")
+        raise ArchiveError(f"{what} was not written by gandetect: its content is not a dict.")
     return tree
 
 
@@ -357,7 +359,7 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         raise FileNotFoundError(f"There is no file {str(path)!r}.") from error
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would block
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
-        raise ArchiveError(f"{str(path)!r} is {kind}, and not a file that gandetect wrote.")
+        raise ArchiveError(f"{str(path)!r} is {kind}, not a file that gandetect wrote.")
     with open(path, "rb") as file:
         if file.read(9)[8:] != b"{":  # so that a large file of another kind is not read
             raise ArchiveError(f"{str(path)!r} is damaged or was not written by gandetect.")
@@ -387,7 +389,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor], classes: tuple[ty
         return {"strings": value.tolist()}
     if isinstance(value, np.ndarray) and value.dtype == object:
         if not all(isinstance(entry, str) for entry in value.flat):
-            raise TypeError(f"{path.lstrip('/')!r} is an array of objects, which is not data.")
+            raise TypeError(
+                f"{path.lstrip('/')!r} is an array of objects, which cannot be saved as data."
+            )
         return {"names": value.tolist()}
     if isinstance(value, np.ndarray):
         return {"array": _kept(torch.from_numpy(np.array(value, order="C")), tensors)}
@@ -453,19 +457,19 @@ class _Reading:
         tensor = self.tensors.pop(name)
         # Bytes other than 0 and 1 are invalid booleans, and give wrong sums.
         if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
-            raise ValueError("a tensor of truth values holds other bytes than 0 and 1")
+            raise ValueError("a boolean tensor contains bytes other than 0 and 1")
         return tensor
 
     def _words(self, value: Any) -> np.ndarray:
         words = _names(value)
         self.n_bytes -= 4 * words.size * max(map(len, words.flat), default=0)
         if self.n_bytes < 0:
-            raise ValueError("its arrays of words would fill the memory")
+            raise ValueError("its arrays of strings exceed the memory limit")
         return words.astype(str)
 
 
 def _names(value: Any) -> np.ndarray:
     names = np.array(value, dtype=object)
     if not all(isinstance(name, str) for name in names.flat):
-        raise ValueError("an array of words holds something else")
+        raise ValueError("an array of strings contains other values")
     return names

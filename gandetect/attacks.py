@@ -108,7 +108,10 @@ def projected_gradient(
     x = torch.from_numpy(np.array(X, dtype=np.float64))
     model = taken(classifier, "auto", x[:64])
     if model is None:
-        raise TypeError(f"{type(classifier).__name__} has no gradient.")
+        raise TypeError(
+            f"{type(classifier).__name__} has no gradient, which the attack needs: pass a torch "
+            "nn.Module, or a differentiable scikit-learn classifier such as LogisticRegression."
+        )
     with torch.no_grad():
         classes = classes_of(classifier, check_answers(model, x[:2]))
     targets = _numbers(y, classes)
@@ -309,7 +312,10 @@ def attack_defence(
     """
     model, x, radius, limits = _prepared(detector, X, eps, units, clip)
     if not isinstance(model, GuardingModel) or model.classifier is None or model.classes is None:
-        raise TypeError(f"This {type(detector).__name__} has no classifier.")
+        raise TypeError(
+            f"This {type(detector).__name__} has no classifier: pass a detector that was fitted "
+            "with one."
+        )
     guard: Any = model
     targets = _numbers(np.asarray(y), model.classes)
     if len(targets) != len(x):
@@ -373,8 +379,8 @@ def _prepared(
     layout = model.layout
     if layout.encoder is not None:
         raise TypeError(
-            "The detector was fitted to an encoded table, and there is no gradient through "
-            "strings, dates and missing values: use one that was fitted to an array of numbers."
+            "The detector was fitted to an encoded table, and strings, dates and missing values "
+            "have no gradient: pass a detector that was fitted to an array of numbers."
         )
     source = read(model.settings, X, layout)
     x = torch.from_numpy(source.read(slice(0, len(source))).astype(np.float64))

@@ -851,19 +851,22 @@ class BaseDetector(
         found = tree.get("detector")
         if not isinstance(found, str) or found != cls.__name__:  # an array compares as an array
             raise ArchiveError(
-                f"{str(path)!r} holds a {found}, not a {cls.__name__}: use gandetect.load."
+                f"{str(path)!r} contains a {found}, not a {cls.__name__}: use gandetect.load."
             )
         left_out = tree.get("left_out", [])
         if not isinstance(left_out, list) or any(
             not isinstance(name, str) or name not in cls.model_class.code_parameters
             for name in left_out
         ):
-            raise ArchiveError(f"{str(path)!r} leaves out parameters that are data: {left_out!r}.")
+            raise ArchiveError(
+                f"{str(path)!r} is damaged: it does not contain the parameters {left_out!r}, which "
+                "are data."
+            )
         if set(left_out) != set(given):
             wanted = ", ".join(f"{name}=..." for name in left_out) or "no parameters"
             raise TypeError(
-                f"{str(path)!r} leaves out {left_out}, which are user code and not data: "
-                f"pass {wanted} to load; got {sorted(given)}."
+                f"{str(path)!r} does not contain {left_out}, which are user code: pass {wanted} to "
+                f"load; got {sorted(given)}."
             )
         try:
             with own_torch_settings(torch.device("cpu")):
@@ -1090,7 +1093,7 @@ class BaseDetector(
         encoder = self._of_model(lambda model: model.layout.encoder)
         if encoder is None:
             raise AttributeError(
-                f"This {type(self).__name__} was fitted to numbers, whose columns are not encoded."
+                f"This {type(self).__name__} was fitted to numbers and has no encoded columns."
             )
         return str(encoder.describe())
 
@@ -1099,7 +1102,7 @@ class BaseDetector(
         """Sorted anomaly scores of the held-out normal samples, if there are any."""
         scores = self._of_model(lambda model: model.normal_scores)
         if scores is None:
-            raise AttributeError("There are no held-out samples: see calibrate_p_values.")
+            raise AttributeError("There are no held-out samples: call calibrate_p_values.")
         return scores
 
     @property
@@ -1211,7 +1214,7 @@ def _check_columns(columns: Any, missing_values: Any) -> None:
 
 def _check_masks(masks: np.ndarray, layout: Layout) -> None:
     if not layout.is_image:
-        raise ValueError("masks are for images, but X holds rows.")
+        raise ValueError("masks are for images, but X contains rows.")
     expected = (len(masks), *layout.sample_shape[1:])
     if masks.shape != expected:
         raise ValueError(

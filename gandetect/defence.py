@@ -201,22 +201,22 @@ class GuardingModel(Model[P]):
         self.heads = {str(name): head for name, head in data["heads_"].items()}
         self.classes, classifier = data.get("classes_"), data["classifier_"]
         if self.classes is not None and np.ndim(self.classes) != 1:
-            raise ValueError("its classes are no list of labels")
+            raise ValueError("its classes are not a list of labels")
         if isinstance(classifier, Mapping):
             given = unwrapped(vars(self.settings)["classifier"])
             if not isinstance(given, nn.Module):
-                raise TypeError("its classifier is a torch network, and the one given is not")
+                raise TypeError("its classifier is a torch network, but the given one is not")
             weights = classifier["weights"]
             classifier = ModuleClassifier(given, classifier["output"])
             classifier.module.load_state_dict(weights)
         if classifier is not None and not isinstance(classifier, (*FORMS, ModuleClassifier)):
-            raise TypeError("its classifier is none")
+            raise TypeError("its classifier is invalid")
         self.classifier = classifier
         if classifier is not None and self.classes is not None:
             shape = (1, 2, *self.layout.sample_shape)
             log_p, _ = self.answers(torch.zeros(shape, device=self.device, dtype=torch.float32))
             if log_p.shape[-1] != len(self.classes):
-                raise ValueError("its classes are not those of its classifier")
+                raise ValueError("its classes do not match its classifier")
 
 
 class GuardingDetector(BaseDetector):
@@ -329,10 +329,10 @@ def _surrogate(given: Any, X: np.ndarray, generator: torch.Generator) -> Classif
 
     network, agreement, difference = distilled(predict_proba, X, generator)
     warnings.warn(
-        f"The classifier {type(given).__name__} has no gradient, so a network was fitted to "
-        f"its probabilities. They give the same class to {agreement:.1%} of held-out samples, "
-        f"and the mean difference of their probabilities is {difference:.3f}. "
-        "Scores and corrected labels are those of the network.",
+        f"The classifier {type(given).__name__} has no gradient, so a network was fitted to its "
+        f"probabilities. Both predict the same class for {agreement:.1%} of held-out samples, and "
+        f"the mean difference of their probabilities is {difference:.3f}. Scores and corrected "
+        "labels are computed with the network.",
         UserWarning,
         stacklevel=2,
     )

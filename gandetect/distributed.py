@@ -66,9 +66,9 @@ def join_process_group(device: torch.device) -> None:
     except RuntimeError as error:
         raise ProcessLostError(
             f"Process {os.environ.get('RANK')} of {os.environ.get('WORLD_SIZE')} could not join "
-            "the others: one of them has ended before its fit, has not come to it within "
+            "the others: one of them has ended before its fit, has not started it within "
             f"{patience.total_seconds():g} seconds ({PATIENCE_VARIABLE} in the environment), or "
-            "cannot be reached. Its own error says why."
+            "cannot be reached. See the error message of that process."
         ) from error
     atexit.register(dist.destroy_process_group)
 
@@ -289,10 +289,10 @@ def _together(exchange: Callable[[], Any]) -> None:
         exchange()
     except RuntimeError as error:
         raise ProcessLostError(
-            f"Process {rank()} of {n_processes()} has lost the others: one of them has ended or "
-            "does not answer. Its own error says why. With a Checkpoint, start all of them again "
-            f"to go on from the last one. If one was only slow, set {PATIENCE_VARIABLE} to more "
-            "seconds."
+            f"Process {rank()} of {n_processes()} has lost the connection to the others: one of "
+            "them has ended or does not respond. See the error message of that process. With a "
+            "Checkpoint, start all processes again to continue from the last checkpoint. If a "
+            f"process was only slow, set {PATIENCE_VARIABLE} to more seconds."
         ) from error
 
 
@@ -390,7 +390,7 @@ class RandomNumbers:
         of_cpu = state["cpu"].numpy()[8:24]
         n_left, position = int(of_cpu[:4].view("i4")[0]), int(of_cpu[8:].view("i8")[0])
         if (n_left, position) != (1, 0) and n_left + position != _N_RANDOM + 1:
-            raise ValueError("the state of its random numbers is none")
+            raise ValueError("the state of its random numbers is invalid")
         self.generator.set_state(state["cpu"])
         self._of_device.set_state(state["device"])
 

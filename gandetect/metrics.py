@@ -181,7 +181,7 @@ def scores_of(estimator: Any, X: Any) -> FloatArray:
     if hasattr(estimator, "predict") and not set(np.unique(estimator.predict(X))) <= {-1, 1}:
         raise TypeError(
             f"{name} does not predict -1 for outliers and 1 for inliers, so the sign of its "
-            "decision_function is unknown; a score_samples that is larger for inliers would do."
+            "decision_function is unknown: add a method score_samples that is larger for inliers."
         )
     return -np.asarray(estimator.decision_function(X))
 
@@ -576,7 +576,7 @@ def _counts(
             )
         for counts, kind in zip(bins.counts, ("normal", "anomalous"), strict=True):
             if not counts.any():
-                raise ValueError(f"masks hold no {kind} pixel: the metric needs both classes.")
+                raise ValueError(f"masks contain no {kind} pixel: the metric needs both classes.")
         used = np.flatnonzero(bins.counts.any(axis=0))[::-1]
         falling, low, high = bins.counts[:, used], bins.lowest[used], bins.highest[used]
         errors = np.where(low < high, largest_errors(*falling), 0.0)

@@ -81,8 +81,8 @@ def tree_of(detector: Any) -> dict[str, Any]:
     for name in sorted(code & code_used):
         if asked[name] is not used[name] and asked[name] != used[name]:
             raise TypeError(
-                f"{name} was changed after fit and is code of your own, of which a file can leave "
-                "out one: set it back, or fit again."
+                f"{name} contains user code and was changed after fit, but a file can refer to "
+                "only one version: restore the old value, or fit again."
             )
     return {
         "version": _VERSION,
@@ -140,7 +140,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     if is_older:
         tree = _of_first_form(tree)
     elif tree["version"] not in (2, _VERSION):
-        raise ValueError(f"it is of version {tree['version']!r}: update gandetect")
+        raise ValueError(f"it has version {tree['version']!r}: update gandetect")
     detector = cls(**{**given, **tree["parameters"]})
     settings: Any = cls(**{**given, **tree["fitted_parameters"]})
     model_class = settings._model_class()
@@ -155,13 +155,13 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         parameters.check_parameters()
         _check_device(parameters.device)
     if settings.architecture is None and model_class.has_architecture:
-        raise ValueError("it does not say which architecture its networks have")
+        raise ValueError("the architecture of its networks is missing")
     layout = _layout(tree["layout"], tree.get("encoder"), settings.n_estimators)
     vars(settings)["n_features_in_"] = layout.n_features
     if tree["feature_names"] is not None:
         names = np.asarray(tree["feature_names"])
         if names.shape != (layout.n_features,):
-            raise ValueError("its names of columns do not fit its samples")
+            raise ValueError("its names of columns do not match its samples")
         vars(settings)["feature_names_in_"] = names
     vars(settings)["_is_frozen"] = True
     scaler = _scaler(tree["scaler"], settings.scaling, layout)
@@ -171,7 +171,7 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
     former = model.of_kind({**model.part_weights, **model.former_weights})
     weights = tree.get("part_weights", former)
     if weights != model.default_part_weights and not are_weights(weights, model.part_weights):
-        raise ValueError("the weights of its score are none")
+        raise ValueError("the weights of its score are invalid")
     model.default_part_weights = dict(weights)
     model.calibration = Calibration(**tree["calibration"])
     model.neighbours = nn.ModuleDict(
@@ -196,16 +196,16 @@ def restore(cls: type[D], tree: dict[str, Any], given: Mapping[str, Any]) -> D:
         n_kinds = 1 + ("sample_neighbours" in model.neighbours)
         is_shaped = scale.shape in [(n, 2, layout.n_features) for n in range(1, n_kinds + 1)]
         if not (is_shaped and np.isfinite(scale).all() and (scale[:, 1] > 0).all()):
-            raise ValueError("its maps have no scale")
+            raise ValueError("the scale of its maps is invalid")
         model.map_scale = scale
     elif tree.get("map_scale") is not None:
-        raise ValueError("its maps have a scale, which those of tables alone have")
+        raise ValueError("its maps have a scale, which is for tables only")
     model.restore_own_data(tree["own"])
     _check_sound(model)
     training = tree["training"]
     report = training["report"]
     if not all(isinstance(record, dict) for record in training["history"]):
-        raise TypeError("its history is not one of records")
+        raise TypeError("its history is not a list of dicts")
     detector.learn(
         model,
         history_=list(training["history"]),
@@ -231,7 +231,10 @@ def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
     """Return the parameters, with those of the score replaced by a definition."""
     names = {"score", *settings._model_class().score_parameters}
     if definition.keys() != names:
-        raise ValueError(f"it has no {sorted(names ^ definition.keys())} of a threshold")
+        raise ValueError(
+            f"the parameters {sorted(names ^ definition.keys())} of a threshold are missing or "
+            "unknown"
+        )
     return type(settings)(**{**settings.get_params(deep=False), **definition})
 
 
@@ -247,23 +250,26 @@ def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:
     layout = Layout(**{**values, "encoder": encoder})
     shapes = layout.input_shape, layout.sample_shape
     if not all(isinstance(side, int) and side >= 1 for shape in shapes for side in shape):
-        raise ValueError("its samples have no shape")
+        raise ValueError("the shape of its samples is invalid")
     if encoder is not None:
         if not isinstance(encoder, ColumnEncoder):
-            raise TypeError("its encoder is none")
+            raise TypeError("its encoder is invalid")
         encoder.check()
         if shapes != ((len(encoder.columns),), (encoder.width,)):
-            raise ValueError("its encoder does not fit its samples")
+            raise ValueError("its encoder does not match its samples")
     elif math.prod(shapes[0]) != math.prod(shapes[1]) or len(shapes[1]) not in (1, 3):
-        raise ValueError("its samples have two shapes that do not fit")
+        raise ValueError("the two shapes of its samples do not match")
     has_flags = isinstance(layout.is_flat, bool) and isinstance(layout.varies, bool)
     if layout.channel_axis not in (-3, -1, 0, 2, None) or not has_flags:
-        raise ValueError("its samples have no axes")
+        raise ValueError("the axes of its samples are invalid")
     if not isinstance(layout.image_settings, dict | None):
-        raise TypeError("it does not say how images are read")
+        raise TypeError("its image settings are invalid")
     # A file with small convolution weights could declare huge images.
     if n_members * layout.n_values > _MOST_VALUES:
-        raise ValueError(f"its {n_members} members take {layout.n_values} values a sample")
+        raise ValueError(
+            f"its {n_members} members with {layout.n_values} values for each sample exceed the "
+            "limit"
+        )
     return layout
 
 
@@ -272,17 +278,17 @@ def _scaler(values: Mapping[str, Any], scaling: str, layout: Layout) -> Scaler:
     sizes = {1} if layout.is_image else {1, layout.n_values}
     for ends in (scaler.center, scaler.spread):
         if ends.ndim != 1 or len(ends) not in sizes or not bool(ends.isfinite().all()):
-            raise ValueError("its scale is none of its samples")
+            raise ValueError("its scale does not match its samples")
     skew = scaler.skew
     if (skew is None) != (scaling != "unskewed"):
-        raise ValueError("it does not say which columns are skewed")
+        raise ValueError("its skewness parameters do not match its scaling")
     if skew is not None:
         is_shaped = skew.shape == (3, layout.n_values) and bool(skew.isfinite().all())
         if not is_shaped or not bool((skew[2] > 0).all()) or not bool((skew[0].abs() <= 1).all()):
-            raise ValueError("its columns are skewed in no way")
+            raise ValueError("its skewness parameters are invalid")
     # A scale of 0 belongs to a column that was constant.
     if scaler.kind != scaling or not bool((scaler.spread >= 0).all()):
-        raise ValueError("its scale is not one of its scaling")
+        raise ValueError("its scale does not match its scaling")
     return scaler
 
 
@@ -303,28 +309,28 @@ def _check_sound(model: Model[Any]) -> None:
         assert isinstance(found, Neighbours)
         points, spreads = found.points, found.spreads
         if found.order not in CANDIDATES:
-            raise ValueError(f"its {name!r} are measured by no known norm")
+            raise ValueError(f"the norm of its {name!r} is unknown")
         sizes = {"codes": model.latent_dim, "samples": model.layout.n_values}
         shape = (model.n_members * model.latent_dim, model.latent_dim)
         axes = found.axes
         if axes is not None and (POINTS[name] != "codes" or axes.shape != shape or len(points) > 1):
-            raise ValueError(f"its {name!r} are not joined from the codes of its members")
+            raise ValueError(f"its {name!r} do not match the codes of its members")
         if points.ndim != 3 or not points.shape[1] or points.shape[2] != sizes[POINTS[name]]:
             raise ValueError(f"its {name!r} have another shape than its samples or codes")
         if spreads.shape != points.shape[:2] or not bool((spreads > 0).all()):
-            raise ValueError(f"its {name!r} have no spreads")
+            raise ValueError(f"its {name!r} have invalid scales")
         if any(t.dtype != torch.float32 or not bool(t.isfinite().all()) for t in found.buffers()):
-            raise ValueError(f"its {name!r} are no finite numbers")
+            raise ValueError(f"its {name!r} are not finite")
     x = model.probe()
     calibration = model.calibration
     assert calibration is not None
     if not set(model.all_parts(x)) <= set(calibration.names) <= {KNOWN, *model.part_weights}:
-        raise ValueError("its calibration has not the parts of its score")
+        raise ValueError("its calibration does not have the parts of its score")
     for values in calibration.buffers():
         if values.shape[1:] != (model.n_members,) or values.dtype != torch.float64:
-            raise ValueError("its calibration is not one of its members")
+            raise ValueError("its calibration does not match its members")
     if not bool(calibration.means.isfinite().all() & (calibration.spreads > 0).all()):
-        raise ValueError("its calibration is no number")
+        raise ValueError("its calibration is not finite or not positive")
     if x.shape[2:] == model.layout.sample_shape:
         model(torch.zeros(2, *model.layout.of_graph.input_shape, dtype=torch.float64))
     else:  # for large images this takes long, and detects no more errors
@@ -337,7 +343,7 @@ def _facts(values: Any) -> dict[str, Any]:
         isinstance(name, str) and (isinstance(value, int | float | str) or _facts(value))
         for name, value in values.items()
     ):
-        raise TypeError("it does not say what it was fitted to")
+        raise TypeError("its facts about the fit are invalid")
     return values
 
 
@@ -346,7 +352,7 @@ def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
     expected = networks.state_dict(keep_vars=True)
     if expected.keys() != weights.keys():
         differing = sorted(expected.keys() ^ weights.keys())
-        raise ValueError(f"its networks have other weights: {differing[:3]}")
+        raise ValueError(f"its networks have missing or unknown weights: {differing[:3]}")
     for name, like in expected.items():
         value = weights[name]
         if value.shape != like.shape or value.dtype != like.dtype:

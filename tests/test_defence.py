@@ -299,7 +299,7 @@ class TestSaved:
 
     def test_a_network_that_is_not_given_again(self, tmp_path):
         small(classifier=Net(4)).fit(X).save(tmp_path / "detector")
-        with pytest.raises(TypeError, match=r"leaves out \['classifier'\].*pass classifier="):
+        with pytest.raises(TypeError, match=r"does not contain \['classifier'\].*pass classifier="):
             gandetect.load(tmp_path / "detector")
 
     def test_a_network_of_another_shape(self, tmp_path):

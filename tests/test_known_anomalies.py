@@ -194,17 +194,17 @@ def test_without_an_anomaly_it_learns_as_without_labels(make, planted):
     np.testing.assert_array_equal(learned.anomaly_score(X), expected.anomaly_score(X))
     with (
         pytest.warns(UserWarning, match="has no anomaly"),
-        pytest.raises(ValueError, match="there are none: fit with labels='learn'"),
+        pytest.raises(ValueError, match="the detector has none: fit with labels='learn'"),
     ):
         make(GANomalyDetector, labels="learn", score=KNOWN).fit(X, y)
 
 
 @one_detector
 def test_the_part_is_refused_before_training_without_labels(Detector, make, planted):
-    with pytest.raises(ValueError, match="there are none: fit with labels='learn'"):
+    with pytest.raises(ValueError, match="the detector has none: fit with labels='learn'"):
         make(Detector, score=KNOWN).fit(planted["X"])
     fitted = make(GANomalyDetector, epochs=1).fit(planted["X"])
-    with pytest.raises(ValueError, match="there are none"):
+    with pytest.raises(ValueError, match="the detector has none"):
         fitted.set_params(score=KNOWN).anomaly_score(planted["X"])
 
 
@@ -348,7 +348,7 @@ def test_masks_alone_say_what_is_anomalous(make, defects):
     [
         (lambda X: X, lambda m: m[:, :-1], "must have the size of the images"),
         (lambda X: X, lambda m: m[:-1], "masks for 46 labels"),
-        (lambda X: X.reshape(46, -1), lambda m: m, "but X holds rows"),
+        (lambda X: X.reshape(46, -1), lambda m: m, "but X contains rows"),
     ],
     ids=["size", "number", "rows"],
 )

@@ -100,7 +100,9 @@ def _from_skops(place: Path) -> Any:
         _check_unpacked_size(place)
         return skops.io.load(place)
     except Exception as error:
-        raise ValueError(f"{str(place)!r} holds no classifier of scikit-learn: {error}") from error
+        raise ValueError(
+            f"{str(place)!r} does not contain a scikit-learn classifier: {error}"
+        ) from error
 
 
 def _check_unpacked_size(place: Path) -> None:
@@ -109,8 +111,8 @@ def _check_unpacked_size(place: Path) -> None:
         n_bytes = sum(entry.file_size for entry in archive.infolist())
     if n_bytes > _ALWAYS_TAKEN + _MOST_PACKED * place.stat().st_size:
         raise ValueError(
-            f"it would unpack to {n_bytes} bytes, more than {_MOST_PACKED} times its size; dump it "
-            "without compression if it is yours"
+            f"its decompressed size would be {n_bytes} bytes, more than {_MOST_PACKED} times its "
+            "file size; if you trust it, save it without compression"
         )
 
 
@@ -120,4 +122,6 @@ def _from_program(place: Path) -> ExportedNetwork:
     try:
         return ExportedNetwork(torch.export.load(place).module())
     except Exception as error:
-        raise ValueError(f"{str(place)!r} holds no torch.export program: {error}") from error
+        raise ValueError(
+            f"{str(place)!r} does not contain a torch.export program: {error}"
+        ) from error

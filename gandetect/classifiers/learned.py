@@ -31,8 +31,8 @@ def checked_labels(y: Any, n_samples: int) -> tuple[np.ndarray, np.ndarray]:
     classes, numbers = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"class_labels has one class, {classes.tolist()[0]!r}: a classifier can be learned "
-            "from two or more. To detect outliers without a classifier, leave class_labels out."
+            f"class_labels has one class, {classes.tolist()[0]!r}: a classifier needs at least "
+            "two. To detect outliers without a classifier, do not pass class_labels."
         )
     return classes, numbers
 

@@ -44,9 +44,9 @@ class ModuleClassifier:
             copied = copy.deepcopy(module)
         except Exception as error:
             raise TypeError(
-                f"classifier={type(module).__name__} cannot be copied ({error}), and a detector "
-                "does not touch the network that it is given. A tensor with a gradient history "
-                "kept as an attribute is the usual reason: detach it, or make it a buffer."
+                f"classifier={type(module).__name__} cannot be copied ({error}), but a detector "
+                "uses a copy of the network. The usual cause is an attribute that is a tensor with "
+                "a gradient history: detach it, or make it a buffer."
             ) from error
         self.module = copied.eval().requires_grad_(False)
         self.output = output

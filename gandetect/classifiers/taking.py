@@ -64,13 +64,13 @@ def taken(given: Any, output: str, x: Tensor) -> Form | ModuleClassifier | None:
     if expected != n_features:
         raise ValueError(
             f"The classifier {type(given).__name__} was fitted to {expected} features, but X has "
-            f"{n_features}: give the detector what the classifier gets."
+            f"{n_features}: the detector and the classifier must get the same features."
         )
     form = converted(given)
     if form is None and not hasattr(given, "predict_proba"):
         raise TypeError(
-            f"The classifier {type(given).__name__} can be neither differentiated nor asked for "
-            "probabilities: give one that has predict_proba, for instance by way of "
+            f"The classifier {type(given).__name__} has neither a gradient nor predict_proba: pass "
+            "a classifier with predict_proba, for instance "
             "sklearn.calibration.CalibratedClassifierCV, or a torch nn.Module."
         )
     return form
@@ -94,11 +94,11 @@ def check_answers(classifier: Any, x: Tensor) -> int:
     log_p: Tensor = classifier.log_probabilities(x)
     if log_p.ndim != 2 or len(log_p) != len(x) or log_p.shape[1] < 2:
         raise ValueError(
-            f"The classifier answers {len(x)} samples with an array of shape "
-            f"{tuple(log_p.shape)}: it must be (n_samples, n_classes) with at least two classes."
+            f"The classifier returns an array of shape {tuple(log_p.shape)} for {len(x)} samples: "
+            "it must be (n_samples, n_classes) with at least two classes."
         )
     if not bool(log_p.isfinite().all()):
-        raise ValueError("The classifier's answers to samples of X are not all finite numbers.")
+        raise ValueError("The outputs of the classifier for samples of X are not all finite.")
     return log_p.shape[1]
 
 
@@ -107,10 +107,9 @@ def _check_fitted(estimator: Any) -> None:
         check_is_fitted(estimator)
     except NotFittedError as error:
         raise NotFittedError(
-            f"The classifier {type(estimator).__name__} is not fitted. Fit it first. If it was: "
-            "clone, and with it cross-validation and grid search, makes an unfitted copy of every "
-            "estimator; pass classifier=FrozenEstimator(fitted) from sklearn.frozen, which it "
-            "leaves alone."
+            f"The classifier {type(estimator).__name__} is not fitted. Fit it first. If it was "
+            "fitted, it was cloned, as in cross-validation and grid search, and a clone is not "
+            "fitted: pass classifier=FrozenEstimator(fitted) from sklearn.frozen."
         ) from error
 
 
@@ -134,9 +133,9 @@ def _taken_module(given: nn.Module, output: str, x: Tensor) -> ModuleClassifier:
     looks_like_both = found == "logits" and bool(((answer >= 0) & (answer <= 1)).all())
     if found == "logits" and (output == "probabilities" or (output == "auto" and looks_like_both)):
         raise ValueError(
-            f"The classifier's answers (the first: {answer[0].tolist()}) are no probabilities: "
-            f"some are negative or a row does not sum to 1 within {TOLERANCE}. End it with a "
-            "softmax, or pass classifier_output='logits' if that is what they are."
+            f"The outputs of the classifier (first row: {answer[0].tolist()}) are not "
+            f"probabilities: some are negative or a row does not sum to 1 within {TOLERANCE}. Add "
+            "a softmax as the last layer, or pass classifier_output='logits' if they are logits."
         )
     classifier.output = found if output == "auto" else output
     return classifier

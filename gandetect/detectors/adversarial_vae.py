@@ -547,16 +547,18 @@ class AdversarialVAEDetector(GuardingDetector):
                 if not isinstance(getattr(self.vae, name, None), nn.Module):
                     raise TypeError(
                         f"vae={type(self.vae).__name__} must have a module {name!r}, or be a "
-                        "function that makes an object with one."
+                        "function that creates an object with one."
                     )
         if self.vae is not None and (self.encoder is not None or self.decoder is not None):
-            raise ValueError("Give either vae or encoder and decoder, not both.")
+            raise ValueError("Pass either vae, or encoder and decoder, not both.")
         for name in ("hidden_layers", "hidden_weights", "metrics"):
             if not isinstance(getattr(self, name), Mapping | None):
                 raise TypeError(f"{name} must be None or a dict, got {getattr(self, name)!r}.")
         unknown = set(self.hidden_weights or ()) - set(self.hidden_layers or ())
         if unknown:
-            raise ValueError(f"hidden_weights has {sorted(unknown)}, which hidden_layers lacks.")
+            raise ValueError(
+                f"hidden_weights has {sorted(unknown)}, which hidden_layers does not have."
+            )
 
     @with_callbacks  # type: ignore[untyped-decorator]
     def fit(self, X: Any, y: Any = None, *, class_labels: Any = None) -> Self:
@@ -607,8 +609,8 @@ def _own(name: str, given: Callable[..., Any], *arguments: Any) -> Any:
         return copy.deepcopy(given).requires_grad_()
     except Exception as error:
         raise TypeError(
-            f"{name}={type(given).__name__} cannot be copied ({error}), and a detector trains "
-            "copies only: pass a function that makes one."
+            f"{name}={type(given).__name__} cannot be copied ({error}), but a detector trains a "
+            "copy: pass a function that creates the object."
         ) from error
 
 

@@ -306,6 +306,9 @@ class GANomalyDetector(BaseDetector):
         scores = self.anomaly_score(reference)
         low, high = scores.min(), scores.max()
         if low == high:
-            raise ValueError("All samples of reference have the same score, which has no range.")
+            raise ValueError(
+                "All samples of reference have the same score: scaling needs at least two "
+                "different scores."
+            )
         scaled: np.ndarray = (self.anomaly_score(X) - low) / (high - low)
         return scaled

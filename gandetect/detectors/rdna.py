@@ -112,7 +112,7 @@ class Region:
         """
         if not layout.is_image or layout.varies:
             kind = "images of several shapes" if layout.is_image else "rows"
-            raise ValueError(f"roi is a region of images of one shape, but X holds {kind}.")
+            raise ValueError(f"roi is a region of images of one shape, but X contains {kind}.")
         height, width = layout.sample_shape[1:]
         if not isinstance(roi, np.ndarray):
             top, left, bottom, right = map(int, roi)
@@ -570,7 +570,7 @@ class RDNAFeatureModel(RDNAModel):
         assert s.backbone is not None
         if not self.layout.is_image:
             raise ValueError(
-                f"backbone={s.backbone!r} computes features of images, but X holds rows of "
+                f"backbone={s.backbone!r} computes features of images, but X contains rows of "
                 f"{self.layout.n_values} columns: pass images, image_shape, or backbone=None."
             )
         if self.layout.varies:

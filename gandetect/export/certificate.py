@@ -170,7 +170,10 @@ class Certificate:
         n = (len(self.X),)
         kinds = anomaly_score.dtype.kind + label.dtype.kind
         if (anomaly_score.shape, label.shape, kinds) != (n, n, "fi"):
-            raise ParityError(f"The exported {self.detector} gives no score and label a sample.")
+            raise ParityError(
+                f"The exported {self.detector} does not return one score and one label for each "
+                "sample."
+            )
         difference = self.difference(anomaly_score)
         expected = max(tolerance, 2 * self.max_difference)
         found = (
@@ -180,20 +183,20 @@ class Certificate:
         if not difference <= max(expected, 10 * expected if limit is None else limit):
             raise ParityError(
                 f"{found} A part of the score that hardly varies over the training samples makes "
-                "the rounding of float32 large: train longer, leave that part out of `score`, "
-                "use the saved detector itself, or give a larger `tolerance`."
+                "the rounding of float32 large: train longer, leave that part out of `score`, use "
+                "the saved detector itself, or pass a larger `tolerance`."
             )
         n_others = int((label != self.label).sum())
         if n_others:
             raise ParityError(
-                f"The exported {self.detector} gives {n_others} of {len(self.X)} samples of the "
-                f"reference batch other labels than the native. If their scores lie within "
+                f"The exported {self.detector} labels {n_others} of {len(self.X)} samples of the "
+                "reference batch differently from the native detector. If their scores lie within "
                 f"{difference:.1e} of the threshold, set another one with `infer_threshold`."
             )
         if difference > expected:
             warnings.warn(
-                f"{found} All labels agree. Two runtimes round float32 differently: give "
-                f"tolerance={1.2 * difference:.1e} if that is near enough.",
+                f"{found} All labels agree. Runtimes round float32 differently: pass "
+                f"tolerance={1.2 * difference:.1e} to accept this difference.",
                 ParityWarning,
                 stacklevel=2,
             )
@@ -229,7 +232,7 @@ class Certificate:
             if version not in (1, 2, FORMAT):
                 raise ValueError("it has another format")
             if found != _checksum(values):
-                raise ValueError("its checksum is not that of its content")
+                raise ValueError("its checksum does not match its content")
             del values["format"]
             values["input_shape"] = tuple(values["input_shape"])
             for name in ("X", "anomaly_score") + ("label",) * (version > 1):
@@ -346,7 +349,7 @@ def _decode(value: dict[str, Any]) -> np.ndarray:
     if value["dtype"] not in _DTYPES:
         raise ValueError(f"an array has dtype {value['dtype']!r}")
     if not all(type(size) is int and size >= 0 for size in value["shape"]):
-        raise ValueError("an array has no shape")
+        raise ValueError("an array has an invalid shape")
     data = base64.b64decode(value["data"], validate=True)
     return np.frombuffer(data, value["dtype"]).reshape(value["shape"])
 
@@ -367,40 +370,40 @@ def _refuse_nonsense(found: Certificate) -> None:
     """
     shape, names, scores = found.input_shape, found.feature_names, found.anomaly_score
     if not all(isinstance(text, str) for text in (found.detector, found.gandetect, found.torch)):
-        raise ValueError("its texts are no texts")
+        raise ValueError("its texts are not strings")
     if not shape or not all(_is_count(size) for size in shape):
-        raise ValueError("it has no shape of samples")
+        raise ValueError("the shape of its samples is invalid")
     n = scores.size
     if not 1 <= n <= _REFERENCE_SAMPLES or scores.shape != (n,) or found.X.shape != (n, *shape):
-        raise ValueError("its arrays do not fit together")
+        raise ValueError("the shapes of its arrays do not match")
     if found.label.shape != (n,) or not np.isin(found.label, (-1, 1)).all():
         raise ValueError("its labels are not +1 and -1")
     if found.origin not in _ORIGINS:
-        raise ValueError("it does not say where its samples come from")
+        raise ValueError("the origin of its samples is unknown")
     if scores.dtype != np.float64 or not (np.isfinite(scores).all() and np.isfinite(found.X).all()):
-        raise ValueError("its samples or scores are no finite numbers")
+        raise ValueError("its samples or scores are not finite")
     if names is not None and not (
         isinstance(names, list)
         and len(names) == (prod(shape) if found.encoder is None else len(found.encoder.columns))
         and all(isinstance(name, str) for name in names)
     ):
-        raise ValueError("its names of columns do not fit its samples")
+        raise ValueError("its names of columns do not match its samples")
     if found.encoder is not None and shape != (found.encoder.width,):
-        raise ValueError("its encoder does not fit its samples")
+        raise ValueError("its encoder does not match its samples")
     if not _is_count(found.block_size) or found.block_size > _MOST_IN_A_BLOCK:
-        raise ValueError("it has no size of blocks")
+        raise ValueError("its block size is invalid")
     if not _is_finite(found.threshold):
         raise ValueError("it has no threshold")
     # Another version of numpy may sum a standard deviation in another order.
     units = (1.0, float(scores.std()))
     if not _is_finite(found.unit) or not any(isclose(found.unit, unit) for unit in units if unit):
-        raise ValueError("its unit is not that of its scores")
+        raise ValueError("its unit does not match its scores")
     if not _is_finite(found.score_unit) or found.score_unit <= 0:
-        raise ValueError("it has no unit of scores near a threshold")
+        raise ValueError("its unit of scores near the threshold is invalid")
     if not _is_finite(found.max_difference) or found.max_difference < 0:
-        raise ValueError("its largest difference is none")
+        raise ValueError("its largest difference is invalid")
     if not isinstance(found.graph, str | None):
-        raise ValueError("its checksum of the graph is none")
+        raise ValueError("its checksum of the graph is invalid")
 
 
 def _is_count(value: Any) -> bool:
@@ -557,8 +560,8 @@ def to_onnx(
         _checked_model(content)
     except ValueError as error:
         raise ValueError(
-            f"This detector cannot be an ONNX model that load_onnx opens: {error}. Build the "
-            "networks of other layers, or use to_torch_export."
+            f"This detector cannot be an ONNX model that load_onnx opens: {error}. Use other "
+            "layers in the networks, or to_torch_export."
         ) from error
     run = _onnx_run(content, _CPU, "The model")
     certificate = _measured(run, certificate, tolerance)
@@ -755,7 +758,7 @@ def load_torch_export(
     try:
         program = torch.export.load(io.BytesIO(content), extra_files=extra_files)
     except Exception as error:  # torch does not document its errors, and versions differ
-        raise ArchiveError(f"{str(path)!r} is damaged or no torch.export program.") from error
+        raise ArchiveError(f"{str(path)!r} is damaged or not a torch.export program.") from error
     certificate = Certificate.from_json(extra_files[_KEY], str(path))
     return ExportedScorer(_torch_run(program), certificate, tolerance, threshold)
 
@@ -930,8 +933,8 @@ class ExportedScorer:
         names, columns = self.certificate.feature_names, getattr(X, "columns", None)
         if names is not None and columns is not None and list(columns) != names:
             raise ValueError(
-                "The columns of X are not those that the detector was fitted to, in their order: "
-                f"{names}."
+                "The columns of X must be those that the detector was fitted to, in the same "
+                f"order: {names}."
             )
         x: np.ndarray = check_array(_numbers(X), allow_nd=True, ensure_2d=False)
         shape = self.certificate.input_shape
@@ -940,8 +943,8 @@ class ExportedScorer:
         if x.shape[1:] != shape:
             hint = " X is one sample: pass [X]." if x.shape == shape else ""
             raise ValueError(
-                f"X holds samples of shape {x.shape[1:]}, but the exported detector takes {shape}."
-                f"{hint}"
+                f"X contains samples of shape {x.shape[1:]}, but the exported detector takes "
+                f"{shape}.{hint}"
             )
         return x
 
@@ -971,13 +974,13 @@ def _numbers(X: Any) -> np.ndarray:
     else:
         types = {type(value) for value in array.flat}
     if types & {str, bytes}:
-        raise TypeError("X must be numeric, but holds text or dates.")
+        raise TypeError("X must be numeric, but contains text or dates.")
     if {"NoneType", "NAType", "NaTType"} & {found.__name__ for found in types}:
         raise ValueError("X has a missing value (None, NA or NaT): leave out or impute the sample.")
     try:
         return array.astype(np.float64) if types else array
     except OverflowError as error:
-        raise ValueError("X has a whole number that is too large for float64.") from error
+        raise ValueError("X has an integer that is too large for float64.") from error
     except (TypeError, ValueError) as error:
         raise TypeError(f"X must be numeric: {error}") from error
 
@@ -1037,8 +1040,8 @@ def _check_torch() -> None:
 def _check_detector(detector: Any) -> None:
     if not isinstance(detector, BaseDetector):
         raise TypeError(
-            f"A detector can be exported, not a {type(detector).__name__}: of a pipeline pass the "
-            "last step, pipeline[-1], and X as the steps before it leave it, "
+            f"Only a detector can be exported, got {type(detector).__name__}: for a pipeline, pass "
+            "the last step, pipeline[-1], and the output of the other steps as X, "
             "pipeline[:-1].transform(X)."
         )
     check_is_fitted(detector)
@@ -1080,20 +1083,20 @@ def _checked_model(content: bytes) -> Any:
         _count_fields(memoryview(content), onnx.ModelProto.DESCRIPTOR)
         model = onnx.ModelProto.FromString(content)
     except (IndexError, RecursionError) as error:
-        raise ValueError("it is no ONNX model") from error
+        raise ValueError("it is not an ONNX model") from error
     except ValueError:
         raise
     except Exception as error:  # protobuf's implementations raise different errors
-        raise ValueError(f"it is no ONNX model ({error})") from error
+        raise ValueError(f"it is not an ONNX model ({error})") from error
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or node.op_type not in operators:
             name = f"{node.domain}.{node.op_type}".strip(".")
-            raise ValueError(f"it has the operator {name[:99]!r}")
+            raise ValueError(f"it has the unsupported operator {name[:99]!r}")
     attributes = [found for node in model.graph.node for found in node.attribute]
     for tensor in (*model.graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
         # Eight entries per byte: more than any data type has.
         if len(tensor.dims) > 16 or not 0 <= prod(tensor.dims) <= 8 * tensor.ByteSize():
-            raise ValueError(f"the tensor {tensor.name[:99]!r} has not the shape of its data")
+            raise ValueError(f"the tensor {tensor.name[:99]!r} does not have the shape of its data")
     return model
 
 
@@ -1113,7 +1116,7 @@ def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
         field = kind.fields_by_number.get(key >> 3)
         if field is None or (names and field.name not in names):
             name = field.name if field else key >> 3
-            raise ValueError(f"its {kind.name} has the field {name!r}")
+            raise ValueError(f"its {kind.name} has the unknown field {name!r}")
         n += 1
         if n > _MOST_FIELDS:
             raise ValueError(f"it has more than {_MOST_FIELDS} fields")
@@ -1123,7 +1126,7 @@ def _count_fields(data: memoryview, kind: Any, n: int = 0) -> int:
         elif key & 7 == 2:
             size, at = _varint(data, at)
         elif not size:
-            raise ValueError("it is no ONNX model")
+            raise ValueError("it is not an ONNX model")
         if key & 7 == 2 and field.message_type:
             n = _count_fields(data[at : at + size], field.message_type, n)
         at += size
@@ -1141,7 +1144,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 127) << shift
         if byte < 128:
             return value, at
-    raise ValueError("it is no ONNX model")
+    raise ValueError("it is not an ONNX model")
 
 
 def _onnx_run(model: bytes, providers: Sequence[str], where: str, n_jobs: int | None = None) -> Run:
@@ -1154,7 +1157,7 @@ def _onnx_run(model: bytes, providers: Sequence[str], where: str, n_jobs: int | 
     try:
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # onnxruntime's errors have no common class
-        raise ArchiveError(f"{where!r} is damaged or no ONNX model: {error}") from error
+        raise ArchiveError(f"{where!r} is damaged or not an ONNX model: {error}") from error
 
     maps = [output.name for output in session.get_outputs() if output.name == "anomaly_map"]
 

@@ -487,8 +487,8 @@ class Model(nn.Module, Generic[P]):
         """Raise ValueError if the score needs known anomalies, and there are none."""
         if known is None and self.weights().get(KNOWN):
             raise ValueError(
-                f"{KNOWN!r} in the score needs known anomalies, and there are none: fit with "
-                "labels='learn' and a y with anomalies."
+                f"{KNOWN!r} in the score needs known anomalies, but the detector has none: fit "
+                "with labels='learn' and a y with anomalies."
             )
 
     def known_points(self, x: Tensor) -> Tensor:
@@ -722,7 +722,9 @@ class Model(nn.Module, Generic[P]):
             raise ValueError(f"{name}.parts returns {unknown}, which is not in part_weights.")
         scored = {part for part, weight in self.weights().items() if weight} - {KNOWN, *POINTS}
         if absent := sorted(scored - set(parts)):
-            raise ValueError(f"The score has the parts {absent}, which {name}.parts lacks.")
+            raise ValueError(
+                f"The score has the parts {absent}, which {name}.parts does not return."
+            )
         checked: dict[str, tuple[Tensor, tuple[int, ...]]] = {}
         checked |= {part: (value_of(value), of_each) for part, value in parts.items()}
         checked["encode"] = self.encode(x), (*of_each, self.latent_dim)

@@ -288,13 +288,13 @@ class AnomalyTrees(nn.Module):
             is_number = name in numbers
             kind = torch.int64 if is_number else torch.float32
             if values_of.shape != shape or values_of.dtype != kind:
-                raise ValueError(f"its trees have other {name}")
+                raise ValueError(f"the {name} of its trees have another shape or type")
             if is_number and not bool(((values_of >= 0) & (values_of < numbers[name])).all()):
                 raise ValueError(f"the {name} of its trees are not valid nodes")
         if not bool(trees.splits.isfinite().all() & (trees.votes >= 0).all()):
-            raise ValueError("its trees have splits that are not numbers")
+            raise ValueError("its trees have splits that are not finite, or negative votes")
         if not bool((trees.votes <= 1).all()):
-            raise ValueError("its trees have votes outside [0, 1]")
+            raise ValueError("its trees have votes above 1")
         return trees
 
     def shares(self, points: Tensor) -> Tensor:

@@ -498,14 +498,14 @@ class Scaler(OnCPU):
             size = max(abs(float(end)) for x in blocks for end in (x.min(), x.max()))
             if size > _LIMIT:
                 raise ValueError(
-                    f"X holds values of up to {size:.0e}, and scaling='none' takes up to "
+                    f"X contains values of up to {size:.0e}, but scaling='none' takes up to "
                     f"{_LIMIT:.0e}: divide X by a power of ten, or choose another scaling."
                 )
             return cls(kind, np.zeros(1), np.ones(1))
         if kind == "unskewed" and is_image:
             raise ValueError(
-                "scaling='unskewed' takes logarithms of columns, and X holds images: leave scaling "
-                "at 'auto'."
+                "scaling='unskewed' takes logarithms of columns, but X contains images: leave "
+                "scaling at 'auto'."
             )
         skew = None
         with np.errstate(over="ignore", invalid="ignore"):
@@ -703,7 +703,7 @@ def check_scores(anomaly_scores: ArrayLike) -> None:
     """Raise ValueError if a score is that of an overflow, which must not set a threshold."""
     if not (np.abs(anomaly_scores) < WORST_SCORE).all():
         raise ValueError(
-            "Scores of X are not finite, and cannot set a threshold: leave out samples "
+            "Scores of X are not finite, so that the threshold cannot be set: leave out samples "
             "with values far from all others, or divide X by a power of ten before fit."
         )
 
@@ -965,11 +965,11 @@ def benjamini_hochberg(
         )
     if not 0 < float(false_discovery_rate) < 1:
         raise ValueError(
-            f"false_discovery_rate must lie between 0 and 1, got {false_discovery_rate!r}."
+            f"false_discovery_rate must be between 0 and 1, got {false_discovery_rate!r}."
         )
     p_values = np.asarray(p_values, dtype=np.float64)
     if not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError("p_values must all lie in [0, 1].")
+        raise ValueError("p_values must all be in [0, 1].")
     adjusted = false_discovery_control(p_values)
     # Conformal p-values are on a grid and may equal the bound: rounding must not exceed it.
     return adjusted <= false_discovery_rate * (1 + 1e-12)
@@ -1082,10 +1082,10 @@ def false_discovery_bound(
     if not isinstance(confidence, Real) or isinstance(confidence, bool):
         raise TypeError(f"confidence must be a number, such as 0.95, got {confidence!r}.")
     if not 0 < float(confidence) < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+        raise ValueError(f"confidence must be between 0 and 1, got {confidence!r}.")
     p_values, is_flagged = np.asarray(p_values, dtype=np.float64), np.asarray(is_flagged)
     if not ((p_values >= 0) & (p_values <= 1)).all():
-        raise ValueError("p_values must all lie in [0, 1].")
+        raise ValueError("p_values must all be in [0, 1].")
     if is_flagged.shape != p_values.shape or is_flagged.dtype != bool:
         raise ValueError(
             f"is_flagged must have one boolean for each sample, {p_values.shape}, got "

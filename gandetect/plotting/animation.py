@@ -97,7 +97,7 @@ def animate(
         panels = "comparison" if is_run else ""
     names = [panels] if isinstance(panels, str) else list(panels)
     if not names:
-        raise ValueError("panels names no folder of images: pass at least one.")
+        raise ValueError("panels is empty: at least one folder of images is required.")
     out = Path(out)
     writer = _writer_for(out, fps)
     pictures_of = epoch_images if is_run else _numbered_pictures
@@ -117,8 +117,8 @@ def animate(
                 if image.shape != begun.shape:
                     raise ValueError(
                         f"{str(panel[epoch])!r} has {image.shape[1]}x{image.shape[0]} pixels, the "
-                        f"first picture has {begun.shape[1]}x{begun.shape[0]}: all of a panel must "
-                        "have one size."
+                        f"first picture has {begun.shape[1]}x{begun.shape[0]}: all images of a "
+                        "panel must have the same size."
                     )
                 picture.set_data(image)
             writer.grab_frame()
@@ -136,13 +136,13 @@ def _numbered_pictures(folder: str | os.PathLike[str], name: str) -> dict[int, P
         other = numbered.setdefault(int(number[1]), path)
         if other is not path:
             raise ValueError(
-                f"{other.name!r} and {path.name!r} in {str(folder)!r} have one number: pictures of "
-                "one animation must be numbered, each by its own."
+                f"{other.name!r} and {path.name!r} in {str(folder)!r} have the same number: the "
+                "images of an animation must have different numbers."
             )
     if not numbered:
         raise FileNotFoundError(
-            f"{str(folder)!r} has no pictures with a number in their names: pass a folder that the "
-            "callback RunFolder writes, or one of such pictures."
+            f"{str(folder)!r} has no images with a number in their names: pass a folder that the "
+            "callback RunFolder writes, or a folder of numbered images."
         )
     return dict(sorted(numbered.items()))
 
@@ -200,9 +200,9 @@ def _check_seen(files: Sequence[Path], images: Sequence[Any], dpi: float) -> Non
         height, width = image.shape[:2]
         if min(height, width) * _PANEL_SIZE * dpi < longest:
             raise ValueError(
-                f"{str(file)!r} has {width}x{height} pixels, and a side of it would be less than "
-                f"a dot of the animation at dpi={dpi:g}: pass a larger dpi (up to "
-                f"{DPI_LIMITS[1]}), or leave such pictures out."
+                f"{str(file)!r} has {width}x{height} pixels, and a side would be smaller than one "
+                f"dot of the animation at dpi={dpi:g}: pass a larger dpi (up to {DPI_LIMITS[1]}), "
+                "or leave out such images."
             )
 
 

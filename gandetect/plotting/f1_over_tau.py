@@ -82,7 +82,7 @@ class F1OverTauDisplay(ScoreDisplay):
         shares = [None] if outlier_shares is None else list(outlier_shares)
         if len(shares) > len(OKABE_ITO):
             raise ValueError(
-                f"{len(OKABE_ITO)} curves can be told apart, got {len(shares)} shares."
+                f"At most {len(OKABE_ITO)} curves can be drawn, got {len(shares)} shares."
             )
         is_outlier, scores = self._labelled_scores()
         self.curves_ = [
@@ -93,7 +93,7 @@ class F1OverTauDisplay(ScoreDisplay):
         for curve, color, marker in zip(self.curves_, OKABE_ITO, MARKERS, strict=False):
             _draw(ax, curve, color, marker)
         floor = f": {self.curves_[0].constant_f1:.2f}" if len(self.curves_) == 1 else ""
-        ax.plot([], [], color=BLACK, linestyle=":", label=f"all called inliers{floor}")
+        ax.plot([], [], color=BLACK, linestyle=":", label=f"all predicted as inliers{floor}")
         self.threshold_line_ = None
         if self.threshold is not None:
             label = f"threshold {self.threshold:.3g}"

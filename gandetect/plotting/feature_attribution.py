@@ -165,7 +165,7 @@ class FeatureAttributionDisplay(Display):
                 f"{', '.join(map(str, shapes))}."
             )
         if anomaly_map is None and not x.dtype == x_hat.dtype == np.float64:
-            raise ValueError("anomaly_map is needed where values are not all numbers.")
+            raise ValueError("anomaly_map is required if values are not all numbers.")
         anomaly_map = np.abs(x - x_hat) if anomaly_map is None else np.asarray(anomaly_map)
         if feature_names is None:
             feature_names = [f"x{i}" for i in range(len(x))]
@@ -224,7 +224,7 @@ class FeatureAttributionDisplay(Display):
                 hatch=hatch,
                 edgecolor="white",
                 linewidth=0,
-                label=f"{kind} what was expected",
+                label=f"{kind} the expected value",
             )
         legend_above(ax, n_columns=2 + ("other than" in kinds), title=self.name)
         return self

@@ -120,7 +120,7 @@ class FeatureEmbeddingDisplay(Display):
         if not hasattr(estimator, method):
             raise TypeError(
                 f"{type(estimator).__name__} has no method {method}: pass a detector of gandetect "
-                "(of a pipeline the last step, and X as the steps before it leave it)."
+                "(for a pipeline, its last step, and the output of the other steps as X)."
             )
         return cls.from_predictions(
             y,

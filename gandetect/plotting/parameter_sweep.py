@@ -173,8 +173,8 @@ class ParameterSweepDisplay(Display):
         for line in arrays.values():
             if line.ndim != 2 or len(line) != len(values):
                 raise ValueError(
-                    f"scores must have the shape ({len(values)}, n_splits), one row a value, got "
-                    f"{line.shape}."
+                    f"scores must have the shape ({len(values)}, n_splits), one row for each "
+                    f"value, got {line.shape}."
                 )
         display = cls(
             parameter=parameter, values=list(values), scores=arrays, score_name=score_name
@@ -199,8 +199,8 @@ class ParameterSweepDisplay(Display):
         """
         if len(self.scores) > len(OKABE_ITO):
             raise ValueError(
-                f"{len(OKABE_ITO)} lines can be told apart, the search has {len(self.scores)}: go "
-                "along another parameter, or search fewer values of the others."
+                f"At most {len(OKABE_ITO)} lines can be drawn, but the search has "
+                f"{len(self.scores)}: draw another parameter, or search fewer values of the others."
             )
         ax = self._draw_in(ax, figsize=(6.4, 3.8 + 0.2 * len(self.scores)))
         places = self._places()

@@ -377,7 +377,9 @@ def _frame_grid(ax: Axes, n_rows: int, n_columns: int, **options: Any) -> GridSp
     """Divide the place of `ax` in its figure into a grid of panels."""
     place = ax.get_subplotspec()
     if place is None:
-        raise ValueError("ax must be made by subplots or add_subplot, whose place can be divided.")
+        raise ValueError(
+            "ax must be created by subplots or add_subplot, so that its area can be divided."
+        )
     return place.subgridspec(n_rows, n_columns, **options)
 
 
@@ -448,7 +450,7 @@ def check_reconstructs(estimator: Any) -> None:
     if missing:
         raise TypeError(
             f"{type(estimator).__name__} has no method {missing[0]}: pass a detector of gandetect "
-            "(of a pipeline the last step, pipeline[-1], and X as the steps before it leave it)."
+            "(for a pipeline, its last step, pipeline[-1], and the output of the other steps as X)."
         )
 
 
@@ -470,7 +472,7 @@ def _check_photographs(X: Any, anomaly_map: Any) -> None:
             f"Without X_hat X must be images (height, width[, channels]), got shapes {_shape(X)}."
         )
     if anomaly_map is None:
-        raise ValueError("Without X_hat there is no difference to show: give an anomaly_map.")
+        raise ValueError("Without X_hat there is no difference to show: pass an anomaly_map.")
 
 
 def _check_number(X: Any) -> None:

@@ -202,7 +202,7 @@ class ScoreHistogramDisplay(ScoreDisplay):
                 self.threshold, color=BLACK, linestyle="--", linewidth=1.5, label=label
             )
         ax.set_xlabel(SCORE_LABEL)
-        ax.set_ylabel("Share of each kind" if unlabelled is None else "Share of the samples")
+        ax.set_ylabel("Share of each class" if unlabelled is None else "Share of the samples")
         ax.yaxis.set_major_formatter(percent)
         ax.spines[["top", "right"]].set_visible(False)
         legend_above(ax, n_columns=3, title=self.name)

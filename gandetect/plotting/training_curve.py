@@ -110,8 +110,8 @@ class TrainingCurveDisplay(Display):
         """
         if not hasattr(estimator, "history_"):
             raise TypeError(
-                f"{type(estimator).__name__} has no history_: fit it first; of a pipeline pass the "
-                "last step, pipeline[-1]."
+                f"{type(estimator).__name__} has no history_: fit it first; for a pipeline, pass "
+                "its last step, pipeline[-1]."
             )
         display = cls(
             history=estimator.history_,
@@ -275,9 +275,11 @@ def _read_records(path: str | os.PathLike[str]) -> list[dict[str, str]]:
         with Path(path).open(newline="", encoding="utf-8") as file:
             records = list(csv.DictReader(file))
     except (UnicodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is no CSV of losses: {error}") from error
+        raise ValueError(f"{str(path)!r} is not a CSV file of losses: {error}") from error
     if any(None in record for record in records):
-        raise ValueError(f"{str(path)!r} is no CSV of losses: a row has more cells than names.")
+        raise ValueError(
+            f"{str(path)!r} is not a CSV file of losses: a row has more cells than the header."
+        )
     return records
 
 
@@ -286,7 +288,7 @@ def _number(key: str, value: Any) -> float:
     try:
         return float("nan") if value in ("", None) else float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"history has {value!r} for {key!r}, which is no number.") from None
+        raise ValueError(f"history has {value!r} for {key!r}, which is not a number.") from None
 
 
 def _choose_scale(ax: Axes, values: NDArray[np.float64]) -> None:

@@ -50,7 +50,7 @@ def unusual_columns(
     ('1', '9.5')
     """
     if len(detector.sample_shape_) > 1:
-        raise ValueError("Columns are those of rows: see anomaly_map for images.")
+        raise ValueError("Unusual columns are for rows: use anomaly_map for images.")
     maps = detector.anomaly_map(X)
     n = maps.shape[1]
     names = [str(name) for name in getattr(detector, "feature_names_in_", range(n))]

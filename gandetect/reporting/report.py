@@ -196,7 +196,8 @@ class Page:
                 histogram_svg(self.scores, threshold, kinds),
                 f"Histogram of the anomaly scores of {len(self.scores)} samples, with the "
                 f"threshold at {threshold:.4g}",
-                "Larger scores are more anomalous. What lies beyond the dashed line is flagged.",
+                "Larger scores are more anomalous. Samples to the right of the dashed line are "
+                "flagged.",
             )
         ]
         if kinds is not None:
@@ -215,7 +216,7 @@ class Page:
                 ),
             ]
         origin = {name: v for name, v in self.facts["threshold"].items() if name != "value"}
-        how = f"<h3>Where the threshold comes from</h3>{_facts(origin)}" if origin else ""
+        how = f"<h3>Origin of the threshold</h3>{_facts(origin)}" if origin else ""
         return f'<div class="figures">{"".join(figures)}</div>{how}'
 
     def _largest(self) -> str:
@@ -257,12 +258,16 @@ class Page:
             for text, kind in heads
         )
         n = len(self.order)
-        what = "all samples" if n == len(self.scores) else f"the {n} largest of {len(self.scores)}"
+        what = (
+            "all samples"
+            if n == len(self.scores)
+            else (f"the {n} largest scores of {len(self.scores)} samples")
+        )
         return (
-            f"<p>These are {what}, the largest score first. A column's head sorts by it. Mark what "
-            "is a false alarm, or an anomaly; the exported file has a line a mark, with 0 for "
-            "normal and 1 for anomalous, and <code>gandetect fit --labels learn --label-file "
-            "marks.csv</code> learns from it.</p>"
+            f"<p>The table shows {what}, sorted by score. Click on the heading of a column to sort "
+            "by it. Mark false alarms and anomalies: the exported file has one line for each "
+            "marked sample, with the label 0 for normal and 1 for anomalous. To train with these "
+            "labels, use <code>gandetect fit --labels learn --label-file marks.csv</code>.</p>"
             f"{self._what_the_pictures_show() if is_image else ''}"
             '<div class="actions"><button type="button" id="export">Export marks as CSV</button>'
             '<span id="status" role="status"></span></div>'
@@ -304,9 +309,10 @@ class Page:
     @staticmethod
     def _what_the_pictures_show() -> str:
         return (
-            "<p>Beside each image lies its anomaly map over it: dark purple is usual, yellow is "
-            "most anomalous, in one scale for all images. Outlined is what exceeds every value of "
-            f"the maps of up to {_N_USUAL} images that were not flagged.</p>"
+            "<p>The right image of each pair shows the anomaly map over the image, from dark "
+            "purple (small) to yellow (large) with one scale for all images. The outline encloses "
+            f"the pixels above the largest map value of up to {_N_USUAL} images that were not "
+            "flagged.</p>"
         )
 
     def _map(self, row: int) -> NDArray[Any]:
@@ -330,7 +336,7 @@ class Page:
             f'<p class="problem"><strong>{_escaped(name)}</strong>: {_escaped(text)}</p>'
             for name, text in problems.items()
         )
-        told = told or "<p>No fault of the training was found.</p>"
+        told = told or "<p>The diagnostics found no problem in the training.</p>"
         history = self.detector.history_
         figure = ""
         if history:
@@ -340,8 +346,8 @@ class Page:
                 "The mean of each loss in each epoch.",
             )
         return (
-            f"{told}{_facts(training)}{figure}"
-            f"<details><summary>Figures of the diagnostics</summary>{_facts(diagnostics)}</details>"
+            f"{told}{_facts(training)}{figure}<details><summary>Values of the "
+            f"diagnostics</summary>{_facts(diagnostics)}</details>"
         )
 
     def _fitted(self) -> str:

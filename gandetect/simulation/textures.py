@@ -140,11 +140,11 @@ def check_source(source: Any) -> None:
         )
     if source.ndim not in (3, 4) or source.size == 0 or source.dtype.kind not in "buif":
         raise ValueError(
-            "anomaly_source must hold numeric images (n, height, width) or (n, height, width, "
+            "anomaly_source must contain numeric images (n, height, width) or (n, height, width, "
             f"channels), got shape {source.shape} of {source.dtype}."
         )
     if not np.isfinite(source).all():
-        raise ValueError("anomaly_source holds NaN or infinity.")
+        raise ValueError("anomaly_source contains NaN or infinity.")
 
 
 def procedural_textures(

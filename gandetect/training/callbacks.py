@@ -221,7 +221,7 @@ class Checkpoint(Callback):
                 return
         except DAMAGE as error:
             raise ArchiveError(
-                f"The checkpoint {str(self.path)!r} does not hold a whole training: {error}"
+                f"The checkpoint {str(self.path)!r} is not a complete training: {error}"
             ) from error
         raise ValueError(
             f"The checkpoint {str(self.path)!r} belongs to a detector with other parameters "
@@ -236,7 +236,7 @@ def _check_kept(extra: dict[str, Any], run: TrainingRun) -> None:
     if "average" in extra:
         check_weights(extra["average"], _floating(run.networks))
         if type(extra["n_averaged"]) is not int or extra["n_averaged"] < 0:
-            raise ValueError(f"its average is one of {extra['n_averaged']!r:.40} updates")
+            raise ValueError(f"the number of updates of its average is {extra['n_averaged']!r:.40}")
 
 
 class ExponentialMovingAverage(Callback):

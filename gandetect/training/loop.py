@@ -958,7 +958,10 @@ def _moved(tree: Any, device: torch.device) -> Any:
 def check_weights(weights: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
     """Raise ValueError unless these are finite tensors of such names, shapes and types."""
     if weights.keys() != like.keys():
-        raise ValueError(f"its weights are others: {sorted(weights.keys() ^ like.keys())[:3]}")
+        raise ValueError(
+            "its networks have missing or unknown weights: "
+            f"{sorted(weights.keys() ^ like.keys())[:3]}"
+        )
     for name, value in weights.items():
         _check_tensor(name, value, like[name])
 
@@ -973,7 +976,7 @@ def _check_tensor(name: str, value: Any, like: Tensor) -> None:
 def _check_history(history: Any, n_epochs: int) -> None:
     """Raise ValueError unless this is a list of records of the first epochs with numeric values."""
     if type(history) is not list or len(history) > n_epochs:
-        raise ValueError(f"its history is not one of at most {n_epochs} epochs")
+        raise ValueError(f"its history must have at most {n_epochs} epochs")
     for i, record in enumerate(history):
         if record["epoch"] != i + 1:
             raise ValueError(f"its epoch {i + 1} is {record['epoch']!r:.40}")
@@ -1008,21 +1011,21 @@ def _load(optimizer: Optimizer, stored: dict[str, Any]) -> None:
             # This shape is valid too: it occurs after the first restart of a member.
             group["counts_members"] = own["counts_members"] = given["counts_members"]
         if repr(_plain(given)) != repr(_plain(own)):
-            raise ValueError("the settings of its optimizer are others")
+            raise ValueError("the settings of its optimizer differ")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     laid_out: dict[int, dict[str, Any]] = {}
     for number, state in stored["state"].items():
         if type(number) is not int or not 0 <= number < len(parameters):
-            raise ValueError("the state of its optimizer is that of other parameters")
+            raise ValueError("the state of its optimizer does not match its parameters")
         expected = _expected_state(optimizer, parameters[number])
         if state.keys() != expected.keys():
-            raise ValueError(f"the state of its optimizer holds {sorted(state)}")
+            raise ValueError(f"the state of its optimizer contains {sorted(state)}")
         laid_out[number] = dict(state)
         for name, like in expected.items():
             value = state[name]
             if not torch.is_tensor(like):
                 if type(value) is not type(like):
-                    raise ValueError(f"its {name!r} is not what it has to be")
+                    raise ValueError(f"its {name!r} has another type")
                 continue
             _check_tensor(name, value, like)
             if name in ("step", "exp_avg_sq") and (value < 0).any():

@@ -283,8 +283,8 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
             "learning_rate, or scale X."
         ),
         "weights_did_not_move": (
-            f"No weight of {' and '.join(report.still_networks)} moved: raise the learning_rate, "
-            "and see that the losses have gradients and weights above 0."
+            f"No weight of {' and '.join(report.still_networks)} changed: raise the learning_rate, "
+            "and check that the losses have gradients and weights above 0."
         ),
         "weights_exploded": (
             f"The weights of {' and '.join(exploded)} grew by a factor of {_EXPLODED:.0f} or more: "
@@ -295,19 +295,19 @@ def _problems(report: TrainingReport, has_diverged: bool) -> dict[str, str]:
             "before training: lower the learning_rate, or train for more epochs."
         ),
         "collapsed_generator": (
-            f"{n_alike} of {n_members} members reconstruct different samples alike"
+            f"{n_alike} of {n_members} members reconstruct different samples almost equally"
             + (", and worse than their mean would be" if n_worse else "")
             + ": train for more epochs, change the learning_rate, or raise latent_dim or the "
             "weight of the reconstruction loss."
         ),
         "constant_scores": (
-            f"{n_constant} of {n_members} members give all training samples one score: lower the "
-            "learning_rate, or choose another score."
+            f"{n_constant} of {n_members} members give all training samples the same score: lower "
+            "the learning_rate, or choose another score."
         ),
         "saturated_discriminator": (
-            f"The discriminator's loss is {loss}: it tells samples from generated ones without "
-            "fail, and teaches nothing. Lower the learning_rate, or give it dropout or spectral "
-            "normalisation (architecture)."
+            f"The discriminator's loss is {loss}: it separates samples from generated ones without "
+            "errors, so that the generator gets no useful gradient. Lower the learning_rate, or "
+            "use dropout or spectral normalisation (architecture)."
         ),
     }
     return {name: sentences[name] for name, is_so in found.items() if is_so}

@@ -238,7 +238,7 @@ def epoch_images(path: str | os.PathLike[str], folder: str) -> dict[int, Path]:
     by_epoch = {int(match[1]): f for f in files if (match := _EPOCH_FILE.fullmatch(f.name))}
     if not by_epoch:
         there = ", ".join(sorted(other.name for other in images.iterdir())) or "nothing"
-        raise FileNotFoundError(f"{str(images)!r} has no images in {folder!r}; it has {there}.")
+        raise FileNotFoundError(f"{str(images)!r} has no images in {folder!r}; available: {there}.")
     return dict(sorted(by_epoch.items()))
 
 

@@ -24,7 +24,7 @@ def test_labels_of_any_kind_are_numbered():
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        ([1, 1, 1], "class_labels has one class, .*leave class_labels out"),
+        ([1, 1, 1], "class_labels has one class, .*do not pass class_labels"),
         ([1, 2], "class_labels has 2 labels, but X has 3 samples"),
         (["a", None, "b"], "^1 of 3 labels in class_labels is missing: label each"),
         (np.ma.array([0, 1, 1], mask=[0, 0, 1]), "^1 of 3 labels in class_labels is missing"),

@@ -58,7 +58,7 @@ def test_what_is_not_fitted_says_how_clone_spares_it():
 
 
 def test_neither_gradient_nor_probabilities():
-    with pytest.raises(TypeError, match=r"RidgeClassifier can be neither .*predict_proba"):
+    with pytest.raises(TypeError, match=r"RidgeClassifier has neither .*predict_proba"):
         taken(RidgeClassifier().fit(X, Y), "auto", x)
 
 

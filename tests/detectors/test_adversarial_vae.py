@@ -379,10 +379,10 @@ class TestNetworksOfOnesOwn:
         ({"threshold": "high"}, TypeError, "threshold"),
         ({"threshold": np.nan}, ValueError, "threshold must be finite"),
         ({"optimizer": "lion"}, ValueError, "optimizer"),
-        ({"vae": Pair, "decoder": Pair}, ValueError, "either vae or encoder and decoder"),
+        ({"vae": Pair, "decoder": Pair}, ValueError, "either vae, or encoder and decoder"),
         ({"metrics": [1]}, TypeError, "metrics must be None or a dict"),
         ({"hidden_layers": ["0"]}, TypeError, "hidden_layers must be"),
-        ({"hidden_weights": {"0": 1.0}}, ValueError, "which hidden_layers lacks"),
+        ({"hidden_weights": {"0": 1.0}}, ValueError, "which hidden_layers does not have"),
     ],
     ids=str,
 )

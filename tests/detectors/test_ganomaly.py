@@ -136,7 +136,7 @@ def test_scaled_score_uses_the_reference_batch_alone():
     np.testing.assert_array_equal(scaled, expected)
     alone = detector.scaled_score(new[:1], reference)
     np.testing.assert_allclose(alone, scaled[:1], rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="no range"):
+    with pytest.raises(ValueError, match="at least two different scores"):
         detector.scaled_score(new, reference[:1])
 
 

@@ -415,7 +415,7 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("X", "match"),
         [
-            (np.random.default_rng(0).normal(size=(20, 5)), "X holds rows of 5 columns"),
+            (np.random.default_rng(0).normal(size=(20, 5)), "X contains rows of 5 columns"),
             (IMAGES[..., :2], r"takes images \(n, 3, height, width\)"),
             (IMAGES[:, :9], "feature maps of 2 x 6 cells"),
             (IMAGES[:, :2], "cannot take images of 2 x 24 pixels"),
@@ -693,5 +693,5 @@ class TestRegion:
 
     def test_rows_have_none(self):
         X = np.random.default_rng(0).normal(size=(20, 5))
-        with pytest.raises(ValueError, match="X holds rows"):
+        with pytest.raises(ValueError, match="X contains rows"):
             make(backbone=None, roi=(0, 0, 1, 1)).fit(X)

@@ -113,7 +113,7 @@ class TestCheck:
         ],
     )
     def test_something_else_than_scores_and_labels(self, scores, labels):
-        with pytest.raises(ParityError, match="no score and label"):
+        with pytest.raises(ParityError, match="one score and one label"):
             CERTIFICATE.check(scores, labels)
 
 

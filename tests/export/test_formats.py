@@ -348,7 +348,7 @@ def test_values_within_values(tmp_path):
     for _ in range(3000):
         content = tagged(4, tagged(1, content))
     (tmp_path / "foreign.onnx").write_bytes(tagged(7, tagged(11, tagged(2, content))))
-    with pytest.raises(ArchiveError, match="no ONNX model"):
+    with pytest.raises(ArchiveError, match="not an ONNX model"):
         load_onnx(tmp_path / "foreign.onnx")
 
 

@@ -43,7 +43,7 @@ class TestArchitecture:
             MLP().bind((1, 8, 8), 1, "linear", torch.Generator())
 
     def test_at_least_one_hidden_layer(self):
-        with pytest.raises(ValueError, match="hidden_dims must hold at least one width"):
+        with pytest.raises(ValueError, match="hidden_dims must contain at least one width"):
             MLP(hidden_dims=())
 
 

@@ -90,7 +90,9 @@ def test_pictures_that_are_no_film(curves):
     with pytest.raises(ValueError, match=r"loss_200\.png' has 41x20 pixels, the first .* 40x20"):
         animate(curves, curves / "film.gif")
     Image.new("L", (40, 20)).save(curves / "other 9.png")
-    with pytest.raises(ValueError, match=r"'loss9\.png' and 'other 9\.png' .* have one number"):
+    with pytest.raises(
+        ValueError, match=r"'loss9\.png' and 'other 9\.png' .* have the same number"
+    ):
         animate(curves, curves / "film.gif")
     assert (curves / "film.gif").read_bytes() == b"an older film"
     assert not list(curves.glob("*.part.*"))
@@ -133,7 +135,7 @@ def test_a_video_where_ffmpeg_is(run):
         ("film.avi", {}, ValueError, "ends in .gif or .mp4"),
         ("nowhere/film.gif", {}, FileNotFoundError, "no such folder"),
         ("film.gif", {"panels": []}, ValueError, "at least one"),
-        ("film.gif", {"panels": "true"}, FileNotFoundError, "it has comparison, fake"),
+        ("film.gif", {"panels": "true"}, FileNotFoundError, "available: comparison, fake"),
         ("film.gif", {"fps": 0}, ValueError, "fps"),
         ("film.gif", {"fps": 101}, ValueError, "fps"),
         ("film.gif", {"dpi": 3}, ValueError, "dpi == 3, must be >= 10"),

@@ -24,7 +24,7 @@ def test_a_curve_with_its_floor_and_threshold():
     assert display.ax_.get_title(loc="left") == "a method"
     assert display.ax_.get_xlabel() == "τ: anomaly score (larger is more anomalous)"
     best = f"33.3 % outliers, best {curve.f1.max():.2f}"
-    assert entries(display) == [best, "all called inliers: 0.80", "threshold 0.9"]
+    assert entries(display) == [best, "all predicted as inliers: 0.80", "threshold 0.9"]
 
 
 def test_a_curve_a_share_of_outliers():
@@ -33,12 +33,12 @@ def test_a_curve_a_share_of_outliers():
     )
     assert [curve.outlier_share for curve in display.curves_] == pytest.approx([0.2, 1 / 3])
     assert [curve.constant_f1 for curve in display.curves_] == pytest.approx([80 / 90, 0.8])
-    assert entries(display)[-1] == "all called inliers"
+    assert entries(display)[-1] == "all predicted as inliers"
     assert display.threshold_line_ is None
 
 
 def test_what_can_not_be_drawn():
     with pytest.raises(ValueError, match=r"outlier_share=0\.9"):
         F1OverTauDisplay.from_predictions(Y, SCORES, outlier_shares=[0.9])
-    with pytest.raises(ValueError, match="7 curves can be told apart, got 8"):
+    with pytest.raises(ValueError, match="At most 7 curves can be drawn, got 8"):
         F1OverTauDisplay.from_predictions(Y, SCORES, outlier_shares=[0.1] * 8)

@@ -94,9 +94,9 @@ def test_of_a_table_in_its_words():
     assert display.ax_.texts[0].get_text().removeprefix("expected ") in ("DE", "FR")
     assert same_color(display.bars_[0].get_facecolor(), GREEN)
     legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert "other than what was expected" in legend
+    assert "other than the expected value" in legend
 
 
 def test_words_need_a_map():
-    with pytest.raises(ValueError, match="anomaly_map is needed"):
+    with pytest.raises(ValueError, match="anomaly_map is required"):
         FeatureAttributionDisplay.from_predictions(["a", 1.0], ["b", 2.0])

@@ -161,8 +161,8 @@ def test_what_can_not_be_drawn():
         ParameterSweepDisplay.from_estimator(IsolationForest())
     with pytest.raises(NotFittedError):
         ParameterSweepDisplay.from_estimator(GridSearchCV(IsolationForest(), {}))
-    with pytest.raises(ValueError, match=r"\(2, n_splits\), one row a value, got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"\(2, n_splits\), one row for each value, got \(3, 2\)"):
         ParameterSweepDisplay.from_predictions([1, 2], SCORES, parameter="a")
-    with pytest.raises(ValueError, match="7 lines can be told apart"):
+    with pytest.raises(ValueError, match="At most 7 lines can be drawn"):
         lines = {str(i): [[0.5]] for i in range(8)}
         ParameterSweepDisplay.from_predictions([1], lines, parameter="a")

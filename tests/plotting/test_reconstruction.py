@@ -274,7 +274,7 @@ def test_photographs_of_several_shapes_keep_theirs():
 @pytest.mark.parametrize(
     ("X", "options", "message"),
     [
-        (np.zeros((2, 4, 4)), {}, "give an anomaly_map"),
+        (np.zeros((2, 4, 4)), {}, "pass an anomaly_map"),
         (ROWS, {"anomaly_map": ROWS}, "X must be images"),
         ([np.zeros((4, 4)), np.zeros((4, 5))], {"anomaly_map": np.zeros((2, 4, 4))}, "X needs"),
     ],

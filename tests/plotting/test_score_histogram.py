@@ -51,7 +51,7 @@ def test_the_line_stands_at_the_threshold_and_all_is_labelled():
     assert list(display.threshold_line_.get_xdata()) == [0.5, 0.5]
     ax = display.ax_
     assert ax.get_xlabel() == "Anomaly score (larger is more anomalous)"
-    assert ax.get_ylabel() == "Share of each kind"
+    assert ax.get_ylabel() == "Share of each class"
     assert ax.get_title(loc="left") == "a method"
     assert ax.yaxis.get_major_formatter()(0.025, 0) == "2.5 %"
     entries = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -142,7 +142,7 @@ def test_records_with_text_and_gaps():
     [
         ([], "no epoch"),
         ([{"latent": 1.0}], 'needs an "epoch"'),
-        ([{"epoch": 1, "latent": "much"}], "'much' for 'latent', which is no number"),
+        ([{"epoch": 1, "latent": "much"}], "'much' for 'latent', which is not a number"),
     ],
 )
 def test_what_is_no_history(history, message):
@@ -158,7 +158,7 @@ def test_what_is_no_history(history, message):
 def test_a_file_that_is_no_csv_of_losses_is_named(content, tmp_path):
     path = tmp_path / "history.csv"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"history\.csv' is no CSV of losses"):
+    with pytest.raises(ValueError, match=r"history\.csv' is not a CSV file of losses"):
         TrainingCurveDisplay.from_predictions(path)
 
 

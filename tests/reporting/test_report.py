@@ -82,7 +82,7 @@ def test_it_says_what_the_summary_says(of_table, text):
     assert "<dt>rule</dt><dd>contamination</dd>" in text
     assert f"<dd>{facts['versions']['here']['torch']}</dd>" in text
     assert f"<dd>{facts['training']['stop_reason']}</dd>" in text
-    assert "No fault of the training was found." in text
+    assert "The diagnostics found no problem in the training." in text
     assert text.count("<svg") == 4  # losses, histogram, ROC, precision-recall
 
 

@@ -631,7 +631,7 @@ class TestForgedCheckpoints:
             for of_weight in tree["run"]["optimizers"][optimizer]["state"].values():
                 of_weight[name] = forge(of_weight[name])
 
-        with pytest.raises(ArchiveError, match=f"does not hold a whole training: its '{name}'"):
+        with pytest.raises(ArchiveError, match=f"is not a complete training: its '{name}'"):
             self.resume(written, rows, tmp_path, change)
 
     @pytest.mark.parametrize(
@@ -671,7 +671,7 @@ class TestForgedCheckpoints:
             # Records that are missing are those of epochs that are trained once more.
             assert self.resume(written, rows, tmp_path, change).n_iter_ == 6
             return
-        with pytest.raises((ArchiveError, ValueError), match=r"whole training|another X or y"):
+        with pytest.raises((ArchiveError, ValueError), match=r"complete training|another X or y"):
             self.resume(written, rows, tmp_path, change)
 
     @pytest.mark.parametrize("kept", ["average", "best_weights"])
@@ -686,5 +686,5 @@ class TestForgedCheckpoints:
             name = next(iter(weights))
             weights[name] = forge(weights[name])
 
-        with pytest.raises(ArchiveError, match="whole training"):
+        with pytest.raises(ArchiveError, match="complete training"):
             self.resume(written, rows, tmp_path, change)
