@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
@@ -93,7 +93,10 @@ class ALOCCModel(Model["ALOCCDetector"]):
             update(run.optimizers["refiner"], refiner_loss, retain_graph=True)
 
         # 2. Update the discriminator: samples against refined samples.
-        discriminator = self._discriminator_loss((x,), (x_hat,), [fake_logits], run)
+        logits = [self.discriminator(x)[0], fake_logits]
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            logits.append(self.discriminator(known)[0])
+        discriminator = self._discriminator_loss((x,), (x_hat,), logits, run)
         update(run.optimizers["discriminator"], discriminator)
         return {
             "adversarial": adversarial,
@@ -110,13 +113,18 @@ class ALOCCModel(Model["ALOCCDetector"]):
             x_hat, x_early = self.refiner(x), self.early_refiner(x)
             # The mean of two samples, which are random because of the shuffle, is pseudo-anomalous.
             x_pseudo = self.refiner((x_early + x_early.roll(1, dims=1)) / 2)
-        discriminator = self._discriminator_loss((x, x_hat), (x_early, x_pseudo), None, run)
+        kinds = [x, x_hat, x_early, x_pseudo]
+        if (known := run.known_fakes(x.shape[1] // 2)) is not None:
+            kinds.append(known)
+        # In one pass: with batch statistics of each kind the discriminator would separate the kinds
+        # by these, and not rank single samples by the statistics of all training data.
+        logits, _ = self.discriminator(torch.cat(kinds, dim=1))
+        of_each = logits.split([kind.shape[1] for kind in kinds], dim=1)
+        discriminator = self._discriminator_loss((x, x_hat), (x_early, x_pseudo), of_each, run)
         update(run.optimizers["discriminator"], discriminator)
         as_real, _ = _ADVERSARIAL_LOSSES[self.settings.adversarial_loss]
-        with torch.no_grad():
-            refined_logits, _ = self.discriminator(x_hat)
         return {
-            "adversarial": as_real(refined_logits),
+            "adversarial": as_real(of_each[1]),
             "reconstruction": mean_squared_error(x, x_hat, self.observed(x)),
             "discriminator": discriminator,
             **self.clean_error(x),
@@ -126,27 +134,25 @@ class ALOCCModel(Model["ALOCCDetector"]):
         self,
         good: tuple[Tensor, ...],
         bad: tuple[Tensor, ...],
-        bad_logits: list[Tensor] | None,
+        logits: Sequence[Tensor],
         run: TrainingRun,
     ) -> Tensor:
         """The discriminator loss on good samples, bad samples and known anomalies.
 
-        Each kind has a separate forward pass.
+        `logits` contains those of the kinds in this order, and those of known anomalies last, if
+        there are any.
         """
-        s = self.settings
+        s, n_good, n_kinds = self.settings, len(good), len(good) + len(bad)
         as_real, as_fake = _ADVERSARIAL_LOSSES[s.adversarial_loss]
-        good_logits = [self.discriminator(kind)[0] for kind in good]
-        if bad_logits is None:
-            bad_logits = [self.discriminator(kind)[0] for kind in bad]
-        loss = torch.cat([as_real(logits) for logits in good_logits], dim=1)
-        loss = loss + torch.cat([as_fake(logits) for logits in bad_logits], dim=1)
+        loss = as_real(torch.cat(logits[:n_good], dim=1))
+        loss = loss + as_fake(torch.cat(logits[n_good:n_kinds], dim=1))
         if s.adversarial_loss == "wasserstein":
             real, fake = torch.cat(good, dim=1), torch.cat(bad, dim=1)
             share = run.random.uniform(*real.shape[:2])
             penalty = gradient_penalty(lambda x: self.discriminator(x)[0], real, fake, share)
             loss = loss + s.gradient_penalty_weight * penalty
-        if (known := run.known_fakes(good[0].shape[1] // 2)) is not None:
-            loss = loss + as_fake(self.discriminator(known)[0]).mean(1, keepdim=True)
+        for known_logits in logits[n_kinds:]:
+            loss = loss + as_fake(known_logits).mean(1, keepdim=True)
         return loss
 
     def clean_error(self, x: Tensor) -> dict[str, Tensor]:
