@@ -370,6 +370,15 @@ class TestRealData:
         without.set_params(score="paper")
         assert auroc(without, zeros[120:], others) < 0.7
 
+    def test_the_discriminator_ranks_images_with_batch_norm_after_the_second_phase(self):
+        # Larger images have layers with batch norm. Trained with the statistics of each kind of
+        # sample, D separates the kinds by these statistics, and ranks single samples worse.
+        digits, labels = load_digits(return_X_y=True)
+        images = np.kron(digits.reshape(-1, 8, 8) / 16, np.ones((3, 3)))
+        zeros, others = images[labels == 0], images[labels != 0][:300]
+        detector = make(epochs=60, batch_size=32, score="paper").fit(zeros[:120])
+        assert auroc(detector, zeros[120:], others) > 0.87
+
     def test_the_discriminator_calls_the_real_more_real_than_the_refined(self):
         rows, target = load_breast_cancer(return_X_y=True)
         detector = make(epochs=40, validation_fraction=0.2).fit(rows[target == 1])
