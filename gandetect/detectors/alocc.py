@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar
@@ -134,7 +134,7 @@ class ALOCCModel(Model["ALOCCDetector"]):
         self,
         good: tuple[Tensor, ...],
         bad: tuple[Tensor, ...],
-        logits: Sequence[Tensor],
+        logits: list[Tensor] | tuple[Tensor, ...],
         run: TrainingRun,
     ) -> Tensor:
         """The discriminator loss on good samples, bad samples and known anomalies.
