@@ -81,7 +81,7 @@ class TestFires:
         detector = GANomalyDetector(epochs=1, n_estimators=1, random_state=0)
         report, warning = fitted_with_warning(detector, rows[:60])
         assert report.still_networks == ("decoder",)
-        assert "No weight of decoder moved" in str(warning.message)
+        assert "No weight of decoder changed" in str(warning.message)
 
 
 class TestSilent:
