@@ -35,7 +35,13 @@ from sklearn.neighbors import NearestNeighbors
 from gandetect import BaseDetector, GANomalyDetector, RDNADetector, __version__, detectors
 from gandetect.data.sources import TrainingData, read
 from gandetect.distributed import RandomNumbers
-from gandetect.export import ExportedScorer
+from gandetect.export import (
+    ExportedScorer,
+    load_onnx,
+    load_torch_export,
+    to_onnx,
+    to_torch_export,
+)
 from gandetect.model import value_of
 from gandetect.model.fitted import POINTS
 from gandetect.training import TrainingRun
@@ -173,8 +179,6 @@ def scoring_pairs() -> list[Pair]:
 
         scorers: dict[str, Any] = {"": detector}
         if find_spec("onnxruntime"):
-            from gandetect.export import to_onnx
-
             with tempfile.TemporaryDirectory() as folder:
                 to_onnx(detector, Path(folder, "exported"), X)
                 scorers[" by ONNX"] = loaded_onnx(Path(folder, "exported"))
@@ -274,8 +278,6 @@ def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
     ways: list[tuple[str, Callable[[], object]]] = [("Python", lambda: detector.predict(X[:1]))]
     with ExitStack() as open_:
         if find_spec("onnxruntime"):
-            from gandetect.export import to_onnx
-
             path = Path(open_.enter_context(tempfile.TemporaryDirectory()), "model.onnx")
             to_onnx(detector, path, X)
             scorer = loaded_onnx(path)
@@ -344,8 +346,6 @@ def pyod_pairs() -> list[Pair]:
 
 def export_pairs() -> list[Pair]:
     """Scoring with an exported file over scoring with the detector itself."""
-    from gandetect.export import load_torch_export, to_onnx, to_torch_export
-
     X, images = rows(20_000, 20), np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
     pairs = []
     with tempfile.TemporaryDirectory() as folder:
@@ -370,8 +370,6 @@ def export_pairs() -> list[Pair]:
 
 def loaded_onnx(path: Path) -> ExportedScorer:
     """An exported detector that uses as many threads as torch does here."""
-    from gandetect.export import load_onnx
-
     return load_onnx(path, n_jobs=torch.get_num_threads())
 
 

@@ -267,8 +267,7 @@ class Neighbours(nn.Module):
             [z_p, z_p.square().sum(-1, keepdim=True), torch.ones_like(z_p[..., :1])], dim=-1
         )
         squares = torch.bmm(z_terms, self.terms)
-        find = smallest if n_candidates == n_nearest else small
-        nearest = find(squares, n_candidates)
+        nearest = smallest(squares, n_candidates, exact=n_candidates == n_nearest)
         # Only their distances are then computed accurately.
         plain = _norm(_taken(points, nearest) - z[:, :, None], self.order)
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
@@ -314,47 +313,41 @@ def principal_axes(points: Tensor, n: int) -> Tensor:
     return vectors.flip(1)[:, :n].to(points.dtype).contiguous()
 
 
-def smallest(values: Tensor, n: int, sizes: Sequence[int] = _GROUPS) -> Tensor:
+def smallest(
+    values: Tensor, n: int, *, exact: bool = True, sizes: Sequence[int] = _GROUPS
+) -> Tensor:
     """The positions of the n smallest values along the last axis.
 
     For many values the minima of groups are computed first: the n smallest values are in the n
     groups with the smallest minima, which are found in the same way. Minima of groups take a tenth
     of the time of a full search.
+
+    Parameters
+    ----------
+    values : Tensor
+    n : int
+    exact : bool, default=True
+        False returns the smallest value of each of n groups, which takes less than half of the
+        time: candidates, with the smallest value among them.
+    sizes : sequence of int
+        The sizes of the groups, of those of groups, and so on.
     """
-    if -(-values.shape[-1] // sizes[0]) < max(_LEAST_GROUPS, n):
-        return values.topk(n, dim=-1, largest=False).indices
-    grouped, members = _grouped(values, n, sizes, smallest)
-    among: Tensor = grouped.flatten(-2).topk(n, dim=-1, largest=False).indices
-    return members.flatten(-2).gather(-1, among)
-
-
-def small(values: Tensor, n: int, sizes: Sequence[int] = _GROUPS) -> Tensor:
-    """The positions of n small values along the last axis, the smallest among them.
-
-    For many values these are the smallest of each of n groups, which takes less than half of the
-    time of `smallest`: for candidates of another search.
-    """
-    if -(-values.shape[-1] // sizes[0]) < max(_LEAST_GROUPS, n):
-        return smallest(values, n)
-    grouped, members = _grouped(values, n, sizes, small)
-    found: Tensor = members.gather(-1, grouped.min(-1, keepdim=True).indices).squeeze(-1)
-    return found
-
-
-def _grouped(
-    values: Tensor, n: int, sizes: Sequence[int], find: Callable[..., Tensor]
-) -> tuple[Tensor, Tensor]:
-    """The values of n groups with small minima, and their positions, (..., n, size) each."""
-    size, *others = sizes
+    size, *others = sizes or (values.shape[-1],)
     n_groups = -(-values.shape[-1] // size)
+    if n_groups < max(_LEAST_GROUPS, n):
+        return values.topk(n, dim=-1, largest=False).indices
     # A group has every n_groups-th value, so that minima are over contiguous rows in memory.
     n_missing = size * n_groups - values.shape[-1]
     filled = nn.functional.pad(values, (0, n_missing), value=math.inf) if n_missing else values
     minima = filled.unflatten(-1, (size, n_groups)).amin(-2)
-    groups = find(minima, n, others) if others else minima.topk(n, -1, largest=False).indices
+    groups = smallest(minima, n, exact=exact, sizes=others)
     members = groups.unsqueeze(-1) + torch.arange(size, device=values.device) * n_groups
-    grouped = filled.gather(-1, members.flatten(-2)).unflatten(-1, members.shape[-2:])
-    return grouped, members
+    grouped = filled.gather(-1, members.flatten(-2))
+    if exact:
+        among = grouped.topk(n, dim=-1, largest=False).indices
+        return members.flatten(-2).gather(-1, among)
+    among = grouped.unflatten(-1, members.shape[-2:]).min(-1, keepdim=True).indices
+    return members.gather(-1, among).squeeze(-1)
 
 
 def draws(n: int) -> Tensor:
