@@ -105,7 +105,7 @@ def test_parquet_without_its_extra(tmp_path, monkeypatch):
         (
             "x.xlsx",
             None,
-            r"not one of .csv, .json, .parquet, .txt: use one",
+            r"not one of .csv, .json, .parquet, .txt: use one of these, no extension",
         ),
         ("folder.v1", None, r"not one of .csv"),
         ("x.parquet", "csv", "--format csv does not match --out"),
@@ -361,7 +361,8 @@ class TestPlaces:
             (
                 "results.v2",
                 2,
-                "results.v2 is not one of .csv, .json, .parquet, .txt: use one",
+                "results.v2 is not one of .csv, .json, .parquet, .txt: use one of these, "
+                "no extension, or --format",
             ),
             ("x.xlsx", 2, "x.xlsx is not one of .csv"),
         ],

@@ -166,7 +166,8 @@ class TestFolders:
     )
     def test_more_than_normal_images(self, names, n, where):
         told = _told(*names)
-        assert told.startswith(f"By their paths, {n} of the {len(names)} images in x seem to be ")
+        found = f"By their paths, {n} of the {len(names)} images in x"
+        assert told.startswith(f"{found} seem to be anomalies, masks or")
         assert where in told
 
     def test_the_folder_of_the_normal_ones_is_named(self):
@@ -210,7 +211,8 @@ class TestNamesOfFiles:
     def test_anomalies_are_counted(self, counts, n, words):
         told = _told_of(**counts)
         total = sum(counts.values())
-        assert told.startswith(f"By their file names, {n} of the {total} images in x seem to be ")
+        found = f"By their file names, {n} of the {total} images in x"
+        assert told.startswith(f"{found} seem to be anomalies")
         assert words in told
 
     def test_a_pattern_of_the_normal_ones(self):

@@ -267,7 +267,7 @@ class TestFolders:
             Image = pytest.importorskip("PIL.Image")
             Image.new("RGB", (9, 9)).save(path / "00.png")
         with pytest.warns(
-            UserWarning, match=r"names, 2 of the 12 images.* \(defect: 2\), but are used"
+            UserWarning, match=r"^By their file names, 2 of the 12.* \(defect: 2\), but are used"
         ):
             read(RDNADetector(), X)
         is_kept = np.array(["defect" not in file.name for file in paths])
@@ -276,7 +276,7 @@ class TestFolders:
     def test_a_folder_of_anomalies_beside_is_told(self, folder):
         path, _ = folder
         (path / "more").rename(path / "bad")
-        with pytest.warns(UserWarning, match=r"paths, 3 of the 12 images in .* \(bad\)"):
+        with pytest.warns(UserWarning, match=r"^By their paths, 3 of the 12 images in .* \(bad\)"):
             read(RDNADetector(), path)
 
 

@@ -54,8 +54,14 @@ def test_packed_and_plain_are_equal(tmp_path):
         (bytes([0, 0, 0x0A, 1, 0, 0, 0, 0]), "not an idx file"),
         (bytes([0, 0, 8, 0]), "without a complete header"),
         (bytes([0, 0, 8, 3, 0, 0, 0, 1]), "without a complete header"),
-        (_idx(0x08, (3,), b"ab"), "3 bytes .* but contains 2"),
-        (_idx(0x08, (3,), b"abcd"), "3 bytes .* but contains 4"),
+        (
+            _idx(0x08, (3,), b"ab"),
+            r"3 bytes for an array of shape \(3,\) by its header, but contains 2",
+        ),
+        (
+            _idx(0x08, (3,), b"abcd"),
+            r"3 bytes for an array of shape \(3,\) by its header, but contains 4",
+        ),
         (_idx(0x0D, (2**31, 2**31, 2**31), b"abcd"), "but contains 4"),
     ],
 )
