@@ -32,6 +32,8 @@ _BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.MU
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)")
 _DOCUMENTED = re.compile(r"^([A-Za-z_]\w*(?:, [A-Za-z_]\w*)*) : (.+)$", re.MULTILINE)
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.~*:/])/(?:home|Users|root|tmp|work|mnt|opt)/\w")
+# The rule under a table's header, or a further item of a list, after other text of the same line.
+_JOINED = re.compile(r"\S.*\|-{3,}\|\S*\s*\|\s|[.;:] [-*] [A-Z`*\[]")
 _PAPER = re.compile(r"arXiv:\d+\.\d+")
 _LEADING_NAME = re.compile(r"[\w.-]+")
 
@@ -101,6 +103,23 @@ def test_code_is_narrow_enough_to_be_read_without_scrolling(page):
         elif fence and re.match(r"\w|\{code-block", fence) and len(line) > CODE_WIDTH:
             wide.append(line)
     assert wide == []
+
+
+def prose_of(page):
+    """The lines of a page outside blocks of code."""
+    fenced = False
+    for line in page.read_text(encoding="utf-8").split("\n"):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced:
+            yield line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_rows_of_tables_and_items_of_lists_begin_a_line_of_their_own(page):
+    joined = [line for line in prose_of(page) if _JOINED.search(line)]
+
+    assert joined == []
 
 
 def test_pages_that_a_newcomer_reads_have_code():
