@@ -38,7 +38,7 @@ _SINGLE_ROUNDING = 1e-6
 # The number of samples that are searched for groups, and the smallest ratio of the distance from a
 # group to other samples to the largest step inside the group. The ratio was at most 3.5 in the
 # normal halves of 21 benchmark sets, and mostly over 20 with added duplicates.
-_MOST_LINKED = 2000
+_MOST_LINKED = 1000
 _APART = 6
 _TIMES = (
     datetime.date,
@@ -377,8 +377,8 @@ def duplicates_warning(points: NDArray[Any], *, is_scaled: bool = False) -> str 
 
     Notes
     -----
-    Groups are found by single linkage clustering of at most 2,000 samples, drawn with a fixed seed,
-    on 64 random projections if there are more than 256 columns. The distances need 16 megabytes.
+    Groups are found by single linkage clustering of at most 1,000 samples, drawn with a fixed seed,
+    on 64 random projections if there are more than 256 columns. The distances need 4 megabytes.
 
     Examples
     --------
