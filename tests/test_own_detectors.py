@@ -8,6 +8,7 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -228,6 +229,25 @@ class TestExport:
             export(detector, tmp_path / "detector", rows[:20])
         assert not list(tmp_path.iterdir())
 
+    @pytest.mark.parametrize(
+        ("export", "steps"),
+        [
+            (to_torch_export, lambda x: torch.from_numpy(x.numpy())),
+            (to_onnx, lambda x: x if x.sum() > 0 else -x),
+            (to_onnx, lambda x: torch.special.i0(x)),
+        ],
+        ids=["numpy", "decision", "operator"],
+    )
+    def test_what_torch_cannot_translate_says_what_to_do(self, export, steps, rows, tmp_path):
+        parts = lambda self, x: {"error": steps(x).mean(-1)}  # noqa: E731
+        model_class = type("Untraced", (Denoiser.model_class,), {"parts": parts})
+        own = type("UntracedDetector", (Denoiser,), {"model_class": model_class})
+        detector = make_own(own, score={"error": 1}).fit(rows[:60])
+        with pytest.raises(TypeError, match=r"^UntracedDetector cannot be exported") as raised:
+            export(detector, tmp_path / "detector", rows[:20])
+        assert "Use " in str(raised.value)
+        assert not list(tmp_path.iterdir())
+
 
 class TestScoresWithGradients:
     """AnoGAN's search, under whatever the user has set in torch."""
@@ -296,6 +316,37 @@ class TestMistakesInAMethod:
         with pytest.raises(ValueError, match=message):
             detector.fit(rows[:60])
         assert not hasattr(detector, "model_")
+
+    @pytest.mark.parametrize(
+        ("losses", "error", "message"),
+        [
+            (None, TypeError, r"Wrong\.training_step must return a dict of losses, got NoneType"),
+            ({"error": 0.5}, TypeError, r"returns 'error' as float: a loss is a tensor \(K, B\)"),
+            ({"error": torch.ones(3, 2)}, ValueError, r"'error' in the shape \(3, 2\).*\(2, 30\)"),
+        ],
+    )
+    def test_losses_that_are_not_one_value_for_each_member_and_sample(
+        self, losses, error, message, rows
+    ):
+        hooks = {"training_step": lambda self, x, run: losses}
+        model_class = type("Wrong", (Denoiser.model_class,), hooks)
+        detector = make_own(type("Mistaken", (Denoiser,), {"model_class": model_class}))
+        with pytest.raises(error, match=message):
+            detector.fit(rows[:30])
+
+    def test_a_model_without_part_weights(self, rows):
+        class Half(Model):
+            def build(self, make):
+                self.encoder = make.encoder(self.latent_dim)
+
+        @dataclass(eq=False, repr=False, kw_only=True)
+        class HalfDetector(BaseDetector):
+            """Its model is not complete."""
+
+            model_class: ClassVar = Half
+
+        with pytest.raises(TypeError, match="Half does not define part_weights, optimizers"):
+            HalfDetector().fit(rows[:30])
 
     def test_no_model_class(self, rows):
         @dataclass(eq=False, repr=False, kw_only=True)

@@ -504,8 +504,8 @@ def to_onnx(
         more than 0.1, or a label differs. Nothing is written.
     TypeError, ValueError
         If `tolerance` is not a number or negative, the detector cannot score X, `score` was changed
-        after the threshold was set, the method cannot be exported, or the networks need an operator
-        that `load_onnx` does not permit.
+        after the threshold was set, the method cannot be exported, torch cannot trace or translate
+        the networks, or they need an operator that `load_onnx` does not permit.
     ImportError
         Without onnx, onnxscript and onnxruntime, or if torch is older than 2.9:
         ``pip install "gandetect[export]"``.
@@ -541,12 +541,15 @@ def to_onnx(
     with warnings.catch_warnings(), torch.no_grad():
         # The exporter copies trees in a way that torch itself deprecates.
         warnings.simplefilter("ignore", FutureWarning)
-        program = torch.onnx.export(
-            _traced(_WithThreshold(model), torch.tensor(model.threshold, dtype=torch.float64)),
-            dynamo=True,
-            verbose=False,
-            **names,
-        )
+        traced = _traced(_WithThreshold(model), torch.tensor(model.threshold, dtype=torch.float64))
+        try:
+            program = torch.onnx.export(traced, dynamo=True, verbose=False, **names)
+        except Exception as error:  # torch does not document its errors, and versions differ
+            raise TypeError(
+                f"{type(detector).__name__} cannot be exported to ONNX, because torch.onnx cannot "
+                f"translate its networks or its score: {_first_line(error)} Use other layers in "
+                "the networks, or to_torch_export."
+            ) from error
     assert program is not None
     graph = program.model_proto
     # An initializer with the name of an input is the default of that input.
@@ -688,7 +691,8 @@ def to_torch_export(
         If torch is older than 2.9.
     TypeError, ValueError
         If `tolerance` is not a number or negative, the detector cannot score X, `score` was changed
-        after the threshold was set, or the method cannot be exported.
+        after the threshold was set, the method cannot be exported, or torch cannot trace the
+        networks.
 
     Warns
     -----
@@ -990,7 +994,7 @@ class _WithThreshold(torch.nn.Module):
 
     def __init__(self, model: Model[Any]) -> None:
         super().__init__()
-        self.model, self.layout = model, model.layout
+        self.model, self.layout, self.settings = model, model.layout, model.settings
 
     def forward(self, X: torch.Tensor, threshold: torch.Tensor) -> tuple[torch.Tensor, ...]:
         score, _, *maps = self.model(X)
@@ -1000,10 +1004,27 @@ class _WithThreshold(torch.nn.Module):
 def _traced(model: Model[Any] | _WithThreshold, *thresholds: torch.Tensor) -> ExportedProgram:
     example = torch.zeros(3, *model.layout.of_graph.input_shape, dtype=torch.float64)
     shapes = ({0: Dim("n_samples")}, *[None for _ in thresholds])
-    with torch.no_grad():
-        return torch.export.export(
-            model, (example, *thresholds), dynamic_shapes=shapes, strict=False
-        )
+    try:
+        with torch.no_grad():
+            return torch.export.export(
+                model, (example, *thresholds), dynamic_shapes=shapes, strict=False
+            )
+    except Exception as error:  # torch does not document its errors, and versions differ
+        name = type(model.settings).__name__
+        raise TypeError(
+            f"{name} cannot be exported, because torch.export cannot follow its networks or its "
+            f"score: {_first_line(error)} The usual causes are gradients in a score, calls of "
+            "numpy, and decisions on the values of a tensor. Use torch operations only, or save "
+            "the detector with its method save."
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of the cause of an error of torch; further lines are about its internals."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".: ") + "."
 
 
 def exportable(detector: BaseDetector) -> Model[Any]:

@@ -60,8 +60,11 @@ _MOST_CALIBRATED = 50_000
 # position of any batch, with Intel's MKL (AVX-512, AVX2 and compatible kernels) and oneDNN.
 _MULTIPLES = (16, 8)
 
-# The hooks that a method must define.
-_HOOKS = ("build", "optimizers", "training_step", "parts", "paper_score", "encode", "reconstruct")
+# What a method must define.
+_HOOKS = (
+    *("part_weights", "build", "optimizers", "training_step"),
+    *("parts", "paper_score", "encode", "reconstruct"),
+)
 
 P = TypeVar("P", bound=SharedParameters)
 PartsFunction = Callable[[Tensor], Mapping[str, Part]]
@@ -89,7 +92,7 @@ class Model(nn.Module, Generic[P]):
 
     # The parts of the score and their weights in the default score, for rows and for images: the
     # parts that `parts` returns, and the distances to references in `POINTS`.
-    part_weights: ClassVar[Mapping[str, tuple[float, float]]]
+    part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
     # The weights for files that do not contain their weights, if they differ.
     former_weights: ClassVar[Mapping[str, tuple[float, float]]] = {}
     # The method's own parameters of the score: they may be set after `fit`.

@@ -101,10 +101,22 @@ def update(optimizer: Optimizer, loss: Tensor, retain_graph: bool = False) -> No
         members, so that each member is trained as a single one.
     retain_graph : bool, default=False
         True if a second loss uses the same forward pass.
+
+    Raises
+    ------
+    ValueError
+        If the loss has another number of axes: a mean over all members would train each of them
+        with another learning rate in an ensemble of another size.
     """
+    if loss.ndim not in (1, 2):
+        raise ValueError(
+            f"update takes a loss in the shape (K, B), one value for each member and sample, or "
+            f"(K,), but this one has the shape {tuple(loss.shape)}: average over the axes of a "
+            "sample only."
+        )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)
-    total = loss.mean(-1).sum() if loss.ndim > 1 else loss.sum()
+    total = loss.mean(-1).sum() if loss.ndim == 2 else loss.sum()
     total.backward(inputs=parameters, retain_graph=retain_graph)
     distributed.average_gradients(parameters)
     optimizer.step()
@@ -561,7 +573,7 @@ def fit_model(
     run.learned = partial(_learned, run, samples, held, beginning)
     step: Callable[[Tensor], dict[str, Tensor]] = partial(_step, model, run)
     if is_foreign:
-        step = partial(_lent_step, step, random)
+        step = partial(_foreign_step, step, random, model.n_members, type(model).__name__)
     if settings.trim:
         step = trimmed(step, model, settings.trim)
     token = _CURRENT.set(run)
@@ -647,11 +659,33 @@ def _step(model: Model[Any], run: TrainingRun, x: Tensor) -> dict[str, Tensor]:
     return model.training_step(x, run)
 
 
-def _lent_step(
-    step: Callable[[Tensor], dict[str, Tensor]], random: RandomNumbers, x: Tensor
+def _foreign_step(
+    step: Callable[[Tensor], dict[str, Tensor]],
+    random: RandomNumbers,
+    n_members: int,
+    name: str,
+    x: Tensor,
 ) -> dict[str, Tensor]:
+    """A step of user code: it may draw global random numbers, and its losses are checked."""
     with random.lent():
-        return step(x)
+        losses = step(x)
+    if not isinstance(losses, dict) or not losses:
+        raise TypeError(
+            f"{name}.training_step must return a dict of losses, got {type(losses).__name__}."
+        )
+    for key, loss in losses.items():
+        if not isinstance(loss, Tensor):
+            raise TypeError(
+                f"{name}.training_step returns {key!r} as {type(loss).__name__}: a loss is a "
+                "tensor (K, B), one value for each member and sample."
+            )
+        if loss.ndim not in (1, 2) or len(loss) != n_members:
+            raise ValueError(
+                f"{name}.training_step returns {key!r} in the shape {tuple(loss.shape)}, but with "
+                f"{n_members} members and {x.shape[1]} samples it must be "
+                f"{(n_members, x.shape[1])}."
+            )
+    return losses
 
 
 def _warn_of_duplicates(samples: TrainingSamples) -> None:

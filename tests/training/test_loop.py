@@ -34,6 +34,14 @@ class TestUpdate:
         update(torch.optim.SGD([w], lr=0.1), w * x)
         torch.testing.assert_close(w.detach(), torch.tensor([[0.8], [0.7], [1.0]]))
 
+    @pytest.mark.parametrize("shape", [(), (2, 3, 4)])
+    def test_a_loss_that_is_not_one_value_for_each_sample_is_refused(self, shape):
+        w = nn.Parameter(torch.ones(2))
+        loss = w.sum() * torch.ones(shape)
+        with pytest.raises(ValueError, match=r"update takes a loss in the shape \(K, B\)"):
+            update(torch.optim.SGD([w], lr=0.5), loss)
+        torch.testing.assert_close(w.detach(), torch.ones(2))
+
     def test_a_loss_without_samples(self):
         w = nn.Parameter(torch.ones(2))
         update(torch.optim.SGD([w], lr=0.5), w * torch.tensor([1.0, 2.0]))
