@@ -249,13 +249,14 @@ class BaseDetector(
             if layout.varies and known is not None:
                 raise ValueError(
                     "The images differ in height or width, and labels='learn' needs one shape: "
-                    "pass ImageFolder(path, image_size=(height, width)), or labels='exclude'."
+                    "resize them, for files with ImageFolder(path, image_size=(height, width)), or "
+                    "pass labels='exclude'."
                 )
             if layout.varies and not model_class.takes_any_size:
                 raise ValueError(
                     f"The images differ in height or width, and {type(self).__name__} needs one "
-                    "shape: pass ImageFolder(path, image_size=(height, width)), or use "
-                    "RDNADetector with a backbone."
+                    "shape: resize them, for files with ImageFolder(path, image_size=(height, "
+                    "width)), or use RDNADetector with a backbone."
                 )
             vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:
@@ -851,7 +852,7 @@ class BaseDetector(
         found = tree.get("detector")
         if not isinstance(found, str) or found != cls.__name__:  # an array compares as an array
             raise ArchiveError(
-                f"{str(path)!r} contains a {found}, not a {cls.__name__}: use gandetect.load."
+                f"{str(path)!r} contains the class {found}, not {cls.__name__}: use gandetect.load."
             )
         left_out = tree.get("left_out", [])
         if not isinstance(left_out, list) or any(

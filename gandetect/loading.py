@@ -54,8 +54,8 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     name = tree.get("detector")
     if not isinstance(name, str) or name not in detectors.__all__:
         raise ArchiveError(
-            f"{str(path)!r} contains a {name!r}, which is not a detector of gandetect: use the "
-            "method load of its class."
+            f"{str(path)!r} contains the class {name!r}, which is not a detector of gandetect: use "
+            "the method load of that class."
         )
     detector: BaseDetector = getattr(detectors, name).from_tree(tree, path, given)
     return detector

@@ -33,7 +33,7 @@ def test_a_detector_of_ones_own_is_refused(rows, tmp_path):
 
 def test_another_classes_load_is_refused(rows, tmp_path):
     GANomalyDetector(epochs=1, n_estimators=1).fit(rows[:30]).save(tmp_path / "detector")
-    with pytest.raises(ArchiveError, match=r"contains a GANomalyDetector.*gandetect\.load"):
+    with pytest.raises(ArchiveError, match=r"contains the class GANomalyDetector.*gandetect\.load"):
         OwnDetector.load(tmp_path / "detector")
 
 

@@ -83,10 +83,11 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
     detector, samples = model_and_samples(options)
     is_anomaly = anomalies(samples, options)
     if is_anomaly.all() or not is_anomaly.any():
-        kind = "an anomaly" if is_anomaly.any() else "normal"
+        kind = "anomalies" if is_anomaly.any() else "normal"
         raise UsageError(
-            f"the labels must have normal samples as well as anomalies, but all of the "
-            f"{len(samples)} samples are {kind}"
+            f"the labels must have normal samples as well as anomalies, but all {len(samples)} "
+            f"samples of {options.data} are {kind}: add samples of the other kind, or correct the "
+            "labels or the class options"
         )
     scores, is_flagged = scores_and_flags(detector, samples, options.outlier_perc)
     record = judged(is_anomaly, scores, is_flagged)

@@ -286,8 +286,8 @@ def _detector(options: Namespace) -> BaseDetector:
     detector = load(options.go_on_from, **_left_out(parameters))
     if type(detector) is not type(built):
         raise UsageError(
-            f"{options.go_on_from} contains a {type(detector).__name__}, not a "
-            f"{type(built).__name__}"
+            f"{options.go_on_from} contains the class {type(detector).__name__}, not "
+            f"{type(built).__name__}: name that detector after fit, or leave out --go-on-from"
         )
     detector.set_params(**{"warm_start": True, **parameters})
     return detector

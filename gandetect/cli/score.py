@@ -134,8 +134,8 @@ def run_correct(options: Namespace) -> None:
     detector, samples = model_and_samples(options)
     if not isinstance(detector, GuardingDetector):
         raise UsageError(
-            f"{options.model} contains a {type(detector).__name__}, which has no classifier: "
-            "correct needs a model of AdversarialVAE"
+            f"{options.model} contains the class {type(detector).__name__}, which has no "
+            "classifier: correct needs a model of AdversarialVAE"
         )
     data = detector.correct(samples.named)["data"]
     columns = {

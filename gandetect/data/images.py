@@ -336,8 +336,13 @@ def image_paths(folder: Path, pattern: str = "**/*") -> list[Path]:
     is read twice. One warning reports the omitted files.
     """
     if folder.is_file():
-        loads = f"ImageFiles([{str(folder)!r}]) reads single images"
-        if folder.suffix.lower() in (".npy", ".npz"):
+        loads = (
+            "tables are read from .csv, .tsv, .txt and .parquet files; load other files, for "
+            "instance with pandas.read_excel, and pass the array or the DataFrame"
+        )
+        if folder.suffix.lower() in IMAGE_SUFFIXES:
+            loads = f"ImageFiles([{str(folder)!r}]) reads single images"
+        elif folder.suffix.lower() in (".npy", ".npz"):
             loads = f"numpy.load({str(folder)!r}) reads arrays"
         raise NotADirectoryError(f"{folder} is a file, but must be a folder of images; {loads}")
     if not folder.is_dir():

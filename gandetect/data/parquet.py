@@ -22,7 +22,7 @@ _VALUES_A_BATCH = 2**20
 def is_parquet(path: str | os.PathLike[str]) -> bool:
     """Return whether the path is a Parquet file or a directory that contains Parquet files."""
     path = Path(path)
-    return path.suffix in _SUFFIXES if path.is_file() else bool(_files(path))
+    return path.suffix.lower() in _SUFFIXES if path.is_file() else bool(_files(path))
 
 
 def is_plain(path: str | os.PathLike[str]) -> bool:
@@ -317,7 +317,7 @@ def _files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in _SUFFIXES
+        if path.suffix.lower() in _SUFFIXES
         and not any(part.startswith(("_", ".")) for part in path.relative_to(folder).parts)
         and path.is_file()  # Dask and Spark give directories the names of files
     )

@@ -454,6 +454,8 @@ def read(
     elif isinstance(X, NamedRows | Table):
         source = _read_named(detector, X, layout)
     elif is_path:
+        if not os.path.exists(X):
+            raise FileNotFoundError(f"there is no file or folder {os.fspath(X)}")
         settings = layout.image_settings if layout else None
         source = _read_files(detector, ImageFolder(X, **(settings or {})))
     elif isinstance(X, ImageFiles):

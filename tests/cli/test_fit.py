@@ -155,7 +155,7 @@ def test_going_on_from_a_model(run, fails, normal, tmp_path, table):
     assert (loaded.n_iter_, loaded.n_members_) == (3, 1)
     code, err = fails("fit", "bigan", *normal, *go_on, "--out", tmp_path / "n")
     assert code == 2
-    assert "contains a GANomalyDetector" in err
+    assert "contains the class GANomalyDetector" in err
 
 
 @needs_callbacks

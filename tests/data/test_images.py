@@ -531,6 +531,9 @@ def test_a_file_where_a_folder_is_asked_for(tmp_path):
     _save(tmp_path / "a.png", GRADIENT)
     with pytest.raises(NotADirectoryError, match=r"a\.png is a file.*ImageFiles\(\["):
         ImageFolder(tmp_path / "a.png")
+    (tmp_path / "a.xlsx").touch()
+    with pytest.raises(NotADirectoryError, match=r"a\.xlsx is a file.*\.csv.*pandas\.read_excel"):
+        ImageFolder(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif"])

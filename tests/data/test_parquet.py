@@ -130,6 +130,11 @@ class TestDirectories:
         assert is_parquet(folder)
         assert ParquetRows(folder).shape == X.shape
 
+    def test_capital_letters_of_an_extension(self, tmp_path):
+        write(tmp_path / "ROWS.PARQUET", X)
+        assert is_parquet(tmp_path / "ROWS.PARQUET")
+        assert is_parquet(tmp_path)
+
     def test_directories_that_are_named_like_files(self, tmp_path):
         (tmp_path / "table.parquet").mkdir()
         assert not is_parquet(tmp_path)

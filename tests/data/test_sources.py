@@ -812,6 +812,12 @@ class TestImagesOfSeveralShapes:
             self.source(X).read(np.array([3]))
 
 
+@pytest.mark.parametrize("name", ["none.parquet", "none.png", "none"])
+def test_a_path_where_nothing_is(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"there is no file or folder .*{name}$"):
+        GANomalyDetector().fit(tmp_path / name)
+
+
 def test_a_text_file_without_a_row_is_named(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n", encoding="utf-8")
