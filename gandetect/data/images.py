@@ -540,17 +540,26 @@ class ImageFiles(Dataset[np.ndarray]):
         shape, dtype = self._first
         n_free = 2 if self.keep_aspect else 0
         if image.shape[n_free:] != shape[n_free:]:
+            ways = []
+            if image.shape[n_free:2] != shape[n_free:2]:
+                ways.append(
+                    f"image_size=(height, width), as in {self._call()}, image_size=64), on the "
+                    "command line --image-size 64, to resize images to the same size"
+                )
+            if image.shape[2:] != shape[2:]:
+                ways.append(
+                    "channels=1 or channels=3, on the command line --channels, to convert grey and "
+                    "colour images to the same"
+                )
             raise ValueError(
                 f"{path} has the shape {image.shape}, but {self.paths[0]} has {shape}. Pass "
-                f"image_size=(height, width), as in {self._call()}, image_size=64), to resize "
-                "images to the same size, and channels=1 or channels=3 to convert grey and colour "
-                "images to the same"
+                f"{', and '.join(ways)}"
             )
         if image.dtype != dtype:
             raise ValueError(
                 f"{path} has pixels of {image.dtype}, but {self.paths[0]} of {dtype}. Pass the "
-                f"number of bits that the values use, as in {self._call()}, bit_depth=12), to "
-                "convert images of more than 8 bits to 8"
+                f"number of bits that the values use, as in {self._call()}, bit_depth=12), on the "
+                "command line --bit-depth 12, to convert images of more than 8 bits to 8"
             )
         return image
 

@@ -521,8 +521,17 @@ def test_settings_read_another_folder_alike(tmp_path):
 def test_errors_name_the_call_that_helps(tmp_path):
     for name, size in (("a", (6, 4)), ("b", (4, 6))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
-    with pytest.raises(ValueError, match=rf"ImageFolder\('{tmp_path}', image_size=64\)"):
+    with pytest.raises(ValueError, match=rf"ImageFolder\('{tmp_path}', image_size=64\)") as raised:
         ImageFolder(tmp_path)[1]
+    assert "--image-size" in str(raised.value)
+    assert "channels" not in str(raised.value)
+    Image.new("RGB", (4, 6)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"image_size=64.*, and channels=1 .*--channels"):
+        ImageFolder(tmp_path)[1]
+    Image.new("RGB", (6, 4)).save(tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"Pass channels=1 or channels=3, .*--channels"):
+        ImageFolder(tmp_path)[1]
+    Image.new("L", (4, 6)).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"ImageFiles\(paths, image_size=64\)"):
         ImageFiles([tmp_path / "a.png", tmp_path / "b.png"])[1]
 
