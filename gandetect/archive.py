@@ -289,7 +289,11 @@ def _told_of(what: str, path: str | os.PathLike[str]) -> Iterator[None]:
         raise told from error
 
 
-def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> dict[str, Any]:
+def read_archive(
+    path: str | os.PathLike[str],
+    classes: Sequence[type] = (),
+    holds: tuple[str, str] | None = None,
+) -> dict[str, Any]:
     """Read the tree from a file of `write_archive`.
 
     The file is read once and closed, so that later changes of the file have no effect. The memory
@@ -300,6 +304,9 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     path : str or path
     classes : sequence of type
         The dataclasses that the tree may contain.
+    holds : (str, str) or None, default=None
+        A key that the tree must have, and what the error says of a whole file without it, which
+        gandetect wrote for another purpose.
 
     Returns
     -------
@@ -316,10 +323,15 @@ def read_archive(path: str | os.PathLike[str], classes: Sequence[type] = ()) -> 
     OSError
         If the file cannot be read.
     """
-    return unpacked(_content(path), classes, repr(str(path)))
+    return unpacked(_content(path), classes, repr(str(path)), holds)
 
 
-def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> dict[str, Any]:
+def unpacked(
+    content: bytes,
+    classes: Sequence[type] = (),
+    what: str = "It",
+    holds: tuple[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the tree from the bytes of `packed`; `what` names them in an ArchiveError."""
     try:
         tensors = from_bytes(content)
@@ -337,6 +349,8 @@ def unpacked(content: bytes, classes: Sequence[type] = (), what: str = "It") -> 
             )
         if metadata[_CHECKSUM] != checksum(header, tensors):
             raise ArchiveError(f"{what} is damaged: its checksum does not match its content.")
+        if holds is not None and holds[0] not in [pair[0] for pair in document["tree"]["pairs"]]:
+            raise ArchiveError(f"{what} {holds[1]}")
         tree = _Reading(tensors, classes, _WORDS_LIMIT + n_bytes).decode(document["tree"])
     except ArchiveError:
         raise

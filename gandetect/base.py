@@ -54,7 +54,7 @@ from gandetect.model.statistics import (
     warn_of_ties,
 )
 from gandetect.networks import Architecture
-from gandetect.saving import SAVED_CLASSES, restore, tree_of
+from gandetect.saving import SAVED, SAVED_CLASSES, restore, tree_of
 from gandetect.training.loop import SCHEDULES, FitTasks, TrainingRun, current_run, fit_model
 from gandetect.training.protocol import CallbackSupportMixin, with_callbacks
 
@@ -842,7 +842,7 @@ class BaseDetector(
         TypeError
             If a parameter that the file left out is not given, or another one is given.
         """
-        return cls.from_tree(read_archive(path, SAVED_CLASSES), path, given)
+        return cls.from_tree(read_archive(path, SAVED_CLASSES, SAVED), path, given)
 
     @classmethod
     def from_tree(

@@ -8,7 +8,7 @@ from typing import Any
 from gandetect import detectors
 from gandetect.archive import ArchiveError, read_archive
 from gandetect.base import BaseDetector
-from gandetect.saving import SAVED_CLASSES
+from gandetect.saving import SAVED, SAVED_CLASSES
 
 
 def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
@@ -50,7 +50,7 @@ def load(path: str | os.PathLike[str], **given: Any) -> BaseDetector:
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
-    tree = read_archive(path, SAVED_CLASSES)
+    tree = read_archive(path, SAVED_CLASSES, SAVED)
     name = tree.get("detector")
     if not isinstance(name, str) or name not in detectors.__all__:
         raise ArchiveError(

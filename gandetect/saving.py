@@ -47,6 +47,12 @@ SAVED_CLASSES: tuple[type, ...] = (
     *(ColumnEncoder, TableColumn),
     *_DATA_CLASSES,
 )
+# What `read_archive` must find in a file of `save`.
+SAVED = (
+    "detector",
+    "contains no detector that save wrote. If it is a checkpoint, fit with Checkpoint(path) to end "
+    "its training, and save the detector.",
+)
 # The largest number of values of a sample for all members in a file, above that of any real
 # detector; it limits the memory that a forged file can request.
 _MOST_VALUES = 2**27

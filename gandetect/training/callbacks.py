@@ -27,6 +27,12 @@ from gandetect.distributed import is_first
 from gandetect.training.loop import TrainingRun, check_weights, current_run
 from gandetect.training.protocol import CallbackContext
 
+# What `read_archive` must find in a file of `Checkpoint`.
+_CHECKPOINT = (
+    "fingerprint",
+    "is no checkpoint, such as a file of save: pass Checkpoint a path of its own.",
+)
+
 
 class Callback:
     """The four hooks of the protocol, which do nothing; the root task is named "fit"."""
@@ -211,7 +217,7 @@ class Checkpoint(Callback):
         write_archive(self.path, {"fingerprint": run.fingerprint(), "run": run.state()})
 
     def _resume(self) -> None:
-        state = read_archive(self.path)
+        state = read_archive(self.path, holds=_CHECKPOINT)
         run = current_run()
         try:
             is_ours = state.get("fingerprint") == run.fingerprint()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+import gandetect
 from gandetect import (
     MLP,
     AdversarialVAEDetector,
@@ -377,6 +378,18 @@ class TestCheckpoint:
         assert resumed.n_iter_ == 5
         assert_same(resumed, make(Detector, epochs=5, validation_fraction=0.2).fit(X), rows)
 
+    def test_a_saved_detector_is_not_a_checkpoint(self, rows, tmp_path):
+        """And the other way round: each names what it is, and neither says that it is damaged."""
+        path = tmp_path / "run"
+        small().fit(rows[:60]).save(path)
+        with pytest.raises(ArchiveError, match=r"run' is no checkpoint.*a path of its own"):
+            small().set_callbacks(Checkpoint(path)).fit(rows[:60])
+        path.unlink()
+        small().set_callbacks(Checkpoint(path)).fit(rows[:60])
+        for load in (gandetect.load, GANomalyDetector.load):
+            with pytest.raises(ArchiveError, match=r"that save wrote.*Checkpoint\(path"):
+                load(path)
+
     @one_detector
     def test_on_images(self, Detector, make, images, tiny_convnet, tmp_path):
         X, path = images[:20], tmp_path / "run"
@@ -527,7 +540,7 @@ class TestCheckpoint:
         with pytest.raises(ArchiveError, match="damaged"):
             small().set_callbacks(Checkpoint(tmp_path / "run")).fit(rows[:60])
         write_archive(tmp_path / "run", {"a": 1})
-        with pytest.raises(ValueError, match="belongs to"):
+        with pytest.raises(ArchiveError, match="is no checkpoint"):
             small().set_callbacks(Checkpoint(tmp_path / "run")).fit(rows[:60])
 
     def test_only_the_first_process_reads_and_writes(self, rows, tmp_path, monkeypatch):
