@@ -350,7 +350,7 @@ def run(row: Row, args: argparse.Namespace) -> bool:
     """Do one run; an error is stored in the row. Return whether there was no error."""
     try:
         train, test = (
-            load_mvtec(args.data, row.category, split, image_size=row.resolution)
+            load_mvtec(args.data, row.category, split, image_size=(row.resolution, row.resolution))
             for split in ("train", "test")
         )
         measure(row, train, test, args.checkpoints)

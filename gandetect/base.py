@@ -249,14 +249,15 @@ class BaseDetector(
             if layout.varies and known is not None:
                 raise ValueError(
                     "The images differ in height or width, and labels='learn' needs one shape: "
-                    "resize them, for files with ImageFolder(path, image_size=(height, width)), or "
-                    "pass labels='exclude'."
+                    "resize them, for files with ImageFolder(path, image_size=(height, width)) "
+                    "(--image-size HEIGHT,WIDTH on the command line), or pass labels='exclude'."
                 )
             if layout.varies and not model_class.takes_any_size:
                 raise ValueError(
                     f"The images differ in height or width, and {type(self).__name__} needs one "
                     "shape: resize them, for files with ImageFolder(path, image_size=(height, "
-                    "width)), or use RDNADetector with a backbone."
+                    "width)) (--image-size HEIGHT,WIDTH on the command line), or use RDNADetector "
+                    "with a backbone."
                 )
             vars(settings).update(model_class.resolved(settings, layout), _is_frozen=True)
             if earlier is None:

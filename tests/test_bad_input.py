@@ -331,7 +331,7 @@ class TestLazyData:
         Image = pytest.importorskip("PIL.Image")
         for i, size in enumerate([(8, 8), (8, 8), (9, 8)]):
             Image.new("L", size).save(tmp_path / f"{i}.png")
-        with pytest.raises(ValueError, match="Pass image_size="):
+        with pytest.raises(ValueError, match="Pass image_size"):
             make(Detector).fit(tmp_path)
         with pytest.raises(AssertionError, match="training began"):
             make(Detector).fit(ImageFolder(tmp_path, image_size=(8, 8)))

@@ -23,6 +23,7 @@ from gandetect.data.images import (
     ImageFolder,
     ImageSize,
     check_image_size,
+    keeps_aspect,
     resize_image,
 )
 from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES
@@ -37,7 +38,7 @@ from gandetect.data.tables import (
 from gandetect.datasets import list_adbench, load_labelled_images, load_mvtec
 from gandetect.datasets.catalogue import CATALOGUE
 from gandetect.datasets.labelled import class_folders, normal_by_name
-from gandetect.datasets.mvtec import is_category
+from gandetect.datasets.mvtec import is_category, is_visa
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
@@ -188,14 +189,17 @@ def _family_and_member(data: str) -> tuple[str, str | None]:
 
 def _image_settings(options: Namespace, fitted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings for reading images: those of the options, else of the fitted model."""
-    names = ("image_size", "channels", "bit_depth", "keep_aspect")
+    names = ("image_size", "channels", "bit_depth")
     settings = {name: getattr(options, name) or fitted.get(name) for name in names}
-    if settings["keep_aspect"] and settings["image_size"] is None:
+    size = settings["image_size"]
+    if options.keep_aspect and size is None:
         raise UsageError("--keep-aspect needs --image-size, the size of the longer side")
+    is_fitted = check_image_size(size) == check_image_size(fitted.get("image_size"))
+    aspect = options.keep_aspect or (fitted.get("keep_aspect") if is_fitted else None)
     return {
         **settings,
         "bit_depth": settings["bit_depth"] or "auto",
-        "keep_aspect": bool(settings["keep_aspect"]),
+        "keep_aspect": keeps_aspect(size, aspect),
     }
 
 
@@ -274,7 +278,7 @@ def resized(
     image_size: ImageSize = None,
     channels: int | None = None,
     *,
-    keep_aspect: bool = False,
+    keep_aspect: bool | None = None,
 ) -> NDArray[Any]:
     """Resize images, and convert them to grey or colour.
 
@@ -286,11 +290,11 @@ def resized(
     X : ndarray of shape (n, H, W), (n, H, W, C) or (n, C, H, W)
         Images for which `is_resizable` holds.
     image_size : int, (height, width) or None, default=None
-        The new size; None keeps it.
+        The new size, as for `gandetect.datasets.ImageFolder`; None keeps it.
     channels : {1, 3} or None, default=None
         1 converts the images to grey, 3 to colour; None does not change them.
-    keep_aspect : bool, default=False
-        Whether the longer side becomes `image_size`, with the aspect ratio preserved.
+    keep_aspect : bool or None, default=None
+        Whether the aspect ratio is kept; None keeps it if `image_size` is an integer.
 
     Returns
     -------
@@ -299,12 +303,12 @@ def resized(
     if image_size is None and channels is None:
         return X
     is_first = X.ndim == 4 and X.shape[-1] not in (1, 3)
-    size = check_image_size(image_size)
+    size, keep = check_image_size(image_size), keeps_aspect(image_size, keep_aspect)
     if is_first:
         X = np.moveaxis(X, 1, -1)
     if X.ndim == 4 and X.shape[-1] == 1:
         X = X[..., 0]
-    images = [resize_image(x, size, channels, keep_aspect=keep_aspect) for x in X]
+    images = [resize_image(x, size, channels, keep_aspect=keep) for x in X]
     stacked = np.stack(images) if images else X
     return np.moveaxis(stacked, -1, 1) if is_first and stacked.ndim == 4 else stacked
 
@@ -408,7 +412,8 @@ def _read_images(
         image = ImageFiles([path], **settings, on_error=_on_error(options))
         return _of_images(image, path.parent, options)
     masked = _has_masks(path)
-    if is_category(path) and (masked or any(map(_is_normal_folder, (path / "train").glob("*/")))):
+    is_sure = masked or is_visa(path)
+    if is_category(path) and (is_sure or any(map(_is_normal_folder, (path / "train").glob("*/")))):
         if options.part == "all":
             raise UsageError(f"{path} has a training and a test part: --part train or --part test")
         part = options.part or default_part

@@ -104,8 +104,11 @@ def _judged_by_the_data(options: Namespace) -> dict[str, float]:
 
 
 def _array(samples: Samples) -> Any:
-    """Return the samples as an array in memory, because reading files is not measured."""
-    return samples.X.stack() if hasattr(samples.X, "stack") else samples.named
+    """Return the samples in memory, because reading files is not measured."""
+    if not hasattr(samples.X, "stack"):
+        return samples.named
+    differ = len(set(samples.X.shapes())) > 1
+    return list(samples.X) if differ else samples.X.stack()
 
 
 def milliseconds(

@@ -96,7 +96,7 @@ def character(text: str) -> str:
 
 
 def image_size(text: str) -> int | tuple[int, int]:
-    """Read "64" as a square and "48,64" as height and width."""
+    """Read "64" as the longer side and "48,64" as height and width."""
     try:
         sides = [int(side) for side in text.split(",")]
     except ValueError:
@@ -155,13 +155,15 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--image-size",
         type=image_size,
         metavar="N",
-        help="resize images to N or HEIGHT,WIDTH (default: the settings of the model for "
-        "--image-size, --keep-aspect, --channels and --bit-depth)",
+        help="resize images: N is the longer side, and the aspect ratio is kept; HEIGHT,WIDTH is "
+        "the size of all images (default: the settings of the model for --image-size, "
+        "--keep-aspect, --channels and --bit-depth)",
     )
     group.add_argument(
         "--keep-aspect",
         action="store_true",
-        help="resize the longer side to --image-size, and preserve the aspect ratio",
+        help="keep the aspect ratio also with --image-size HEIGHT,WIDTH: neither side exceeds its "
+        "size",
     )
     group.add_argument(
         "--channels", type=int, choices=(1, 3), help="convert images to grey (1) or colour (3)"

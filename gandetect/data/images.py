@@ -33,6 +33,8 @@ _GREY_WEIGHTS = (0.299, 0.587, 0.114)
 _FEW_LEVELS = 64
 # Tags of TIFF. The lowest bit of the first is set for a smaller copy of another page.
 _SUBFILE_TYPE, _BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 254, 258, 284, 339
+# Chunks of a PNG that may contain an orientation.
+_PNG_TEXTS = {b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 # Where the lower bytes are, if pillow reads the upper ones in this order.
 _OTHER_BYTES = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -73,6 +75,20 @@ def check_image_size(image_size: ImageSize) -> tuple[int, int] | None:
     if height < 1 or width < 1:
         raise ValueError(f"image_size must be at least 1 pixel each way, got {image_size!r}")
     return height, width
+
+
+def keeps_aspect(image_size: ImageSize, keep_aspect: bool | None) -> bool:
+    """Return whether the aspect ratio is kept; by default it is, unless both sides are given.
+
+    Raises
+    ------
+    ValueError
+        If it is requested without a size.
+    """
+    if keep_aspect and image_size is None:
+        raise ValueError("keep_aspect=True needs image_size, the size of the longer side")
+    is_one_side = image_size is not None and not isinstance(image_size, tuple | list)
+    return is_one_side if keep_aspect is None else bool(keep_aspect)
 
 
 def check_channels(channels: int | None) -> None:
@@ -150,11 +166,21 @@ def read_shape(path: Path) -> tuple[int, int]:
     """Return (height, width) as `read_image` does, without decoding if the format permits."""
     with _opened(path) as image:
         # pillow rotates TIFF images itself, and the EXIF data of a PNG may be at its end.
-        if image.format in ("TIFF", "PNG"):
+        is_png = image.format == "PNG"
+        if image.format == "TIFF" or (is_png and not _PNG_TEXTS.isdisjoint(_png_chunks(path))):
             return np.asarray(_oriented(image)).shape[:2]
         is_turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         width, height = image.size
     return (width, height) if is_turned else (height, width)
+
+
+def _png_chunks(path: Path) -> Iterator[bytes]:
+    """Yield the kinds of the chunks of a PNG file."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            yield head[4:]
+            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
 
 
 def read_image(
@@ -452,7 +478,7 @@ class ImageFiles(Dataset[np.ndarray]):
         See `ImageFolder`.
     bit_depth : "auto" or int, default="auto"
         See `ImageFolder`.
-    keep_aspect : bool, default=False
+    keep_aspect : bool or None, default=None
         See `ImageFolder`.
     on_error : {"raise", "skip"}, default="raise"
         See `ImageFolder`.
@@ -468,7 +494,7 @@ class ImageFiles(Dataset[np.ndarray]):
         ``ImageFiles(paths, **images.settings)``.
     image_shape : tuple of int
         (H, W) or (H, W, 3): the shape of the first image. All images must have this shape unless
-        ``keep_aspect=True``.
+        the aspect ratio is kept.
 
     Raises
     ------
@@ -501,7 +527,7 @@ class ImageFiles(Dataset[np.ndarray]):
         channels: int | None = None,
         *,
         bit_depth: BitDepth = "auto",
-        keep_aspect: bool = False,
+        keep_aspect: bool | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         if isinstance(paths, str | bytes | os.PathLike):
@@ -510,12 +536,10 @@ class ImageFiles(Dataset[np.ndarray]):
         self.image_size = check_image_size(image_size)
         self.channels = channels
         self.bit_depth = bit_depth
-        self.keep_aspect = keep_aspect
+        self.keep_aspect = keeps_aspect(image_size, keep_aspect)
         self.skipped: list[Path] = []
         check_channels(channels)
         check_bit_depth(bit_depth)
-        if keep_aspect and image_size is None:
-            raise ValueError("keep_aspect=True needs image_size, the size of the longer side")
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', got {on_error!r}")
         if not self.paths:
@@ -543,8 +567,9 @@ class ImageFiles(Dataset[np.ndarray]):
             ways = []
             if image.shape[n_free:2] != shape[n_free:2]:
                 ways.append(
-                    f"image_size=(height, width), as in {self._call()}, image_size=64), on the "
-                    "command line --image-size 64, to resize images to the same size"
+                    f"image_size, as in {self._call()}, image_size=256), on the command line "
+                    "--image-size 256, which keeps the aspect ratio (for RDNADetector with a "
+                    "backbone), or (256, 256), which resizes all images to that height and width"
                 )
             if image.shape[2:] != shape[2:]:
                 ways.append(
@@ -579,7 +604,7 @@ class ImageFiles(Dataset[np.ndarray]):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of the first image; all must have it unless ``keep_aspect=True``."""
+        """The shape of the first image; all must have it unless the aspect ratio is kept."""
         return self._first[0]
 
     def shapes(self) -> list[tuple[int, ...]]:
@@ -618,7 +643,8 @@ class ImageFiles(Dataset[np.ndarray]):
             if image.shape != shape:
                 raise ValueError(
                     f"{self.paths[index]} has the shape {image.shape}, but {self.paths[0]} has "
-                    f"{shape}: with keep_aspect=True, an array needs images of the same shape"
+                    f"{shape}: an array needs images of the same shape. Pass image_size=(height, "
+                    "width), or lazy=True to load_mvtec or load_labelled_images"
                 )
             images[index] = image
         return images
@@ -684,8 +710,9 @@ class ImageFolder(ImageFiles):
     root : path-like
         The folder.
     image_size : int, (height, width) or None, default=None
-        The size to which images are resized, an integer for a square, by antialiased bilinear
-        interpolation. None keeps the size; all images must then have the same size.
+        The size to which images are resized, by antialiased bilinear interpolation: an integer is
+        the longer side, and the aspect ratio is kept; (height, width) is the size of all images.
+        None keeps the size; all images must then have the same size.
     pattern : str, default: ``"**/*"``
         The pattern of the files, as in `pathlib.Path.glob`; the default includes subfolders,
         ``"*.png"`` does not. See Notes for omitted files.
@@ -698,10 +725,11 @@ class ImageFolder(ImageFiles):
         is the number of bits that files of more than 8 bits use: they are scaled to uint8, so that
         they can be used together with images of 8 bits. A warning is issued if this keeps fewer
         than 64 levels of the first image.
-    keep_aspect : bool, default=False
-        Whether the aspect ratio is preserved: the longer side is resized to `image_size` (for a
-        tuple, neither side exceeds its size). Images with another aspect ratio than the first then
-        have another shape.
+    keep_aspect : bool or None, default=None
+        Whether the aspect ratio is kept: the longer side is resized to `image_size` (for a tuple,
+        neither side exceeds its size). Images with another aspect ratio than the first then have
+        another shape. None keeps it if `image_size` is an integer, because in a distorted image
+        thin defects are lost. False distorts images to a square, or to (height, width).
     on_error : {"raise", "skip"}, default="raise"
         "skip" reads every file once at the start and leaves out those that cannot be read; a
         warning has their number and names. "raise" reads nothing at the start; access to such an
@@ -717,8 +745,8 @@ class ImageFolder(ImageFiles):
         The parameters with which files are read, to read another folder in the same way:
         ``ImageFolder(other, **images.settings)``.
     image_shape : tuple of int
-        (H, W) or (H, W, 3): the shape of the first image. All images must have it unless
-        ``keep_aspect=True``.
+        (H, W) or (H, W, 3): the shape of the first image. All images must have it unless the
+        aspect ratio is kept.
 
     Raises
     ------
@@ -778,7 +806,7 @@ class ImageFolder(ImageFiles):
         channels: int | None = None,
         *,
         bit_depth: BitDepth = "auto",
-        keep_aspect: bool = False,
+        keep_aspect: bool | None = None,
         on_error: Literal["raise", "skip"] = "raise",
     ) -> None:
         self.root = Path(root)

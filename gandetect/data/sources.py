@@ -480,8 +480,9 @@ def read(
         _warn_of_what_it_looks_like(source, detector)
     elif not layout.takes(found):
         hint = mismatch_hint(found.input_shape, layout.input_shape, len(source)) or ""
+        which = "images of several shapes, the largest" if found.varies else "samples of shape"
         raise ValueError(
-            f"X contains samples of shape {found.input_shape}, but {type(detector).__name__} was "
+            f"X contains {which} {found.input_shape}, but {type(detector).__name__} was "
             f"fitted with samples of shape {layout.input_shape}. {hint}".rstrip()
         )
     return source

@@ -34,7 +34,7 @@ def load_labelled_images(
     *,
     channels: int | None = None,
     bit_depth: BitDepth = "auto",
-    keep_aspect: bool = False,
+    keep_aspect: bool | None = None,
     masks: bool = True,
     on_error: Literal["raise", "skip"] = "raise",
     lazy: bool = False,
@@ -58,7 +58,7 @@ def load_labelled_images(
         1 makes the images grey, 3 colour; None leaves them as they are.
     bit_depth : "auto" or int, default="auto"
         See `ImageFolder`.
-    keep_aspect : bool, default=False
+    keep_aspect : bool or None, default=None
         See `ImageFolder`.
     masks : bool, default=True
         Whether to look for masks.

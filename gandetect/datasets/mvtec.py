@@ -35,7 +35,7 @@ def load_mvtec(
     *,
     channels: int | None = None,
     bit_depth: BitDepth = "auto",
-    keep_aspect: bool = False,
+    keep_aspect: bool | None = None,
     masks: bool = True,
     on_error: Literal["raise", "skip"] = "raise",
     lazy: bool = False,
@@ -59,14 +59,14 @@ def load_mvtec(
     split : {"train", "test"}, default="train"
         "train" has normal images only, "test" has normal ones and defects.
     image_size : int, (height, width) or None, default=None
-        The size to which images and masks are resized, an integer for a square. None keeps the
-        size; all images must then have the same one, as in each category of MVTec AD (700 to 1,024
-        pixels).
+        The size to which images and masks are resized, an integer for the longer side. None keeps
+        the size; all images must then have the same one, as in each category of MVTec AD (700 to
+        1,024 pixels).
     channels : {1, 3} or None, default=None
         1 makes the images grey, 3 colour; None leaves them as they are.
     bit_depth : "auto" or int, default="auto"
         See `ImageFolder`.
-    keep_aspect : bool, default=False
+    keep_aspect : bool or None, default=None
         See `ImageFolder`; masks are resized like their images.
     masks : bool, default=True
         Whether to look for masks.
@@ -144,7 +144,7 @@ def load_mvtec(
     """
     check_option("split", split, ("train", "test"))
     folder = _category_folder(resolve_data_dir(root), category)
-    if (folder / "Data" / "Images").is_dir():
+    if is_visa(folder):
         paths, kinds, index = _visa_files(folder, split)
     else:
         paths, beside = apart_from_masks(_split_paths(folder / split))
@@ -173,8 +173,13 @@ def load_mvtec(
     return bunch
 
 
+def is_visa(folder: Path) -> bool:
+    """Return whether a folder is a category in the layout in which VisA is published."""
+    return (folder / "Data" / "Images").is_dir()
+
+
 def _has_train(folder: Path) -> bool:
-    return (folder / "train").is_dir() or (folder / "Data" / "Images").is_dir()
+    return (folder / "train").is_dir() or is_visa(folder)
 
 
 def is_category(folder: Path) -> bool:

@@ -458,7 +458,7 @@ class TestImages:
     def test_the_aspect_and_the_levels_are_kept(self, tmp_path):
         Image.fromarray(np.full((4, 8), 4095, dtype=np.uint16)).save(tmp_path / "x.png")
         assert read(tmp_path).X[0].dtype == np.uint16
-        samples = read(tmp_path, image_size=4, keep_aspect=True, bit_depth=12)
+        samples = read(tmp_path, image_size=4, bit_depth=12)
         np.testing.assert_array_equal(samples.X[0], np.full((2, 4), 255, dtype=np.uint8))
 
     def test_settings_of_a_model_hold_where_the_options_say_nothing(self, image_folder, tmp_path):
@@ -472,6 +472,10 @@ class TestImages:
             options.image_size = 6
             samples = read_samples(options, "test", image_settings=fitted)
             assert samples.X[0].shape == (6, 6, 3)
+        options.image_size = 4
+        assert not read_samples(options, "test", image_settings=fitted).image_settings[
+            "keep_aspect"
+        ]
         rows = read_samples(given(data=str(tmp_path / "rows.npy")), "test", image_settings=fitted)
         assert rows.X.shape == (3, 3)
 
@@ -772,7 +776,12 @@ def test_channels_stay_where_they_are():
 def test_one_channel_is_grey():
     for with_axis in (GREY[..., None], GREY[:, None]):
         np.testing.assert_array_equal(resized(with_axis, 5), resized(GREY, 5))
-        assert resized(with_axis, 5, 3).shape in ((3, 5, 5, 3), (3, 3, 5, 5))
+        assert resized(with_axis, (5, 5), 3).shape in ((3, 5, 5, 3), (3, 3, 5, 5))
+
+
+def test_a_side_keeps_the_aspect_of_arrays():
+    assert resized(np.zeros((2, 8, 4)), 6).shape == (2, 6, 3)
+    assert resized(np.zeros((2, 8, 4)), 6, keep_aspect=False).shape == (2, 6, 6)
 
 
 def test_values_are_kept():

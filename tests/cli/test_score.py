@@ -119,7 +119,7 @@ class TestImagesAsTheModelWasFitted:
 
     def test_size_and_channels_need_not_be_said_again(self, run, fails, photos, tmp_path):
         small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
-        how = ("--image-size", "8", "--channels", "1")
+        how = ("--image-size", "8,8", "--channels", "1")
         model = tmp_path / "m"
         assert run("fit", "ganomaly", "--data", photos, *how, *small, "--out", model)[0] == 0
         shown = {run("predict", model, "--data", photos, *said) for said in ((), how)}
@@ -133,6 +133,11 @@ class TestImagesAsTheModelWasFitted:
         assert run("score", tmp_path / "n", "--data", photos)[0] == 0
         code, err = fails("score", model, "--data", photos, "--channels", "3")
         assert (code, "(8, 8, 3)" in err) == (1, True)
+        code, err = fails("score", model, "--data", photos, "--image-size", "9")
+        assert (code, "images of several shapes, the largest (9, 8)" in err) == (1, True)
+        longer = ("--image-size", "8", "--out", model)
+        code, err = fails("fit", "ganomaly", "--data", photos, *longer, *small)
+        assert (code, "--image-size HEIGHT,WIDTH" in err) == (1, True)
 
     def test_nor_of_images_in_an_array(self, run, tmp_path):
         rng = np.random.default_rng(0)
@@ -151,7 +156,7 @@ class TestImagesAsTheModelWasFitted:
     @pytest.mark.filterwarnings("default:1 of 7 images")
     def test_a_damaged_image_may_be_left_out(self, run, fails, photos, tmp_path):
         small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)")
-        data = ("--data", photos, "--image-size", "8")
+        data = ("--data", photos, "--image-size", "8,8")
         assert run("fit", "ganomaly", *data, *small, "--out", tmp_path / "m")[0] == 0
         (photos / "6.png").write_bytes((photos / "0.png").read_bytes()[:200])
         code, err = fails("predict", tmp_path / "m", "--data", photos)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import DataLoader
 
 from gandetect.data.images import read_image, read_shape
@@ -190,7 +191,7 @@ class TestWhatIsLeftOut:
 def test_image_size_is_height_and_width(tmp_path):
     _save(tmp_path / "a.png", GRADIENT)
     assert ImageFolder(tmp_path, image_size=(3, 5))[0].shape == (3, 5)
-    assert ImageFolder(tmp_path, image_size=5)[0].shape == (5, 5)
+    assert ImageFolder(tmp_path, image_size=3, keep_aspect=False)[0].shape == (3, 3)
     assert ImageFolder(tmp_path, image_size=[3, np.int64(5)])[0].shape == (3, 5)
 
 
@@ -209,7 +210,7 @@ def test_sizes_that_differ_ask_for_image_size(tmp_path):
     images = ImageFolder(tmp_path)
     with pytest.raises(ValueError, match=r"b\.png has the shape \(6, 4\).*Pass image_size"):
         images[1]
-    assert ImageFolder(tmp_path, image_size=5).stack().shape == (2, 5, 5)
+    assert ImageFolder(tmp_path, image_size=(5, 5)).stack().shape == (2, 5, 5)
 
 
 def test_gray_and_colour_ask_for_channels(tmp_path):
@@ -459,16 +460,27 @@ class TestKeepAspect:
     def test_the_longer_side_gets_the_size(self, tmp_path):
         for name, size in (("a", (80, 40)), ("b", (20, 40)), ("c", (30, 30)), ("d", (400, 1))):
             Image.new("L", size).save(tmp_path / f"{name}.png")
-        images = ImageFolder(tmp_path, image_size=16, keep_aspect=True)
+        images = ImageFolder(tmp_path, image_size=16)
+        assert images.shapes() == [image.shape for image in images]
         assert [image.shape for image in images] == [(8, 16), (16, 8), (16, 16), (1, 16)]
         assert ImageFolder(tmp_path, (16, 8), keep_aspect=True)[0].shape == (4, 8)
-        with pytest.raises(ValueError, match=r"b\.png has the shape \(16, 8\)"):
+        with pytest.raises(ValueError, match=r"b\.png .*\(16, 8\).*Pass image_size=\(height"):
             images.stack()
+
+    @pytest.mark.parametrize("info", [None, "text", "exif"])
+    def test_the_shape_of_a_png_is_that_of_its_image(self, tmp_path, info):
+        known, exif = PngInfo(), Image.Exif()
+        known.add_text("Software", "camera")
+        exif[0x0112] = 6
+        how = {"text": {"pnginfo": known}, "exif": {"exif": exif}}.get(info, {})
+        Image.new("L", (6, 4)).save(tmp_path / "a.png", **how)
+        images = ImageFolder(tmp_path, image_size=12)
+        assert images.shapes() == [images[0].shape] == [(12, 8) if info == "exif" else (8, 12)]
 
     def test_squares_are_resized_as_ever(self, tmp_path):
         _save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (9, 9), np.uint8))
-        kept = ImageFolder(tmp_path, 5, keep_aspect=True).stack()
-        np.testing.assert_array_equal(kept, ImageFolder(tmp_path, 5).stack())
+        kept = ImageFolder(tmp_path, 5).stack()
+        np.testing.assert_array_equal(kept, ImageFolder(tmp_path, (5, 5)).stack())
 
     def test_needs_a_size(self, tmp_path):
         with pytest.raises(ValueError, match="keep_aspect=True needs image_size"):
@@ -521,18 +533,18 @@ def test_settings_read_another_folder_alike(tmp_path):
 def test_errors_name_the_call_that_helps(tmp_path):
     for name, size in (("a", (6, 4)), ("b", (4, 6))):
         Image.new("L", size).save(tmp_path / f"{name}.png")
-    with pytest.raises(ValueError, match=rf"ImageFolder\('{tmp_path}', image_size=64\)") as raised:
+    with pytest.raises(ValueError, match=rf"ImageFolder\('{tmp_path}', image_size=256\)") as raised:
         ImageFolder(tmp_path)[1]
     assert "--image-size" in str(raised.value)
     assert "channels" not in str(raised.value)
     Image.new("RGB", (4, 6)).save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"image_size=64.*, and channels=1 .*--channels"):
+    with pytest.raises(ValueError, match=r"image_size=256.*, and channels=1 .*--channels"):
         ImageFolder(tmp_path)[1]
     Image.new("RGB", (6, 4)).save(tmp_path / "b.png")
     with pytest.raises(ValueError, match=r"Pass channels=1 or channels=3, .*--channels"):
         ImageFolder(tmp_path)[1]
     Image.new("L", (4, 6)).save(tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"ImageFiles\(paths, image_size=64\)"):
+    with pytest.raises(ValueError, match=r"ImageFiles\(paths, image_size=256\)"):
         ImageFiles([tmp_path / "a.png", tmp_path / "b.png"])[1]
 
 

@@ -202,7 +202,7 @@ def test_sizes_that_differ_ask_for_image_size(root):
     _save(root / "nut" / "train" / "good" / "001.png", 0, (5, 5))
     with pytest.raises(ValueError, match=r"\(5, 5\).*Pass image_size"):
         load_mvtec(root, "nut")
-    assert load_mvtec(root, "nut", image_size=4).images.shape == (2, 4, 4)
+    assert load_mvtec(root, "nut", image_size=(4, 4)).images.shape == (2, 4, 4)
 
 
 @pytest.mark.parametrize("image_size", [None, 4])

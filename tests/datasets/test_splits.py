@@ -173,7 +173,7 @@ def test_kinds_of_X():
 def test_folders_stay_lazy(tmp_path):
     for value in range(10):
         Image.new("L", (6, 4), value).save(tmp_path / f"{value}.png")
-    images = ImageFolder(tmp_path, image_size=5, channels=3)
+    images = ImageFolder(tmp_path, image_size=(5, 5), channels=3)
     X_train, X_test, y_test = one_class_split(
         images, [0] * 8 + [1] * 2, anomalous_class=1, random_state=0
     )

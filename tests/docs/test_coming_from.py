@@ -23,7 +23,7 @@ SHORTER = {
     r"epochs=\d+": "epochs=40",
     r"n_filters=\d+": "n_filters=8",
     r"--image-size 256": "--image-size 32",
-    r"--image-size 64": "--image-size 28",
+    r"--image-size 64,64": "--image-size 28,28",
     r"image_size=256": "image_size=32",
     r"learning_rate=[\de.-]+": "learning_rate=1e-3",
     r"batch_size=128": "batch_size=32",
