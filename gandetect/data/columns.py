@@ -28,11 +28,12 @@ from gandetect.data.frames import (
     key_of,
     listed,
     local_microseconds,
+    name_at,
     number_of,
     read_frame,
     table_like,
 )
-from gandetect.data.values import skew_of, sound_limits
+from gandetect.data.values import check_digits, skew_of, sound_limits
 
 KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
@@ -310,7 +311,8 @@ class ColumnEncoder:
             If "auto" leaves columns out, with their names.
         """
         missing_values = listed(missing_values)
-        frame = X if isinstance(X, Frame) else read_frame(X, missing_values)
+        dropped = left_out_by(columns)
+        frame = X if isinstance(X, Frame) else read_frame(X, missing_values, dropped)
         if len(frame) == 0:
             raise ValueError("Found 0 rows: the encoder needs at least 1 row.")
         told = _told(frame, columns)
@@ -384,6 +386,11 @@ class ColumnEncoder:
         return self.columns[-1].stop
 
     @property
+    def left_out(self) -> list[str]:
+        """The names of the columns that are left out."""
+        return [column.name for column in self.columns if column.is_left_out]
+
+    @property
     def blocks(self) -> list[Block]:
         """The blocks of the encoded columns, in order."""
         return [block for i, column in enumerate(self.columns) for block in column.blocks(i)]
@@ -411,7 +418,7 @@ class ColumnEncoder:
             If columns are missing or unknown, a column of numbers or dates has other values, or a
             number is infinite. The message names the row and the value.
         """
-        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
+        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values, self.left_out)
         encoded = np.zeros((len(frame), self.width), dtype=np.float32)
         for column, cells in zip(self.columns, self._matched(frame), strict=True):
             if cells is not None and not column.is_left_out:
@@ -424,7 +431,7 @@ class ColumnEncoder:
         Parameters and errors are those of `encode`. Encoding the result some rows at a time is
         faster than encoding parts of another frame.
         """
-        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values)
+        frame = X if isinstance(X, Frame) else read_frame(X, self.missing_values, self.left_out)
         n_rows = len(frame)
         found: list[Column] = []
         for column, cells in zip(self.columns, self._matched(frame), strict=True):
@@ -522,8 +529,8 @@ class ColumnEncoder:
         }
         if like is None:
             return decoded
-        frame = read_frame(like, self.missing_values)
-        by_name = frame.has_names and self.has_names
+        frame = read_frame(like, self.missing_values, self.left_out)
+        by_name = self._is_named(frame)
         names = frame.names if by_name else [column.name for column in self.columns]
         cells = [
             decoded[name] if name in decoded else _objects(column)
@@ -555,9 +562,17 @@ class ColumnEncoder:
             for line in lines
         )
 
+    def _is_named(self, frame: Frame) -> bool:
+        """Whether the columns of another table are matched by name.
+
+        Those of a table with columns 0, 1, ... have no names, except in another order.
+        """
+        known = {column.name for column in self.columns}
+        return frame.has_names and (self.has_names or set(frame.names) == known)
+
     def _matched(self, frame: Frame) -> list[Column | None]:
         """The columns of another table in the order of the encoder."""
-        if not (self.has_names and frame.has_names):
+        if not self._is_named(frame):
             if len(frame.columns) != len(self.columns):
                 raise ValueError(
                     f"X has {len(frame.columns)} columns, but the encoder was fitted with "
@@ -614,7 +629,9 @@ def checked_columns(columns: Any) -> dict[Any, str]:
     """
     if isinstance(columns, str) and columns == "auto":
         return {}
-    if isinstance(columns, list | tuple | set | frozenset | np.ndarray):
+    if hasattr(columns, "tolist"):  # an array, or an Index of pandas, as df.columns[2:]
+        columns = columns.tolist()
+    if isinstance(columns, list | tuple | set | frozenset):
         columns = dict.fromkeys(columns, "category")
     if not isinstance(columns, Mapping):
         raise TypeError(
@@ -622,23 +639,35 @@ def checked_columns(columns: Any) -> dict[Any, str]:
             f"{{'age': 'number'}}, or a list of those that are categories, not {columns!r}."
         )
     for key, kind in columns.items():
+        if isinstance(key, bool):
+            raise TypeError(
+                "columns must have names or positions of columns, not a mask of booleans: pass "
+                "numpy.flatnonzero(mask)."
+            )
         if kind not in KINDS:
             raise ValueError(f"columns[{key!r}] must be one of {KINDS}, not {kind!r}.")
     return dict(columns)
 
 
+def left_out_by(columns: Any) -> list[Any]:
+    """Names and positions of the columns that the parameter `columns` leaves out."""
+    return [key for key, kind in checked_columns(columns).items() if kind == "drop"]
+
+
 def _told(frame: Frame, columns: Any) -> dict[str, str]:
     """The kinds of the parameter `columns`, by the names of the columns."""
-    told = {}
+    told: dict[str, str] = {}
     for key, kind in checked_columns(columns).items():
-        name = str(key)
-        if name not in frame.names and isinstance(key, int | np.integer):
-            name = frame.names[key] if -len(frame.names) <= key < len(frame.names) else name
-        if name not in frame.names:
+        name = name_at(frame.names, key)
+        if name is None:
             raise ValueError(
                 f"columns has {key!r}, but X has only {', '.join(map(repr, frame.names))}."
             )
-        told[name] = kind
+        if told.setdefault(name, kind) != kind:
+            raise ValueError(
+                f"columns sets {name!r} to {told[name]!r}, and by {key!r} to {kind!r}: a column "
+                "has one kind."
+            )
     return told
 
 
@@ -803,7 +832,9 @@ def _moments(values: np.ndarray) -> tuple[float, float]:
 
 def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
     """Compute the scale of numbers."""
-    values = numbers.values[~numbers.missing].astype(np.float64)
+    given = numbers.values[~numbers.missing][:, None]
+    check_digits(given, given, "X", [column.name])
+    values = given[:, 0].astype(np.float64)
     low, high = sound_limits(values[:, None])
     skew = skew_of(np.clip(values[:, None], low, high))[:, 0]
     if skew[0]:

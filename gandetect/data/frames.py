@@ -30,6 +30,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1)
 _NUMERIC = (Real, Decimal)
 _CELLS = (str, date, *_NUMERIC)
+_TIMES = (time, timedelta, np.timedelta64)
 # Rows of a table that are searched first for values other than numbers.
 _HEAD_ROWS = 100
 
@@ -43,10 +44,13 @@ class Numbers:
     values : ndarray of shape (n,)
         In the dtype of the table, so that large integers keep their digits. 0 if missing.
     missing : ndarray of bool, shape (n,)
+    are_times : bool, default=False
+        Whether they are the seconds of durations or of times of day.
     """
 
     values: np.ndarray
     missing: np.ndarray
+    are_times: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,11 @@ class Frame:
         """Return some of its rows, by positions."""
         return Frame(self.names, [_rows(column, index) for column in self.columns], self.has_names)
 
+    def kept(self, index: np.ndarray) -> Frame:
+        """Return some of its rows as if the table had no others."""
+        columns = [_used(_rows(column, index)) for column in self.columns]
+        return Frame(self.names, columns, self.has_names)
+
 
 def needs_encoding(X: Any) -> bool:
     """Whether X is a table that needs a `ColumnEncoder`.
@@ -158,7 +167,7 @@ def needs_encoding(X: Any) -> bool:
     return _has_more_than_numbers(head) or _has_more_than_numbers(X)
 
 
-def read_frame(X: Any, missing_values: Any = ()) -> Frame:
+def read_frame(X: Any, missing_values: Any = (), left_out: Iterable[Any] = ()) -> Frame:
     """Read a table.
 
     Parameters
@@ -169,6 +178,8 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
     missing_values : str, number or iterable of them, default=()
         Marks of missing values in addition to None, NaN, NaT, pandas' NA and blank strings: strings
         such as "?", which are compared without surrounding spaces, or numbers such as -999.
+    left_out : iterable of str or int, default=()
+        Names or positions of columns that are not used. Their cells may be any objects.
 
     Returns
     -------
@@ -192,14 +203,26 @@ def read_frame(X: Any, missing_values: Any = ()) -> Frame:
         check_names_differ(names)
     # A pandas table with numbered columns has no names.
     has_names = has_names and names != [str(i) for i in range(len(names))]
+    unused = {name_at(names, key) for key in left_out}
     columns = [
-        _without(_column(name, values), gaps)
+        _unread(name, values) if name in unused else _without(_column(name, values), gaps)
         for name, (_, values) in zip(names, named, strict=True)
     ]
     lengths = {name: len(column.missing) for name, column in zip(names, columns, strict=True)}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"Columns must have the same length, but X has columns of {lengths}.")
     return Frame(names, columns, has_names)
+
+
+def name_at(names: Sequence[str], key: Any) -> str | None:
+    """The name of a column that is given by its name or position; None if there is none.
+
+    Negative positions count from the end. A name is preferred to a position.
+    """
+    if str(key) in names:
+        return str(key)
+    is_position = isinstance(key, int | np.integer) and -len(names) <= key < len(names)
+    return names[key] if is_position else None
 
 
 def listed(values: Any) -> tuple[Any, ...]:
@@ -323,7 +346,10 @@ def table_like(X: Any, columns: Mapping[str, np.ndarray]) -> Any:
     if package == "pandas":
         import pandas as pd
 
-        return pd.DataFrame(dict(columns), index=X.index)
+        table = pd.DataFrame(dict(columns), index=X.index)
+        if [str(name) for name in X.columns] == list(columns):  # names that are no strings
+            table.columns = X.columns
+        return table
     if package == "polars":
         import polars as pl
 
@@ -399,14 +425,27 @@ def _column(name: str, values: Any) -> Column:
     raise TypeError(f"Column {name!r} must be a sequence of values, not {type(values).__name__}.")
 
 
+def _unread(name: str, values: Any) -> Column:
+    """Read a column that is not used, whose cells may be any objects."""
+    try:
+        return _column(name, values)
+    except TypeError:
+        to_list = getattr(values, "to_pylist", None) or getattr(values, "to_list", None)
+        cells = list(to_list() if to_list else values)
+        return Words(np.arange(len(cells)), cells)
+
+
 def _array_column(name: str, values: np.ndarray) -> Column:
+    if isinstance(values, np.ma.MaskedArray):  # masked cells are missing, whatever is below them
+        column = _array_column(name, values.data)
+        return _hidden(column, np.ma.getmaskarray(values))
     kind = values.dtype.kind
     if kind not in "iufmM":
         return _factorised(name, values.tolist())
     if kind in "mM":
         missing = np.isnat(values)
         whole = np.where(missing, 0, values.astype(f"{kind}8[us]").astype(np.int64))
-        return Dates(whole, missing) if kind == "M" else Numbers(whole / 1e6, missing)
+        return Dates(whole, missing) if kind == "M" else Numbers(whole / 1e6, missing, True)
     missing = np.isnan(values) if kind == "f" else np.zeros(len(values), dtype=bool)
     return Numbers(np.where(missing, 0, values) if missing.any() else values, missing)
 
@@ -423,7 +462,8 @@ def _pandas_column(name: str, values: Any) -> Column:
         named = [x if x is None or isinstance(x, _CELLS) else str(x) for x in categories]
         levels = as_words(_factorised(name, named))
         codes = np.append(levels.codes, -1)[values.cat.codes.to_numpy()]
-        return Words(codes, levels.levels, is_category=True)
+        # A categorical dtype may have values that no row has.
+        return _used(Words(codes, levels.levels, is_category=True))
     if dtype.kind == "M" and hasattr(dtype, "tz"):
         dates = _array_column(name, values.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy())
         return Dates(dates.values, dates.missing, str(dtype.tz))  # type: ignore[union-attr]  # of moments
@@ -438,6 +478,8 @@ def _pandas_column(name: str, values: Any) -> Column:
 def _polars_column(name: str, values: Any) -> Column:
     dtype = values.dtype
     kind = dtype.base_type().__name__
+    if kind in ("Int128", "UInt128"):  # numpy has no such integers
+        return _factorised(name, values.to_list())
     if dtype.is_numeric() and kind != "Decimal":
         return _with_gaps(name, values.fill_null(0).to_numpy(), values.is_null().to_numpy())
     if kind in ("Date", "Datetime", "Duration"):
@@ -472,6 +514,23 @@ def _in_zone(column: Column, zone: str | None) -> Column:
     return Dates(column.values, column.missing, zone) if zone else column  # type: ignore[union-attr]  # of moments
 
 
+def _hidden(column: Column, mask: np.ndarray) -> Column:
+    """The column with further missing values."""
+    if isinstance(column, Words):
+        return _used(replace(column, codes=np.where(mask, -1, column.codes)))
+    missing = column.missing | mask
+    return replace(column, values=np.where(missing, 0, column.values), missing=missing)
+
+
+def _used(column: Column) -> Column:
+    """The column as it would be read without the levels that no row has."""
+    if not isinstance(column, Words):
+        return column
+    used, codes = np.unique(np.append(column.codes, -1), return_inverse=True)
+    levels = [column.levels[code] for code in used[1:].tolist()]
+    return _of_levels(codes[:-1] - 1, levels, column.is_category)
+
+
 def _called_category(column: Column, is_category: bool) -> Column:
     words = as_words(column)
     return Words(words.codes, words.levels, is_category=True) if is_category else column
@@ -484,18 +543,33 @@ def _factorised(name: str, values: Iterable[Any]) -> Column:
     try:
         found = [places.setdefault((value.__class__, value), len(places)) for value in values]
     except TypeError as error:  # lists and dicts cannot be keys
-        raise TypeError(
-            f"Column {name!r} contains cells that are not single values: {error}."
-        ) from error
+        row, cell = next((i, x) for i, x in enumerate(values) if not _is_hashable(x))
+        raise _no_cell(name, row, cell) from error
     codes = np.array(found, dtype=np.int64)
     levels = [_plain(value) for _, value in places]
     for i, level in enumerate(levels):
         if level is not None and not isinstance(level, _CELLS):
-            raise TypeError(
-                f"Column {name!r} contains a {type(level).__name__} in row "
-                f"{np.argmax(codes == i)}: a cell must be a number, a string, a boolean or a date."
-            )
-    return _of_levels(codes, levels)
+            raise _no_cell(name, int(np.argmax(codes == i)), level)
+    column = _of_levels(codes, levels)
+    kinds = {kind for (kind, _), level in zip(places, levels, strict=True) if level is not None}
+    are_times = bool(kinds) and all(issubclass(kind, _TIMES) for kind in kinds)
+    return replace(column, are_times=True) if isinstance(column, Numbers) and are_times else column
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _no_cell(name: str, row: int, cell: Any) -> TypeError:
+    return TypeError(
+        f"Column {name!r} contains a value of type {type(cell).__name__} in row {row}: a cell must "
+        "be a number, a string, a boolean, a date, a time or a duration. Convert the column, or "
+        f"leave it out by columns={{{name!r}: 'drop'}}."
+    )
 
 
 def _rows(column: Column, index: slice | np.ndarray) -> Column:
@@ -556,7 +630,8 @@ def _has_more_than_numbers(X: Any) -> bool:
     for name, values in _columns_of_table(X) or ():
         column = _column(str(name), values)
         is_logical = isinstance(column, Words) and all(isinstance(x, bool) for x in column.levels)
-        if column.missing.any() or not (isinstance(column, Numbers) or is_logical):
+        are_numbers = isinstance(column, Numbers) and not column.are_times
+        if column.missing.any() or not (are_numbers or is_logical):
             return True
     return False
 

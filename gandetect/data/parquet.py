@@ -59,6 +59,7 @@ def read_parquet(
     *,
     missing_values: Iterable[str] = (),
     words: Iterable[str] = (),
+    left_out: Iterable[str] = (),
 ) -> Table:
     """Read a Parquet file, or all Parquet files below a directory, as a table in memory.
 
@@ -70,6 +71,8 @@ def read_parquet(
         Strings that mark missing values, in addition to nulls, NaN and empty strings.
     words : iterable of str, default=()
         Columns, by name or number, that are always read as strings.
+    left_out : iterable of str, default=()
+        Names of columns that are not used. They may be absent or contain nested values.
 
     Returns
     -------
@@ -81,7 +84,7 @@ def read_parquet(
     FileNotFoundError
         If there is no such file.
     TypeError
-        If a column contains nested values, such as lists, or durations.
+        If a column contains nested values, such as lists.
     ValueError
         If there is no row, a file is damaged, the files differ in their columns, or two columns
         have the same name.
@@ -135,12 +138,16 @@ def read_parquet(
         unit="row",
     )
     as_words = {table.position(name) for name in words}
+    unused = set(left_out)
     for i, name in enumerate(names):
         kind = whole.column(i).type
-        if i not in as_words and (pa.types.is_nested(kind) or pa.types.is_duration(kind)):
+        if pa.types.is_nested(kind) and name in unused:
+            as_words.add(i)
+        if i not in as_words and pa.types.is_nested(kind):
             raise TypeError(
                 f"column {name!r} of {path} has the type {kind}, but a cell must be a number, a "
-                "string, a boolean or a date: convert it to columns of these types, or leave it out"
+                "string, a boolean, a date, a time or a duration: convert it to columns of these "
+                "types, or leave it out"
             )
         try:
             table.columns[i] = _values(whole.column(i), i in as_words, missing)
@@ -162,6 +169,9 @@ def _values(column: Any, is_words: bool, missing: set[str]) -> np.ndarray:
         return np.asarray(column.to_numpy())
     if not is_words and (types.is_date(kind) or types.is_timestamp(kind)):
         return np.asarray(column.cast(pa.timestamp("us")).to_numpy())
+    if not is_words and (types.is_time(kind) or types.is_duration(kind)):
+        unit = pa.duration("us") if types.is_duration(kind) else pa.time64("us")
+        return np.array(column.cast(unit, safe=False).to_pylist(), dtype=object)
     if not is_words and is_number:
         values = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
         large: Any = np.flatnonzero(np.abs(values) >= 2**53) if types.is_integer(kind) else []

@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from gandetect.data.columns import ColumnEncoder, checked_columns
+from gandetect.data.columns import ColumnEncoder, checked_columns, left_out_by
 from gandetect.data.frames import Frame, as_words, listed, needs_encoding, read_frame
 from gandetect.data.images import ImageFiles, ImageFolder
 from gandetect.data.parquet import ParquetRows, is_parquet, is_plain, read_parquet
@@ -614,7 +614,8 @@ def _frame_of(detector: Any, X: Any, layout: Layout | None) -> Any:
     if isinstance(X, str | os.PathLike) and is_parquet(X):
         if not is_asked_for and is_plain(X):
             return None
-        X = read_parquet(X, words=columns_of_words(encoder))
+        left_out = encoder.left_out if encoder else left_out_by(detector.columns)
+        X = read_parquet(X, words=columns_of_words(encoder), left_out=map(str, left_out))
     if isinstance(X, Table):
         if not (is_asked_for or X.obstacles()):
             return None
@@ -631,9 +632,11 @@ def _read_frame(
     detector: Any, X: Any, layout: Layout | None, kept: np.ndarray | None
 ) -> FrameSource:
     """Return a table as an encoded source; the encoder is fitted if there is none."""
-    frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values)
+    encoder = layout.encoder if layout else None
+    left_out = encoder.left_out if encoder else left_out_by(detector.columns)
+    frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values, left_out)
     if kept is not None:
-        frame = frame.rows(_positions_of(kept, len(frame)))
+        frame = frame.kept(_positions_of(kept, len(frame)))
     if layout is None:
         if detector.scaling not in ("auto", "none"):
             raise ValueError(

@@ -93,7 +93,8 @@ class Table:
         Names of the columns; their numbers from 0 for a table without names.
     columns : list of ndarray of shape (n_rows,)
         float64 for numbers, with NaN if missing; bool for booleans; datetime64 for dates, with NaT
-        if missing; object for strings, with None if missing.
+        if missing; object for strings, and for the times and durations of Parquet files, with None
+        if missing.
     lines : ndarray of shape (n_rows,)
         The line of the file in which each row begins, from 1; for Parquet, the number of the row.
     has_names : bool, default=True
@@ -920,9 +921,11 @@ def _obstacle(column: NDArray[Any], lines: NDArray[np.intp], unit: str) -> str:
         is_gap = np.array([value is None for value in column], dtype=bool)
         there = list(dict.fromkeys(column[~is_gap].tolist()))
         kind = "strings"
-        if there and all(is_inexact(value) for value in there):
+        if there and not isinstance(there[0], str):
+            kind = "times"
+        elif there and all(is_inexact(value) for value in there):
             kind = "integers beyond the precision of float64"
-        shown = ", ".join(repr(value[:_N_SHOWN]) for value in there[:2])
+        shown = ", ".join(repr(str(value)[:_N_SHOWN]) for value in there[:2])
         what = f"{kind} such as {shown}" if there else ""
     if not is_gap.any():
         return what

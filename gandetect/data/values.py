@@ -116,7 +116,7 @@ columns={} or to a table, which encode missing values.
             raise ValueError(f"Found 0 features in {name}: the table has no columns.")
         check_names_differ([label for label, _ in columns], name)
         for i, (label, column) in enumerate(columns):
-            values = np.asarray(column)[:, None]
+            values = _cells_of(column)[:, None]
             converted = _check_values(values, name, [label], fit)
             if converted is not values:
                 X = _with_column(X, i, label, converted[:, 0])
@@ -503,12 +503,21 @@ def _refuse_no_table(X: Any, name: str) -> None:
         way_out = "it has no order, so pass a list or an array"
     elif kind == "a LazyFrame":
         way_out = f"collect it first ({name}.collect())"
+    elif _is_foreign_table(X):
+        way_out = f"convert it to a table first (pandas.DataFrame or pyarrow.table({name}))"
     elif X is None or isinstance(X, bytes | type | torch.device | BaseEstimator):
         kind = "None" if X is None else kind
         way_out = "pass an array, a table, a Dataset or a path"
     else:
         return
     raise TypeError(f"{name} cannot be {kind}: {way_out}.")
+
+
+def _is_foreign_table(X: Any) -> bool:
+    """Whether X is a table of a package that is not read: it has a protocol of tables only."""
+    protocols = ("__arrow_c_stream__", "__dataframe__")
+    is_read = hasattr(X, "__array__") or isinstance(X, type)
+    return not is_read and any(hasattr(X, protocol) for protocol in protocols)
 
 
 def _of_tensor(X: torch.Tensor, name: str) -> NDArray[Any]:
@@ -573,6 +582,12 @@ def _columns_of(X: Any) -> Iterator[tuple[Any, Any]] | None:
     return None
 
 
+def _cells_of(column: Any) -> NDArray[Any]:
+    """The cells of one column as an array; integers of 128 bits as objects."""
+    has_128_bits = str(getattr(column, "dtype", "")).endswith("Int128")
+    return np.array(column.to_list(), dtype=object) if has_128_bits else np.asarray(column)
+
+
 def _with_column(X: Any, i: int, label: Any, values: NDArray[np.float64]) -> Any:
     """Return the table with decimals as floats; scikit-learn converts them for pandas only."""
     if hasattr(X, "set_column"):  # pyarrow
@@ -619,7 +634,7 @@ def _check_values(
             f"{_count(~finite)} in {place(~finite)}. Replace them, or leave out these samples."
         )
     if fit and array.ndim == 2 and len(array):
-        _check_digits(array, exact, name, labels)
+        check_digits(array, exact, name, labels)
     return array
 
 
@@ -721,10 +736,22 @@ def _shown(values: Any) -> str:
     return ", ".join(map(repr, list(values)[:6]))
 
 
-def _check_digits(
+def check_digits(
     values: NDArray[Any], exact: NDArray[Any], name: str, labels: Sequence[Any] | None
 ) -> None:
-    """Raise ValueError for a column whose differences are below the precision of float64."""
+    """Raise ValueError for a column whose differences are below the precision of float64.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, d)
+        The numbers; other dtypes than those of 64 bits are not checked.
+    exact : ndarray of shape (n, d)
+        The same numbers with all their digits, also as objects.
+    name : str
+        The name of the table in messages.
+    labels : sequence of length d, or None
+        The names of the columns in messages.
+    """
     if values.dtype.kind not in "iuf" or values.dtype.itemsize < 8:
         return
     ends = values.min(axis=0).astype(np.float64), values.max(axis=0).astype(np.float64)

@@ -182,12 +182,23 @@ def test_the_description_says_a_line_a_column(encoder, table):
         ({"country": "number"}, "'country' has numbers, but row 1 contains"),
         ({"country": "date"}, "'country' has dates, but row 1 contains .* ISO 8601"),
         ({"age": "date"}, "'age' has dates, but row 1 contains"),
+        ({"age": "number", 1: "drop"}, "sets 'age' to 'number', and by 1 to 'drop'"),
         (dict.fromkeys(range(7), "drop"), "No column of X can be used"),
     ],
 )
 def test_what_cannot_be_decided_so_is_refused(table, columns, message):
     with pytest.raises(ValueError, match=message):
         ColumnEncoder.fitted(table, columns)
+
+
+@pytest.mark.parametrize("columns", [[False, True], np.array([False, True])])
+def test_a_mask_is_not_taken_for_positions(columns):
+    with pytest.raises(TypeError, match=r"numpy\.flatnonzero\(mask\)"):
+        ColumnEncoder.fitted({"a": [1, 2], "b": [3, 4]}, columns)
+
+
+def test_columns_may_be_those_of_another_table(table):
+    assert kinds(table, columns=table[["rooms"]].columns)["rooms"] == "category"
 
 
 @pytest.mark.parametrize("columns", ["by magic", 3, None])
@@ -601,6 +612,31 @@ class TestStored:
         first, second = encoder.columns[:2]
         with pytest.raises(ValueError, match="equal names"):
             ColumnEncoder((first, dataclasses.replace(second, name=first.name))).check()
+
+
+@pytest.mark.parametrize("order", [[1, 0], [0, 1]])
+def test_numbers_in_another_order_are_names(order):
+    table = pd.DataFrame({0: [1.0, 2.0, None] * 4, 1: [5.0, 70.0, 6.0] * 4})
+    encoder = ColumnEncoder.fitted(table)
+    turned = table[order]
+    np.testing.assert_array_equal(encoder.encode(turned), encoder.encode(table))
+    decoded = encoder.decode(encoder.encode(turned), turned)
+    assert decoded.columns.tolist() == order
+    np.testing.assert_allclose(decoded[1], table[1], rtol=1e-5)
+
+
+def test_a_dropped_column_may_hold_anything():
+    table = {"x": [1.0, 2.0, 3.0], "tags": [["a"], [], ["b"]]}
+    encoder = ColumnEncoder.fitted(table, {"tags": "drop"})
+    assert encoder.decode(encoder.encode(table), table)["tags"].tolist() == table["tags"]
+    with pytest.raises(TypeError, match=r"'tags' .* type list in row 0.*{'tags': 'drop'}"):
+        ColumnEncoder.fitted(table)
+
+
+def test_numbers_that_float64_cannot_distinguish_are_refused():
+    table = {"x": np.arange(5, dtype=np.uint64) + 2**63, "word": [*"abaab"]}
+    with pytest.raises(ValueError, match=r"'x' of X contains numbers .* cannot distinguish"):
+        ColumnEncoder.fitted(table)
 
 
 def test_rows_that_were_read_are_encoded_alike(table):

@@ -182,9 +182,9 @@ def test_columns_that_are_only_numbered_have_no_names():
 @pytest.mark.parametrize(
     ("X", "error", "message"),
     [
-        ({"a": [[1], [2]]}, TypeError, "'a' contains cells that are not single"),
-        ({"a": [1, {}]}, TypeError, "'a' contains cells that are not single"),
-        ({"a": [1, 2j]}, TypeError, "'a' contains a complex in row 1"),
+        ({"a": [[1], [2]]}, TypeError, "'a' contains a value of type list in row 0"),
+        ({"a": [1, {}]}, TypeError, "'a' contains a value of type dict in row 1"),
+        ({"a": [1, 2j]}, TypeError, "of type complex in row 1.* leave it out by columns={'a': 'dr"),
         ({"a": 3}, TypeError, "'a' must be a sequence"),
         ({"a": "abc"}, TypeError, "'a' must be a sequence"),
         ({"a": [1, 2], "b": [1]}, ValueError, "the same length"),
@@ -239,6 +239,8 @@ NUMERIC = pd.DataFrame({"a": [1.0, 2.0], "b": [1, 2], "c": [True, False]})
         (NUMERIC.assign(d=pd.array([1, None], dtype="Int64")), True),
         (NUMERIC.assign(d=pd.Categorical([1, 2])), True),
         (NUMERIC.assign(d=pd.Timestamp(0)), True),
+        (NUMERIC.assign(d=pd.Timedelta(1, "h")), True),
+        (NUMERIC.assign(d=datetime.time(1)), True),
         (pd.DataFrame({"a": [1.0] * 500 + [np.nan]}), True),
     ],
 )
@@ -282,6 +284,51 @@ def test_gaps_are_gaps_in_other_packages():
 def test_clocks_show_the_time_of_their_zone(zone, hours):
     summer = np.array([datetime.datetime(2024, 7, 1)], "M8[us]").astype(np.int64)
     assert (local_microseconds(summer, zone) - summer).tolist() == [hours * 3_600_000_000]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_column_that_is_not_used_may_hold_anything(kind):
+    columns = {"whole": [1, 2, 3, 4], "lists": [[1], [2], [3], [4]]}
+    if kind == "array":
+        X = np.empty((4, 2), dtype=object)
+        X[:, 0], X[:, 1] = columns.values()
+    else:
+        X = as_kind(kind, columns)
+    for key in ("lists", 1, -1) if read_frame(X, left_out=[1]).has_names else (1, -1):
+        frame = read_frame(X, left_out=[key])
+        assert cells(frame.columns[0]) == [1, 2, 3, 4]
+        assert len(frame) == 4
+
+
+@pytest.mark.parametrize("dtype", [float, object, "U3"])
+def test_a_masked_cell_is_a_gap_whatever_is_below_the_mask(dtype):
+    X = np.ma.array([[1.5, 7], [999, 8], [2.5, 7]], dtype=dtype, mask=[[0, 0], [1, 0], [0, 1]])
+    first, second = read_frame(X).columns
+    assert [cell and float(cell) for cell in cells(first)] == [1.5, None, 2.5]
+    assert [cell and float(cell) for cell in cells(second)] == [7, 8, None]
+    assert "999" not in map(str, as_words(first).levels)
+
+
+def test_values_that_no_row_has_do_not_count():
+    table = pd.DataFrame({"x": pd.Categorical(["a", "b", "a"], categories=[*"abc"])})
+    assert as_words(read_frame(table).columns[0]).levels == ["a", "b"]
+    mixed = read_frame({"x": [1.5, "broken", 2.5, 1.5]})
+    kept = mixed.kept(np.array([0, 2, 3])).columns[0]
+    assert isinstance(kept, Numbers)
+    assert cells(kept) == [1.5, 2.5, 1.5]
+
+
+def test_integers_of_128_bits():
+    pl = pytest.importorskip("polars")
+    table = pl.DataFrame({"x": pl.Series([1, None, 3]).cast(pl.Int128)})
+    assert cells(read_frame(table).columns[0]) == [1, None, 3]
+
+
+@pytest.mark.parametrize("names", [[1, 0], [("a", 1), ("a", 2)]])
+def test_names_that_are_no_strings_come_back(names):
+    table = pd.DataFrame([[1.0, "x"]], columns=pd.Index(names))
+    other = table_like(table, {str(name): np.array([2.0]) for name in names})
+    assert other.columns.equals(table.columns)
 
 
 def test_a_typographic_minus_is_the_sign_of_a_number():

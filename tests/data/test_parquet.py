@@ -297,7 +297,6 @@ class TestRefused:
     [
         ([[1.0], [2.0]], "list<"),
         ([{"q": 1}, {"q": 2}], "struct<"),
-        ([datetime.timedelta(hours=1)] * 2, "duration"),
     ],
 )
 def test_columns_of_values_that_are_no_cells(tmp_path, values, kind):
@@ -307,6 +306,20 @@ def test_columns_of_values_that_are_no_cells(tmp_path, values, kind):
     with pytest.raises(TypeError, match=f"column 'a' of .* has the type {kind}.* leave it out"):
         read_parquet(path)
     assert read_parquet(path, words=["a"]).names == ["a", "b"]
+    assert read_parquet(path, left_out=["a", "absent"]).names == ["a", "b"]
+
+
+def test_times_and_durations_are_those_of_a_table_in_memory(tmp_path):
+    path = tmp_path / "x.parquet"
+    lengths = [datetime.timedelta(hours=1), None, datetime.timedelta(seconds=1.5)]
+    times = [datetime.time(1), datetime.time(0, 0, 2), None]
+    parquet.write_table(
+        pa.table({"a": pa.array(lengths, pa.duration("ns")), "b": pa.array(times)}), path
+    )
+    table = read_parquet(path)
+    assert [column.tolist() for column in table.columns] == [lengths, times]
+    assert set(table.obstacles()) == {"a", "b"}
+    assert all("times such as" in what for what in table.obstacles().values())
 
 
 def test_files_without_a_row_are_named(tmp_path):

@@ -157,6 +157,13 @@ class Stream(IterableDataset):
         return iter(range(3))
 
 
+class _ArrowStream:
+    """A table of another package, such as the result of a query."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return pa.table({"a": [1.0]}).__arrow_c_stream__(requested_schema)
+
+
 NO_TABLES = {
     "loader": (DataLoader(TensorDataset(torch.ones(2, 2))), r"a DataLoader: .*loader\.dataset"),
     "stream": (Stream(), "a Stream, an IterableDataset: .*__len__"),
@@ -166,6 +173,7 @@ NO_TABLES = {
     "no length": (Endless(), "a Endless without a length: .*__len__"),
     "set": ({1.0}, "a set: .*no order"),
     "lazy": (pl.DataFrame({"a": [1]}).lazy(), r"a LazyFrame: .*collect\(\)"),
+    "foreign": (_ArrowStream(), r"an? _ArrowStream: convert it to a table first .*pyarrow\.table"),
     "None": (None, "None: pass an array"),
     "bytes": (b"rows", "a bytes: pass an array"),
     "device": (torch.device("cpu"), "a device: pass an array"),
