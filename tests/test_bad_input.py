@@ -309,7 +309,7 @@ class TestLazyData:
 
     @one_detector
     def test_a_folder_that_is_not_there(self, Detector, make, tmp_path, no_training):
-        with pytest.raises(FileNotFoundError, match="no folder"):
+        with pytest.raises(FileNotFoundError, match="no file or folder"):
             make(Detector).fit(tmp_path / "images")
 
     @one_detector

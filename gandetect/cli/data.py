@@ -23,10 +23,11 @@ from gandetect.data.images import (
     ImageFolder,
     ImageSize,
     check_image_size,
+    image_paths,
     keeps_aspect,
     resize_image,
 )
-from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES
+from gandetect.data.plausibility import is_mask_folder, is_normal_name
 from gandetect.data.tables import (
     MISSING_VALUES,
     TABLE_SUFFIXES,
@@ -37,8 +38,20 @@ from gandetect.data.tables import (
 )
 from gandetect.datasets import list_adbench, load_labelled_images, load_mvtec
 from gandetect.datasets.catalogue import CATALOGUE
-from gandetect.datasets.labelled import class_folders, normal_by_name
-from gandetect.datasets.mvtec import is_category, is_visa
+from gandetect.datasets.files import resolve_data_dir
+from gandetect.datasets.labelled import (
+    MasksMissingError,
+    apart_from_masks,
+    class_folders,
+    normal_by_name,
+)
+from gandetect.datasets.mvtec import (
+    category_folder,
+    is_category,
+    is_visa,
+    part_folder,
+    part_of,
+)
 
 _ARRAY_NAMES = ("X", "x", "data")
 _LABEL_NAMES = ("y", "target", "labels")
@@ -411,40 +424,67 @@ def _read_images(
             raise UsageError(f"the extension of {path} is not one of {known}")
         image = ImageFiles([path], **settings, on_error=_on_error(options))
         return _of_images(image, path.parent, options)
-    masked = _has_masks(path)
-    is_sure = masked or is_visa(path)
-    if is_category(path) and (is_sure or any(map(_is_normal_folder, (path / "train").glob("*/")))):
+    is_sure = is_visa(path) or any(is_mask_folder(place.name) for place in path.glob("*/"))
+    places = part_folder(path, "train").glob("*/")
+    if is_category(path) and (is_sure or any(is_normal_name(place.name) for place in places)):
         if options.part == "all":
             raise UsageError(f"{path} has a training and a test part: --part train or --part test")
         part = options.part or default_part
         return _of_category(path.parent, path.resolve().name, part, options, settings)
-    if masked:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is left out is reported when the images are read
+        paths, masks = apart_from_masks(image_paths(path), path)
+    if not masks or not paths:
+        images = ImageFolder(path, **settings, on_error=_on_error(options))
+        return _of_images(images, path, options)
+    if _are_labelled(paths, path, options.normal_class or ()):
         return _of_masked_images(path, options, settings)
-    images = ImageFolder(path, **settings, on_error=_on_error(options))
-    return _of_images(images, path, options)
+    warnings.warn(
+        f"{len(masks)} images in {path} are left out, because by their paths they are masks of "
+        f"others, such as {min(masks.values())}",
+        stacklevel=2,
+    )
+    return _of_images(ImageFiles(paths, **settings, on_error=_on_error(options)), path, options)
 
 
-def _has_masks(folder: Path) -> bool:
-    return any(place.name.lower() in MASK_FOLDERS for place in folder.glob("*/"))
+def _are_labelled(paths: list[Path], root: Path, normal_class: Sequence[str]) -> bool:
+    """Return whether the folders of images determine which of them are normal."""
+    with suppress(ValueError):
+        classes = class_folders(paths, root, normal_class)
+        return classes is not None and bool(normal_by_name(classes, normal_class).any())
+    return False
 
 
-def _is_normal_folder(folder: Path) -> bool:
-    return folder.name.lower() in NORMAL_NAMES
+def _without_incomplete_masks(load: Callable[..., Any], *args: Any, **settings: Any) -> Any:
+    """Load images with their masks; without any, and with a warning, if some are missing."""
+    try:
+        return load(*args, **settings, lazy=True)
+    except MasksMissingError as error:
+        warnings.warn(f"no masks are read, and no pixel metrics computed: {error}", stacklevel=2)
+        return load(*args, **settings, lazy=True, masks=False)
 
 
 def _of_category(
     root: Path | None, category: str, part: str, options: Namespace, settings: dict[str, Any]
 ) -> Samples:
     """Read a part of a category in MVTec's layout, with labels and masks from its folders."""
-    bunch = load_mvtec(root, category, part, **settings, on_error=_on_error(options), lazy=True)
-    folder = bunch.paths[0].parents[1]
+    bunch = _without_incomplete_masks(
+        load_mvtec, root, category, part, **settings, on_error=_on_error(options)
+    )
+    folder = part_folder(category_folder(resolve_data_dir(root), category), part)
+    names = [path.relative_to(folder) for path in bunch.paths]
     has_classes = _has_class_options(options)
     return Samples(
         X=bunch.images,
-        labels=np.array([path.parent.name for path in bunch.paths])
+        labels=np.array(
+            [
+                (folder / name.parent).name if len(name.parts) < 2 else name.parts[0]
+                for name in names
+            ]
+        )
         if has_classes
         else bunch.labels,
-        names=[path.relative_to(folder).as_posix() for path in bunch.paths],
+        names=[name.as_posix() for name in names],
         masks=bunch.masks if part == "test" else None,
         is_split=True,
     )
@@ -452,8 +492,8 @@ def _of_category(
 
 def _of_masked_images(path: Path, options: Namespace, settings: dict[str, Any]) -> Samples:
     """Read a folder of good and bad images with masks."""
-    bunch = load_labelled_images(
-        path, options.normal_class, **settings, on_error=_on_error(options), lazy=True
+    bunch = _without_incomplete_masks(
+        load_labelled_images, path, options.normal_class, **settings, on_error=_on_error(options)
     )
     samples = replace(_of_images(bunch.images, path, options), masks=bunch.masks)
     return samples if _has_class_options(options) else replace(samples, labels=bunch.labels)
@@ -748,7 +788,7 @@ def _warn_of_a_test_part(samples: Samples, options: Namespace) -> None:
     """
     if not isinstance(samples.X, ImageFiles) or samples.names is None:
         return
-    parts = [set(Path(name).parts[:-1]) for name in samples.names]
+    parts = [set(map(part_of, Path(name).parts[:-1])) for name in samples.names]
     n_test = sum("test" in names for names in parts)
     if n_test and any("train" in names for names in parts):
         warnings.warn(

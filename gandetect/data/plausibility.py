@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,8 @@ _ANOMALY_WORDS = {
 _SHORT_WORDS = {"bad", "ko", "ng", "nok"}
 _NORMAL_WORDS = {*NORMAL_NAMES, "benign"}
 _NEGATIONS = {"no", "non", "not", "without", "free"}
-MASK_FOLDERS = ("ground_truth", "groundtruth", "masks", "mask")
-MASK_ENDS = ("_mask", "-mask", "_gt")
+_MASK_FOLDERS = ("ground_truth", "groundtruth", "gt", "masks", "mask", "annotations")
+_MASK_ENDS = ("_mask", "-mask", "_masks", "_gt", "-gt", "_label")
 
 _CHANNELS = (1, 3, 4)
 # A grey image with at most this width, and this ratio of its sides, is probably a window of a time
@@ -249,9 +249,9 @@ are used as normal images. Pass the folder of the normal images, as in x/good; l
 load_labelled_images also read labels and masks.
     """
     relative = [path.relative_to(root) for path in paths]
-    lower = [tuple(part.lower() for part in path.parts[:-1]) for path in relative]
+    lower = [tuple(map(_plain, path.parts[:-1])) for path in relative]
     firsts = {parts[0] for parts in lower if parts}
-    anomalous = {*_ANOMALY_NAMES, *MASK_FOLDERS}
+    anomalous = {*_ANOMALY_NAMES, *_MASK_FOLDERS}
     anomalous |= {"1"} if firsts == {"0", "1"} else {"-1"} if firsts == {"-1", "1"} else set()
     is_normal = [not {*NORMAL_NAMES}.isdisjoint(parts) for parts in lower]
     is_parted = {"train", "test"} <= firsts
@@ -326,9 +326,54 @@ normal images. Pass the normal images only, as in ImageFolder(path, pattern='**/
     )
 
 
+def _plain(name: str) -> str:
+    return re.sub(r"(?<=\w)[- ](?=\w)", "_", name.lower())
+
+
+def is_normal_name(name: str) -> bool:
+    """Return whether a folder or label has a name of normal images, such as good or defect-free."""
+    return _plain(name) in NORMAL_NAMES
+
+
+def is_mask_folder(name: str) -> bool:
+    """Return whether a folder has a name of masks, such as ground_truth."""
+    return _plain(name) in _MASK_FOLDERS
+
+
 def mask_owner(path: Path) -> Path | None:
     """Return the path, without extension, of the image of a mask; None if it is not a mask."""
-    for end in MASK_ENDS:
-        if path.stem.lower().endswith(end):
-            return path.with_name(path.stem[: -len(end)])
+    name = _owner_of(path.stem)
+    return None if name is None else path.with_name(name)
+
+
+def _owner_of(name: str) -> str | None:
+    """Return a name without an ending of masks, or None if it has none."""
+    for end in _MASK_ENDS:
+        if name.lower().endswith(end) and len(name) > len(end):
+            return name[: -len(end)]
+    return None
+
+
+def class_of_masks(folders: Sequence[str], root: Path) -> str | None:
+    """Return the class of the images whose masks are in a folder.
+
+    Parameters
+    ----------
+    folders : sequence of str
+        The names of the folders from `root` to the files.
+    root : pathlib.Path
+
+    Returns
+    -------
+    str or None
+        None if no folder is one of masks: ``masks/crack``, ``crack/masks`` or, beside a folder
+        ``crack``, ``crack_mask``. "" for masks of all classes.
+    """
+    for i, name in enumerate(folders):
+        inside = "/".join(folders[i + 1 :])
+        if is_mask_folder(name):
+            return inside or (folders[i - 1] if i else "")
+        owner = _owner_of(name)
+        if owner and root.joinpath(*folders[:i], owner).is_dir():
+            return inside or owner
     return None

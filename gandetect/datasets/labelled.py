@@ -20,7 +20,12 @@ from gandetect.data.images import (
     read_shape,
     target_size,
 )
-from gandetect.data.plausibility import MASK_FOLDERS, NORMAL_NAMES, mask_owner
+from gandetect.data.plausibility import (
+    class_of_masks,
+    is_mask_folder,
+    is_normal_name,
+    mask_owner,
+)
 
 GOOD = "good"
 # Names of image folders whose folder of masks may be next to them.
@@ -44,14 +49,16 @@ def load_labelled_images(
     Parameters
     ----------
     root : path-like
-        The folder. Masks may be in its folders ``ground_truth/`` or ``masks/`` (for a root called
-        ``test`` or ``Images``, also next to it), with or without a folder for each class. A mask
-        has the name of its image, with or without ``_mask`` or ``_gt`` at the end. Masks may also
-        be in the folders of the images as ``<name>_mask.png``. Any ending of an image file is
-        allowed.
+        The folder. Masks may be in folders ``ground_truth/``, ``gt/``, ``masks/`` or
+        ``annotations/`` in it (for a root called ``test`` or ``Images``, also next to it), with or
+        without a folder for each class, or in the folder of a class, or in ``<class>_mask/``. A
+        mask has the name of its image, with or without ``_mask``, ``_gt`` or ``_label`` at the end.
+        Masks may also be in the folders of the images as ``<name>_mask.png``. Any ending of an
+        image file is allowed.
     normal_class : str, collection of str or None, default=None
         The folders of normal images, at any depth. None takes good, ok, normal, nominal, no_defect
-        and defect_free, in lower or upper case, or 0 if the folders are 0 and 1.
+        and defect_free, in lower or upper case, with ``-`` or ``_``, or 0 if the folders are 0 and
+        1.
     image_size : int, (height, width) or None, default=None
         The size to which images and masks are resized. See `load_mvtec`.
     channels : {1, 3} or None, default=None
@@ -108,13 +115,9 @@ def load_labelled_images(
     ((3, 8, 8), array([1, 0, 0]), array(['dent', 'good', 'good'], dtype='<U4'))
     """
     folder = Path(root)
-    paths = image_paths(folder)
-    paths = [
-        path
-        for path in paths
-        if not any(part.lower() in MASK_FOLDERS for part in path.relative_to(folder).parts[:-1])
-    ]
-    paths, beside = apart_from_masks(paths)
+    paths, index = apart_from_masks(image_paths(folder), folder)
+    if not paths:
+        raise FileNotFoundError(f"{folder} has only masks and no image: pass the folder above it")
     chosen = (normal_class,) if isinstance(normal_class, str) else tuple(normal_class or ())
     classes = class_folders(paths, folder, chosen)
     if classes is None:
@@ -123,11 +126,12 @@ def load_labelled_images(
             "bad/, at one depth"
         )
     is_normal = normal_by_name(classes, chosen)
-    places = [folder, *([folder.parent] if folder.name.lower() in _BESIDE_MASKS else [])]
+    if folder.name.lower() in _BESIDE_MASKS:
+        index = mask_index(folder.parent) | index
     return labelled_bunch(
         paths,
         [GOOD if normal else str(name) for name, normal in zip(classes, is_normal, strict=True)],
-        mask_index(places) | beside,
+        index,
         masks=masks,
         lazy=lazy,
         on_error=on_error,
@@ -170,7 +174,7 @@ def class_folders(
         depth
         for parts in parents
         for depth, part in enumerate(parts)
-        if (part in chosen if chosen else part.lower() in NORMAL_NAMES)
+        if (part in chosen if chosen else is_normal_name(part))
     }
     depth = min(found, default=0)
     outside = [path for path, parts in zip(paths, parents, strict=True) if len(parts) <= depth]
@@ -215,7 +219,7 @@ def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndar
     there = sorted(set(names))
     if not chosen and there == ["0", "1"]:
         chosen = ("0",)
-    is_normal = np.array([n in chosen if chosen else n.lower() in NORMAL_NAMES for n in names])
+    is_normal = np.array([n in chosen if chosen else is_normal_name(n) for n in names])
     if not is_normal.any():
         raise ValueError(
             f"the images are in the folders {', '.join(there[:10])}, of which none "
@@ -228,26 +232,56 @@ def normal_by_name(classes: np.ndarray, chosen: Collection[str] = ()) -> np.ndar
 MaskIndex = dict[tuple[str, str], Path]
 
 
-def apart_from_masks(paths: list[Path]) -> tuple[list[Path], MaskIndex]:
-    """Separate images from masks in the same folders; masks are indexed by image name."""
+class MasksMissingError(FileNotFoundError):
+    """Some defects have a mask and others have none."""
+
+
+def apart_from_masks(paths: list[Path], root: Path) -> tuple[list[Path], MaskIndex]:
+    """Separate images from masks, which are in folders of masks or beside the images.
+
+    Parameters
+    ----------
+    paths : list of pathlib.Path
+        Image files below `root`.
+    root : pathlib.Path
+
+    Returns
+    -------
+    images : list of pathlib.Path
+    masks : dict
+        The masks by the class ("" for none) or the folder of their images, and their name.
+    """
     stems = {path.with_suffix("") for path in paths}
-    masks = {path: owner for path in paths if (owner := mask_owner(path)) in stems and owner}
-    index = {(str(owner.parent), owner.name): path for path, owner in masks.items()}
-    return [path for path in paths if path not in masks], index
-
-
-def mask_index(folders: Sequence[Path]) -> MaskIndex:
-    """Index the masks in the mask folders of `folders` by class ("" for none) and name."""
+    images: list[Path] = []
     index: MaskIndex = {}
-    places = (place for folder in folders for place in sorted(folder.iterdir()) if place.is_dir())
-    for place in (place for place in places if place.name.lower() in MASK_FOLDERS):
-        for path in _masks_in(place):
-            owner = mask_owner(path)
-            name = path.stem if owner is None else owner.name
-            key = ("/".join(path.relative_to(place).parts[:-1]), name)
-            if owner is not None or key not in index:
-                index[key] = path
+    for path in paths:
+        folders = path.relative_to(root).parts[:-1]
+        owner, its_class = mask_owner(path), class_of_masks(folders, root)
+        if its_class is not None:
+            _add(index, its_class, path)
+        elif owner in stems and owner is not None:
+            index[str(owner.parent), owner.name] = path
+        else:
+            images.append(path)
+    return images, index
+
+
+def mask_index(folder: Path) -> MaskIndex:
+    """Index the masks in the folders of masks in `folder`, as `apart_from_masks` does."""
+    index: MaskIndex = {}
+    for place in sorted(folder.iterdir()):
+        if place.is_dir() and is_mask_folder(place.name):
+            for path in _masks_in(place):
+                _add(index, "/".join(path.relative_to(place).parts[:-1]), path)
     return index
+
+
+def _add(index: MaskIndex, its_class: str, path: Path) -> None:
+    """Add a mask; a name with an ending of masks has priority."""
+    owner = mask_owner(path)
+    key = (its_class, path.stem if owner is None else owner.name)
+    if owner is not None or key not in index:
+        index[key] = path
 
 
 def _masks_in(place: Path) -> list[Path]:
@@ -325,7 +359,7 @@ def _mask_paths(
         return None
     if missing:
         path = missing[0]
-        raise FileNotFoundError(
+        raise MasksMissingError(
             f"{path} has no mask ground_truth/{path.parent.name}/{path.stem}_mask.png, nor have "
             f"{len(missing) - 1} others of {len(stems)} defects: add them, or pass masks=False"
         )

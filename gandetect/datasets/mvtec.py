@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from gandetect.data.images import BitDepth, DataFileError, ImageSize, image_paths, is_hidden
-from gandetect.data.plausibility import NORMAL_NAMES
+from gandetect.data.plausibility import NORMAL_NAMES, is_normal_name
 from gandetect.datasets.files import check_option, resolve_data_dir
 from gandetect.datasets.labelled import (
     GOOD,
@@ -45,9 +45,10 @@ def load_mvtec(
     The layout is ``<root>/<category>/train/good/*.png``, ``<root>/<category>/test/<defect>/*.png``
     (``good`` is no defect) and ``<root>/<category>/ground_truth/<defect>/<name>_mask.png``. These
     variants are also read: normal folders named ok, normal, nominal, no_defect or defect_free;
-    training images in ``train/`` itself; masks with the name of their image, with or without
-    ``_mask`` or ``_gt`` at the end, with any ending of an image file; a folder of masks named
-    ``masks``; VisA as published, by its table ``<root>/split_csv/1cls.csv``.
+    folders named ``training`` and ``testing``; training images in ``train/`` itself; masks with the
+    name of their image, with or without ``_mask``, ``_gt`` or ``_label`` at the end, with any
+    ending of an image file, and in the folders that `load_labelled_images` describes, also within
+    ``test/``; VisA as published, by its table ``<root>/split_csv/1cls.csv``.
 
     Parameters
     ----------
@@ -143,17 +144,18 @@ def load_mvtec(
     ((1, 16, 16), (1, 16, 16), array([0]), array(['good'], dtype='<U4'))
     """
     check_option("split", split, ("train", "test"))
-    folder = _category_folder(resolve_data_dir(root), category)
+    folder = category_folder(resolve_data_dir(root), category)
     if is_visa(folder):
         paths, kinds, index = _visa_files(folder, split)
     else:
-        paths, beside = apart_from_masks(_split_paths(folder / split))
-        kinds = [_kind(path, folder / split) for path in paths]
-        index = mask_index([folder]) | beside if masks and split == "test" else {}
+        part = part_folder(folder, split)
+        paths, index = apart_from_masks(_split_paths(part), part)
+        kinds = [_kind(path, part, split) for path in paths]
+        index = mask_index(folder) | index if masks and split == "test" else {}
     found = sorted(set(kinds))
     if split == "train" and found != [GOOD]:
         raise DataFileError(
-            f"{folder / split} must contain only the folder {GOOD}/ (or "
+            f"{part_folder(folder, split)} must contain only the folder {GOOD}/ (or "
             f"{', '.join(NORMAL_NAMES[1:])}), because training images are normal; it contains "
             f"{', '.join(found)}"
         )
@@ -178,13 +180,32 @@ def is_visa(folder: Path) -> bool:
     return (folder / "Data" / "Images").is_dir()
 
 
+def part_folder(folder: Path, split: str) -> Path:
+    """Return the folder of the images of a part of a category, such as ``train`` or ``Training``.
+
+    The images of both parts of VisA are in one folder.
+    """
+    if is_visa(folder):
+        return folder / "Data" / "Images"
+    places = sorted(folder.glob("*/")) if folder.is_dir() else []
+    found = (place for place in places if part_of(place.name) == split)
+    return folder / split if (folder / split).is_dir() else next(found, folder / split)
+
+
+def part_of(name: str) -> str | None:
+    """Return "train" or "test" for a folder of that part of a data set; None for others."""
+    return {"train": "train", "training": "train", "test": "test", "testing": "test"}.get(
+        name.lower()
+    )
+
+
 def _has_train(folder: Path) -> bool:
-    return (folder / "train").is_dir() or is_visa(folder)
+    return part_folder(folder, "train").is_dir()
 
 
 def is_category(folder: Path) -> bool:
     """Return whether a folder is a category: it contains a training and a test part."""
-    return _has_train(folder) and any((folder / part).is_dir() for part in ("test", "Data"))
+    return _has_train(folder) and part_folder(folder, "test").is_dir()
 
 
 def categories_in(root: Path) -> list[str]:
@@ -193,7 +214,8 @@ def categories_in(root: Path) -> list[str]:
     return sorted({folder.name for folder in folders if _has_train(folder)})
 
 
-def _category_folder(root: Path, category: str) -> Path:
+def category_folder(root: Path, category: str) -> Path:
+    """Return the folder of a category; raise a FileNotFoundError if there is none."""
     if category in ("", ".", ".."):  # the root itself, or its parent
         raise ValueError(f"category must be the name of a folder in {root}, got {category!r}")
     for folder in (root / category, root / "mvtec" / category):
@@ -201,9 +223,9 @@ def _category_folder(root: Path, category: str) -> Path:
             return folder
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}; expected {_LAYOUT}")
-    if (root / "train").is_dir():
+    if _has_train(root):
         raise FileNotFoundError(
-            f"{root} has no category {category!r}, but a folder train/: pass the folder above it "
+            f"{root} has no category {category!r}, but a training part: pass the folder above it "
             f"as root. Expected {_LAYOUT}"
         )
     there = ", ".join(categories_in(root)) or "none"
@@ -225,17 +247,17 @@ def _split_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def _kind(path: Path, folder: Path) -> str:
+def _kind(path: Path, folder: Path, split: str) -> str:
     """Return "good" or the kind of defect of an image in train/ or test/."""
     parts = path.relative_to(folder).parts[:-1]
-    if not parts and folder.name == "train":
+    if not parts and split == "train":
         return GOOD
     if not parts:
         raise DataFileError(
             f"{path} is not in a folder good/ or <defect>/, so that its label is unknown; expected "
             f"{_LAYOUT}"
         )
-    return GOOD if parts[0].lower() in NORMAL_NAMES else parts[0]
+    return GOOD if is_normal_name(parts[0]) else parts[0]
 
 
 def _visa_files(folder: Path, split: str) -> tuple[list[Path], list[str], MaskIndex]:
@@ -251,7 +273,7 @@ def _visa_files(folder: Path, split: str) -> tuple[list[Path], list[str], MaskIn
     if not rows:
         raise DataFileError(f"{table} lists no image of {folder.name} for {split}")
     paths = [folder.parent / row["image"] for row in rows]
-    kinds = [GOOD if row["label"].lower() in NORMAL_NAMES else row["label"] for row in rows]
+    kinds = [GOOD if is_normal_name(row["label"]) else row["label"] for row in rows]
     index = {
         (str(path.parent), path.stem): folder.parent / row["mask"]
         for path, row in zip(paths, rows, strict=True)

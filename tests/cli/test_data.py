@@ -427,6 +427,62 @@ class TestImages:
             is_marked = [bool(mask.any()) for mask in samples.masks]
             assert is_marked == anomalies(samples, given(**options)).tolist()
 
+    @pytest.mark.parametrize("names", [("Train", "Test"), ("training", "testing")])
+    def test_parts_by_other_names(self, mvtec, names):
+        folder = mvtec / "mvtec" / "nut"
+        for part, name in zip(("train", "test"), names, strict=True):
+            (folder / part).rename(folder / name)
+        assert read(folder).names == ["good/0.png"]
+        assert read(folder, "test").names == ["bent/0.png", "good/0.png"]
+
+    def test_images_in_a_folder_below_their_class(self, mvtec):
+        folder = mvtec / "mvtec" / "nut"
+        for name in ("good", "bent"):
+            (folder / "test" / name).rename(folder / "images")
+            (folder / "test" / name).mkdir()
+            (folder / "images").rename(folder / "test" / name / "images")
+        test = read(folder, "test", normal_class=["good"])
+        assert test.names == ["bent/images/0.png", "good/images/0.png"]
+        assert test.labels.tolist() == ["bent", "good"]
+
+    def test_visa_as_published(self, mvtec):
+        folder, images = mvtec / "visa" / "nut", "nut/Data/Images"
+        nut = mvtec / "mvtec" / "nut"
+        for source, target in (
+            ("train/good/0.png", "Images/Normal/0.png"),
+            ("test/good/0.png", "Images/Normal/1.png"),
+            ("test/bent/0.png", "Images/Anomaly/0.png"),
+            ("ground_truth/bent/0_mask.png", "Masks/Anomaly/0.png"),
+        ):
+            (folder / "Data" / target).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(nut / source, folder / "Data" / target)
+        (mvtec / "visa" / "split_csv").mkdir()
+        (mvtec / "visa" / "split_csv" / "1cls.csv").write_text(
+            "object,split,label,image,mask\n"
+            f"nut,train,normal,{images}/Normal/0.png,\n"
+            f"nut,test,normal,{images}/Normal/1.png,\n"
+            f"nut,test,anomaly,{images}/Anomaly/0.png,nut/Data/Masks/Anomaly/0.png\n"
+        )
+        assert read(folder).names == ["Normal/0.png"]
+        test = read(folder, "test")
+        assert (test.names, test.labels.tolist()) == (["Normal/1.png", "Anomaly/0.png"], [0, 1])
+        assert [int(mask.sum()) for mask in test.masks] == [0, 36]
+
+    def test_masks_beside_images_without_labels(self, mvtec, tmp_path):
+        nut = mvtec / "mvtec" / "nut"
+        for name in ("a.png", "a_GT.png", "b.png"):
+            (tmp_path / "flat").mkdir(exist_ok=True)
+            shutil.copy(nut / "train" / "good" / "0.png", tmp_path / "flat" / name)
+        with pytest.warns(UserWarning, match=r"1 images in .* are left out.*masks.*a_GT\.png"):
+            assert read(tmp_path / "flat").names == ["a.png", "b.png"]
+
+    def test_a_missing_mask_leaves_the_labels(self, mvtec):
+        nut = mvtec / "mvtec" / "nut"
+        shutil.copy(nut / "test" / "bent" / "0.png", nut / "test" / "bent" / "1.png")
+        with pytest.warns(UserWarning, match=r"no masks are read.*bent/1\.png has no mask"):
+            test = read(nut, "test")
+        assert (test.labels.tolist(), test.masks) == ([1, 1, 0], None)
+
     def test_a_category_by_its_path(self, mvtec):
         folder = mvtec / "mvtec" / "nut"
         train = read(folder)

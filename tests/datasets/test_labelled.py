@@ -1,10 +1,14 @@
 """Folders of good and bad images, in the layouts that people have."""
 
+from argparse import ArgumentParser
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from gandetect.datasets import DataFileError, ImageFiles, load_labelled_images
+from gandetect.cli.data import read_samples
+from gandetect.cli.options import add_data, add_protocol
+from gandetect.datasets import DataFileError, ImageFiles, load_labelled_images, load_mvtec
 from gandetect.datasets.labelled import class_folders, read_mask
 
 SHAPE = (4, 6)
@@ -20,6 +24,32 @@ def _save_mask(path, rows=slice(0, 1)):
     mask[rows] = 255
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(mask).save(path)
+
+
+@pytest.mark.parametrize("load", ["labelled", "mvtec", "command line"])
+@pytest.mark.parametrize(
+    "place",
+    ["masks/", "masks/bad/", "gt/", "bad/masks/", "bad_mask/", "bad/a_label", "bad/a_GT"],
+)
+def test_masks_at_any_place_are_no_images(tmp_path, load, place):
+    folder = tmp_path / "nut" / "test"
+    _save(folder / "defect-free" / "a.png")
+    _save(folder / "bad" / "a.png")
+    _save_mask(folder / f"{place}{'a' if place.endswith('/') else ''}.bmp")
+    _save(tmp_path / "nut" / "train" / "defect-free" / "a.png")
+    if load == "command line":
+        parser = ArgumentParser()
+        add_data(parser)
+        add_protocol(parser)
+        read = read_samples(parser.parse_args(["--data", str(folder)]), "test")
+    else:
+        read = (
+            load_labelled_images(folder)
+            if load == "labelled"
+            else load_mvtec(tmp_path, "nut", "test")
+        )
+    assert list(read.labels) == [1, 0]
+    assert [int(mask.sum()) for mask in read.masks] == [SHAPE[1], 0]
 
 
 class TestLoad:
