@@ -994,8 +994,8 @@ class BaseDetector(
         check_real(self, "robust", 0)
         if self.robust and not self._model_class().can_be_robust:
             raise ValueError(
-                f"{self._model_class().__name__} has no adversarial training: set robust=0, got "
-                f"{self.robust!r}."
+                f"{type(self).__name__} with these parameters has no adversarial training: set "
+                f"robust=0, got {self.robust!r}."
             )
         check_choice(self, "scaling", SCALINGS)
         check_choice(self, "channel_axis", (-1, 0, None))

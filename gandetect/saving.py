@@ -353,15 +353,25 @@ def _facts(values: Any) -> dict[str, Any]:
     return values
 
 
+_OTHER_BACKBONE = (
+    "the weights of its backbone do not fit into the one that was passed to load: pass a network "
+    "with the layers of that of the fit"
+)
+
+
 def _load(networks: nn.ModuleDict, weights: Mapping[str, Tensor]) -> None:
     """Load the weights of networks, with memory for those on the meta device."""
     expected = networks.state_dict(keep_vars=True)
     if expected.keys() != weights.keys():
         differing = sorted(expected.keys() ^ weights.keys())
+        if all(name.startswith("backbone.") for name in differing):
+            raise ValueError(_OTHER_BACKBONE)
         raise ValueError(f"its networks have missing or unknown weights: {differing[:3]}")
     for name, like in expected.items():
         value = weights[name]
         if value.shape != like.shape or value.dtype != like.dtype:
+            if name.startswith("backbone."):
+                raise ValueError(_OTHER_BACKBONE)
             raise ValueError(f"the weights {name!r} have another shape or type")
         *path, last = name.split(".")
         module = networks.get_submodule(".".join(path))

@@ -32,6 +32,9 @@ from gandetect.cli.options import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from gandetect.base import BaseDetector
     from gandetect.cli.data import Samples
 
@@ -241,7 +244,7 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
         detector.set_callbacks(*callbacks)
     start = time.perf_counter()
     # An interrupt ends the command here: an existing file of --out is kept.
-    own = _beside(detector, samples, options, with_masks=labels == "learn")
+    own = _beside(detector, samples, options, is_known)
     detector.fit(samples.named, is_known, **own)
     seconds = time.perf_counter() - start
     if for_threshold is not None:
@@ -260,7 +263,10 @@ def _fitted(options: Namespace) -> dict[str, Any] | None:
 
 
 def _beside(
-    detector: BaseDetector, samples: Samples, options: Namespace, *, with_masks: bool
+    detector: BaseDetector,
+    samples: Samples,
+    options: Namespace,
+    is_known: NDArray[np.bool_] | None,
 ) -> dict[str, Any]:
     """Return the further arguments of `fit`: class labels, and masks of known defects."""
     taken = signature(detector.fit).parameters
@@ -268,10 +274,17 @@ def _beside(
     found = {}
     if classes is not None and "class_labels" in taken:
         found["class_labels"] = classes
-    if with_masks and samples.masks is not None and "masks" in taken:
+    if is_known is not None and samples.masks is not None and "masks" in taken:
         import numpy as np
 
-        found["masks"] = np.stack(list(samples.masks)) > 0
+        # Samples that are not marked as anomalies are used as normal ones, whatever their masks.
+        masks = [
+            mask > 0 if known else np.zeros_like(mask, dtype=bool)
+            for mask, known in zip(samples.masks, is_known, strict=True)
+        ]
+        # Images of several shapes cannot be learned from: `fit` raises the error.
+        if len({mask.shape for mask in masks}) == 1 and any(mask.any() for mask in masks):
+            found["masks"] = np.stack(masks)
     return found
 
 

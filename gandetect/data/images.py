@@ -688,7 +688,8 @@ class ImageFiles(Dataset[np.ndarray]):
         told = "; ".join(map(str, list(errors.values())[:_LEFT_OUT_SHOWN]))
         told = f"{len(errors)} of {len(self)} images cannot be read: {told}"
         if len(errors) > _LEFT_OUT_SHOWN:
-            told += " ... (all are in the attribute skipped)"
+            others = ", ".join(map(str, list(errors)[_LEFT_OUT_SHOWN:]))
+            told += f"; and likewise {others}"
         self.paths = [path for path in self.paths if path not in errors]
         if not self.paths:
             raise DataFileError(told)

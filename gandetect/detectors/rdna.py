@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from gandetect.base import BaseDetector, check_choice, check_real
+from gandetect.data.images import read_image, resize_image, target_size
 from gandetect.data.labels import checked_masks
 from gandetect.data.sources import Layout, blocks, parts_of, read, slices
 from gandetect.distributed import RandomNumbers, RandomState, draw_seed
@@ -201,6 +204,13 @@ class RDNAModel(Model["RDNADetector"]):
         if self.settings.adversarial_weight:
             self.sample_discriminator = make.patch_discriminator()
             self.mask_discriminator = make.patch_discriminator(n_inputs=2)
+
+    @classmethod
+    def resolved(cls, settings: Any, layout: Layout) -> dict[str, Any]:
+        found = super().resolved(settings, layout)
+        if isinstance(settings.roi, str | os.PathLike):
+            found["roi"] = _read_roi(settings.roi, layout)
+        return found
 
     @cached_property
     def region(self) -> Region | None:
@@ -969,10 +979,11 @@ class RDNADetector(BaseDetector):
     n_references : int, default=10_000
         With a backbone: number of patches in the memory bank, to which distances are computed [4]_.
         The time of scoring is proportional to it.
-    roi : (top, left, bottom, right), ndarray of shape (height, width) or None, default=None
+    roi : (top, left, bottom, right), ndarray of shape (height, width), path or None, default=None
         The region of interest of each image, in pixels of X: a box, whose last two are exclusive;
-        or a mask that is not 0 inside. Pixels outside are not trained on, do not change the score,
-        and have 0 in the map. All images must have the same shape.
+        a mask that is not 0 inside; or the path of an image of such a mask, which is resized to the
+        images of X if it has their aspect ratio. Pixels outside are not trained on, do not change
+        the score, and have 0 in the map. All images must have the same shape.
     image_size : int, "auto" or None, default="auto"
         Images with a larger longer side are resized inside the networks, by averaging, with their
         aspect ratio; `anomaly_map` and `reconstruct` have the size of X. Time grows quadratically.
@@ -1308,6 +1319,10 @@ class RDNADetector(BaseDetector):
     def _check_own_parameters(self) -> None:
         if self.backbone is not None:
             self._check_backbone()
+        elif self.layers is not None:
+            raise ValueError(
+                f"layers={self.layers!r} are those of a backbone: pass backbone, or layers=None."
+            )
         check_scalar(self.hardened_noise, "hardened_noise", Integral, min_val=0)
         check_real(self, "noise_size", 0)
         check_scalar(self.n_references, "n_references", Integral, min_val=1)
@@ -1354,8 +1369,35 @@ class RDNADetector(BaseDetector):
             )
 
 
+def _read_roi(path: str | os.PathLike[str], layout: Layout) -> np.ndarray:
+    """Read the mask of a region from an image file, in the size of the images.
+
+    Raises
+    ------
+    ValueError
+        If its aspect ratio is not that of the images, or it is empty.
+    """
+    pixels = read_image(Path(path), channels=1)
+    size = (layout.sample_shape[-2], layout.sample_shape[-1])
+    if layout.is_image and not layout.varies and pixels.shape != size:
+        # A difference of one pixel is due to rounding.
+        wanted = target_size(pixels.shape, size, keep_aspect=True)
+        if max(abs(a - b) for a, b in zip(wanted, size, strict=True)) > 1:
+            raise ValueError(
+                f"roi, the image {path}, has {pixels.shape[0]} x {pixels.shape[1]} pixels, and the "
+                f"images have {size[0]} x {size[1]}, another aspect ratio."
+            )
+        inside = np.where(pixels != 0, 255, 0).astype(np.uint8)
+        pixels = resize_image(inside, size) > 127
+    roi: np.ndarray = pixels != 0
+    _check_roi(roi)
+    return roi
+
+
 def _check_roi(roi: Any) -> None:
-    """Raise TypeError or ValueError if `roi` is neither a box nor a mask."""
+    """Raise TypeError or ValueError if `roi` is neither a box, nor a mask, nor a path."""
+    if isinstance(roi, str | os.PathLike):  # read in `resolved`; a loaded detector has the mask
+        return
     if isinstance(roi, np.ndarray):
         if roi.ndim != 2 or roi.dtype.kind not in "buif" or not (roi != 0).any():
             raise ValueError(
@@ -1366,8 +1408,8 @@ def _check_roi(roi: Any) -> None:
     is_box = isinstance(roi, tuple | list) and len(roi) == 4
     if not is_box or not all(isinstance(side, Integral) for side in roi):
         raise TypeError(
-            "roi must be a box (top, left, bottom, right) in pixels or a mask (height, width), got "
-            f"{roi!r}."
+            "roi must be a box (top, left, bottom, right) in pixels, a mask (height, width) or the "
+            f"path of its image, got {roi!r}."
         )
     top, left, bottom, right = roi
     if not (0 <= top < bottom and 0 <= left < right):

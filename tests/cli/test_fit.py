@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import gandetect
 from gandetect import Checkpoint, GANomalyDetector
@@ -287,6 +288,38 @@ def test_known_anomalies_are_learned_from(run, table, named_rows, tmp_path):
     np.testing.assert_array_equal(loaded.anomaly_score(X), expected.anomaly_score(X))
     told = json.loads(out)
     assert (told["samples"], told["left_out"], told["known_anomalies"]) == (60, 0, 10)
+
+
+@pytest.fixture
+def marked(tmp_path):
+    """Images with defects and masks, of which some are marked as in the CSV of a report."""
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        kind = "bad" if i > 5 else "good"
+        pixels = rng.integers(100, 110, size=(16, 16), dtype=np.uint8)
+        mask = np.zeros((16, 16), dtype=np.uint8)
+        if kind == "bad":
+            mask[4:9, 4:9] = 255
+            (tmp_path / "set" / "masks").mkdir(exist_ok=True)
+            Image.fromarray(mask).save(tmp_path / "set" / "masks" / f"{i}.png")
+        (tmp_path / "set" / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.maximum(pixels, mask)).save(tmp_path / "set" / kind / f"{i}.png")
+    (tmp_path / "marks.csv").write_text("sample,label\nbad/6.png,1\ngood/0.png,0\n")
+    return "--data", tmp_path / "set", "--labels", "learn", "--label-file", tmp_path / "marks.csv"
+
+
+@pytest.mark.filterwarnings("default::gandetect.TrainingWarning")
+def test_masks_are_those_of_the_marked_images(run, marked, tmp_path):
+    small = (*TINY, "--set", "architecture=ConvNet(n_filters=2)", "--set", "image_size=8")
+    code, out, _ = run("fit", "rdna", *marked, *small, "--format", "json", "--out", tmp_path / "m")
+    assert (code, json.loads(out)["known_anomalies"]) == (0, 1)
+
+
+def test_images_of_several_shapes_cannot_be_learned_from(fails, marked, tmp_path):
+    Image.new("L", (12, 16), 105).save(tmp_path / "set" / "good" / "0.png")
+    how = ("--image-size", "16", "--out", tmp_path / "m")
+    code, err = fails("fit", "rdna", *marked, *how)
+    assert (code, "labels='learn' needs one shape" in err) == (1, True)
 
 
 def test_most_labels_may_be_missing_where_anomalies_are_known(run, fraud, tmp_path):

@@ -500,6 +500,15 @@ class TestOnError:
         assert [path.name for path in images.skipped] == ["b.png", "c.png"]
         assert images.stack().shape == (2, 4, 6)
 
+    def test_all_are_named(self, tmp_path):
+        _save(tmp_path / "sound.png", GRADIENT)
+        names = [f"{i}.png" for i in range(8)]
+        for name in names:
+            (tmp_path / name).write_bytes(b"no image")
+        with pytest.warns(UserWarning, match="8 of 9 images cannot be read") as told:
+            ImageFolder(tmp_path, on_error="skip")
+        assert all(name in str(told[0].message) for name in names)
+
     def test_without_it_an_error_names_it(self, tmp_path):
         _save(tmp_path / "a.png", GRADIENT)
         (tmp_path / "b.png").write_bytes(b"no image")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.base import clone
 from torch import nn
 from torch.nn import functional as F
@@ -319,8 +320,9 @@ class TestSaved:
 
     def test_another_module_is_refused(self, fitted, tmp_path):
         fitted.save(tmp_path / "detector")
-        with pytest.raises(gandetect.ArchiveError, match="is not a complete detector"):
-            gandetect.load(tmp_path / "detector", backbone=nn.AvgPool2d(4))
+        for other in (nn.AvgPool2d(4), "efficientnet-lite0"):
+            with pytest.raises(gandetect.ArchiveError, match="backbone do not fit into the one"):
+                gandetect.load(tmp_path / "detector", backbone=other)
 
     def test_pickled_with_the_module(self, fitted):
         assert_same_scores(pickle.loads(pickle.dumps(fitted)), fitted)
@@ -685,11 +687,30 @@ class TestRegion:
             (np.zeros((32, 24)), ValueError, "with 0 such pixels"),
             (np.ones((24, 32)), ValueError, r"shape \(24, 32\).*32 x 24"),
             (np.ones((2, 32, 24)), ValueError, "shape"),
+            ("nowhere.png", FileNotFoundError, "there is no image nowhere.png"),
         ],
     )
     def test_what_is_refused(self, roi, error, match):
         with pytest.raises(error, match=match):
             make(roi=roi).fit(IMAGES)
+
+    def test_a_mask_in_a_file(self, few, tmp_path):
+        inside = np.zeros((32, 24), dtype=np.uint8)
+        inside[4:20, 2:22] = 1
+        expected = make(roi=inside).fit(IMAGES)
+        for size in (1, 2):  # a larger mask is resized
+            path = tmp_path / f"{size}.png"
+            Image.fromarray(np.kron(inside, np.ones((size, size), dtype=np.uint8))).save(path)
+            detector = make(roi=str(path)).fit(IMAGES)
+            assert_same_scores(detector, expected)
+            detector.set_params(warm_start=True).fit(IMAGES)
+        detector.save(tmp_path / "detector")
+        path.unlink()
+        loaded = gandetect.load(tmp_path / "detector", backbone=Edges())
+        assert_same_scores(loaded, detector)
+        Image.fromarray(inside.T).save(path)
+        with pytest.raises(ValueError, match=r"roi, the image .*24 x 32 pixels.*another aspect"):
+            detector.fit(IMAGES)
 
     def test_rows_have_none(self):
         X = np.random.default_rng(0).normal(size=(20, 5))

@@ -126,5 +126,7 @@ class TestRefused:
 
     def test_a_backbone(self, images):
         detector = RDNADetector(backbone=torch.nn.AvgPool2d(2), robust=0.1)
-        with pytest.raises(ValueError, match="RDNAFeatureModel has no adversarial training"):
+        with pytest.raises(
+            ValueError, match="RDNADetector with these parameters has no adversarial"
+        ):
             detector.fit(images)
