@@ -39,6 +39,8 @@ DAMAGE = (
 )
 _HEADER = "gandetect"
 _CHECKSUM = "sha256"
+# The functions of `gandetect.export` that read files of other kinds, by their usual extensions.
+_EXPORTED = {".onnx": "load_onnx", ".pt2": "load_torch_export"}
 # The number of bytes of a trial write: one block, the smallest space of a file.
 _BLOCK = bytes(4096)
 # An array of strings allocates the length of the longest string for each: 16 KiB in a file could
@@ -375,10 +377,21 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a device, a pipe or a socket"
         raise ArchiveError(f"{str(path)!r} is {kind}, not a file that gandetect wrote.")
     with open(path, "rb") as file:
-        if file.read(9)[8:] != b"{":  # so that a large file of another kind is not read
+        if not is_archive(file.read(9)):  # so that a large file of another kind is not read
+            reader = _EXPORTED.get(os.path.splitext(path)[1].lower())
+            if reader is not None:
+                raise ArchiveError(
+                    f"{str(path)!r} is not a file of save: gandetect.export.{reader} reads "
+                    "exported files."
+                )
             raise ArchiveError(f"{str(path)!r} is damaged or was not written by gandetect.")
         file.seek(0)
         return file.read()
+
+
+def is_archive(content: bytes) -> bool:
+    """Whether bytes begin as a safetensors file does: the size of its header, which is JSON."""
+    return content[8:9] == b"{" and content[6:8] == b"\0\0"
 
 
 def checksum(header: str, tensors: dict[str, Tensor]) -> str:

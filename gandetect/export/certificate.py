@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch.export import Dim, ExportedProgram
 
 from gandetect import __version__
-from gandetect.archive import ArchiveError, check_writable, written_aside
+from gandetect.archive import ArchiveError, check_writable, is_archive, written_aside
 from gandetect.base import BaseDetector
 from gandetect.data.columns import ColumnEncoder
 from gandetect.data.sources import ArraySource, read
@@ -619,8 +619,8 @@ def load_onnx(
         If the scores on this machine differ from those of the detector by more than ten times the
         tolerance, or a label differs.
     TypeError, ValueError
-        If `tolerance` is not a number or negative, `threshold` is not a number or NaN, or `n_jobs`
-        is not an integer or 0.
+        If `tolerance` is not a number or negative, `threshold` is not a number or NaN, `n_jobs` is
+        not an integer or 0, or `providers` is a string or names an unknown provider.
     ImportError
         Without onnx and onnxruntime: ``pip install "gandetect[export]"``. For a trusted model,
         onnxruntime alone is sufficient.
@@ -633,7 +633,7 @@ def load_onnx(
     _check_tolerance(tolerance)
     _check_threshold(threshold)
     check_n_jobs(n_jobs)
-    _require("onnxruntime")
+    _check_providers(_require("onnxruntime"), providers)
     content = _content(path)
     try:
         model = _checked_model(content)
@@ -940,7 +940,12 @@ class ExportedScorer:
                 "The columns of X must be those that the detector was fitted to, in the same "
                 f"order: {names}."
             )
-        x: np.ndarray = check_array(_numbers(X), allow_nd=True, ensure_2d=False)
+        x: np.ndarray = check_array(
+            _numbers(X), allow_nd=True, ensure_2d=False, ensure_all_finite=False
+        )
+        if not np.isfinite(x).all():
+            kind = "NaN" if np.isnan(x).any() else "infinity"
+            raise ValueError(f"Input X contains {kind}: leave out or impute the sample.")
         shape = self.certificate.input_shape
         if x.ndim == 2 and len(shape) > 1 and x.shape[1] == prod(shape):
             x = x.reshape(len(x), *shape)
@@ -1189,6 +1194,24 @@ def _onnx_run(model: bytes, providers: Sequence[str], where: str, n_jobs: int | 
     return run
 
 
+def _check_providers(onnxruntime: Any, providers: Any) -> None:
+    """Raise for names that onnxruntime would print an error of, and replace by others.
+
+    A known provider that is not installed is no error: the next one of the sequence is used.
+    """
+    available = onnxruntime.get_available_providers()
+    if isinstance(providers, str) or not isinstance(providers, Sequence):
+        raise TypeError(
+            f"providers must be a sequence of names, such as {available[-1:]}, got {providers!r}."
+        )
+    names = [given[0] if isinstance(given, tuple) and given else given for given in providers]
+    known = {*onnxruntime.get_all_providers(), *available}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(
+            f"onnxruntime has no execution provider {unknown[0]!r}: here it has {available}."
+        )
+
+
 def _torch_run(program: ExportedProgram) -> Run:
     module = program.module()
 
@@ -1201,9 +1224,17 @@ def _torch_run(program: ExportedProgram) -> Run:
 
 
 def _content(path: str | os.PathLike[str]) -> bytes:
+    if Path(path).is_dir():
+        raise ArchiveError(f"{str(path)!r} is a folder, not an exported file.")
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
-    return Path(path).read_bytes()
+    content = Path(path).read_bytes()
+    if is_archive(content):
+        raise ArchiveError(
+            f"{str(path)!r} is a file of save or Checkpoint, not an exported file: a saved "
+            "detector is read by gandetect.load."
+        )
+    return content
 
 
 def _require(name: str) -> Any:

@@ -10,6 +10,7 @@ import scipy.sparse
 import torch
 from torch.torch_version import TorchVersion
 
+import gandetect
 from gandetect import (
     AdversarialVAEDetector,
     ALOCCDetector,
@@ -223,6 +224,39 @@ def test_a_torch_that_cannot_export_is_told(write, tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"torch 2\.9 or newer, and this is torch 2\.8\.0"):
         write(GANomalyDetector(), tmp_path / "detector")
     assert not list(tmp_path.iterdir())
+
+
+def test_files_of_other_kinds_name_what_reads_them(written, rows, tmp_path):
+    detector, _, path, read = written
+    with pytest.raises(ArchiveError, match="is a folder, not an exported file"):
+        read(tmp_path)
+    detector.save(tmp_path / "saved")
+    with pytest.raises(ArchiveError, match=r"is a file of save.*gandetect\.load"):
+        read(tmp_path / "saved")
+    extension = {"load_onnx": ".onnx", "load_torch_export": ".PT2"}[read.__name__]
+    exported = (tmp_path / "exported").with_suffix(extension)
+    exported.write_bytes(path.read_bytes())
+    with pytest.raises(ArchiveError, match=rf"gandetect\.export\.{read.__name__} reads exported"):
+        gandetect.load(exported)
+
+
+@pytest.mark.parametrize(
+    ("providers", "error", "message"),
+    [
+        ("CPUExecutionProvider", TypeError, "providers must be a sequence of names, such as"),
+        (None, TypeError, "providers must be a sequence of names"),
+        (["CPU"], ValueError, r"no execution provider 'CPU': here it has \[.*'CPUExecutionPro"),
+        ([("CPU", {})], ValueError, "no execution provider 'CPU'"),
+    ],
+)
+def test_providers_are_checked(providers, error, message, onnx_path):
+    with pytest.raises(error, match=message):
+        load_onnx(onnx_path, providers)
+
+
+def test_options_of_a_provider(onnx_path, rows):
+    scorer = load_onnx(onnx_path, [("CPUExecutionProvider", {})])
+    assert scorer.predict(rows[:3]).shape == (3,)
 
 
 def test_no_file(tmp_path):
@@ -462,7 +496,7 @@ def test_flat_images():
         (np.zeros((0, 2)), ValueError, "minimum of 1"),
         (np.zeros((3, 4)), ValueError, "shape"),
         (np.zeros(2), ValueError, r"X is one sample: pass \[X\]"),
-        ([[np.nan, 0]], ValueError, "NaN"),
+        ([[np.nan, 0]], ValueError, "X contains NaN: leave out"),
         ([["a", "b"]], TypeError, "numeric"),
         ([["1", 2]], TypeError, "numeric"),
         (np.array([["1", 2]], dtype=object), TypeError, "numeric"),
@@ -473,7 +507,7 @@ def test_flat_images():
         (np.array([[pd.NaT, 0]], dtype=object), ValueError, "missing"),
         (np.array([[pd.Timestamp(0), 0]], dtype=object), TypeError, "numeric"),
         (scipy.sparse.eye(2), TypeError, "array of samples, got dia_matrix"),
-        ([[float("inf"), 0]], ValueError, "infinity"),
+        ([[float("inf"), 0]], ValueError, "X contains infinity: leave out"),
         ([[10**400, 0]], ValueError, "float64"),
         ([[-(10**400), 0]], ValueError, "float64"),
         ([[0, 1], [2]], ValueError, "samples that differ in length"),
