@@ -473,6 +473,7 @@ class FitTasks:
         if self.detector.verbose:
             losses = {name: value for name, value in run.history[-1].items() if name != "epoch"}
             self.bar.set_postfix(losses, refresh=False)
+            self.bar.total = self._n_expected()
             self.bar.update()
         reason = run.model.should_stop(run)
         stopped = self.task.call_on_fit_task_end(
@@ -483,6 +484,13 @@ class FitTasks:
         if reason:
             run.stop_reason = reason
         return bool(stopped) or reason is not None
+
+    def _n_expected(self) -> int:
+        """The number of epochs of the whole training, which a limit of time may end earlier."""
+        run = self.run
+        n_done = len(run.history) - run.n_epochs_before
+        share = max(n_done / (run.n_epochs - run.n_epochs_before), run.model.progress(run))
+        return run.n_epochs_before + max(round(n_done / share), n_done)
 
 
 def fit_model(

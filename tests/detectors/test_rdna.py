@@ -143,6 +143,12 @@ class TestMaxTime:
         ):
             assert model.progress(run) == expected
 
+    def test_the_time_that_is_left_is_shown(self, capsys):
+        # A hundred thousand epochs are possible, of which the time permits few.
+        detector = fitted(ROWS, epochs="auto", max_time=0.5, verbose=1)
+        n_epochs = len(detector.history_)
+        assert f"{n_epochs}/{n_epochs} [" in capsys.readouterr().err
+
     @pytest.mark.parametrize("max_time", [0, -1.0, float("nan"), "1 h"])
     def test_it_is_checked(self, max_time):
         with pytest.raises((TypeError, ValueError), match="max_time"):
