@@ -77,8 +77,9 @@ their first axis is the channels, as in the output of torchvision's ToTensor, pa
     if not is_first:
         where += "torchvision's ToTensor"
     return (
-        f"Samples of shape {shape} are read as images of {n_channels} channels, {height} pixels "
-        f"high and {width} wide. If their {where}, pass channel_axis={-1 if is_first else 0}."
+        f"Samples of shape {shape} are read as images of {n_channels} channels, {height} "
+        f"pixel{'' if height == 1 else 's'} high and {width} wide. If their {where}, pass "
+        f"channel_axis={-1 if is_first else 0}."
     )
 
 

@@ -295,6 +295,40 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
     )
 
 
+def wild_pixels_warning(ends: NDArray[np.float64]) -> str | None:
+    """Warn about images with extreme pixels, which determine the scale of all images.
+
+    Parameters
+    ----------
+    ends : ndarray of shape (n_samples, 2)
+        The smallest and the largest value of each image.
+
+    Returns
+    -------
+    str or None
+        A sentence for a warning; None if there are no such images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import wild_pixels_warning
+    >>> print(wild_pixels_warning(np.array([[0.0, 1.0]] * 9 + [[0.0, 1e30]])))
+    1 of 10 images have extreme pixels, such as 1e+30, over 100 times as far from the median as \
+the others, and their range is the scale of all images. If they mark missing values, replace them, \
+or leave out these images.
+    """
+    low, high = sound_limits(ends.reshape(-1, 1))
+    is_wild = (ends < low) | (ends > high)
+    if not is_wild.any():
+        return None
+    return (
+        f"{is_wild.any(axis=1).sum()} of {len(ends)} images have extreme pixels, such as "
+        f"{ends[is_wild][0]:.6g}, over {_WILD_FACTOR} times as far from the median as the others, "
+        "and their range is the scale of all images. If they mark missing values, replace them, or "
+        "leave out these images."
+    )
+
+
 def skew_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Find the skewed columns of (n, d), with their end and unit.
 
@@ -706,6 +740,8 @@ def _complex(name: str, where: str) -> ValueError:
 
 
 def _missing(name: str, what: str) -> ValueError:
+    if not name.startswith("X"):  # such as the maps of a metric, which no detector encodes
+        return ValueError(f"Input {name} contains NaN: {what}. Replace them.")
     return ValueError(
         f"Input {name} contains NaN: {what}. Impute them (for instance with "
         "sklearn.impute.SimpleImputer), leave out these samples, or fit a detector with columns={} "

@@ -21,6 +21,7 @@ from gandetect.data.values import (
     change_of_constant,
     skew_of,
     sound_limits,
+    wild_pixels_warning,
     wild_values_warning,
 )
 from gandetect.networks.members import LEAST_WIDTH
@@ -501,6 +502,9 @@ class Scaler(OnCPU):
                 "scaling at 'auto'."
             )
         skew = None
+        ends: list[np.ndarray] = []
+        if is_image and kind in ("unit", "symmetric"):
+            blocks = _with_ends(blocks, ends)
         with np.errstate(over="ignore", invalid="ignore"):
             if kind != "robust" and not is_image:
                 head, blocks = _without_wild_values(iter(blocks))
@@ -516,6 +520,8 @@ class Scaler(OnCPU):
                 "overflows. Divide by a power of ten, take logarithms, or leave out these "
                 "samples."
             )
+        if ends and (told := wild_pixels_warning(np.concatenate(ends))):
+            warnings.warn(told, UserWarning, stacklevel=8)
         negligible = spread <= 10 * np.finfo(np.float64).eps * np.abs(center)
         return cls(kind, center, np.where(negligible, 0.0, spread), skew)
 
@@ -593,6 +599,18 @@ def _center_and_spread(
         return moments.mean, moments.standard_deviation()
     low, width = moments.range()
     return (low + width / 2, width / 2) if kind == "symmetric" else (low, width)
+
+
+def _with_ends(blocks: Iterable[np.ndarray], ends: list[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks; the smallest and the largest value of each image are appended to `ends`.
+
+    8-bit images have a fixed range, in which no value is far beyond the others.
+    """
+    for block in blocks:
+        if block.dtype != np.uint8:
+            flat = block.reshape(len(block), -1)
+            ends.append(np.stack([flat.min(1), flat.max(1)], axis=1).astype(np.float64))
+        yield block
 
 
 def _without_wild_values(

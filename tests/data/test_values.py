@@ -367,7 +367,7 @@ def test_a_memory_map_is_not_read(tmp_path):
 
 
 def test_errors_call_the_input_by_its_name():
-    with pytest.raises(ValueError, match=r"^Input X_test contains NaN"):
+    with pytest.raises(ValueError, match=r"^Input X_test contains NaN: .*Impute"):
         checked_values([[np.nan]], "X_test")
     with pytest.raises(TypeError, match=r"^X_test cannot be a dict"):
         checked_values({}, "X_test")

@@ -22,6 +22,31 @@ def X():
     return rng.normal(size=(200, 3)) * [1, 1e6, 1e-6] + [0, 5, -3]
 
 
+class TestExtremePixels:
+    """Of a few images: their range is the scale of all, which the user must know."""
+
+    @staticmethod
+    def images(fill, dtype=np.float32):
+        X = np.random.default_rng(0).integers(1, 100, size=(40, 4, 4)).astype(dtype)
+        X[3, 1, 2] = fill
+        return X
+
+    @pytest.mark.parametrize("kind", ["symmetric", "unit"])
+    @pytest.mark.parametrize(
+        ("fill", "dtype"), [(1e30, np.float32), (-99999, np.float64), (65535, np.uint16)]
+    )
+    def test_they_are_told(self, kind, fill, dtype):
+        X = self.images(fill, dtype)
+        words = rf"1 of 40 images have extreme pixels, such as {fill:.6g}, .*replace them"
+        with pytest.warns(UserWarning, match=words.replace("+", r"\+")):
+            Scaler.fitted(kind, [X[:20], X[20:]], is_image=True)
+
+    @pytest.mark.parametrize(("fill", "dtype"), [(100, np.float32), (255, np.uint8)])
+    def test_usual_ones_are_not(self, fill, dtype):
+        scaler = Scaler.fitted("symmetric", [self.images(fill, dtype)], is_image=True)
+        assert scaler.fitted_range() is not None
+
+
 class TestFitted:
     def test_standard(self):
         scaler = fitted("standard", np.array([[1.0, 10.0], [3.0, 30.0]]))
