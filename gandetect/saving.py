@@ -245,11 +245,15 @@ def _changed(settings: Any, definition: Mapping[str, Any]) -> Any:
 
 
 def _check_device(device: Any) -> None:
-    """Raise TypeError or RuntimeError if the name is not a device of torch."""
+    """Raise TypeError or ValueError if the name is not a device of torch."""
     if not isinstance(device, str):
         raise TypeError(f"its device is {device!r}")
-    if device != "auto":
+    if device == "auto":
+        return
+    try:
         torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"its device is {device!r}, which torch does not know") from error
 
 
 def _layout(values: Mapping[str, Any], encoder: Any, n_members: int) -> Layout:

@@ -199,6 +199,28 @@ def test_a_column_that_looks_like_labels_is_told(values, make, table):
         make(GANomalyDetector).fit(numbers.rename(columns={"is_fraud": "card_present"}))
 
 
+@pytest.mark.parametrize("kind", ["pandas", "csv"])
+@pytest.mark.parametrize(("name", "step"), [("customer_id", 7), ("n", 1)])
+def test_an_identifier_among_numbers_is_told(kind, name, step, make, tmp_path):
+    numbers = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["x", "y_1"])
+    X = numbers.assign(**{name: 1000 + step * np.arange(60)})
+    if kind == "csv":
+        X.to_csv(tmp_path / "rows.csv", index=False)
+        X = tmp_path / "rows.csv"
+    with pytest.warns(UserWarning, match=f"'{name}' has another whole number in every row.*'drop'"):
+        make(GANomalyDetector).fit(X)
+    for columns in ({name: "drop"}, {name: "number"}):
+        make(GANomalyDetector, columns=columns).fit(X)
+    make(GANomalyDetector).fit(numbers.assign(count=1000 + 7 * np.arange(60)))
+
+
+@pytest.mark.parametrize("labels", ["exclude", "learn"])
+def test_a_message_names_the_row_of_X_when_others_are_left_out(labels, make, table):
+    X = table.drop(columns="id").assign(amount=[*table["amount"][:-1], np.inf])
+    with pytest.raises(ValueError, match=f"'amount' contains inf in row {N - 1}:"):
+        make(GANomalyDetector, labels=labels).fit(X, np.arange(N) % 4 == 0)
+
+
 def test_codes_stay_words_in_a_file_without_other_words(make, tmp_path):
     codes = ["007", "12b", "100"] * 30
     pd.DataFrame({"code": codes, "x": np.arange(90) % 7}).to_csv(tmp_path / "a.csv", index=False)

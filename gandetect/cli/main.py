@@ -49,8 +49,12 @@ error, results to standard output.
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line; `argparse` prints the usage before them."""
 
+    sets_parameters = False
+
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
+        if self.sets_parameters and line.startswith("unrecognized arguments: --"):
+            line += "; parameters of the detector are set by --set NAME=VALUE"
         self.exit(MISUSED, f"{self.prog}: error: {line} (see {self.prog} --help)\n")
 
 
@@ -68,6 +72,7 @@ def build_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"gandetect {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error")
+    parser.sets_parameters = named == "fit"
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (module, what) in COMMANDS.items():
         if name == named:

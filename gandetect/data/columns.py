@@ -72,6 +72,36 @@ _YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # valid dates, years 1 to 9999, co
 A = TypeVar("A", np.ndarray, Tensor)
 
 
+class CellError(ValueError):
+    """A cell cannot be read as the kind of its column.
+
+    Parameters
+    ----------
+    before, after : str
+        The message before and after the row.
+    row : int
+        The position of the row.
+
+    Examples
+    --------
+    >>> from gandetect.data.columns import CellError
+    >>> print(CellError("Column 'x' contains inf in", 3, "."), CellError("In", 3, ".").in_row(7))
+    Column 'x' contains inf in row 3. In row 7.
+    """
+
+    def __init__(self, before: str, row: int, after: str) -> None:
+        super().__init__(before, row, after)
+        self.row = row
+
+    def __str__(self) -> str:
+        before, row, after = self.args
+        return f"{before} row {row}{after}"
+
+    def in_row(self, row: int) -> CellError:
+        """Return the error of the same cell in a table with further rows."""
+        return CellError(self.args[0], row, self.args[2])
+
+
 @dataclass(frozen=True)
 class Block:
     """Encoded columns that belong together.
@@ -702,7 +732,7 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     if isinstance(column, Dates):
         return "date", "dates"
     if isinstance(column, Numbers):
-        return _id_or_number(name, column, "numbers")
+        return id_or_number(name, column, "numbers")
     if words.is_category:
         return "category", "categorical dtype"
     if all(isinstance(level, bool) for level in words.levels):
@@ -710,7 +740,7 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     others = [level for level in words.levels if not is_number(level)]
     numbers = as_numbers(words)
     if isinstance(numbers, Numbers):
-        return _id_or_number(name, numbers, "strings that are all numbers")
+        return id_or_number(name, numbers, "strings that are all numbers")
     if all(is_date(level, "day") or is_date(level, "month") for level in words.levels):
         return "date", "strings that are all dates"
     _refuse_mixture(name, words)
@@ -745,14 +775,16 @@ def _refuse_mixture(name: str, words: Words) -> None:
         if len(words.levels) > max(_MAX_CODES, 2 * len(others)) and not is_code:
             row = int(np.argmax(np.isin(words.codes, others)))
             value = words.levels[words.codes[row]]
-            raise ValueError(
-                f"Column {name!r} contains {what}, but {value!r} in row {row}: if it marks a "
-                f"missing value, set missing_values=({value!r},), else columns={{{name!r}: "
-                "'category'}."
+            raise CellError(
+                f"Column {name!r} contains {what}, but {value!r} in",
+                row,
+                f": if it marks a missing value, set missing_values=({value!r},) (on the command "
+                f"line --missing {value!r}), else columns={{{name!r}: 'category'}}.",
             )
 
 
-def _id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
+def id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
+    """Return "id" or "number" for a column of numbers, and the reason: `why` for a number."""
     values, n = column.values, len(column.values)
     is_whole = values.dtype.kind in "iu" and n >= _MIN_ID_ROWS and not column.missing.any()
     if is_whole and len(np.unique(values)) == n:
@@ -769,16 +801,19 @@ def _numbers(column: TableColumn, cells: Column) -> Numbers:
     numbers = as_numbers(cells)
     if isinstance(numbers, tuple):
         row, value = numbers
-        raise ValueError(
-            f"Column {column.name!r} has numbers, but row {row} contains {value!r}: correct it, "
-            f"add it to missing_values, or fit with columns={{{column.name!r}: 'category'}}."
+        raise CellError(
+            f"Column {column.name!r} has numbers, but",
+            row,
+            f" contains {value!r}: correct it, add it to missing_values, or fit with "
+            f"columns={{{column.name!r}: 'category'}}.",
         )
     finite = np.isfinite(numbers.values)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise ValueError(
-            f"Column {column.name!r} contains {numbers.values[row]} in row {row}: a number must be "
-            "finite, and a missing value None or NaN."
+        raise CellError(
+            f"Column {column.name!r} contains {numbers.values[row]} in",
+            row,
+            ": a number must be finite, and a missing value None or NaN.",
         )
     return numbers
 
@@ -788,11 +823,13 @@ def _dates(column: TableColumn, cells: Column) -> Dates:
     dates = as_dates(cells, column.order)
     if isinstance(dates, tuple):
         row, value = dates
-        raise ValueError(
-            f"Column {column.name!r} has dates, but row {row} contains {value!r}, which is neither "
-            "a date in ISO 8601 (2026-03-31, 2026-03-31T12:00:00) nor in another unambiguous form "
-            "(31.03.2026, 31 March 2026): correct it, parse the column first, add it to "
-            f"missing_values, or fit with columns={{{column.name!r}: 'category'}}."
+        raise CellError(
+            f"Column {column.name!r} has dates, but",
+            row,
+            f" contains {value!r}, which is neither a date in ISO 8601 (2026-03-31, "
+            "2026-03-31T12:00:00) nor in another unambiguous form (31.03.2026, 31 March 2026): "
+            "correct it, parse the column first, add it to missing_values, or fit with "
+            f"columns={{{column.name!r}: 'category'}}.",
         )
     return dates
 

@@ -108,7 +108,8 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
     if labels == "learn" or (anomaly_label is not None and len(found) > 1):
         named = "" if anomaly_label is None else f" {anomaly_label!r}"
         warnings.warn(
-            f"labels={labels!r}, but y has no anomaly{named}, only {', '.join(found[:_N_SHOWN])}. "
+            f"labels={labels!r}, but y has no anomaly{named}, "
+            f"only {', '.join(found[:_N_SHOWN]) or 'missing labels'}. "
             "The detector is trained without known anomalies.",
             UserWarning,
             stacklevel=4,

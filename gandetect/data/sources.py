@@ -23,8 +23,22 @@ from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from gandetect.data.columns import ColumnEncoder, checked_columns, left_out_by
-from gandetect.data.frames import Frame, as_words, listed, needs_encoding, read_frame
+from gandetect.data.columns import (
+    CellError,
+    ColumnEncoder,
+    checked_columns,
+    id_or_number,
+    left_out_by,
+)
+from gandetect.data.frames import (
+    Frame,
+    Numbers,
+    as_words,
+    listed,
+    name_at,
+    needs_encoding,
+    read_frame,
+)
 from gandetect.data.images import ImageFiles, ImageFolder
 from gandetect.data.parquet import ParquetRows, is_parquet, is_plain, read_parquet
 from gandetect.data.plausibility import (
@@ -38,6 +52,7 @@ from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
 from gandetect.data.values import (
     checked_sample,
     checked_values,
+    identifier_warning,
     labels_warning,
     looks_like_labels,
 )
@@ -525,7 +540,7 @@ def _warn_of_what_it_looks_like(source: Source, detector: Any) -> None:
         found.append(told or names_warning(files.paths, str(files.root)))
     elif files is not None:
         found.append(names_warning(files.paths))
-    found += _labels_among(source, detector)
+    found += _doubtful_columns(source, detector)
     for sentence in filter(None, found):
         warnings.warn(sentence, UserWarning, stacklevel=6)
 
@@ -540,21 +555,36 @@ def _all_files(source: Source) -> ImageFiles | None:
     return files if isinstance(files, ImageFiles) else None
 
 
-def _labels_among(source: Source, detector: Any) -> list[str | None]:
-    """Return warnings about columns that look like labels and are not in `columns`."""
-    names = vars(detector).get("feature_names_in_", ())
-    told = detector.columns
-    told = set(map(str, told)) if isinstance(told, Mapping | Sequence) and told != "auto" else ()
+def _doubtful_columns(source: Source, detector: Any) -> list[str | None]:
+    """Return warnings about columns that look like labels or identifiers but are features.
+
+    Columns that `columns` sets are not doubtful. Identifiers in a table that is encoded are left
+    out by its encoder.
+    """
+    names = list(vars(detector).get("feature_names_in_", ()))
+    if not names:
+        return []
+    told = {name_at(names, key) for key in checked_columns(detector.columns or {})}
+    is_encoded = isinstance(source, FrameSource)
+    head = None if is_encoded else source.read(slice(0, _ROWS_LOOKED_AT))
     found = []
     for i, name in enumerate(names):
-        if name in told or not looks_like_labels(name):
+        if name in told:
             continue
         if isinstance(source, FrameSource):
-            values = as_words(source.frame.columns[i]).levels
-        else:
-            values = np.unique(source.read(slice(0, _ROWS_LOOKED_AT))[:, i]).tolist()
-        found.append(labels_warning(name, values))
+            if looks_like_labels(name):
+                found.append(labels_warning(name, as_words(source.frame.columns[i]).levels))
+        elif head is not None and looks_like_labels(name):
+            found.append(labels_warning(name, np.unique(head[:, i]).tolist()))
+        elif head is not None and _is_identifier(name, head[:, i]):
+            found.append(identifier_warning(name))
     return found
+
+
+def _is_identifier(name: str, values: np.ndarray) -> bool:
+    numbers = _whole_if_possible(values)
+    nowhere = np.zeros(len(numbers), dtype=bool)
+    return id_or_number(name, Numbers(numbers, nowhere), "")[0] == "id"
 
 
 def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:
@@ -635,22 +665,29 @@ def _read_frame(
     encoder = layout.encoder if layout else None
     left_out = encoder.left_out if encoder else left_out_by(detector.columns)
     frame = X if isinstance(X, Frame) else read_frame(X, detector.missing_values, left_out)
+    rows = np.arange(len(frame)) if kept is None else _positions_of(kept, len(frame))
     if kept is not None:
-        frame = frame.kept(_positions_of(kept, len(frame)))
-    if layout is None:
-        if detector.scaling not in ("auto", "none"):
-            raise ValueError(
-                f"scaling={detector.scaling!r} is for numbers, but X is a table whose encoder "
-                "scales the columns: leave scaling at 'auto', or pass numbers and "
-                "columns=None."
-            )
-        encoder = ColumnEncoder.fitted(frame, detector.columns, detector.missing_values)
-        layout = Layout((len(encoder.columns),), (encoder.width,), None, encoder=encoder)
-        if frame.has_names:
-            detector.feature_names_in_ = np.array(frame.names, dtype=object)
-    if not len(frame):
-        raise ValueError("Found 0 samples in X: at least 1 is required.")
-    return FrameSource(frame, layout)
+        frame = frame.kept(rows)
+    try:
+        if layout is None:
+            layout = _layout_of_table(detector, frame)
+        if not len(frame):
+            raise ValueError("Found 0 samples in X: at least 1 is required.")
+        return FrameSource(frame, layout)
+    except CellError as error:
+        raise error.in_row(int(rows[error.row])) from None
+
+
+def _layout_of_table(detector: Any, frame: Frame) -> Layout:
+    if detector.scaling not in ("auto", "none"):
+        raise ValueError(
+            f"scaling={detector.scaling!r} is for numbers, but X is a table whose encoder scales "
+            "the columns: leave scaling at 'auto', or pass numbers and columns=None."
+        )
+    encoder = ColumnEncoder.fitted(frame, detector.columns, detector.missing_values)
+    if frame.has_names:
+        detector.feature_names_in_ = np.array(frame.names, dtype=object)
+    return Layout((len(encoder.columns),), (encoder.width,), None, encoder=encoder)
 
 
 def _positions_of(kept: np.ndarray, n: int) -> np.ndarray:

@@ -516,6 +516,25 @@ columns={'is_fraud': 'drop'}. columns={'is_fraud': 'category'} keeps it without 
     )
 
 
+def identifier_warning(name: str) -> str:
+    """Warn about a column of identifiers that is used as a feature.
+
+    Examples
+    --------
+    >>> from gandetect.data.values import identifier_warning
+    >>> print(identifier_warning("id"))
+    Column 'id' has another whole number in every row, as identifiers have, but is used as a \
+feature: leave it out of X (on the command line --id-column id), or set columns={'id': 'drop'}. \
+columns={'id': 'number'} keeps it without this warning.
+    """
+    return (
+        f"Column {name!r} has another whole number in every row, as identifiers have, but is used "
+        f"as a feature: leave it out of X (on the command line --id-column {name}), or set "
+        f"columns={{{name!r}: 'drop'}}. columns={{{name!r}: 'number'}} keeps it without this "
+        "warning."
+    )
+
+
 def _refuse_no_table(X: Any, name: str) -> None:
     """Raise TypeError for data that cannot be read in any order."""
     kind = f"a {type(X).__name__}"

@@ -894,9 +894,10 @@ def limited_to(n_jobs: int | None) -> Iterator[None]:
 
     Raises
     ------
-    ValueError
-        If `n_jobs` is 0.
+    TypeError, ValueError
+        If `n_jobs` is not an integer, or 0.
     """
+    check_n_jobs(n_jobs)
     if n_jobs is None:
         yield
         return

@@ -234,6 +234,7 @@ def test_messages_name_options(fails, table, model, tmp_path, monkeypatch):
         (["fit"], "required"),
         (["fit", "gnomaly", "--data", "x", "--out", "y"], "there is no detector 'gnomaly'"),
         (["fit", "ganomaly", "--data", "x", "--out", "y", "--set", "epochs"], "NAME=VALUE"),
+        (["fit", "ganomaly", "--data", "x", "--out", "y", "--epochs", "3"], "by --set NAME=VALUE"),
     ],
 )
 def test_arguments_that_can_not_be_read(arguments, message, fails):

@@ -78,6 +78,11 @@ def test_what_is_asked_for_needs_labels():
             known_by(labels, None)
 
 
+def test_labels_that_are_all_missing_are_told():
+    with pytest.warns(UserWarning, match="has no anomaly, only missing labels"):
+        assert not known_by("learn", [np.nan, None]).any()
+
+
 def test_nothing_to_learn_from_is_told():
     with pytest.warns(UserWarning, match="has no anomaly .fraud., only fine, ok"):
         assert not known_by("learn", ["ok", "fine", None], "fraud").any()

@@ -104,3 +104,10 @@ def test_n_jobs_is_checked(n_jobs):
 def test_scores_do_not_depend_on_it():
     alone, both = (fit(ROWS, n_jobs=n_jobs).anomaly_score(ROWS) for n_jobs in (1, 2))
     np.testing.assert_allclose(alone, both, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n_jobs", "error"), [("2", TypeError), (0.5, TypeError), (0, ValueError)])
+def test_a_number_of_threads_that_is_set_after_fit_is_checked(n_jobs, error):
+    detector = fit(ROWS).set_params(n_jobs=n_jobs)
+    with pytest.raises(error, match="n_jobs"):
+        detector.predict(ROWS)
