@@ -433,8 +433,8 @@ class ColumnEncoder:
         X : table or array-like of shape (n, d), or Frame
             A table with the columns that the encoder was fitted with, matched by name if both have
             names. Columns that are left out may be absent. Dates without a time zone are read as
-            UTC if the training rows had a time zone. Large tables can be encoded some rows at a
-            time, by `Frame.rows`.
+            UTC if the training rows had a time zone, and those with one as UTC if these had none.
+            Large tables can be encoded some rows at a time, by `Frame.rows`.
 
         Returns
         -------
