@@ -24,6 +24,8 @@ _LEAST_CELLS = 4
 # the receptive field of the three default maps of "efficientnet-lite0" (169 pixels to each side),
 # the interpolation between cells that are 16 pixels apart, and the averaging of cells.
 _PIECE, _MARGIN = 1024, 192
+# Sides that are equal modulo this number are padded alike by networks of up to this stride.
+_PADDED_ALIKE = 64
 
 # A box of pixels: top, left, bottom, right; bottom and right are exclusive.
 Box = tuple[int, int, int, int]
@@ -289,8 +291,10 @@ def _cut_axis(length: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         return [((0, 0), (length, length))]
     starts = range(0, length - _MARGIN, _PIECE)  # no piece consists of a margin only
     ends = [*starts[1:], length]
+    # Networks pad by the parity of each layer's input: all pieces have that of the whole image.
+    margin = _MARGIN + length % _PADDED_ALIKE
     return [
-        ((max(start - _MARGIN, 0), start), (min(end + _MARGIN, length), end))
+        ((max(start - _MARGIN, 0), start), (min(end + margin, length), end))
         for start, end in zip(starts, ends, strict=True)
     ]
 

@@ -22,7 +22,7 @@ from gandetect.model.features import SimulatedFeatures
 from gandetect.model.statistics import Scaler
 from gandetect.networks import backbone as backbone_module
 from gandetect.networks.backbone import Backbone
-from gandetect.networks.efficientnet import EfficientNetLite0
+from gandetect.networks.efficientnet import EfficientNetLite0, SameConv2d
 from gandetect.training.loop import TrainingRun
 from tests.helpers import needs_callbacks, needs_export
 
@@ -555,6 +555,19 @@ class TestImagesOfSeveralShapes:
 def large():
     """Shared by several tests, none of which may change it."""
     return make(epochs=3).fit(photographs(20, shape=(72, 100)))
+
+
+@pytest.mark.parametrize("length", [1600, 1601, 1637])
+def test_pieces_are_padded_as_the_whole_image(length):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [SameConv2d(3, 3, 3, stride=2) for _ in range(4)]
+    backbone = Backbone(nn.Sequential(*layers))
+    x = torch.rand(1, 3, 64, length, generator=torch.Generator().manual_seed(0))
+    (row,) = backbone_module.pieces((64, length))
+    found = [backbone_module.cut(backbone(x[..., of[1] : of[3]]), of, kept) for of, kept in row]
+    assert len(found) == 2
+    torch.testing.assert_close(torch.cat(found, -1), backbone(x))
 
 
 class TestLargeImages:
