@@ -33,7 +33,7 @@ from gandetect.data.frames import (
     read_frame,
     table_like,
 )
-from gandetect.data.values import check_digits, skew_of, sound_limits
+from gandetect.data.values import check_digits, skew_of, sound_limits, wild_values_warning
 
 KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
@@ -872,6 +872,8 @@ def _with_scale(column: TableColumn, numbers: Numbers) -> TableColumn:
     given = numbers.values[~numbers.missing][:, None]
     check_digits(given, given, "X", [column.name])
     values = given[:, 0].astype(np.float64)
+    if told := wild_values_warning(values[:, None], [column.name]):
+        warnings.warn(told, UserWarning, stacklevel=2)
     low, high = sound_limits(values[:, None])
     skew = skew_of(np.clip(values[:, None], low, high))[:, 0]
     if skew[0]:

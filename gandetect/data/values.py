@@ -264,7 +264,7 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
     values : ndarray of shape (n_samples, n_features)
         As in `sound_limits`.
     labels : sequence, default=None
-        Names of the columns.
+        Names of the columns of an encoded table, which may have missing values.
 
     Returns
     -------
@@ -286,12 +286,14 @@ def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = Non
         return None
     others = f" (and {len(columns) - 1} more)" if len(columns) > 1 else ""
     mark = is_wild[:, columns[0]]
-    which = columns[0] if labels is None else repr(labels[columns[0]])
+    which, remedy = columns[0], "impute or leave out these samples"
+    if labels is not None:
+        which, remedy = repr(labels[columns[0]]), "name them in missing_values"
     return (
         f"Column {which}{others} of X contains extreme values: {mark.sum()} of {len(mark)}, such "
         f"as {values[np.argmax(mark), columns[0]]:.6g}, are over {_WILD_FACTOR} times as far from "
         "the median as all others. Its scale was fitted without them. If they mark missing values, "
-        "impute or leave out these samples."
+        f"{remedy}."
     )
 
 

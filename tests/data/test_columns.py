@@ -155,6 +155,16 @@ def test_values_that_merely_differ_make_no_identifier(name, values):
     assert kinds({name: values, "x": np.arange(len(values)) % 7})[name] != "id"
 
 
+def test_fill_values_are_told_with_the_way_to_name_them(table):
+    table["amount"] = table["amount"].where(np.arange(N) % 40 > 0, -999999)
+    with pytest.warns(UserWarning, match=r"^Column 'amount' of X .*: 10 of 400, such as -999999,"):
+        ColumnEncoder.fitted(table)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder = ColumnEncoder.fitted(table, missing_values=(-999999,))
+    assert column_of(encoder, "amount").gap_share == 10 / N
+
+
 def test_dropped_columns_are_left_out_without_a_warning():
     table = {"note": [f"text {i}" for i in range(60)], "x": np.arange(60) % 7}
     with warnings.catch_warnings():
@@ -312,7 +322,8 @@ def test_one_wild_value_does_not_hide_the_others():
     values = np.random.default_rng(0).normal(size=200)
     wild = values.copy()
     wild[3] = 9.97e36
-    encoder = ColumnEncoder.fitted({"x": wild})
+    with pytest.warns(UserWarning, match=r"contains extreme values: 1 of 200, such as 9\.97e\+36,"):
+        encoder = ColumnEncoder.fitted({"x": wild})
     expected = ColumnEncoder.fitted({"x": values}).encode({"x": values[10:]})
     np.testing.assert_allclose(encoder.encode({"x": wild[10:]}), expected, atol=0.05)
     assert encoder.encode({"x": wild})[3] > expected.max()

@@ -424,8 +424,11 @@ class TestWildValues:
         message = wild_values_warning(X, ["a", "b", "c"])
         assert message.startswith(f"Column 'b' of X contains extreme values: {n_wild} of 100, ")
         assert f"such as {fill:.6g}, are over" in message
+        assert message.endswith(" name them in missing_values.")
         X[0, 2] = fill
-        assert wild_values_warning(X).startswith("Column 1 (and 1 more) of X")
+        message = wild_values_warning(X)
+        assert message.startswith("Column 1 (and 1 more) of X")
+        assert message.endswith(" impute or leave out these samples.")
 
     @pytest.mark.parametrize("draw", ["normal", "exponential", "standard_cauchy", "lognormal"])
     def test_heavy_tails_are_not_wild(self, draw):
