@@ -14,6 +14,11 @@ removes ten defects, equally many of each kind, from the test set, and passes th
 their masks. If the photographs of a category show some parts several times, all photographs of
 these parts are removed from the test set, so that no training part is tested. Without
 `--set labels=learn` the same test set is used, and the defects are not used.
+
+    python benchmarks/industrial.py ... --methods RDNA --backbone efficientnet-lite0 --keep-aspect
+
+does not resize all photographs to a square: their longer side becomes the resolution, and each is
+scored in its own shape. The other methods need images of one shape.
 """
 
 from __future__ import annotations
@@ -54,6 +59,7 @@ from gandetect import (
     GANomalyDetector,
     RDNADetector,
 )
+from gandetect.data.images import ImageFiles
 from gandetect.datasets import load_mvtec
 from gandetect.detectors.rdna import RDNAFeatureModel
 from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
@@ -88,6 +94,7 @@ class Row:
     method: str
     params: str  # JSON; empty braces for a baseline
     resolution: int  # of the evaluated images and masks
+    aspect: str = ""  # "kept": the resolution is that of the longer side; otherwise of both
     seed: int
     n_labelled: int = 0  # defects moved from the test set to training
     image_auroc: float | None = None
@@ -113,7 +120,7 @@ class Row:
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
-KEY = ("category", "method", "params", "resolution", "seed", "n_labelled")
+KEY = ("category", "method", "params", "resolution", "aspect", "seed", "n_labelled")
 
 
 class ErrorMaps:
@@ -301,12 +308,12 @@ def with_labelled(test: Bunch, n_labelled: int, seed: int) -> tuple[Bunch, Bunch
     )
 
 
-def judge(method: Any, images: NDArray) -> tuple[NDArray, NDArray | None]:
-    """Return scores and maps of images, computed together if the method supports it."""
+def judge(method: Any, images: Any) -> tuple[NDArray, Any]:
+    """Return scores and maps of images, computed together if the method and the shapes allow it."""
     if hasattr(method, "judge"):
         return method.judge(images)
     model = getattr(method, "model_", None)
-    if not getattr(model, "gives_maps", False):
+    if not getattr(model, "gives_maps", False) or isinstance(images, ImageFiles):
         return method.anomaly_score(images), method.anomaly_map(images)
     with torch.no_grad():
         found = [
@@ -349,9 +356,11 @@ def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None
 def run(row: Row, args: argparse.Namespace) -> bool:
     """Do one run; an error is stored in the row. Return whether there was no error."""
     try:
+        size: dict[str, Any] = {"image_size": (row.resolution, row.resolution)}
+        if row.aspect:
+            size = {"image_size": row.resolution, "lazy": True}
         train, test = (
-            load_mvtec(args.data, row.category, split, image_size=(row.resolution, row.resolution))
-            for split in ("train", "test")
+            load_mvtec(args.data, row.category, split, **size) for split in ("train", "test")
         )
         measure(row, train, test, args.checkpoints)
     except Exception as error:  # one failed run must not end a long benchmark
@@ -381,6 +390,7 @@ def planned_rows(args: argparse.Namespace) -> Iterator[Row]:
                     method=method,
                     params=json.dumps(_params_of(method, params), sort_keys=True),
                     resolution=args.resolution,
+                    aspect="kept" if args.keep_aspect else "",
                     seed=int(seed),
                     n_labelled=args.labelled,
                     threads=args.threads,
@@ -401,6 +411,8 @@ def report(path: Path) -> str:
     for row in read_rows(path, COLUMNS):
         if not row["error"]:
             name = row["method"] if row["params"] == "{}" else f"{row['method']} {row['params']}"
+            if row["aspect"]:
+                name += f", aspect {row['aspect']}"
             if row["n_labelled"] != "0":
                 name += f", {row['n_labelled']} defects not tested"
             values = [float(row[figure] or "nan") for figure in (*FIGURES, "fit_seconds")]
@@ -438,6 +450,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--image-size", type=int, help="the longer side inside the networks")
     add_parameters(parser, "RDNADetector")
     add("--resolution", type=int, default=256, help="side of the images and masks judged")
+    add(
+        "--keep-aspect",
+        action="store_true",
+        help="the resolution is that of the longer side; for RDNA on a backbone",
+    )
     add("--checkpoints", type=Path, help="folder to store trainings in, and take them up from")
     add("--out", type=Path, required=True, help="the CSV to append to")
     add("--threads", type=int, default=2, help="CPU threads of one run")
@@ -447,6 +464,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"there is no method {', '.join(sorted(unknown))}; choose of {METHODS}")
     if args.backbone is None and set(args.methods.split(",")) - set(DEFAULT_METHODS):
         parser.error(f"methods other than {DEFAULT_METHODS} need a --backbone")
+    others = set(args.methods.split(",")) - set(RDNAS)
+    if args.keep_aspect and (others or args.backbone is None or args.labelled):
+        parser.error("--keep-aspect is for RDNA with a --backbone, without --labelled")
     return args
 
 
