@@ -7,6 +7,7 @@ import industrial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from results_file import Results
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from gandetect import RDNADetector
 from gandetect.archive import read_archive
+from gandetect.datasets import load_mvtec
 from gandetect.networks.backbone import Backbone
 from tests.helpers import needs_callbacks
 
@@ -134,6 +136,34 @@ def test_what_stands_on_a_backbone(category, method, parameters, monkeypatch):
     assert (planned.pixel_auroc is not None) == has_maps
     if has_maps:
         assert planned.pixel_auroc > 0.8
+
+
+def test_photographs_of_several_shapes_may_keep_them(category, tmp_path, monkeypatch):
+    for split, bunch in zip(("train", "test"), category, strict=True):
+        for i, (image, mask) in enumerate(zip(bunch.images, bunch.masks, strict=True)):
+            kind = "bad" if mask.any() else "good"
+            width = 16 if i % 2 else 12
+            for folder, values in ((split, image), ("ground_truth", 255 * mask.astype(np.uint8))):
+                if folder == "ground_truth" and kind == "good":
+                    continue
+                path = tmp_path / "stripes" / folder / kind / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(values[:, :width]).save(path)
+    arguments = ["--data", str(tmp_path), "--out=o", "--categories=stripes", "--methods=RDNA"]
+    arguments += ["--backbone=efficientnet-lite0", "--keep-aspect", "--resolution=16"]
+    args = industrial.parse_arguments([*arguments, "--set=epochs=1"])
+    (planned,) = industrial.planned_rows(args)
+    made = RDNADetector(backbone=Averages(), epochs=1, random_state=0)
+    monkeypatch.setattr(industrial, "make_method", lambda *_: made)
+    assert industrial.run(planned, args)
+    assert planned.aspect == "kept"
+    test = load_mvtec(tmp_path, "stripes", "test", image_size=16, lazy=True)
+    _, maps = industrial.judge(made, test.images)
+    assert {found.shape for found in maps} == {(16, 12), (16, 16)}
+    assert planned.pixel_auroc > 0.8
+    for other in ("--labelled=2", "--methods=patches"):
+        with pytest.raises(SystemExit):
+            industrial.parse_arguments([*arguments, other])
 
 
 def test_methods_of_features_need_a_backbone():
