@@ -9,9 +9,11 @@ import hashlib
 import importlib
 import io
 import json
+import logging
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import isclose, isfinite, isnan, prod
 from numbers import Real
@@ -455,6 +457,21 @@ _FIELDS = {
 _MOST_FIELDS = 2**18
 
 
+@contextmanager
+def _without_torchvision() -> Iterator[None]:
+    """Omit the warnings of torch's exporter that torchvision, which no model needs, is missing."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "torchvision is not installed" not in record.getMessage()
+
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
+
+
 def to_onnx(
     detector: BaseDetector,
     path: str | os.PathLike[str],
@@ -538,7 +555,7 @@ def to_onnx(
     certificate = certify(detector, X)
     outputs = ["anomaly_score", "label", "anomaly_map"][: 3 if detector.model_.gives_maps else 2]
     names: dict[str, Any] = {"input_names": ["X", "threshold"], "output_names": outputs}
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), _without_torchvision(), torch.no_grad():
         # The exporter copies trees in a way that torch itself deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         traced = _traced(_WithThreshold(model), torch.tensor(model.threshold, dtype=torch.float64))
