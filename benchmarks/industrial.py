@@ -59,7 +59,6 @@ from gandetect import (
     GANomalyDetector,
     RDNADetector,
 )
-from gandetect.data.images import ImageFiles
 from gandetect.datasets import load_mvtec
 from gandetect.detectors.rdna import RDNAFeatureModel
 from gandetect.metrics import per_region_overlap, pixel_average_precision, pixel_roc_auc
@@ -301,11 +300,20 @@ def with_labelled(test: Bunch, n_labelled: int, seed: int) -> tuple[Bunch, Bunch
         if len(chosen) == n_before:
             raise ValueError(f"There are only {n_before} parts with a defect, not {n_labelled}.")
     chosen = chosen[:n_labelled]
-    is_rest = ~np.isin(groups, groups[chosen])
+    rest = np.flatnonzero(~np.isin(groups, groups[chosen]))
     return (
-        Bunch(images=test.images[chosen], masks=test.masks[chosen]),
-        Bunch(images=test.images[is_rest], masks=test.masks[is_rest], labels=test.labels[is_rest]),
+        Bunch(images=_taken(test.images, chosen), masks=_taken(test.masks, chosen)),
+        Bunch(
+            images=_taken(test.images, rest),
+            masks=_taken(test.masks, rest),
+            labels=test.labels[rest],
+        ),
     )
+
+
+def _taken(images: Any, rows: Sequence[int] | NDArray) -> Any:
+    """Select images of an array, or of a list if their shapes differ."""
+    return [images[row] for row in rows] if isinstance(images, list) else images[rows]
 
 
 def judge(method: Any, images: Any) -> tuple[NDArray, Any]:
@@ -313,7 +321,7 @@ def judge(method: Any, images: Any) -> tuple[NDArray, Any]:
     if hasattr(method, "judge"):
         return method.judge(images)
     model = getattr(method, "model_", None)
-    if not getattr(model, "gives_maps", False) or isinstance(images, ImageFiles):
+    if not getattr(model, "gives_maps", False) or isinstance(images, list):
         return method.anomaly_score(images), method.anomaly_map(images)
     with torch.no_grad():
         found = [
@@ -331,9 +339,11 @@ def measure(row: Row, train: Bunch, test: Bunch, checkpoints: Path | None = None
     if row.n_labelled:
         labelled, test = with_labelled(test, row.n_labelled, row.seed)
         if getattr(method, "labels", "") == "learn":
-            images = np.concatenate([images, labelled.images])
-            none = np.zeros((len(train.images), *labelled.masks.shape[1:]), dtype=bool)
-            masks = {"masks": np.concatenate([none, labelled.masks])}
+            none = [np.zeros(image.shape[:2], dtype=bool) for image in images]
+            images = [*images, *labelled.images]
+            masks = {"masks": [*none, *labelled.masks]}
+            if not row.aspect:
+                images = np.stack(images)
     row.n_train, row.n_test = len(images), len(test.images)
     start = time.perf_counter()
     method.fit(images, **masks)
@@ -362,6 +372,9 @@ def run(row: Row, args: argparse.Namespace) -> bool:
         train, test = (
             load_mvtec(args.data, row.category, split, **size) for split in ("train", "test")
         )
+        if row.aspect:  # files would be read again in every epoch
+            for bunch in (train, test):
+                bunch.images, bunch.masks = list(bunch.images), list(bunch.masks)
         measure(row, train, test, args.checkpoints)
     except Exception as error:  # one failed run must not end a long benchmark
         traceback.print_exc()
@@ -465,8 +478,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if args.backbone is None and set(args.methods.split(",")) - set(DEFAULT_METHODS):
         parser.error(f"methods other than {DEFAULT_METHODS} need a --backbone")
     others = set(args.methods.split(",")) - set(RDNAS)
-    if args.keep_aspect and (others or args.backbone is None or args.labelled):
-        parser.error("--keep-aspect is for RDNA with a --backbone, without --labelled")
+    if args.keep_aspect and (others or args.backbone is None):
+        parser.error("--keep-aspect is for RDNA with a --backbone")
     return args
 
 

@@ -28,7 +28,14 @@ from gandetect.data.columns import checked_columns
 from gandetect.data.frames import listed
 from gandetect.data.labels import LABELS, known_by
 from gandetect.data.plausibility import range_warning
-from gandetect.data.sources import Layout, Source, blocks, parts_of, read
+from gandetect.data.sources import (
+    MixedSource,
+    Source,
+    blocks,
+    parts_of,
+    read,
+    sample_shape_of,
+)
 from gandetect.distributed import RandomNumbers, draw_seed, join_process_group, same_seed
 from gandetect.model.fitted import (
     Model,
@@ -214,7 +221,7 @@ class BaseDetector(
         X: Any,
         y: Any = None,
         class_labels: Any = None,
-        masks: np.ndarray | None = None,
+        masks: np.ndarray | list[np.ndarray] | None = None,
     ) -> Self:
         self.check_parameters()
         device = resolve_device(self.device)
@@ -239,19 +246,13 @@ class BaseDetector(
                 class_labels = np.asarray(class_labels)[kept]
             layout = earlier.layout if earlier else source.layout
             if masks is not None:
-                _check_masks(masks, layout)
+                _check_masks(masks, source)
             if settings.robust and layout.encoder is not None:
                 raise ValueError(
                     "robust perturbs numbers, but X is a table with strings, dates or missing "
                     f"values: set robust=0, got {settings.robust!r}, or pass numbers only."
                 )
             model_class = settings._model_class()
-            if layout.varies and known is not None:
-                raise ValueError(
-                    "The images differ in height or width, and labels='learn' needs one shape: "
-                    "resize them, for files with ImageFolder(path, image_size=(height, width)) "
-                    "(--image-size HEIGHT,WIDTH on the command line), or pass labels='exclude'."
-                )
             if layout.varies and not model_class.takes_any_size:
                 raise ValueError(
                     f"The images differ in height or width, and {type(self).__name__} needs one "
@@ -278,7 +279,7 @@ class BaseDetector(
                     self.history_ if earlier else (),
                     self.training_report_ if earlier else None,
                     known,
-                    None if masks is None else masks[is_known],
+                    _chosen(masks, is_known),
                 )
         self.learn(learned.pop("model_"), **learned)
         if is_interrupted:
@@ -1214,14 +1215,32 @@ def _check_columns(columns: Any, missing_values: Any) -> None:
         raise ValueError("missing_values applies to encoded tables only: leave columns at 'auto'.")
 
 
-def _check_masks(masks: np.ndarray, layout: Layout) -> None:
+def _check_masks(masks: np.ndarray | list[np.ndarray], source: Source) -> None:
+    layout = source.layout
     if not layout.is_image:
         raise ValueError("masks are for images, but X contains rows.")
-    expected = (len(masks), *layout.sample_shape[1:])
-    if masks.shape != expected:
-        raise ValueError(
-            f"masks must have the size of the images, {expected}, got the shape {masks.shape}."
-        )
+    if isinstance(source, MixedSource):
+        sizes = [sample_shape_of(shape, source.channel_axis)[1:] for shape in source.shapes]
+    else:
+        sizes = [layout.sample_shape[1:]] * len(masks)
+    if len(masks) != len(sizes):
+        raise ValueError(f"there are {len(masks)} masks for {len(sizes)} images.")
+    for i, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+        if mask.shape != size:
+            raise ValueError(
+                f"masks must have the size of the images: image {i} is {size[0]} x {size[1]}, its "
+                f"mask has the shape {mask.shape}."
+            )
+
+
+def _chosen(
+    masks: np.ndarray | list[np.ndarray] | None, is_known: np.ndarray | None
+) -> np.ndarray | list[np.ndarray] | None:
+    """The masks of the known anomalies."""
+    if isinstance(masks, list):
+        assert is_known is not None
+        return [mask for mask, known in zip(masks, is_known, strict=True) if known]
+    return None if masks is None else masks[is_known]
 
 
 def _check_image_shape(image_shape: tuple[int, ...] | None) -> None:

@@ -282,9 +282,8 @@ def _beside(
             mask > 0 if known else np.zeros_like(mask, dtype=bool)
             for mask, known in zip(samples.masks, is_known, strict=True)
         ]
-        # Images of several shapes cannot be learned from: `fit` raises the error.
-        if len({mask.shape for mask in masks}) == 1 and any(mask.any() for mask in masks):
-            found["masks"] = np.stack(masks)
+        if any(mask.any() for mask in masks):
+            found["masks"] = masks
     return found
 
 

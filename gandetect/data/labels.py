@@ -119,12 +119,12 @@ def known_by(labels: str, y: Any, anomaly_label: Any = None) -> np.ndarray:
 
 def checked_masks(
     masks: Any, y: Any, labels: str, anomaly_label: Any = None
-) -> tuple[np.ndarray, Any]:
+) -> tuple[np.ndarray | list[np.ndarray], Any]:
     """Check masks of known defects, and derive the labels of images without y.
 
     Parameters
     ----------
-    masks : array-like of shape (n_samples, height, width)
+    masks : array-like of shape (n_samples, height, width), or iterable of (height, width) arrays
         True or 1 at a defect. The masks of normal images are empty. The mask of an anomalous image
         may be empty if the position of the defect is unknown.
     y : array-like of shape (n_samples,) or None
@@ -134,6 +134,7 @@ def checked_masks(
     Returns
     -------
     masks : ndarray of bool, shape (n_samples, height, width)
+        A list of arrays of shape (height, width) if these differ.
     y : array-like of shape (n_samples,)
         Without y, the images with a non-empty mask are anomalous.
 
@@ -144,23 +145,27 @@ def checked_masks(
     """
     if labels != "learn":
         raise ValueError(f"masks are used with labels='learn' only, but labels={labels!r}.")
+    found: np.ndarray | list[np.ndarray]
     try:
         found = np.asarray(masks)
-    except ValueError as error:
-        raise ValueError("masks must all have the same height and width.") from error
-    if found.ndim != 3:
+    except ValueError:  # of several shapes
+        found = [np.asarray(mask) for mask in masks]
+    if isinstance(found, np.ndarray) and found.ndim != 3:
         raise ValueError(
             f"masks must have the shape (n_samples, height, width), got {found.shape}."
         )
-    if found.dtype.kind not in "biuf":
-        raise TypeError(f"masks must be boolean, or 0 and 1, got an array of {found.dtype}.")
-    if not ((found == 0) | (found == 1)).all():
-        raise ValueError("masks must be boolean, or 0 and 1: pass masks > 0 for other values.")
-    is_masked = found.any(axis=(1, 2))
+    for i, mask in enumerate(found):
+        if mask.ndim != 2:
+            raise ValueError(f"mask {i} must have the shape (height, width), got {mask.shape}.")
+        if mask.dtype.kind not in "biuf":
+            raise TypeError(f"masks must be boolean, or 0 and 1, got an array of {mask.dtype}.")
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ValueError("masks must be boolean, or 0 and 1: pass masks > 0 for other values.")
+    is_masked = np.array([bool(mask.any()) for mask in found])
     if not is_masked.any():
         raise ValueError("masks are all empty: at least one must mark a defect.")
     if y is None:
-        return found.astype(bool), is_masked
+        return _as_booleans(found), is_masked
     is_anomalous = anomalous(y, anomaly_label)
     if len(is_anomalous) != len(found):
         raise ValueError(f"there are {len(found)} masks for {len(is_anomalous)} labels.")
@@ -169,7 +174,13 @@ def checked_masks(
         raise ValueError(
             f"image {first} has a mask that is not empty, but its label in y is normal."
         )
-    return found.astype(bool), y
+    return _as_booleans(found), y
+
+
+def _as_booleans(masks: np.ndarray | list[np.ndarray]) -> np.ndarray | list[np.ndarray]:
+    if isinstance(masks, list):
+        return [mask.astype(bool) for mask in masks]
+    return masks.astype(bool)
 
 
 def _labels_in(y: Any) -> np.ndarray:

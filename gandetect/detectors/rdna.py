@@ -689,31 +689,29 @@ class RDNAFeatureModel(RDNAModel):
             normals,
             PatchBank.of(patches, s.n_references, generator=generator),
             rows[is_kept],
-            self._known_features(run.known, normals, generator),
+            self._known_features(samples, normals, generator),
         )
 
     def _known_features(
         self,
-        known: KnownAnomalies | None,
+        samples: TrainingSamples,
         normals: SimulatedFeatures,
         generator: torch.Generator,
     ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
         """Cells of known defects and other cells of the same images, by their masks."""
-        if known is None or known.masks is None:
-            return None
-        is_masked = known.masks.flatten(1).any(1)
-        n = self._n_at_once(self.network_shape()[1:])
         parts = []
-        for images, masks in zip(
-            known.anomalies[is_masked].split(n), known.masks[is_masked].split(n), strict=True
-        ):
-            x = self._seen_by_backbone(images[None])
-            masks = shrunk_masks(masks, (x.shape[2], x.shape[3]))
+        for images, masks in samples.known_defects(self._n_at_once(self.network_shape()[1:])):
+            is_masked = masks.flatten(1).any(1)
+            if not is_masked.any():
+                continue
+            x = self._seen_by_backbone(images[is_masked].to(self.device)[None])
+            size = (x.shape[2], x.shape[3])
+            masks = shrunk_masks(masks[is_masked].to(self.device), size)
             for part in _places(x):
                 maps = cut(self.backbone(_part(x, part[0])), *part)
                 inside = self._cells_inside(x.shape[2:], part[1], maps.shape[2:])
                 parts.append((maps, _part(masks, part[1]), inside))
-        return known_features(parts, normals, generator)
+        return known_features(parts, normals, generator) if parts else None
 
     def _images(self, samples: TrainingSamples, rows: np.ndarray) -> Iterator[Tensor]:
         """Images (n, C, H, W) in the size of the networks, in small batches of one shape."""
@@ -1240,10 +1238,11 @@ class RDNADetector(BaseDetector):
         y : array-like of shape (n_samples,) or None, default=None
             Labels of known anomalies; the parameter `labels` sets whether they are ignored, left
             out of the training, or trained on.
-        masks : array-like of shape (n_samples, height, width) or None, default=None
+        masks : array-like of shape (n_samples, height, width), list of arrays or None, default=None
             With ``labels="learn"``, the masks of known defects: True or 1 at the defect. Masks of
             normal images are empty. That of an anomalous image may be empty if the position is not
-            known. Without y, the images with a non-empty mask are anomalous.
+            known. Without y, the images with a non-empty mask are anomalous. Images of several
+            shapes have a list of masks in their shapes.
 
         Returns
         -------

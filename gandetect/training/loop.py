@@ -170,8 +170,8 @@ class TrainingSamples:
         As given to `fit`, one for each sample of the source, or None.
     known : Source or None
         Known anomalies, with ``labels="learn"``.
-    masks : ndarray of shape (n_known, H, W) or None
-        The masks of their defects; empty if the position is unknown.
+    masks : ndarray of shape (n_known, H, W), list of ndarray of shape (H, W), or None
+        The masks of their defects; empty if the position is unknown. A list if shapes differ.
     """
 
     source: Source
@@ -179,7 +179,7 @@ class TrainingSamples:
     scaler: Scaler
     class_labels: Any = None
     known: Source | None = None
-    masks: np.ndarray | None = None
+    masks: np.ndarray | list[np.ndarray] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -204,15 +204,35 @@ class TrainingSamples:
         return thinned(np.arange(n_known), self.n_most(_MAX_REFERENCES))
 
     def known_anomalies(self, device: torch.device) -> KnownAnomalies | None:
-        """Return the known anomalies and their nearest normal samples, if there are any."""
-        if self.known is None:
+        """Return the known anomalies and their nearest normal samples, if all have one shape."""
+        if self.known is None or self.source.layout.varies:
             return None
         rows = self.known_rows()
+        masks = None if self.masks is None else np.asarray(self.masks)[rows]
         return KnownAnomalies.among(
             self.scaler(self.known.read(rows)).to(device),
             self.scaled(self.n_most(MAX_NORMAL)).to(device),
-            None if self.masks is None else torch.from_numpy(self.masks[rows]).float().to(device),
+            None if masks is None else torch.from_numpy(masks).float().to(device),
         )
+
+    def known_defects(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield known anomalous images, scaled, and their masks, in parts of one shape.
+
+        Parameters
+        ----------
+        size : int
+            The largest number of images in a part.
+
+        Yields
+        ------
+        images : Tensor of shape (n, C, H, W)
+        masks : Tensor of shape (n, H, W)
+        """
+        if self.known is None or self.masks is None:
+            return
+        for part in parts_of(self.known, self.known_rows(), size):
+            masks = np.stack([self.masks[row] for row in part])
+            yield self.scaler(self.known.read(part)), torch.from_numpy(masks).float()
 
 
 @dataclass
@@ -504,7 +524,7 @@ def fit_model(
     history: Iterable[dict[str, float]] = (),
     earlier: TrainingReport | None = None,
     known: Source | None = None,
-    masks: np.ndarray | None = None,
+    masks: np.ndarray | list[np.ndarray] | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """Train the networks of a model, and compute its references, calibration and threshold.
 
@@ -524,7 +544,7 @@ def fit_model(
         The report on the earlier training.
     known : Source or None
         Known anomalies.
-    masks : ndarray of shape (n_known, H, W) or None
+    masks : ndarray of shape (n_known, H, W), list of ndarray of shape (H, W), or None
         The masks of their defects.
 
     Returns
@@ -536,9 +556,8 @@ def fit_model(
     """
     settings, history = model.settings, list(history)
     rows, held = _hold_out(len(source), settings.validation_fraction, random.generator)
-    checksum = _Checksum(
-        source, known, (y, class_labels) if masks is None else (y, class_labels, masks)
-    )
+    of_masks = masks if isinstance(masks, list) else [] if masks is None else [masks]
+    checksum = _Checksum(source, known, (y, class_labels, *of_masks))
     distributed.check_same(partial(_common_ground, model, source, len(history), checksum))
     samples = TrainingSamples(source, rows, model.scaler, class_labels, known, masks)
     if not settings.trim and not source.is_lazy:
@@ -754,7 +773,7 @@ def _learned(
         fits = not_among_worst(model.reconstruction_errors(source, rows), trim)
     model.neighbours = nn.ModuleDict(_references(model, source, rows[fits], trim))
     model.known = run.trees
-    if run.known is not None and model.layout.is_image:
+    if samples.known is not None and model.layout.is_image:
         model.known = _known_distances(model, samples)
     parts = model.parts_of(source, rows, model.all_parts)
     if run.trees is not None and KNOWN in parts:
@@ -903,7 +922,8 @@ class _Checksum:
                     for block in blocks(self.source):
                         found.update(np.ascontiguousarray(block).view(np.uint8).data)
             if self.known is not None:
-                found.update(self.known.read(slice(0, len(self.known))).tobytes())
+                for block in blocks(self.known):
+                    found.update(block.tobytes())
             for labels in self.labels:
                 values = np.asarray(labels)
                 if values.dtype == object:

@@ -158,12 +158,15 @@ def test_photographs_of_several_shapes_may_keep_them(category, tmp_path, monkeyp
     assert industrial.run(planned, args)
     assert planned.aspect == "kept"
     test = load_mvtec(tmp_path, "stripes", "test", image_size=16, lazy=True)
-    _, maps = industrial.judge(made, test.images)
+    _, maps = industrial.judge(made, list(test.images))
     assert {found.shape for found in maps} == {(16, 12), (16, 16)}
     assert planned.pixel_auroc > 0.8
-    for other in ("--labelled=2", "--methods=patches"):
-        with pytest.raises(SystemExit):
-            industrial.parse_arguments([*arguments, other])
+    with_labels = replace(planned, n_labelled=2)
+    made.set_params(labels="learn")
+    assert industrial.run(with_labels, args)
+    assert (with_labels.n_train, with_labels.n_test) == (planned.n_train + 2, planned.n_test - 2)
+    with pytest.raises(SystemExit):
+        industrial.parse_arguments([*arguments, "--methods=patches"])
 
 
 def test_methods_of_features_need_a_backbone():

@@ -315,11 +315,11 @@ def test_masks_are_those_of_the_marked_images(run, marked, tmp_path):
     assert (code, json.loads(out)["known_anomalies"]) == (0, 1)
 
 
-def test_images_of_several_shapes_cannot_be_learned_from(fails, marked, tmp_path):
+def test_images_of_several_shapes_are_learned_from_on_features_only(fails, marked, tmp_path):
     Image.new("L", (12, 16), 105).save(tmp_path / "set" / "good" / "0.png")
     how = ("--image-size", "16", "--out", tmp_path / "m")
     code, err = fails("fit", "rdna", *marked, *how)
-    assert (code, "labels='learn' needs one shape" in err) == (1, True)
+    assert (code, "RDNADetector needs one shape" in err) == (1, True)
 
 
 def test_most_labels_may_be_missing_where_anomalies_are_known(run, fraud, tmp_path):

@@ -289,7 +289,7 @@ class TestKnownDefects:
         rng = np.random.default_rng(seed)
         masks = np.zeros(images.shape[:3], dtype=bool)
         for mask in masks:
-            top, left = rng.integers(24), rng.integers(16)
+            top, left = rng.integers(mask.shape[0] - 8), rng.integers(mask.shape[1] - 8)
             mask[top : top + 8, left : left + 8] = True
         bright = images + 15.0 * masks[..., None]
         return np.clip(bright, 0, 255).astype(np.uint8), masks
@@ -309,6 +309,35 @@ class TestKnownDefects:
         learned.save(tmp_path / "detector")
         loaded = gandetect.load(tmp_path / "detector", backbone=Edges())
         assert_same_scores(loaded, learned)
+
+    def test_of_photographs_of_several_shapes(self, tmp_path):
+        shapes = ((32, 24), (24, 32))
+        images = [image for shape in shapes for image in photographs(15, shape=shape)]
+        known, masks = [], [np.zeros(image.shape[:2], dtype=bool) for image in images]
+        for shape in shapes:
+            faint, where = self.with_faint_squares(photographs(5, seed=5, shape=shape), seed=0)
+            known += list(faint)
+            masks += list(where)
+        new, where = self.with_faint_squares(photographs(12, seed=6), seed=1)
+        before = make(epochs=3).fit(images)
+        learned = make(epochs=3, labels="learn").fit(images + known, masks=masks)
+        assert learned.model_.fitted_on["n_samples"] == len(images)
+        found = [pixel_average_precision(where, d.anomaly_map(new)) for d in (before, learned)]
+        assert found[1] > found[0] + 0.01
+        scores = learned.anomaly_score(known[:3] + known[5:8])
+        learned.save(tmp_path / "detector")
+        loaded = gandetect.load(tmp_path / "detector", backbone=Edges())
+        np.testing.assert_allclose(loaded.anomaly_score(known[:3] + known[5:8]), scores, rtol=1e-5)
+        y = np.arange(len(masks)) >= len(images)
+        by_labels = make(labels="learn").fit(images + known, y)
+        assert np.isfinite(by_labels.anomaly_score(known[:2])).all()
+        turned = [*masks[:-1], masks[-1].T]
+        with pytest.raises(
+            ValueError, match=r"image 39 is 24 x 32, its mask has the shape \(32, 24"
+        ):
+            make(labels="learn").fit(images + known, masks=turned)
+        with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[40, 39\]"):
+            make(labels="learn").fit(images + known, masks=masks[:-1])
 
 
 class TestSaved:
