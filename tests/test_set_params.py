@@ -102,7 +102,10 @@ OTHERS_OF = {
     "ALOCCDetector": {"adversarial_loss": "lsgan"},
 }
 # What has to be set beside a parameter, to be valid with it.
-BESIDE = {"backbone": {"architecture": None}}
+BESIDE = {
+    "backbone": {"architecture": None},
+    "layers": {"architecture": None, "backbone": "efficientnet-lite0"},
+}
 SHAPES = {"rows": (6,), "images": (8, 8)}
 
 

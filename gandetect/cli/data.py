@@ -207,13 +207,13 @@ def _image_settings(options: Namespace, fitted: Mapping[str, Any]) -> dict[str, 
     size = settings["image_size"]
     if options.keep_aspect and size is None:
         raise UsageError("--keep-aspect needs --image-size, the size of the longer side")
-    is_fitted = check_image_size(size) == check_image_size(fitted.get("image_size"))
-    aspect = options.keep_aspect or (fitted.get("keep_aspect") if is_fitted else None)
-    return {
-        **settings,
-        "bit_depth": settings["bit_depth"] or "auto",
-        "keep_aspect": keeps_aspect(size, aspect),
-    }
+    keep_aspect = False
+    if size is not None:
+        is_fitted = check_image_size(size) == check_image_size(fitted.get("image_size"))
+        aspect = options.keep_aspect or (fitted.get("keep_aspect") if is_fitted else None)
+        keep_aspect = keeps_aspect(size, aspect)
+    bit_depth = settings["bit_depth"] or "auto"
+    return {**settings, "bit_depth": bit_depth, "keep_aspect": keep_aspect}
 
 
 def _on_error(options: Namespace) -> Any:

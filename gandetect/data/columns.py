@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,14 @@ from gandetect.data.frames import (
     read_frame,
     table_like,
 )
-from gandetect.data.values import check_digits, skew_of, sound_limits, wild_values_warning
+from gandetect.data.values import (
+    MIN_ID_ROWS,
+    check_digits,
+    identifier_reason,
+    skew_of,
+    sound_limits,
+    wild_values_warning,
+)
 
 KINDS = ("number", "category", "date", "day-first date", "month-first date", "drop")
 
@@ -60,11 +66,6 @@ _MAX_CODES = 20
 _KNEE, _LARGEST = 5.0, 1e300
 # Values farther from the median than this number of interquartile ranges do not affect the scale.
 _WILD = 1000.0
-# With fewer rows, identifiers are not detected.
-_MIN_ID_ROWS = 10
-# From this number of rows on, consecutive integers are the numbers of the rows.
-_MIN_NUMBERED_ROWS = 50
-_ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
 _DAY = 86_400_000_000  # microseconds
 _UNITS = (3_600_000_000, 60_000_000, 1_000_000)  # an hour, a minute, a second
 _YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # valid dates, years 1 to 9999, counted from 1970
@@ -732,7 +733,7 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     if isinstance(column, Dates):
         return "date", "dates"
     if isinstance(column, Numbers):
-        return id_or_number(name, column, "numbers")
+        return _id_or_number(name, column, "numbers")
     if words.is_category:
         return "category", "categorical dtype"
     if all(isinstance(level, bool) for level in words.levels):
@@ -740,12 +741,12 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     others = [level for level in words.levels if not is_number(level)]
     numbers = as_numbers(words)
     if isinstance(numbers, Numbers):
-        return id_or_number(name, numbers, "strings that are all numbers")
+        return _id_or_number(name, numbers, "strings that are all numbers")
     if all(is_date(level, "day") or is_date(level, "month") for level in words.levels):
         return "date", "strings that are all dates"
     _refuse_mixture(name, words)
     n_present = int(counts.sum())
-    if n_present >= _MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
+    if n_present >= MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
         return "id", "strings, most of which occur once"
     return "category", "strings" if len(others) == len(words.levels) else "strings and numbers"
 
@@ -783,17 +784,10 @@ def _refuse_mixture(name: str, words: Words) -> None:
             )
 
 
-def id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
+def _id_or_number(name: str, column: Numbers, why: str) -> tuple[str, str]:
     """Return "id" or "number" for a column of numbers, and the reason: `why` for a number."""
-    values, n = column.values, len(column.values)
-    is_whole = values.dtype.kind in "iu" and n >= _MIN_ID_ROWS and not column.missing.any()
-    if is_whole and len(np.unique(values)) == n:
-        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-        if _ID_WORDS & {word.lower() for word in words}:
-            return "id", "integers without repetition, and the name of an identifier"
-        if n >= _MIN_NUMBERED_ROWS and int(values.max()) - int(values.min()) == n - 1:
-            return "id", "consecutive integers"
-    return "number", why
+    reason = None if column.missing.any() else identifier_reason(name, column.values)
+    return ("id", reason) if reason else ("number", why)
 
 
 def _numbers(column: TableColumn, cells: Column) -> Numbers:

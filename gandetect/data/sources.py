@@ -27,12 +27,10 @@ from gandetect.data.columns import (
     CellError,
     ColumnEncoder,
     checked_columns,
-    id_or_number,
     left_out_by,
 )
 from gandetect.data.frames import (
     Frame,
-    Numbers,
     as_words,
     listed,
     name_at,
@@ -52,6 +50,7 @@ from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
 from gandetect.data.values import (
     checked_sample,
     checked_values,
+    identifier_reason,
     identifier_warning,
     labels_warning,
     looks_like_labels,
@@ -562,9 +561,11 @@ def _doubtful_columns(source: Source, detector: Any) -> list[str | None]:
     out by its encoder.
     """
     names = list(vars(detector).get("feature_names_in_", ()))
-    if not names:
+    if not names or source.layout.is_image:
         return []
-    told = {name_at(names, key) for key in checked_columns(detector.columns or {})}
+    columns = detector.columns
+    kinds = {} if columns is None or isinstance(columns, str) else checked_columns(columns)
+    told = {name_at(names, key) for key in kinds}
     is_encoded = isinstance(source, FrameSource)
     head = None if is_encoded else source.read(slice(0, _ROWS_LOOKED_AT))
     found = []
@@ -582,9 +583,7 @@ def _doubtful_columns(source: Source, detector: Any) -> list[str | None]:
 
 
 def _is_identifier(name: str, values: np.ndarray) -> bool:
-    numbers = _whole_if_possible(values)
-    nowhere = np.zeros(len(numbers), dtype=bool)
-    return id_or_number(name, Numbers(numbers, nowhere), "")[0] == "id"
+    return identifier_reason(name, _whole_if_possible(values)) is not None
 
 
 def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:

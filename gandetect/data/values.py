@@ -40,6 +40,11 @@ _SINGLE_ROUNDING = 1e-6
 # normal halves of 21 benchmark sets, and mostly over 20 with added duplicates.
 _MOST_LINKED = 1000
 _APART = 6
+# With fewer rows, identifiers are not detected.
+MIN_ID_ROWS = 10
+# From this number of rows on, consecutive integers are the numbers of the rows.
+_MIN_NUMBERED_ROWS = 50
+_ID_WORDS = {"id", "ids", "uuid", "guid", "rowid", "index", "idx", "pk", "key", "unnamed"}
 _TIMES = (
     datetime.date,
     datetime.time,
@@ -254,6 +259,40 @@ def sound_limits(values: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.
             at_gap = np.take_along_axis(inner, np.argmax(is_gap, axis=0)[None], axis=0)[0]
             reach = np.where(is_gap.any(axis=0), at_gap, reach)
         return median - reach, median + reach
+
+
+def identifier_reason(name: str, values: NDArray[Any]) -> str | None:
+    """Return why a column of numbers, without missing values, is an identifier.
+
+    Parameters
+    ----------
+    name : str
+    values : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    str or None
+        None if the column is no identifier. Only integers without repetition are: consecutive ones
+        in at least 50 rows, or in at least 10 rows if the name is typical of identifiers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.values import identifier_reason
+    >>> identifier_reason("customer_id", np.arange(10) ** 2)
+    'integers without repetition, and the name of an identifier'
+    >>> identifier_reason("age", np.arange(10) ** 2) is None
+    True
+    """
+    n = len(values)
+    if values.dtype.kind not in "iu" or n < MIN_ID_ROWS or len(np.unique(values)) < n:
+        return None
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    if _ID_WORDS & {word.lower() for word in words}:
+        return "integers without repetition, and the name of an identifier"
+    if n >= _MIN_NUMBERED_ROWS and int(values.max()) - int(values.min()) == n - 1:
+        return "consecutive integers"
+    return None
 
 
 def wild_values_warning(values: NDArray[Any], labels: Sequence[Any] | None = None) -> str | None:

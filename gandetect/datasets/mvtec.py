@@ -141,7 +141,7 @@ def load_mvtec(
     ...     Image.new("L", (40, 30)).save(folder / "000.png")
     ...     nut = load_mvtec(root, "nut", split="train", image_size=16)
     >>> nut.images.shape, nut.masks.shape, nut.labels, nut.defects
-    ((1, 16, 16), (1, 16, 16), array([0]), array(['good'], dtype='<U4'))
+    ((1, 12, 16), (1, 12, 16), array([0]), array(['good'], dtype='<U4'))
     """
     check_option("split", split, ("train", "test"))
     folder = category_folder(resolve_data_dir(root), category)

@@ -122,7 +122,8 @@ def test_an_anomalous_image_may_have_an_empty_mask():
     [
         (masks_of(1), [0, 1, 0, 0], "exclude", ValueError, "labels='learn'"),
         (masks_of(1)[0], None, "learn", ValueError, r"\(n_samples, height, width\)"),
-        ([np.zeros((2, 3)), np.zeros((3, 2))], None, "learn", ValueError, "the same height"),
+        ([np.ones((2, 3)), np.ones((3, 2, 1))], None, "learn", ValueError, "mask 1 must have"),
+        ([np.zeros((2, 3)), np.zeros((3, 2))], None, "learn", ValueError, "masks are all empty"),
         (masks_of(1).astype(str), None, "learn", TypeError, "0 and 1"),
         (masks_of(1) * 255, None, "learn", ValueError, "masks > 0"),
         (masks_of(), [0, 1, 0, 0], "learn", ValueError, "all empty"),

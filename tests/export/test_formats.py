@@ -404,7 +404,7 @@ class Drawing(torch.nn.Module):
 
     def __init__(self, detector):
         super().__init__()
-        self.layout = detector.model_.layout
+        self.layout, self.settings = detector.model_.layout, detector.model_.settings
         self.threshold = detector.model_.threshold
 
     def forward(self, X):
