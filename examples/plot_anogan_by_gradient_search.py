@@ -79,9 +79,8 @@ class AnoGANModel(Model["AnoGANDetector"]):
     def training_step(
         self, x: Tensor, run: TrainingRun
     ) -> dict[str, Tensor]:
-        z = run.random.normal_like(
-            x.new_empty(*x.shape[:2], self.latent_dim)
-        )
+        like_codes = x.new_empty(*x.shape[:2], self.latent_dim)
+        z = run.random.normal_like(like_codes)
         x_fake = self.generator(z)
         # A pass for each, so that batch normalisation does not mix real
         # and generated samples.
@@ -89,9 +88,8 @@ class AnoGANModel(Model["AnoGANDetector"]):
         fake_logits, _ = self.discriminator(x_fake)
         generator = loss_as_real(fake_logits)
         update(run.optimizers["generator"], generator, retain_graph=True)
-        discriminator = loss_as_real(real_logits) + loss_as_fake(
-            fake_logits
-        )
+        discriminator = loss_as_real(real_logits)
+        discriminator += loss_as_fake(fake_logits)
         update(run.optimizers["discriminator"], discriminator)
         return {"generator": generator, "discriminator": discriminator}
 
@@ -120,12 +118,10 @@ class AnoGANModel(Model["AnoGANDetector"]):
     def _distance(self, x: Tensor, features: Tensor, z: Tensor) -> Tensor:
         """How far G(z) is from x and from its features: squares, whose slopes do not jump."""
         x_hat, weight = self.generator(z), self.settings.feature_weight
-        feature = mean_squared_error(
-            features, self.discriminator(x_hat)[1]
-        )
-        return (1 - weight) * mean_squared_error(
-            x, x_hat
-        ) + weight * feature
+        features_hat = self.discriminator(x_hat)[1]
+        feature = mean_squared_error(features, features_hat)
+        residual = mean_squared_error(x, x_hat)
+        return (1 - weight) * residual + weight * feature
 
     def parts(self, x: Tensor) -> dict[str, Part]:
         x_hat = self.reconstruct(x)
@@ -139,9 +135,9 @@ class AnoGANModel(Model["AnoGANDetector"]):
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
         weight = self.settings.feature_weight
-        return (1 - weight) * value_of(
-            parts["residual"]
-        ) + weight * value_of(parts["feature"])
+        residual = value_of(parts["residual"])
+        feature = value_of(parts["feature"])
+        return (1 - weight) * residual + weight * feature
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.generator(self.encode(x))
@@ -180,10 +176,7 @@ class AnoGANDetector(BaseDetector):
 # It learns to draw sixes, and is asked about fours.
 
 digits = load_digits()
-sixes, fours = (
-    digits.images[digits.target == 6],
-    digits.images[digits.target == 4],
-)
+sixes, fours = (digits.images[digits.target == n] for n in (6, 4))
 detector = AnoGANDetector(latent_dim=8, random_state=0).fit(sixes[:120])
 X = np.concatenate([sixes[120:], fours])
 is_anomaly = np.repeat([0, 1], [len(sixes) - 120, len(fours)])

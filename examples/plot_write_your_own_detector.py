@@ -26,16 +26,11 @@ from typing import ClassVar
 import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from gandetect import MLP, BaseDetector
+from gandetect import MLP, BaseDetector, losses
 from gandetect.base import check_real
-from gandetect.losses import (
-    loss_as_fake,
-    loss_as_real,
-    mean_absolute_error,
-)
 from gandetect.metrics import roc_auc_scorer
 from gandetect.model import Model, Part, value_of
 from gandetect.networks import NetworkMaker
@@ -47,8 +42,7 @@ class AdversarialAutoencoderModel(Model["AdversarialAutoencoderDetector"]):
     """Encoder, decoder and a discriminator of codes."""
 
     # The parts of the score, and their weights in the default score of
-    # rows and of images. The distances to training samples are there for
-    # any method that names them.
+    # rows and of images. Every method can name distances to samples.
     part_weights: ClassVar[Mapping[str, tuple[float, float]]] = {
         "reconstruction": (1.0, 1.0),
         "code": (1.0, 1.0),
@@ -59,24 +53,21 @@ class AdversarialAutoencoderModel(Model["AdversarialAutoencoderDetector"]):
     def build(self, make: NetworkMaker) -> None:
         # `make` gives networks for the kind of data at hand; codes are
         # rows whatever that is.
-        codes = MLP().bind(
-            (self.latent_dim,), self.n_members, "linear", make.generator
-        )
+        shape, n = (self.latent_dim,), self.n_members
+        codes = MLP().bind(shape, n, "linear", make.generator)
         self.encoder = make.encoder(self.latent_dim)
         self.decoder = make.decoder(self.latent_dim)
         self.discriminator = codes.discriminator()
 
     def optimizers(self) -> dict[str, Optimizer]:
-        rate = self.settings.learning_rate
-        autoencoder = [
-            *self.encoder.parameters(),
-            *self.decoder.parameters(),
-        ]
+        rate, betas = self.settings.learning_rate, (0.5, 0.999)
+        autoencoder = nn.ModuleList([self.encoder, self.decoder])
         return {
-            "discriminator": Adam(
-                self.discriminator.parameters(), rate, (0.5, 0.999)
-            ),
-            "autoencoder": Adam(autoencoder, rate, (0.5, 0.999)),
+            name: Adam(network.parameters(), rate, betas)
+            for name, network in (
+                ("discriminator", self.discriminator),
+                ("autoencoder", autoencoder),
+            )
         }
 
     def training_step(
@@ -87,18 +78,15 @@ class AdversarialAutoencoderModel(Model["AdversarialAutoencoderDetector"]):
         z = self.encoder(x)
         real_logits, _ = self.discriminator(run.random.normal_like(z))
         fake_logits, _ = self.discriminator(z.detach())
-        discriminator = (
-            loss_as_real(real_logits) + loss_as_fake(fake_logits)
-        ) / 2
+        discriminator = losses.loss_as_real(real_logits) / 2
+        discriminator += losses.loss_as_fake(fake_logits) / 2
         update(run.optimizers["discriminator"], discriminator)
 
         # 2. The autoencoder reconstructs, and passes its codes for draws.
-        reconstruction = mean_absolute_error(x, self.decoder(z))
-        adversarial = loss_as_real(self.discriminator(z)[0])
-        loss = (
-            self.settings.reconstruction_weight * reconstruction
-            + adversarial
-        )
+        reconstruction = losses.mean_absolute_error(x, self.decoder(z))
+        adversarial = losses.loss_as_real(self.discriminator(z)[0])
+        weight = self.settings.reconstruction_weight
+        loss = weight * reconstruction + adversarial
         update(run.optimizers["autoencoder"], loss)
         return {
             "reconstruction": reconstruction,
@@ -108,11 +96,11 @@ class AdversarialAutoencoderModel(Model["AdversarialAutoencoderDetector"]):
 
     def parts(self, x: Tensor) -> dict[str, Part]:
         z = self.encoder(x)
+        x_hat = self.decoder(z)
         return {
-            "reconstruction": mean_absolute_error(x, self.decoder(z)),
-            "code": z.square().mean(
-                dim=-1
-            ),  # minus the log density of a draw, but for constants
+            "reconstruction": losses.mean_absolute_error(x, x_hat),
+            # Minus the log density of a draw, but for constants.
+            "code": z.square().mean(dim=-1),
         }
 
     def paper_score(self, parts: Mapping[str, Part]) -> Tensor:
@@ -161,9 +149,8 @@ class AdversarialAutoencoderDetector(BaseDetector):
 # It is used like any other detector.
 
 X, y = load_breast_cancer(return_X_y=True)
-X_train, X_kept = train_test_split(
-    X[y == 1], test_size=0.5, random_state=0
-)
+benign = X[y == 1]
+X_train, X_kept = train_test_split(benign, test_size=0.5, random_state=0)
 detector = AdversarialAutoencoderDetector(epochs=100, random_state=0).fit(
     X_train
 )
@@ -187,9 +174,8 @@ _ = TrainingCurveDisplay.from_estimator(detector)
 # training samples are only there if they were part of the score in ``fit``.
 
 for part in ("reconstruction", "code"):
-    auroc = roc_auc_scorer(
-        detector.set_params(score=part), X_judged, is_anomaly
-    )
+    detector.set_params(score=part)
+    auroc = roc_auc_scorer(detector, X_judged, is_anomaly)
     print(f"{part:15s} AUROC {auroc:.3f}")
 detector.set_params(score=None)
 
@@ -199,18 +185,14 @@ detector.set_params(score=None)
 # Not a line of it is about rows, so it takes images as well.
 
 digits = load_digits()
-sixes = digits.images[digits.target == 6]
+sixes, fours = (digits.images[digits.target == n] for n in (6, 4))
 detector = AdversarialAutoencoderDetector(epochs=40, random_state=0).fit(
     sixes[:120]
 )
-X_judged = np.concatenate([sixes[120:], digits.images[digits.target == 4]])
-is_anomaly = np.repeat(
-    [0, 1], [len(sixes) - 120, np.sum(digits.target == 4)]
-)
-print(
-    "sixes against fours: AUROC "
-    f"{roc_auc_scorer(detector, X_judged, is_anomaly):.3f}"
-)
+X_judged = np.concatenate([sixes[120:], fours])
+is_anomaly = np.repeat([0, 1], [len(sixes) - 120, len(fours)])
+auroc = roc_auc_scorer(detector, X_judged, is_anomaly)
+print(f"sixes against fours: AUROC {auroc:.3f}")
 
 # %%
 # ``detector.save(path)`` and ``AdversarialAutoencoderDetector.load(path)`` work without further
