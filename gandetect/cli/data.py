@@ -35,6 +35,7 @@ from gandetect.data.tables import (
     Table,
     is_table,
     read_table,
+    whole_if_possible,
 )
 from gandetect.datasets import list_adbench, load_labelled_images, load_mvtec
 from gandetect.datasets.catalogue import CATALOGUE
@@ -370,7 +371,7 @@ def _of_table(table: Table, options: Namespace) -> Samples:
     rows = table.select(features)
     return Samples(
         X=rows if rows.obstacles() else rows.matrix(),
-        labels=None if label is None else _whole_if_possible(table.columns[label]),
+        labels=None if label is None else whole_if_possible(table.columns[label]),
         feature_names=rows.names if table.has_names else [],
         names=_names_of_rows(table, identifier),
     )
@@ -527,7 +528,7 @@ def _read_labels(path: Path, samples: Samples) -> NDArray[Any]:
                 f"{path} has {len(table.names)} columns: a file of labels has one, or the columns "
                 f"{' and '.join(_MARKS)}"
             )
-        labels = _whole_if_possible(table.columns[0])
+        labels = whole_if_possible(table.columns[0])
     if labels.shape != (n_samples,):
         raise ValueError(f"{path} contains labels of shape {labels.shape} for {n_samples} samples")
     return labels
@@ -566,13 +567,6 @@ def harmless(cell: Any) -> Any:
     """Return a cell changed so that no spreadsheet program runs it as a formula."""
     is_formula = isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
     return f"'{cell}" if is_formula else cell
-
-
-def _whole_if_possible(numbers: NDArray[Any]) -> NDArray[Any]:
-    if numbers.dtype.kind != "f":
-        return numbers
-    is_whole = np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()
-    return numbers.astype(np.int64) if is_whole else numbers
 
 
 def _read_named(

@@ -46,7 +46,13 @@ from gandetect.data.plausibility import (
     names_warning,
     windows_warning,
 )
-from gandetect.data.tables import MISSING_VALUES, Table, is_table, read_table
+from gandetect.data.tables import (
+    MISSING_VALUES,
+    Table,
+    is_table,
+    read_table,
+    whole_if_possible,
+)
 from gandetect.data.values import (
     checked_sample,
     checked_values,
@@ -577,13 +583,9 @@ def _doubtful_columns(source: Source, detector: Any) -> list[str | None]:
                 found.append(labels_warning(name, as_words(source.frame.columns[i]).levels))
         elif head is not None and looks_like_labels(name):
             found.append(labels_warning(name, np.unique(head[:, i]).tolist()))
-        elif head is not None and _is_identifier(name, head[:, i]):
+        elif head is not None and identifier_reason(name, whole_if_possible(head[:, i])):
             found.append(identifier_warning(name))
     return found
-
-
-def _is_identifier(name: str, values: np.ndarray) -> bool:
-    return identifier_reason(name, _whole_if_possible(values)) is not None
 
 
 def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None) -> Table:
@@ -600,16 +602,9 @@ def _table_of(detector: Any, path: str | os.PathLike[str], layout: Layout | None
 
 def frame_of(table: Table, missing_values: Any = ()) -> Frame:
     """Convert a table that was read from a file to a Frame."""
-    columns = map(_whole_if_possible, table.columns)
+    columns = map(whole_if_possible, table.columns)
     frame = read_frame(dict(zip(table.names, columns, strict=True)), missing_values)
     return Frame(frame.names, frame.columns, table.has_names)
-
-
-def _whole_if_possible(values: np.ndarray) -> np.ndarray:
-    """Convert whole numbers to integers, because identifiers are integers."""
-    is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
-    is_exact = is_whole and bool((np.abs(values) < 2**53).all())
-    return values.astype(np.int64) if is_exact else values
 
 
 def columns_of_words(encoder: ColumnEncoder | None) -> list[str]:

@@ -318,6 +318,33 @@ def number_in_ascii(text: str) -> str:
     return plain if _is_number_like(plain) else text
 
 
+def whole_if_possible(values: NDArray[Any]) -> NDArray[Any]:
+    """Convert whole numbers to integers, as labels and identifiers are.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples,)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        int64, or `values` if they are not float, or one of them is missing, infinite, not whole, or
+        larger than float64 represents exactly.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gandetect.data.tables import whole_if_possible
+    >>> whole_if_possible(np.array([1.0, 2.0]))
+    array([1, 2])
+    >>> whole_if_possible(np.array([1.0, 2.5]))
+    array([1. , 2.5])
+    """
+    is_whole = values.dtype.kind == "f" and bool((values == np.round(values)).all())
+    is_exact = is_whole and bool((np.abs(values) < 2**53).all())
+    return values.astype(np.int64) if is_exact else values
+
+
 def is_table(path: str | os.PathLike[str]) -> bool:
     """Whether the extension of a path is that of a table in a text file."""
     return os.fspath(path).lower().endswith(TABLE_SUFFIXES)
