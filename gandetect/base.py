@@ -404,9 +404,11 @@ class BaseDetector(
         Returns
         -------
         ndarray of shape (n_samples, n_estimators * latent_dim)
+            The codes of all members, side by side. With a `backbone`, whose features are the same
+            for all members, (n_samples, latent_dim_).
         """
         model = self._fitted_model()
-        codes = model.in_blocks(lambda x: model.encode(x).transpose(0, 1), self._read(X, model))
+        codes = model.in_blocks(lambda x: model.codes(x).transpose(0, 1), self._read(X, model))
         return codes.reshape(len(codes), -1)
 
     def reconstruct(self, X: Any) -> Any:
@@ -1157,7 +1159,7 @@ class BaseDetector(
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_members_ * self.latent_dim_
+        return (1 if self.model_.has_common_codes else self.n_members_) * self.latent_dim_
 
     def __sklearn_is_fitted__(self) -> bool:
         return "model_" in vars(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from numbers import Integral, Real
@@ -77,6 +77,9 @@ _WIDTH, _WEIGHT_DECAY = 128, 1e-4
 # Number of training images, evenly spaced in X, and the interval of those held out. The number is
 # reduced to limit the total number of pixels, but not below a minimum.
 _MOST_IMAGES, _MOST_PIXELS, _LEAST_IMAGES, _KEPT = 2000, 2**29, 32, 5
+# Number of pixels of the training images that calibrate distances beside the held-out images: 256
+# images of 256 pixels, or 16 of 1,024.
+_PIXELS_CALIBRATED = 2**24
 # Number of images for standardising the features, and of simulated anomalies.
 _N_STANDARDISED, _N_SIMULATED = 100, 400
 # Pixels in one forward pass of the backbone: 8 images of 256 pixels, or half of one of 1,024.
@@ -542,6 +545,8 @@ class _Prepared:
     normals: SimulatedFeatures
     bank: PatchBank
     kept: np.ndarray
+    # Distances in own units, (1, h, w), of training images to the patches of the others.
+    to_others: list[Tensor]
     # Cells of known defects, and other cells of the same images.
     known: tuple[SimulatedFeatures, SimulatedFeatures] | None = None
 
@@ -563,6 +568,7 @@ class RDNAFeatureModel(RDNAModel):
     auto_size: ClassVar[int] = 256
     auto_updates: ClassVar[tuple[int, int]] = (800, 800)
     gives_maps: ClassVar[bool] = True
+    has_common_codes: ClassVar[bool] = True
     has_architecture: ClassVar[bool] = False
     takes_any_size: ClassVar[bool] = True
 
@@ -646,7 +652,7 @@ class RDNAFeatureModel(RDNAModel):
         train = rows[~is_kept]
         if self.joined is None:  # with a warm start the features are already standardised
             shown = self._images(samples, thinned(train, _N_STANDARDISED))
-            self.backbone.learn(_part(x, of) for x in shown for of, _ in _places(x))
+            self.backbone.learn(_part(x, of) for _, x in shown for of, _ in _places(x))
         anomalies = self.anomalies(run.random)
         assert anomalies is not None
         anomalies.probability = 1.0
@@ -655,8 +661,8 @@ class RDNAFeatureModel(RDNAModel):
         order = torch.randperm(len(train), generator=generator).numpy()
         n_times[order[: _N_SIMULATED % len(train)]] += 1
         n_each = max(s.n_references // len(train), 1)
-        patches, simulated, start = [], [], 0
-        for x in self._images(samples, train):
+        patches, origins, simulated, start = [], [], [], 0
+        for numbers, x in self._images(samples, train):
             places = _places(x)
             times = torch.from_numpy(n_times[start : start + len(x)])
             times = _divided(times, len(places), generator)
@@ -669,6 +675,8 @@ class RDNAFeatureModel(RDNAModel):
                     continue
                 n_here = max(n_each // len(places), 1)
                 patches.append(drawn_patches(maps, n_here, inside=inside, generator=generator))
+                n_drawn = len(patches[-1]) // len(x)
+                origins.append(torch.from_numpy(numbers).repeat_interleave(n_drawn))
                 for i in range(int(times_here.max())):
                     chosen = (times_here > i).to(self.device)
                     simulated.append(
@@ -684,11 +692,13 @@ class RDNAFeatureModel(RDNAModel):
                     )
         pool = SimulatedFeatures.joined(simulated)
         normals = pool.normal()
+        bank = PatchBank.of(patches, s.n_references, origins=origins, generator=generator)
         run.prepared = _Prepared(
             FeatureBatches(pool, self.n_members, self.batch_size(), generator),
             normals,
-            PatchBank.of(patches, s.n_references, generator=generator),
+            bank,
             rows[is_kept],
+            list(self._to_others(samples, train, bank)),
             self._known_features(samples, normals, generator),
         )
 
@@ -713,11 +723,16 @@ class RDNAFeatureModel(RDNAModel):
                 parts.append((maps, _part(masks, part[1]), inside))
         return known_features(parts, normals, generator) if parts else None
 
-    def _images(self, samples: TrainingSamples, rows: np.ndarray) -> Iterator[Tensor]:
-        """Images (n, C, H, W) in the size of the networks, in small batches of one shape."""
+    def _images(
+        self, samples: TrainingSamples, rows: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Images (n, C, H, W) in the size of the networks, in small batches of one shape.
+
+        With each batch its rows in the source.
+        """
         for part in parts_of(samples.source, rows, self._n_at_once(self.network_shape()[1:])):
             x = self.scaler(samples.source.read(part)).to(self.device)
-            yield self._seen_by_backbone(x[None])
+            yield part, self._seen_by_backbone(x[None])
 
     @staticmethod
     def _n_at_once(size: Sequence[int]) -> int:
@@ -786,18 +801,40 @@ class RDNAFeatureModel(RDNAModel):
     @torch.no_grad()
     def finish(self, samples: TrainingSamples, run: TrainingRun) -> None:
         bank, kept, inside = run.prepared.bank, [], None
-        for x in self._images(samples, run.prepared.kept):
+        for _, x in self._images(samples, run.prepared.kept):
             probability, _, *distances = self._cells(x, bank)
             inside = self._all_inside(x, probability)
             kept.append((probability, *distances))
-        knows_defects = run.prepared.known is not None
-        self.joined = FeatureScore.of(bank, kept, inside, knows_defects=knows_defects)
+        self.joined = FeatureScore.of(
+            bank,
+            kept,
+            inside,
+            trained_on=run.prepared.to_others,
+            knows_defects=run.prepared.known is not None,
+        )
+
+    def _to_others(
+        self, samples: TrainingSamples, rows: np.ndarray, bank: PatchBank
+    ) -> Iterator[Tensor]:
+        """Distances in own units, (1, h, w), of training images to the patches of the others."""
+        n = _PIXELS_CALIBRATED // math.prod(self.network_shape()[1:])
+        for numbers, x in self._images(samples, thinned(rows, n) if n else rows[:0]):
+            for number, image in zip(numbers, x, strict=True):
+                yield self._tiled(image[None], partial(bank, without=int(number)))[1]
 
     def _cells(self, images: Tensor, bank: PatchBank | None) -> list[Tensor]:
-        """The results for each cell of images (n, C, H, W); large images are tiled.
+        """The results for each cell of images (n, C, H, W).
 
         Probability and difference, (K, n, h, w) each, and with a memory bank both distances to it.
         """
+
+        def results(maps: Tensor) -> list[Tensor]:
+            return [*self._judged(maps), *(bank(maps) if bank is not None else ())]
+
+        return self._tiled(images, results)
+
+    def _tiled(self, images: Tensor, results: Callable[[Tensor], Sequence[Tensor]]) -> list[Tensor]:
+        """The results (..., h, w) for the maps of images (n, C, H, W), which are tiled if large."""
         rows = []
         for of_row in pieces(images.shape[2:]):
             found = []
@@ -805,8 +842,7 @@ class RDNAFeatureModel(RDNAModel):
                 maps = self.backbone(_part(images, of))
                 near = _widened(kept, of)  # the receptive field of the patch means
                 maps = cut(maps, of, near)
-                cells = [*self._judged(maps), *(bank(maps) if bank is not None else ())]
-                found.append([cut(values, near, kept) for values in cells])
+                found.append([cut(values, near, kept) for values in results(maps)])
             rows.append([torch.cat(values, dim=-1) for values in zip(*found, strict=True)])
         return [torch.cat(values, dim=-2) for values in zip(*rows, strict=True)]
 
@@ -1088,8 +1124,9 @@ class RDNADetector(BaseDetector):
     that weight. The default score, "map", is the sum of the largest
     probability and the largest distance, both smoothed and standardised. Here distances are divided
     by the square root of the reference's own distance to its neighbours (local scaling), and
-    standardised by their mean and standard deviation at each position. The held-out images set the
-    first threshold. "patches" is the second summand, "discriminant" and ``score="paper"`` are the
+    standardised by their mean and standard deviation at each position, on the held-out images and
+    on up to 256 training images, each compared with the others. The held-out images set the first
+    threshold. "patches" is the second summand, "discriminant" and ``score="paper"`` are the
     largest smoothed probability, and "reconstruction" is the largest smoothed difference of
     features. `transform` returns features, averaged over the cells. `reconstruct` and `trim` are
     not available; a `warm_start` keeps the standardisation of the features. All parameters of this

@@ -348,6 +348,7 @@ class FeatureScore(nn.Module):
         kept: Sequence[Sequence[Tensor]],
         inside: Tensor | None = None,
         *,
+        trained_on: Sequence[Tensor] = (),
         knows_defects: bool = False,
     ) -> Self:
         """Fit all scales to held-out normal images.
@@ -360,11 +361,14 @@ class FeatureScore(nn.Module):
             on.
         inside : Tensor of shape (h, w) or None, default=None
             True for the cells inside the region; None for all.
+        trained_on : sequence of Tensor of shape (n, h', w'), default=()
+            `in_own_units` of training images, each to the references of the other images. They make
+            the calibration of distances by position more accurate.
         knows_defects : bool, default=False
             Whether the discriminant module was trained on masks of known defects. Then it locates
             other defects better than the bank, and the distance has half of its weight in the map.
         """
-        score = cls(bank, PlaceCalibration.of([own for *_, own in kept]))
+        score = cls(bank, PlaceCalibration.of([*(own for *_, own in kept), *trained_on]))
         parts = [score._parts(maps[0], maps[1], maps[2], inside) for maps in kept]
         counted = slice(None) if inside is None else inside.flatten()
         cells = torch.cat([m.flatten(3)[..., counted].flatten(1) for m, _ in parts], dim=1)

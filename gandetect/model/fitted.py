@@ -103,6 +103,8 @@ class Model(nn.Module, Generic[P]):
     code_parameters: ClassVar[tuple[str, ...]] = ()
     # The number of members for n_estimators="auto", for rows and for images.
     auto_members: ClassVar[tuple[int, int]] = (8, 2)
+    # Whether all members have the same codes, as those of a frozen backbone.
+    has_common_codes: ClassVar[bool] = False
     # The number of updates for epochs="auto", for rows and for images.
     auto_updates: ClassVar[tuple[int, int]] = (350, 500)
     # The value of schedule="auto", for rows and for images.
@@ -209,6 +211,10 @@ class Model(nn.Module, Generic[P]):
     def encode(self, x: Tensor) -> Tensor:
         """Return latent codes (K, B, latent_dim)."""
         raise NotImplementedError
+
+    def codes(self, x: Tensor) -> Tensor:
+        """The latent codes that differ: (K, B, latent_dim), or (1, B, latent_dim) if all agree."""
+        return self.encode(x)[: 1 if self.has_common_codes else None]
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Return reconstructions in the shape of x."""

@@ -41,6 +41,8 @@ class PatchBank(nn.Module):
     references : Tensor of shape (n_references, n_features)
     units : Tensor of shape (n_references,)
         The divisor of the squared distances to each reference in own units.
+    origins : Tensor of shape (n_references,) or None
+        The number of the image of each reference; None after loading.
 
     References
     ----------
@@ -66,6 +68,7 @@ class PatchBank(nn.Module):
         self.stride = stride
         self.register_buffer("references", torch.zeros(n_references, n_features))
         self.register_buffer("units", torch.ones(n_references))
+        self.origins: Tensor | None = None
 
     @classmethod
     def of(
@@ -73,6 +76,7 @@ class PatchBank(nn.Module):
         patches: Sequence[Tensor],
         n_references: int = 10_000,
         *,
+        origins: Sequence[Tensor] | None = None,
         stride: int = 2,
         generator: torch.Generator,
     ) -> Self:
@@ -83,17 +87,22 @@ class PatchBank(nn.Module):
         patches : sequence of Tensor (n, n_features)
         n_references : int, default=10_000
             The largest number of references; all patches if there are fewer.
+        origins : sequence of Tensor (n,) or None, default=None
+            For each patch the number of its image, by which `forward` can leave an image out.
         stride : int, default=2
             The stride of the patches.
         generator : torch.Generator
             The only source of random numbers.
         """
         references = torch.cat(list(patches))
+        chosen = torch.arange(len(references))
         if len(references) > n_references:  # only with more images than `n_references`
-            order = torch.randperm(len(references), generator=generator)[:n_references]
-            references = references[order.to(references.device)]
+            chosen = torch.randperm(len(references), generator=generator)[:n_references]
+            references = references[chosen.to(references.device)]
         bank = cls(len(references), references.shape[1], stride)
         bank.references = references
+        if origins is not None:
+            bank.origins = torch.cat(list(origins))[chosen].to(references.device)
         own = [bank._own_distance(block) for block in references.split(_BLOCK)]
         bank.units = torch.cat(own)
         usual = bank.units.mean()
@@ -108,12 +117,15 @@ class PatchBank(nn.Module):
         nearest = squares.topk(n_nearest, dim=1, largest=False).values.clamp(min=0).sqrt()
         return nearest[:, 1:].mean(1) if n_nearest > 1 else nearest[:, 0]
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, maps: Tensor, without: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the distance of each patch to the nearest reference, plain and in own units.
 
         Parameters
         ----------
         maps : Tensor of shape (n, n_features, h, w)
+        without : int or None, default=None
+            The number of an image whose references are ignored: this image itself, so that its
+            distances are those of a new image.
 
         Returns
         -------
@@ -125,16 +137,22 @@ class PatchBank(nn.Module):
         # An exported model processes a batch of any size at once.
         is_traced = torch.compiler.is_compiling()
         parts = (points,) if is_traced else points.split(_MOST_PATCHES)
-        nearest = (torch.cat(d) for d in zip(*map(self._nearest, parts), strict=True))
+        found = [self._nearest(part, without) for part in parts]
+        nearest = (torch.cat(d) for d in zip(*found, strict=True))
         distances, in_own_units = (d.unflatten(0, (-1, *patches.shape[2:])) for d in nearest)
         return distances, in_own_units
 
-    def _nearest(self, points: Tensor) -> list[Tensor]:
+    def _nearest(self, points: Tensor, without: int | None) -> list[Tensor]:
         """Return the distance of points (n, n_features) to the nearest reference, in both units."""
         plain, own = [], []
+        ignored = None if self.origins is None or without is None else self.origins == without
+        if ignored is not None and ignored.all():  # the only image
+            ignored = None
         for start in range(0, len(self.references), _BLOCK):
             block = slice(start, start + _BLOCK)
             squares = _squared_distances(points, self.references[block])
+            if ignored is not None:
+                squares = squares.masked_fill(ignored[block], math.inf)
             plain.append(squares.amin(1))
             own.append((squares / self.units[block]).amin(1))
         return [torch.stack(d).amin(0).clamp(min=_LEAST_SQUARE).sqrt() for d in (plain, own)]

@@ -171,6 +171,11 @@ class TestItsTraining:
         assert (detector.score_std(NEW) > 0).all()
         assert detector.anomaly_map(NEW).shape == NEW.shape[:3]
 
+    def test_members_have_the_codes_of_one(self, few):
+        one, two = (make(n_estimators=n).fit(IMAGES) for n in (1, 2))
+        assert len(two.get_feature_names_out()) == 8
+        np.testing.assert_array_equal(two.transform(NEW), one.transform(NEW))
+
     @needs_callbacks
     def test_a_broken_off_training_goes_on_to_the_same_bits(self, few, tmp_path, monkeypatch):
         through = make(epochs=2).fit(IMAGES)

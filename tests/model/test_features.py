@@ -226,6 +226,19 @@ class TestFeatureScore:
         for same, expected in zip(found[1:], usual[1:], strict=True):
             assert torch.equal(same, expected)
 
+    def test_images_trained_on_calibrate_distances_by_position(self, joined):
+        score, normal = joined
+        kept = [cells(score.bank, normal[8:])]
+        far_below = kept[0][2].clone()
+        far_below[:, -1] += 100
+        learned = FeatureScore.of(score.bank, kept, trained_on=[far_below])
+        moved = normal.clone()
+        moved[:, :, -1] += 3
+        parts = cells(score.bank, moved)
+        found, usual = learned(*parts), FeatureScore.of(score.bank, kept)(*parts)
+        assert (found[2] < usual[2]).all()
+        assert torch.equal(found[0], usual[0])
+
     def test_each_member_has_its_score(self, joined):
         score, normal = joined
         score = FeatureScore.of(score.bank, [cells(score.bank, normal, 2)])

@@ -83,6 +83,32 @@ def test_fewer_references_than_images(maps):
     assert bank_of(maps, 3).references.shape == (3, 5)
 
 
+@pytest.mark.parametrize("n_references", [40, 20])
+def test_an_image_is_compared_with_the_others(maps, n_references, monkeypatch):
+    monkeypatch.setattr(patches, "_BLOCK", 7)
+    generator = seeded()
+    drawn = drawn_patches(maps, 5, generator=generator)
+    numbers = torch.arange(100, 108).repeat_interleave(5)
+    bank = PatchBank.of([drawn], n_references, origins=[numbers], generator=generator)
+    image = maps[3:4]
+    others = bank.references[bank.origins != 103]
+    assert len(others) < n_references
+    expected = torch.cdist(vectors_of(image, 2)[0], others).amin(1)
+    distances, in_own_units = bank(image, without=103)
+    torch.testing.assert_close(distances.flatten(), expected, rtol=1e-3, atol=1e-3)
+    assert (bank(image)[1] <= in_own_units).all()
+    assert (bank(image)[0] < distances).any()
+    for found, plain in zip(bank(image, without=0), bank(image), strict=True):
+        torch.testing.assert_close(found, plain, rtol=0, atol=0)
+
+
+def test_an_only_image_is_compared_with_itself(maps):
+    numbers = [torch.zeros(5, dtype=torch.long)]
+    drawn = drawn_patches(maps[:1], 5, generator=seeded())
+    bank = PatchBank.of([drawn], origins=numbers, generator=seeded())
+    assert bank(maps[:1], without=0)[0].isfinite().all()
+
+
 def test_images_of_any_shape(maps):
     assert bank_of(maps, 20)(maps[:, :, :5, :9])[0].shape == (8, 3, 5)
 
