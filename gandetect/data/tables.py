@@ -466,7 +466,7 @@ class _TextFile:
         if head.startswith((b"\xff\xfe", b"\xfe\xff")):
             return "utf-16"
         if b"\0" in head:
-            if head.startswith(b"PK"):
+            if head.startswith((b"PK", b"\xd0\xcf\x11\xe0")):  # .xlsx and the like, .xls
                 what = "a workbook or another archive: save it as CSV"
             elif head.startswith(b"PAR1"):
                 what = "a Parquet file, which needs the extension .parquet"

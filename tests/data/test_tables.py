@@ -181,6 +181,7 @@ class TestHowTheTextIsWritten:
             ("<html><body>a,b\n", "begins with '<html><body>a,b'"),
             ("<?xml version='1.0'?>\n<a>1,2</a>\n", "seems to be HTML or XML"),
             (b"PK\x03\x04\0\0", "a workbook"),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "a workbook"),
             (b"PAR1\0", "a Parquet file"),
             (b"a\0,\0b\0", "UTF-16 without a byte order mark"),
             ('a,b\n1,2\n"x,2\nz,3\n', "begins in line 3"),
