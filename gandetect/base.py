@@ -405,7 +405,7 @@ class BaseDetector(
         -------
         ndarray of shape (n_samples, n_estimators * latent_dim)
             The codes of all members, side by side. With a `backbone`, whose features are the same
-            for all members, (n_samples, latent_dim_).
+            for all members, ``(n_samples, latent_dim_)``.
         """
         model = self._fitted_model()
         codes = model.in_blocks(lambda x: model.codes(x).transpose(0, 1), self._read(X, model))
