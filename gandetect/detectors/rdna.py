@@ -693,12 +693,14 @@ class RDNAFeatureModel(RDNAModel):
         pool = SimulatedFeatures.joined(simulated)
         normals = pool.normal()
         bank = PatchBank.of(patches, s.n_references, origins=origins, generator=generator)
+        to_others = list(self._to_others(samples, train, bank))
+        bank.origins = None  # not a part of what is learned
         run.prepared = _Prepared(
             FeatureBatches(pool, self.n_members, self.batch_size(), generator),
             normals,
             bank,
             rows[is_kept],
-            list(self._to_others(samples, train, bank)),
+            to_others,
             self._known_features(samples, normals, generator),
         )
 

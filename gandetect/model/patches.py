@@ -42,7 +42,7 @@ class PatchBank(nn.Module):
     units : Tensor of shape (n_references,)
         The divisor of the squared distances to each reference in own units.
     origins : Tensor of shape (n_references,) or None
-        The number of the image of each reference; None after loading.
+        The number of the image of each reference; None if it is unknown.
 
     References
     ----------
