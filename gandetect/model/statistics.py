@@ -274,7 +274,7 @@ class Neighbours(nn.Module):
         norm = torch.maximum(torch.linalg.vector_norm(z, dim=-1), self.usual_norm)
         has_own = plain.amin(-1) <= _ROUNDING * norm
         if n_candidates > n_nearest:
-            plain, kept = plain.topk(n_nearest, dim=-1, largest=False)
+            plain, kept = plain.topk(n_nearest, dim=-1, largest=False, sorted=False)
             nearest = nearest.gather(-1, kept)
         return nearest, plain, has_own
 
@@ -317,7 +317,7 @@ def principal_axes(points: Tensor, n: int) -> Tensor:
 def smallest(
     values: Tensor, n: int, *, exact: bool = True, sizes: Sequence[int] = _GROUPS
 ) -> Tensor:
-    """The positions of the n smallest values along the last axis.
+    """The positions of the n smallest values along the last axis, in any order.
 
     For many values the minima of groups are computed first: the n smallest values are in the n
     groups with the smallest minima, which are found in the same way. Minima of groups take a tenth
@@ -336,7 +336,7 @@ def smallest(
     size, *others = sizes or (values.shape[-1],)
     n_groups = -(-values.shape[-1] // size)
     if n_groups < max(_LEAST_GROUPS, n):
-        return values.topk(n, dim=-1, largest=False).indices
+        return values.topk(n, dim=-1, largest=False, sorted=False).indices
     # A group has every n_groups-th value, so that minima are over contiguous rows in memory.
     n_missing = size * n_groups - values.shape[-1]
     filled = nn.functional.pad(values, (0, n_missing), value=math.inf) if n_missing else values
@@ -345,7 +345,7 @@ def smallest(
     members = groups.unsqueeze(-1) + torch.arange(size, device=values.device) * n_groups
     grouped = filled.gather(-1, members.flatten(-2))
     if exact:
-        among = grouped.topk(n, dim=-1, largest=False).indices
+        among = grouped.topk(n, dim=-1, largest=False, sorted=False).indices
         return members.flatten(-2).gather(-1, among)
     among = grouped.unflatten(-1, members.shape[-2:]).min(-1, keepdim=True).indices
     return members.gather(-1, among).squeeze(-1)
