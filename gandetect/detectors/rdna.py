@@ -80,6 +80,8 @@ _MOST_IMAGES, _MOST_PIXELS, _LEAST_IMAGES, _KEPT = 2000, 2**29, 32, 5
 # Number of pixels of the training images that calibrate distances beside the held-out images: 256
 # images of 256 pixels, or 16 of 1,024.
 _PIXELS_CALIBRATED = 2**24
+# The axes along which images of known defects are mirrored.
+_MIRRORED: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 # Number of images for standardising the features, and of simulated anomalies.
 _N_STANDARDISED, _N_SIMULATED = 100, 400
 # Pixels in one forward pass of the backbone: 8 images of 256 pixels, or half of one of 1,024.
@@ -711,7 +713,15 @@ class RDNAFeatureModel(RDNAModel):
         generator: torch.Generator,
     ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
         """Cells of known defects and other cells of the same images, by their masks."""
-        parts = []
+        return known_features(self._known_maps(samples), normals, generator)
+
+    def _known_maps(
+        self, samples: TrainingSamples
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+        """Feature maps of images of known defects, their masks, and the cells inside the region.
+
+        The images are also mirrored: the features of a mirrored defect differ, and there are few.
+        """
         for images, masks in samples.known_defects(self._n_at_once(self.network_shape()[1:])):
             is_masked = masks.flatten(1).any(1)
             if not is_masked.any():
@@ -719,11 +729,12 @@ class RDNAFeatureModel(RDNAModel):
             x = self._seen_by_backbone(images[is_masked].to(self.device)[None])
             size = (x.shape[2], x.shape[3])
             masks = shrunk_masks(masks[is_masked].to(self.device), size)
-            for part in _places(x):
-                maps = cut(self.backbone(_part(x, part[0])), *part)
-                inside = self._cells_inside(x.shape[2:], part[1], maps.shape[2:])
-                parts.append((maps, _part(masks, part[1]), inside))
-        return known_features(parts, normals, generator) if parts else None
+            for axes in _MIRRORED:
+                seen, mirrored = x.flip(axes), masks.flip(axes)
+                for part in _places(x):
+                    maps = cut(self.backbone(_part(seen, part[0])), *part)
+                    inside = self._cells_inside(size, part[1], maps.shape[2:], axes)
+                    yield maps, _part(mirrored, part[1]), inside
 
     def _images(
         self, samples: TrainingSamples, rows: np.ndarray
@@ -750,13 +761,21 @@ class RDNAFeatureModel(RDNAModel):
         return 1
 
     def _cells_inside(
-        self, size: Sequence[int], part: Box, n_cells: Sequence[int]
+        self,
+        size: Sequence[int],
+        part: Box,
+        n_cells: Sequence[int],
+        mirrored: tuple[int, ...] = (),
     ) -> Tensor | None:
-        """True for the cells inside the region, for images of this size; None for all."""
+        """True for the cells inside the region, for images of this size; None for all.
+
+        The images may be mirrored along axes.
+        """
         share = None if self.region is None else self.region.inside(size)
         if share is None:
             return None
-        share = F.adaptive_avg_pool2d(_part(share, part)[None], (n_cells[0], n_cells[1]))[0]
+        here = _part(share.flip(mirrored), part)
+        share = F.adaptive_avg_pool2d(here[None], (n_cells[0], n_cells[1]))[0]
         return _mostly(share).to(self.device)
 
     def _seen_by_backbone(self, x: Tensor) -> Tensor:

@@ -192,8 +192,9 @@ def known_features(
         counts = counts.to(maps.device).expand(len(maps), *size).flatten()
         is_defect = shrunk_masks(masks, size).flatten() > 0
         is_other = F.adaptive_avg_pool2d(masks[:, None], size).flatten() == 0
-        defects.append(vectors[is_defect & counts])
-        others.append(vectors[is_other & counts])
+        # Thinned here as well, because a large photograph has many cells.
+        defects.append(_thinned(vectors[is_defect & counts], generator))
+        others.append(_thinned(vectors[is_other & counts], generator))
     if not any(map(len, defects)):
         return None
     of_defects, beside = (_thinned(torch.cat(v), generator) for v in (defects, others))

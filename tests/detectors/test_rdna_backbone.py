@@ -287,17 +287,26 @@ def test_the_modules_learn(n_members, adversarial_weight):
     assert (restored - clean)[is_anomalous].square().mean() < 0.5 * before
 
 
+class Slopes(nn.Module):
+    """Maps at stride 4: how much an image rises, and falls, from left to right."""
+
+    def forward(self, x):
+        slope = F.pad(x[..., 1:] - x[..., :-1], (0, 1))
+        return [F.avg_pool2d(torch.cat([slope.relu(), (-slope).relu()], 1), 4)]
+
+
 class TestKnownDefects:
     @staticmethod
-    def with_faint_squares(images, seed):
-        """Squares a little brighter than the image, and where they are."""
+    def with_faint_squares(images, seed, row=(15.0,) * 8):
+        """Squares a little brighter than the image, by these values from left to right."""
         rng = np.random.default_rng(seed)
         masks = np.zeros(images.shape[:3], dtype=bool)
         for mask in masks:
             top, left = rng.integers(mask.shape[0] - 8), rng.integers(mask.shape[1] - 8)
             mask[top : top + 8, left : left + 8] = True
-        bright = images + 15.0 * masks[..., None]
-        return np.clip(bright, 0, 255).astype(np.uint8), masks
+        added = np.zeros(masks.shape)
+        added[masks] = np.tile(row, 8 * len(masks))
+        return np.clip(images + added[..., None], 0, 255).astype(np.uint8), masks
 
     def test_masks_say_what_to_look_for(self, fitted, tmp_path):
         known, masks = self.with_faint_squares(photographs(10, seed=5), seed=0)
@@ -314,6 +323,37 @@ class TestKnownDefects:
         learned.save(tmp_path / "detector")
         loaded = gandetect.load(tmp_path / "detector", backbone=Edges())
         assert_same_scores(loaded, learned)
+
+    def test_the_mirror_image_of_a_known_defect_is_found_too(self):
+        def level(n, seed):  # waves from top to bottom
+            return photographs(n, seed, (24, 32)).swapaxes(1, 2)
+
+        rising = tuple(3.0 * np.arange(8))
+        normal = level(30, 0)
+        known, masks = self.with_faint_squares(level(10, 5), 0, rising)
+        none = np.zeros(normal.shape[:3], dtype=bool)
+        learned = make(backbone=Slopes(), epochs=3, labels="learn").fit(
+            np.concatenate([normal, known]), masks=np.concatenate([none, masks])
+        )
+        as_known, mirrored = (
+            pixel_average_precision(where, learned.anomaly_map(new))
+            for new, where in (
+                self.with_faint_squares(level(12, 6), 1, row) for row in (rising, rising[::-1])
+            )
+        )
+        assert mirrored > 0.7 * as_known
+
+    def test_the_region_is_mirrored_with_the_defects(self, few):
+        roi = np.zeros((32, 24), dtype=bool)
+        roi[:24, :12] = True
+        roi[24:, 16:] = True
+        model = make(roi=roi).fit(IMAGES).model_
+        known = torch.rand(2, 3, 32, 24), torch.ones(2, 32, 24)
+        found = list(model._known_maps(SimpleNamespace(known_defects=lambda n: iter([known]))))
+        inside = [cells for _, _, cells in found]
+        assert len(inside) == 4 and not inside[0].equal(inside[1])
+        for cells, axes in zip(inside, ((), (1,), (0,), (0, 1)), strict=True):
+            assert cells.equal(inside[0].flip(axes))
 
     def test_of_photographs_of_several_shapes(self, tmp_path):
         shapes = ((32, 24), (24, 32))
