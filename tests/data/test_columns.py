@@ -138,6 +138,28 @@ def test_identifiers_are_left_out_with_a_warning(name, values):
 
 
 @pytest.mark.parametrize(
+    ("form", "are_numbers"),
+    [
+        ("{:.2f} kg", True),
+        ("${:,.2f}", True),
+        ("EUR {:.1f}", True),
+        ("A{:.0f}", False),
+        ("10.0.{:.0f}.1", False),
+        ("2-{:05.0f}", False),
+        ("v{:.1f}.3", False),
+    ],
+)
+def test_numbers_with_units_among_identifiers_are_told(form, are_numbers):
+    values = [form.format(1000.5 + 1.1 * i) for i in range(60)]
+    table = pd.DataFrame({"weight": values, "x": np.arange(60) % 7})
+    with pytest.warns(UserWarning, match="Columns left out as identifiers") as warned:
+        encoder = ColumnEncoder.fitted(table)
+    message = str(warned[0].message)
+    assert ("In 'weight' are numbers with other characters" in message) == are_numbers
+    assert ("numbers" in column_of(encoder, "weight").why) == are_numbers
+
+
+@pytest.mark.parametrize(
     ("name", "values"),
     [
         ("price", np.random.default_rng(0).normal(size=60)),
