@@ -58,9 +58,6 @@ class AdversarialVAEModel(GuardingModel["AdversarialVAEDetector"]):
         "sample_neighbours": (3.0, 0.0),
         "subsampled_neighbours": (0.0, 0.0),
     }
-    # 11 epochs instead of 12 of 2,000 rows: updates are fast, so that the references of the score
-    # take a larger share of the time of a fit.
-    auto_updates: ClassVar[tuple[int, int]] = (340, 500)
     # With a classifier, for rows and for images: the default weights, the number of updates of
     # epochs="auto", and the value of noise_std="auto".
     part_weights_of_classifier: ClassVar[Mapping[str, tuple[float, float]]] = {

@@ -271,7 +271,7 @@ class BiGANDetector(BaseDetector):
     - The encoder of rows is stochastic in training, as BiGAN allows; EGBAD's is not.
     - ALAD's discriminator of codes, an option of its code, is always used; it concatenates images
       along their channels, the code concatenates them along their height.
-    - Adam's learning rate is 1e-3, not 1e-5, because training has 350 updates of rows and 500 of
+    - Adam's learning rate is 1e-3, not 1e-5, because training has 340 updates of rows and 500 of
       images; the networks are those of all detectors, without dropout by default.
     - On images the layers in which the discriminator joins sample and code are initialised with a
       standard deviation of ``n_inputs ** -0.5``. The published 0.02 is for layers of 512 and 1,024

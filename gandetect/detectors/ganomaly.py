@@ -240,7 +240,7 @@ class GANomalyDetector(BaseDetector):
       and its batch statistics are reset too; the released code keeps both (issue 21).
     - The feature loss, the score "feature" and the latent loss are means of squares; the paper has
       norms.
-    - Adam's learning rate is 1e-3, not 2e-4, because training has 350 updates of rows instead of
+    - Adam's learning rate is 1e-3, not 2e-4, because training has 340 updates of rows instead of
       ten thousand; the width is 16, not 64, and the code 32, not 100.
     - Images may have any size (issues 49 and 90); the networks pad them.
     - Rows, which the paper does not treat, use multilayer perceptrons with a linear output.

@@ -197,7 +197,7 @@ class RDNAModel(Model["RDNADetector"]):
     # The side of images inside the networks; larger images are resized.
     auto_size: ClassVar[int] = 64
     auto_members: ClassVar[tuple[int, int]] = (4, 1)
-    auto_updates: ClassVar[tuple[int, int]] = (350, 4000)
+    auto_updates: ClassVar[tuple[int, int]] = (340, 4000)
     auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", "cosine")
     auto_scaling: ClassVar[tuple[str, str]] = ("unskewed", "unit")
     shown_as: ClassVar[str | None] = "masks"

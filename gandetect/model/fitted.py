@@ -106,7 +106,7 @@ class Model(nn.Module, Generic[P]):
     # Whether all members have the same codes, as those of a frozen backbone.
     has_common_codes: ClassVar[bool] = False
     # The number of updates for epochs="auto", for rows and for images.
-    auto_updates: ClassVar[tuple[int, int]] = (350, 500)
+    auto_updates: ClassVar[tuple[int, int]] = (340, 500)
     # The value of schedule="auto", for rows and for images.
     auto_schedule: ClassVar[tuple[str | None, str | None]] = ("one-cycle", None)
     # Whether `forward` returns maps (n, H, W) after scores and labels.
