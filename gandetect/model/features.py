@@ -40,7 +40,7 @@ _SMOOTHING = 1.0
 # The smallest scale by which a map is divided.
 _LEAST_SPREAD = 1e-6
 # The scale of the distances in a map is multiplied by it after training on masks of known defects.
-_LESS_OF_BANK = 2.0
+_LESS_OF_BANK = 4.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,8 +193,9 @@ def known_features(
         is_defect = shrunk_masks(masks, size).flatten() > 0
         is_other = F.adaptive_avg_pool2d(masks[:, None], size).flatten() == 0
         # Thinned here as well, because a large photograph has many cells.
-        defects.append(_thinned(vectors[is_defect & counts], generator))
-        others.append(_thinned(vectors[is_other & counts], generator))
+        n_most = _MOST_KNOWN * len(maps)
+        defects.append(_thinned(vectors[is_defect & counts], generator, n_most))
+        others.append(_thinned(vectors[is_other & counts], generator, n_most))
     if not any(map(len, defects)):
         return None
     of_defects, beside = (_thinned(torch.cat(v), generator) for v in (defects, others))

@@ -220,7 +220,7 @@ class TestFeatureScore:
         found, usual = (each(probability, *distances) for each in (learned, without))
         far = [2 * values for values in distances]
         risen = learned(probability, *far)[0] - found[0]
-        torch.testing.assert_close(2 * risen, without(probability, *far)[0] - usual[0])
+        torch.testing.assert_close(4 * risen, without(probability, *far)[0] - usual[0])
         likely = learned(probability + 0.1, *distances)[0] - found[0]
         torch.testing.assert_close(likely, without(probability + 0.1, *distances)[0] - usual[0])
         for same, expected in zip(found[1:], usual[1:], strict=True):
