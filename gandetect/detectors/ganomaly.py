@@ -223,7 +223,7 @@ class GANomalyDetector(BaseDetector):
     anomalies as more real than normal rows: it is available for study.
 
     The weights for rows were chosen on half of 21 public sets, where the mean AUROC over three
-    seeds is 0.854 with the latent and the reconstruction part alone and 0.875 with the distances.
+    seeds is 0.853 with the latent and the reconstruction part alone and 0.875 with the distances.
     On some data, such as the connections of KDD Cup 1999, a member may reconstruct attacks as well
     as normal rows; which attacks depends on the seed. The latent part has a weight of 0.5: without
     it the AUROC was 0.001 higher, but it is the score of the method.

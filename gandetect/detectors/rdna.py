@@ -1300,7 +1300,8 @@ class RDNADetector(BaseDetector):
             With ``labels="learn"``, the masks of known defects: True or 1 at the defect. Masks of
             normal images are empty. That of an anomalous image may be empty if the position is not
             known. Without y, the images with a non-empty mask are anomalous. Images of several
-            shapes have a list of masks in their shapes.
+            shapes have a list of masks in their shapes. With a backbone the images of known
+            defects are also learned mirrored along both axes.
 
         Returns
         -------
