@@ -72,8 +72,8 @@ _UNITS = (3_600_000_000, 60_000_000, 1_000_000)  # an hour, a minute, a second
 _YEARS = (-719_000 * _DAY, 2_932_000 * _DAY)  # valid dates, years 1 to 9999, counted from 1970
 # A number with decimals and a unit, currency or decimal comma, such as "3.12 kg", "$1,234.50" or
 # "0,7", but no identifier such as "12-0345", "10.0.0.1" or "A17".
-_NUMBER_IN_TEXT = re.compile(r"\D{0,8}(?:\d{1,3}(?:[.,' ]\d{3})+|\d+)[.,]\d+\D{0,8}")
-_NUMBERS_IN_TEXT = "strings of numbers with other characters, most of which occur once"
+_WITH_UNIT = re.compile(r"\D{0,8}(?:\d{1,3}(?:[.,' ]\d{3})+|\d+)[.,]\d+\D{0,8}")
+_OF_MEASURED = "strings of numbers with other characters, most of which occur once"
 
 A = TypeVar("A", np.ndarray, Tensor)
 
@@ -753,15 +753,15 @@ def _kind_of(name: str, column: Column, words: Words, counts: np.ndarray) -> tup
     _refuse_mixture(name, words)
     n_present = int(counts.sum())
     if n_present >= MIN_ID_ROWS and (counts == 1).sum() > n_present / 2:
-        with_number = sum(bool(_NUMBER_IN_TEXT.fullmatch(str(level))) for level in words.levels)
+        with_number = sum(bool(_WITH_UNIT.fullmatch(str(level))) for level in words.levels)
         is_measured = 2 * with_number > len(words.levels)
-        return "id", _NUMBERS_IN_TEXT if is_measured else "strings, most of which occur once"
+        return "id", _OF_MEASURED if is_measured else "strings, most of which occur once"
     return "category", "strings" if len(others) == len(words.levels) else "strings and numbers"
 
 
 def _how_to_read(columns: Sequence[TableColumn]) -> str:
     """What to do with columns of numbers in text, for a warning; "" if there are none."""
-    names = [repr(column.name) for column in columns if column.why == _NUMBERS_IN_TEXT]
+    names = [repr(column.name) for column in columns if column.why == _OF_MEASURED]
     if not names:
         return ""
     return (

@@ -703,17 +703,8 @@ class RDNAFeatureModel(RDNAModel):
             bank,
             rows[is_kept],
             to_others,
-            self._known_features(samples, normals, generator),
+            known_features(self._known_maps(samples), normals, generator),
         )
-
-    def _known_features(
-        self,
-        samples: TrainingSamples,
-        normals: SimulatedFeatures,
-        generator: torch.Generator,
-    ) -> tuple[SimulatedFeatures, SimulatedFeatures] | None:
-        """Cells of known defects and other cells of the same images, by their masks."""
-        return known_features(self._known_maps(samples), normals, generator)
 
     def _known_maps(
         self, samples: TrainingSamples
