@@ -59,6 +59,9 @@ from gandetect.training.robust import moved_up
 
 # Pixels in a batch of images: batches of small images, which are mostly overhead, are larger.
 _PIXELS_A_BATCH = 2**15
+# The largest number of values in a batch of rows, and the least number of rows: for wide rows the
+# time and memory of an update are proportional to the number of values. See benchmarks/ideas.md.
+_VALUES_A_BATCH, _LEAST_ROWS = 2**19, 16
 # Share of the training over which the adversarial losses grow to their full weight.
 _WARM_UP = 0.2
 # Side of the square over which a map is averaged before its maximum is taken, in 256ths of the
@@ -243,8 +246,11 @@ class RDNAModel(Model["RDNADetector"]):
         return super().n_epochs(n_batches)
 
     def batch_size(self) -> int:
-        if self.settings.batch_size != "auto" or not self.layout.is_image:
-            return super().batch_size()
+        usual = super().batch_size()
+        if self.settings.batch_size != "auto":
+            return usual
+        if not self.layout.is_image:
+            return min(max(_VALUES_A_BATCH // self.layout.n_values, _LEAST_ROWS), usual)
         return min(max(_PIXELS_A_BATCH // math.prod(self.network_shape()[1:]), 8), 16)
 
     def optimizers(self) -> dict[str, Optimizer]:

@@ -27,8 +27,10 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         Passes over X. "auto" is the number that gives a fixed number of updates, and at least one,
         so that it is suitable for 50 rows and for 500,000.
     batch_size : int or "auto", default="auto"
-        Samples in an update; "auto" is 64, and 8 to 16 for RDNA's images. If it exceeds the number
-        of samples, there is one batch. Batches have nearly equal sizes, and no sample is dropped.
+        Samples in an update; "auto" is 64. For RDNA it is 8 to 16 for images, and for rows with
+        more than 8,192 columns the number that have 524,288 values, but at least 16. If it exceeds
+        the number of samples, there is one batch. Batches have nearly equal sizes, and no sample is
+        dropped.
     learning_rate : float, default=1e-3
         Step size of the optimizers.
     schedule : {"auto", "one-cycle", "cosine", "steps", None}, default="auto"

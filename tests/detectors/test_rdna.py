@@ -235,8 +235,14 @@ class TestImageSize:
             images = np.random.default_rng(0).random((2, side, side))
             model, _, _ = in_training(make(images), images, 2)
             assert model.batch_size() == size
-        assert in_training(make(ROWS), ROWS)[0].batch_size() == 64
-        assert in_training(make(ROWS, batch_size=3), ROWS)[0].batch_size() == 3
+
+    @pytest.mark.parametrize(
+        ("n_columns", "size"), [(6, 64), (8192, 64), (8193, 63), (20_000, 26), (40_000, 16)]
+    )
+    def test_wide_rows_come_in_smaller_batches(self, in_training, n_columns, size):
+        rows = np.random.default_rng(0).normal(size=(4, n_columns))
+        assert in_training(make(rows), rows)[0].batch_size() == size
+        assert in_training(make(rows, batch_size=3), rows)[0].batch_size() == 3
 
 
 def test_the_map_is_where_both_modules_agree():
