@@ -131,7 +131,9 @@ class Differentiable:
         with torch.no_grad():
             return self.distance(self.scaled(torch.from_numpy(X.astype(np.float64)))).numpy()
 
-    def attacked(self, X: NDArray, y: NDArray, eps: float, step: float, n_starts: int) -> NDArray:
+    def attacked(
+        self, X: NDArray, y: NDArray, radius: NDArray, share: float, n_starts: int
+    ) -> NDArray:
         """Attack the score as `attack_score` does for detectors of gandetect."""
         generator, found = torch.Generator().manual_seed(0), []
         sign = torch.from_numpy(np.where(y == 1, -1.0, 1.0))
@@ -139,8 +141,7 @@ class Differentiable:
             torch.from_numpy(X.astype(np.float64)).split(100), sign.split(100), strict=True
         ):
             limits = (0.0, 255.0) if self.is_image else None
-            radius = eps * torch.from_numpy(np.asarray(self.scale))
-            ball = Ball(x, radius, limits=limits)
+            ball = Ball(x, torch.from_numpy(radius), limits=limits)
             best = None
             for i in range(n_starts):
                 start = None if i == 0 else ball.drawn(generator)
@@ -148,7 +149,7 @@ class Differentiable:
                     lambda x, s=s: s * self.distance(self.scaled(x)),
                     ball,
                     n_steps=N_STEPS,
-                    step=radius * (step / eps),
+                    step=ball.eps * share,
                     start=start,
                 )
                 if best is None:
@@ -215,12 +216,14 @@ def measure(run: RobustnessRun, data: Path) -> Iterator[RobustnessRun]:
     surrogate = _surrogate_of(run, split.X_train)
     sign, random = np.where(y == 1, -1.0, 1.0), np.random.default_rng(run.seed)
     for eps in SIZES[run.task]:
-        step = 2.5 * eps / N_STEPS
+        # In the units of X, so that attacks on detectors with different scalings are alike.
+        radius = eps * np.asarray(255.0 if X.ndim > 2 else split.X_train.std(0))
+        step = 2.5 / N_STEPS
         moved = {
-            "noise": _corners(X, eps, split.X_train, random),
-            "transfer": _attacked(surrogate, X, y, eps, step, 1),
-            "pgd": _attacked(detector, X, y, eps, step, 1),
-            "restarts": _attacked(detector, X, y, eps, step / 4, N_STARTS),
+            "noise": _corners(X, radius, random),
+            "transfer": _attacked(surrogate, X, y, radius, step, 1),
+            "pgd": _attacked(detector, X, y, radius, step, 1),
+            "restarts": _attacked(detector, X, y, radius, step / 4, N_STARTS),
         }
         scores = {name: detector.anomaly_score(x) for name, x in moved.items()}
         scores["worst"] = sign * np.max([sign * s for s in (clean, *scores.values())], axis=0)
@@ -262,21 +265,27 @@ def _surrogate_of(run: RobustnessRun, X: NDArray) -> Any:
 
 
 def _attacked(
-    detector: Any, X: NDArray, y: NDArray, eps: float, step: float, n_starts: int
+    detector: Any, X: NDArray, y: NDArray, radius: NDArray, share: float, n_starts: int
 ) -> NDArray:
+    """Attack by at most `radius`, in steps of this share of it."""
     if isinstance(detector, Differentiable):
-        return detector.attacked(X, y, eps, step, n_starts)
+        return detector.attacked(X, y, radius, share, n_starts)
     return attack_score(
-        detector, X, y == 1, eps=eps, n_steps=N_STEPS, step_size=step, n_starts=n_starts
+        detector,
+        X,
+        y == 1,
+        eps=radius,
+        units="X",
+        n_steps=N_STEPS,
+        step_size=share * float(radius.max()),
+        n_starts=n_starts,
     )
 
 
-def _corners(X: NDArray, eps: float, X_train: NDArray, random: np.random.Generator) -> NDArray:
+def _corners(X: NDArray, radius: NDArray, random: np.random.Generator) -> NDArray:
     """Move every value by the largest change, up or down at random."""
-    signs = random.choice([-1.0, 1.0], size=X.shape)
-    if X.ndim > 2:
-        return np.clip(X + 255 * eps * signs, 0, 255)
-    return X + eps * X_train.std(0) * signs
+    moved = X + radius * random.choice([-1.0, 1.0], size=X.shape)
+    return np.clip(moved, 0, 255) if X.ndim > 2 else moved
 
 
 def _auroc(y: NDArray, scores: NDArray) -> float:

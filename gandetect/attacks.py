@@ -164,9 +164,11 @@ def attack_score(
     eps : float or ndarray of the shape of a sample
         The largest change of a value, in `units`.
     units : {"scaled", "X"}, default="scaled"
-        "scaled": the units of the parameter `robust`. For rows, the standard deviation of the
-        column, or the scale of another `scaling`; for images, the range of the training images, so
-        that 8/255 are 8 grey levels of 8-bit images. "X": the units of X.
+        "scaled": those of the detector's `scaling`. For rows, the standard deviation of the column,
+        or another scale; where "unskewed" takes the logarithm of a column, the standard deviation
+        of the logarithm, so that small values can change less than large ones. For images, the
+        range of the training images, so that 8/255 are 8 grey levels of 8-bit images. "X": the
+        units of X. Use these to compare detectors with different scalings.
     n_steps : int, default=20
     step_size : float or None, default=None
         In the units of `eps`; None is ``2.5 * eps / n_steps``, with which a sample can cross its
@@ -217,16 +219,17 @@ def attack_score(
     >>> bool(still < found)
     True
     """
-    model, x, radius, limits = _prepared(detector, X, eps, units, clip)
+    model, x, low, high = _prepared(detector, X, eps, units, clip)
     if y is None:
         signs = np.where(detector.predict(X) > 0, 1.0, -1.0)
     else:
         signs = np.where(anomalous(y), -1.0, 1.0)
     if len(signs) != len(x):
         raise ValueError(f"y has {len(signs)} labels, but X has {len(x)} samples.")
-    step = None if step_size is None else radius * (step_size / np.max(eps))
+    share = None if step_size is None else step_size / float(np.max(eps))
 
     def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
+        step = None if share is None else ball.eps * share
         sign = torch.from_numpy(signs[part])
         best_x, best = ball.center, None
         for start in starts:
@@ -236,7 +239,7 @@ def attack_score(
             best_x, best = (x, found) if best is None else better(best_x, best, x, found)
         return best_x
 
-    found = _in_parts(model, x, radius, limits, n_starts, random_state, attacked)
+    found = _in_parts(model, x, (low, high), n_starts, random_state, attacked)
     return _as_given(model, X, found)
 
 
@@ -310,7 +313,7 @@ def attack_defence(
     >>> bool((is_wrong & (detector.predict(X_attacked) == 1)).sum() > 10)
     True
     """
-    model, x, radius, limits = _prepared(detector, X, eps, units, clip)
+    model, x, low, high = _prepared(detector, X, eps, units, clip)
     if not isinstance(model, GuardingModel) or model.classifier is None or model.classes is None:
         raise TypeError(
             f"This {type(detector).__name__} has no classifier: pass a detector that was fitted "
@@ -320,9 +323,10 @@ def attack_defence(
     targets = _numbers(np.asarray(y), model.classes)
     if len(targets) != len(x):
         raise ValueError(f"y has {len(targets)} labels, but X has {len(x)} samples.")
-    step = None if step_size is None else radius * (step_size / np.max(eps))
+    share = None if step_size is None else step_size / float(np.max(eps))
 
     def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
+        step = None if share is None else ball.eps * share
         target = targets[part].to(guard.device)
         best_x, best = ball.center, None
         goals: list[Tensor] = []
@@ -355,7 +359,7 @@ def attack_defence(
             best_x, best = (x, found) if best is None else better(best_x, best, x, found)
         return best_x
 
-    found = _in_parts(guard, x, radius, limits, n_starts, random_state, attacked, n_centred=2)
+    found = _in_parts(guard, x, (low, high), n_starts, random_state, attacked, n_centred=2)
     return _as_given(guard, X, found)
 
 
@@ -365,8 +369,8 @@ def _prepared(
     eps: float | NDArray[Any],
     units: str,
     clip: tuple[float, float] | str | None,
-) -> tuple[Model[Any], Tensor, Tensor, tuple[float, float] | None]:
-    """Return the model, X in the layout of the networks, the radius and the limits."""
+) -> tuple[Model[Any], Tensor, Tensor, Tensor]:
+    """Return the model, X in the layout of the networks, and its least and largest values."""
     sizes = np.asarray(eps)
     if sizes.dtype.kind not in "iuf":
         raise TypeError(f"eps must be a number or an array of numbers, got {eps!r}.")
@@ -388,18 +392,23 @@ def _prepared(
     if radius.ndim:
         radius = layout.channels_first(radius[None])[0]
     if units == "scaled":
-        radius = radius * model.scaler.eps_unit(layout.is_image) * model.scaler.spread.cpu()
+        low, high = model.scaler.reach(x, radius, layout.is_image)
+    else:
+        low, high = x - radius, x + radius
     limits = model.scaler.fitted_range() if clip == "auto" and layout.is_image else None
     if isinstance(clip, tuple | list):
         limits = (float(clip[0]), float(clip[1]))
-    return model, x, radius, limits
+    if limits is not None:
+        # Values of X that are outside the limits are allowed to stay there.
+        low = torch.maximum(low, x.clamp(max=limits[0]))
+        high = torch.minimum(high, x.clamp(min=limits[1]))
+    return model, x, low, high
 
 
 def _in_parts(
     model: Model[Any],
     x: Tensor,
-    radius: Tensor,
-    limits: tuple[float, float] | None,
+    limits: tuple[Tensor, Tensor],
     n_starts: int,
     random_state: RandomState,
     attacked: Callable[[slice, Iterator[Tensor | None], Ball], Tensor],
@@ -411,9 +420,8 @@ def _in_parts(
     with own_torch_settings(model.device, training=True):
         for part in slices(len(x), model.block_size()):
             center = x[part]
-            # Values of X that are outside the limits are allowed to stay there.
-            low, high = (-np.inf, np.inf) if limits is None else limits
-            ball = Ball(center, radius, limits=(center.clamp(max=low), center.clamp(min=high)))
+            low, high = (values[part] for values in limits)
+            ball = Ball(center, torch.maximum(high - center, center - low), limits=(low, high))
 
             def starts(ball: Ball = ball) -> Iterator[Tensor | None]:
                 for i in range(n_starts):

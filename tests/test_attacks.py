@@ -164,6 +164,24 @@ class TestScore:
         assert (change[[0, 3]] == 0).all()
         assert change[1] > 0.1
 
+    @one_detector
+    def test_a_radius_in_scales_of_the_logarithm_of_skewed_columns(self, Detector, make):
+        X = np.exp(np.random.default_rng(0).normal(size=(300, 3)) * [2, 2, 0.1])
+        X[:, 1] *= -1000
+        detector = make(Detector).fit(X)
+        assert detector.scaler_.skew[0].tolist() == [1, -1, 0]
+        moved = attack_score(detector, X[:50], np.zeros(50), eps=0.2, n_steps=5, n_starts=2)
+        change = (detector.scaler_(moved) - detector.scaler_(X[:50])).abs().numpy()
+        assert ((change.max(0) > 0.1) & (change.max(0) <= 0.2 + 1e-5)).all()
+
+    @one_detector
+    def test_a_constant_column_is_not_moved(self, Detector, make):
+        X = np.exp(2 * np.random.default_rng(0).normal(size=(100, 3)))
+        X[:, 1] = 7.3
+        moved = attack_score(make(Detector).fit(X), X[:20], np.zeros(20), eps=0.2, n_starts=2)
+        assert (moved[:, 1] == 7.3).all()
+        assert (moved[:, 0] != X[:20, 0]).any()
+
     @pytest.mark.parametrize(
         ("given", "expected"),
         [("float32", "float32"), ("float64", "float64"), ("int64", "float64")],

@@ -366,6 +366,9 @@ class Model(nn.Module, Generic[P]):
             "scaling": cls.auto_scaling[is_image],
             "schedule": cls.auto_schedule[is_image],
         }
+        if settings.robust and auto["scaling"] == "unskewed":
+            # A small change of a value can be a large change of its logarithm.
+            auto["scaling"] = "standard"
         found = {name: getattr(settings, name) for name in auto}
         found = {name: auto[name] if value == "auto" else value for name, value in found.items()}
         if layout.encoder is not None:

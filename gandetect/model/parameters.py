@@ -58,9 +58,9 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         same, after taking the logarithm of columns with an absolute skewness above 1.5, such as
         amounts and counts; "robust": by median and quartiles. All three compress values beyond 5
         scales logarithmically. "unit" and "symmetric": the range to [0, 1] or [-1, 1]. "auto" is
-        "unskewed" for rows, "standard" for rows with a classifier, "symmetric" for images, and
-        "unit" for RDNA on images. The encoder of a table scales its columns, so that tables take
-        "auto" or "none". The scaling determines the output activation of the decoder.
+        "unskewed" for rows, "standard" for rows with a classifier or with `robust`, "symmetric" for
+        images, and "unit" for RDNA on images. The encoder of a table scales its columns, so that
+        tables take "auto" or "none". The scaling determines the output activation of the decoder.
     columns : {"auto"}, dict, list or None, default="auto"
         The kinds of the columns of a table. "auto": a pandas, polars or pyarrow table, or one in a
         CSV or Parquet file, is encoded if it has columns other than numbers and booleans, or
@@ -107,14 +107,16 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         per update.
     robust : float, default=0.0
         Size of the attacks that the training defends against: the largest change of a value, in
-        standard deviations of a column of rows (with the default `scaling`), or as a share of the
-        range of images. Above 0, the networks are trained on samples that three steps of projected
-        gradient ascent have moved towards a larger error, by up to three times this size, and the
-        default score changes. On rows it consists of distances alone, by the L4 norm and without
-        local scaling; on images it is the distance of codes, and for RDNA the probability of the
-        discriminant module. Parts that are a reconstruction error are the least robust. A fit takes
-        two to five times as long. It is for arrays of numbers, and not for RDNA's `backbone`. With
-        few rows it can reduce the AUROC: the guide on attacks has the figures.
+        standard deviations of a column of rows, or as a share of the range of images (in units of
+        another `scaling`, if one is set). Above 0, the networks are trained on samples that three
+        steps of projected gradient ascent have moved towards a larger error, by up to three times
+        this size, and the default score changes. On rows it consists of distances alone, by the L4
+        norm and without local scaling; on images it is the distance of codes, and for RDNA the
+        probability of the discriminant module. Parts that are a reconstruction error are the least
+        robust. The default scaling of rows is then "standard", because a small change of a value
+        can be a large change of its logarithm. A fit takes two to five times as long. It is for
+        arrays of numbers, and not for RDNA's `backbone`. With few rows it can reduce the AUROC: the
+        guide on attacks has the figures.
     warm_start : bool, default=False
         Whether a further `fit` starts from the weights of the last one.
     device : str, default="auto"

@@ -568,6 +568,24 @@ class Scaler(OnCPU):
         """The unit of `eps` in scaled values: the range of images, or the scale of a column."""
         return 2.0 if is_image and self.kind == "symmetric" else 1.0
 
+    def reach(self, x: Tensor, eps: Tensor, is_image: bool) -> tuple[Tensor, Tensor]:
+        """The smallest and the largest values of samples whose scaled values change by `eps`.
+
+        The compression of values beyond 5 scales is ignored: their change is in scales too.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, ...)
+            In the units of X, float64.
+        eps : Tensor
+            The largest change, which broadcasts with a sample.
+        """
+        change = eps * self.eps_unit(is_image) * self.spread
+        if self.skew is None:
+            return x - change, x + change
+        z = _unskewed(x, self.skew)
+        return _skewed(z - change, self.skew), _skewed(z + change, self.skew)
+
     def scaled_range(self) -> tuple[float, float] | None:
         """The smallest and the largest scaled value of training images, if the kind fixes them."""
         return {"unit": (0.0, 1.0), "symmetric": (-1.0, 1.0)}.get(self.kind)

@@ -64,6 +64,6 @@ def test_a_guard_and_its_classifier(folder, monkeypatch, capsys):
 def test_patches_have_a_gradient(folder):
     images = np.random.default_rng(0).integers(0, 255, size=(20, 8, 8)).astype(np.uint8)
     detector = robustness.NearestPatches().fit(images[:12])
-    moved = detector.attacked(images[12:], np.zeros(8), eps=0.1, step=0.02, n_starts=2)
+    moved = detector.attacked(images[12:], np.zeros(8), np.asarray(25.5), share=0.2, n_starts=2)
     assert np.abs(moved - images[12:]).max() <= 25.5 + 1e-6
     assert (detector.anomaly_score(moved) > detector.anomaly_score(images[12:])).all()

@@ -72,6 +72,14 @@ def test_wide_rows_have_fewer_members(Detector, n_columns, n_members):
     assert unfitted(Detector, (n_columns,)).n_members == n_members[is_rdna]
 
 
+def test_networks_trained_under_attack_have_no_logarithms_by_default(Detector):
+    for shape in [(7,), (8, 9)]:
+        expected = "standard" if len(shape) == 1 else unfitted(Detector, shape).settings.scaling
+        assert unfitted(Detector, shape, robust=0.1).settings.scaling == expected
+    given = unfitted(Detector, (7,), robust=0.1, scaling="unskewed")
+    assert given.settings.scaling == "unskewed"
+
+
 def test_a_method_of_one_member_has_one_on_wide_rows(monkeypatch):
     monkeypatch.setattr(GANomalyDetector.model_class, "auto_members", (1, 1))
     assert unfitted(GANomalyDetector, (20_000,)).n_members == 1
