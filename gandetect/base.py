@@ -232,6 +232,8 @@ class BaseDetector(
             settings: Any = self._settings()
             if earlier is not None:
                 auto = settings._model_class().resolved(settings, earlier.layout)
+                if settings.scaling == "auto":  # other parameters may change the default
+                    auto["scaling"] = earlier.settings.scaling
                 vars(settings).update(**_columns_of(earlier.settings), **auto)
                 self._check_same_networks(settings, earlier)
             is_known: np.ndarray | None = None

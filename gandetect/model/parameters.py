@@ -118,7 +118,7 @@ SHARED_PARAMETERS = """latent_dim : int or "auto", default="auto"
         arrays of numbers, and not for RDNA's `backbone`. With few rows it can reduce the AUROC: the
         guide on attacks has the figures.
     warm_start : bool, default=False
-        Whether a further `fit` starts from the weights of the last one.
+        Whether a further `fit` starts from the weights of the last one, with its scaling.
     device : str, default="auto"
         "auto" (CUDA, else MPS, else CPU), "cpu", "cuda", "cuda:1", "mps".
     n_jobs : int or None, default=None

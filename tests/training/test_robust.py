@@ -100,6 +100,10 @@ class TestFit:
         further = again.set_params(warm_start=True, robust=0.0).fit(rows[:80])
         assert further.n_iter_ == 4
         assert {found.order for found in further.neighbours_.values()} <= {1.0, 2.0}
+        # Without `robust` the default scaling is another one, but the networks expect this one.
+        assert further.scaler_.kind == detector.scaler_.kind == "standard"
+        with pytest.raises(ValueError, match="got scaling='unskewed'"):
+            further.set_params(scaling="unskewed").fit(rows[:80])
 
     @one_detector
     def test_beside_trim_and_without_references(self, Detector, make, rows):
