@@ -584,7 +584,9 @@ class Scaler(OnCPU):
         if self.skew is None:
             return x - change, x + change
         z = _unskewed(x, self.skew)
-        return _skewed(z - change, self.skew), _skewed(z + change, self.skew)
+        low, high = (_skewed(z + moved, self.skew) for moved in (-change, change))
+        # The inverse of the logarithm is not exact: the sample itself is always included.
+        return torch.minimum(low, x), torch.maximum(high, x)
 
     def scaled_range(self) -> tuple[float, float] | None:
         """The smallest and the largest scaled value of training images, if the kind fixes them."""
