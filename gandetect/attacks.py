@@ -219,17 +219,16 @@ def attack_score(
     >>> bool(still < found)
     True
     """
-    model, x, low, high = _prepared(detector, X, eps, units, clip)
+    model, x, limits = _prepared(detector, X, eps, units, clip)
     if y is None:
         signs = np.where(detector.predict(X) > 0, 1.0, -1.0)
     else:
         signs = np.where(anomalous(y), -1.0, 1.0)
     if len(signs) != len(x):
         raise ValueError(f"y has {len(signs)} labels, but X has {len(x)} samples.")
-    share = None if step_size is None else step_size / float(np.max(eps))
 
     def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
-        step = None if share is None else ball.eps * share
+        step = _step(ball, eps, step_size)
         sign = torch.from_numpy(signs[part])
         best_x, best = ball.center, None
         for start in starts:
@@ -239,7 +238,7 @@ def attack_score(
             best_x, best = (x, found) if best is None else better(best_x, best, x, found)
         return best_x
 
-    found = _in_parts(model, x, (low, high), n_starts, random_state, attacked)
+    found = _in_parts(model, x, limits, n_starts, random_state, attacked)
     return _as_given(model, X, found)
 
 
@@ -313,7 +312,7 @@ def attack_defence(
     >>> bool((is_wrong & (detector.predict(X_attacked) == 1)).sum() > 10)
     True
     """
-    model, x, low, high = _prepared(detector, X, eps, units, clip)
+    model, x, limits = _prepared(detector, X, eps, units, clip)
     if not isinstance(model, GuardingModel) or model.classifier is None or model.classes is None:
         raise TypeError(
             f"This {type(detector).__name__} has no classifier: pass a detector that was fitted "
@@ -323,10 +322,9 @@ def attack_defence(
     targets = _numbers(np.asarray(y), model.classes)
     if len(targets) != len(x):
         raise ValueError(f"y has {len(targets)} labels, but X has {len(x)} samples.")
-    share = None if step_size is None else step_size / float(np.max(eps))
 
     def attacked(part: slice, starts: Iterator[Tensor | None], ball: Ball) -> Tensor:
-        step = None if share is None else ball.eps * share
+        step = _step(ball, eps, step_size)
         target = targets[part].to(guard.device)
         best_x, best = ball.center, None
         goals: list[Tensor] = []
@@ -359,7 +357,7 @@ def attack_defence(
             best_x, best = (x, found) if best is None else better(best_x, best, x, found)
         return best_x
 
-    found = _in_parts(guard, x, (low, high), n_starts, random_state, attacked, n_centred=2)
+    found = _in_parts(guard, x, limits, n_starts, random_state, attacked, n_centred=2)
     return _as_given(guard, X, found)
 
 
@@ -369,7 +367,7 @@ def _prepared(
     eps: float | NDArray[Any],
     units: str,
     clip: tuple[float, float] | str | None,
-) -> tuple[Model[Any], Tensor, Tensor, Tensor]:
+) -> tuple[Model[Any], Tensor, tuple[Tensor, Tensor]]:
     """Return the model, X in the layout of the networks, and its least and largest values."""
     sizes = np.asarray(eps)
     if sizes.dtype.kind not in "iuf":
@@ -395,14 +393,14 @@ def _prepared(
         low, high = model.scaler.reach(x, radius, layout.is_image)
     else:
         low, high = x - radius, x + radius
-    limits = model.scaler.fitted_range() if clip == "auto" and layout.is_image else None
+    ends = model.scaler.fitted_range() if clip == "auto" and layout.is_image else None
     if isinstance(clip, tuple | list):
-        limits = (float(clip[0]), float(clip[1]))
-    if limits is not None:
+        ends = (float(clip[0]), float(clip[1]))
+    if ends is not None:
         # Values of X that are outside the limits are allowed to stay there.
-        low = torch.maximum(low, x.clamp(max=limits[0]))
-        high = torch.minimum(high, x.clamp(min=limits[1]))
-    return model, x, low, high
+        low = torch.maximum(low, x.clamp(max=ends[0]))
+        high = torch.minimum(high, x.clamp(min=ends[1]))
+    return model, x, (low, high)
 
 
 def _in_parts(
@@ -429,6 +427,11 @@ def _in_parts(
 
             found.append(attacked(part, starts(), ball).detach())
     return torch.cat(found)
+
+
+def _step(ball: Ball, eps: float | NDArray[Any], step_size: float | None) -> Any:
+    """Return a step in the units of X from one in the units of `eps`; None for the default."""
+    return None if step_size is None else ball.eps * (step_size / float(np.max(eps)))
 
 
 def _scaled(model: Model[Any], x: Tensor) -> Tensor:
